@@ -1,0 +1,1 @@
+"""How a mixture of experts is learned: EM, maximum likelihood, standard errors, the scikit-learn face."""

@@ -1,0 +1,1 @@
+"""How a law is decoded: lossless speculative and multi-draft samplers."""

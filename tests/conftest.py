@@ -1,0 +1,23 @@
+"""Settings every test runs under: one thread, and a global random state that no test may leave changed."""
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+
+matplotlib.use("Agg")
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A seeded generator of its own for each test."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _global_random_state_is_untouched():
+    before_torch, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    yield
+    assert torch.equal(before_torch, torch.get_rng_state()), "the test changed torch's global random state"
+    assert np.array_equal(before_numpy, np.random.get_state()[1]), "the test changed NumPy's"  # noqa: NPY002
