@@ -1,0 +1,144 @@
+"""One call for every gradient estimator: an expectation over discrete choices that can be differentiated."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from mixkit._validation import check_integer, check_positive
+from mixkit.temperature import FixedTemperature, Temperature
+
+from ._checks import check_logits
+from ._steps import in_float32_at_least
+
+__all__ = ["Estimator", "Function", "PathEstimator", "TemperatureLike", "TemperedEstimator", "expectation"]
+
+Function = Callable[[Tensor], Tensor]
+"""From choices ``(num_samples, *batch, k)`` to values ``(num_samples, *outer)``."""
+
+TemperatureLike = float | Temperature
+
+
+class Estimator(nn.Module, ABC):
+    """A way to differentiate an expectation over discrete choices in the logits of their law."""
+
+    @abstractmethod
+    def estimate(
+        self,
+        function: Function,
+        logits: Tensor,  # (*outer, *choices, k)
+        *,
+        num_samples: int,
+        choice_dims: int,
+        generator: torch.Generator | None,
+    ) -> Tensor:  # (*outer,)
+        """The estimate :func:`expectation` returns; its arguments have been checked."""
+
+
+class PathEstimator(Estimator):
+    """An estimator that is a differentiable sample: it can stand wherever a draw is needed.
+
+    A subclass defines ``forward(logits, generator=None)``, which returns one sample ``(*batch, k)`` per row.
+    """
+
+    @abstractmethod
+    def forward(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One differentiable sample ``(*batch, k)``."""
+
+    def estimate(
+        self,
+        function: Function,
+        logits: Tensor,
+        *,
+        num_samples: int,
+        choice_dims: int,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """The mean of ``function`` over ``num_samples`` samples."""
+        samples = self(logits.expand(num_samples, *logits.shape), generator)
+        return evaluate(function, samples, choice_dims).mean(0)
+
+
+class TemperedEstimator(Estimator):
+    """An estimator that owns a temperature.
+
+    Args:
+        temperature: a positive number or a :class:`mixkit.temperature.Temperature` (learnable or scheduled).
+    """
+
+    def __init__(self, temperature: TemperatureLike) -> None:
+        super().__init__()
+        if not isinstance(temperature, Temperature):
+            temperature = FixedTemperature(float(check_positive("temperature", temperature)))
+        self.temperature = temperature
+
+    def temperature_at(self, logits: Tensor) -> float | Tensor:
+        """The temperature for these logits; a number if it is fixed, so that half precision does not round it."""
+        if isinstance(self.temperature, FixedTemperature):
+            return self.temperature.value
+        return self.temperature(in_float32_at_least(logits))
+
+
+def evaluate(function: Function, choices: Tensor, choice_dims: int) -> Tensor:
+    """``function(choices)``, checked to be one value for every leading index that is no choice and no category."""
+    values = function(choices)
+    expected = choices.shape[: choices.ndim - 1 - choice_dims]
+    if not isinstance(values, Tensor):
+        raise TypeError(f"function must return a torch.Tensor, got {type(values).__name__}")
+    if values.shape != expected:
+        raise ValueError(
+            f"function must return one value per sample and batch, shape {tuple(expected)} for choices of shape "
+            f"{tuple(choices.shape)} and choice_dims={choice_dims}, got {tuple(values.shape)}"
+        )
+    return values
+
+
+def expectation(
+    function: Function,
+    logits: Tensor,  # (*outer, *choices, k)
+    *,
+    estimator: Estimator,
+    num_samples: int = 1,
+    choice_dims: int = 0,
+    generator: torch.Generator | None = None,
+) -> Tensor:  # (*outer,)
+    r"""Estimate :math:`\mathbb{E}\, f(d)` for independent categorical choices d, with a gradient in their logits.
+
+    The value estimates the expectation; ``backward`` gives the estimator's gradient in ``logits`` and an unbiased
+    gradient in whatever ``function`` itself depends on (unless the samples are relaxed, as with
+    :class:`GumbelSoftmax`, when both belong to the relaxed law).
+
+    Args:
+        function: maps choices ``(num_samples, *outer, *choices, k)``, one-hot in the last dimension (relaxed for
+            relaxed estimators), to values ``(num_samples, *outer)``.
+        logits: unnormalised log-probabilities ``(*outer, *choices, k)``, -inf allowed.
+        estimator: how to differentiate, such as ``ReinMax()`` or ``LeaveOneOut()``.
+        num_samples: draws of all choices that are averaged, at least 1.
+        choice_dims: how many dimensions before the last one hold choices that enter ``function`` together.
+        generator: source of randomness; torch's default when None.
+
+    Returns:
+        One estimate per outer index, shape ``(*outer,)``.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if the logits, a number or the shape ``function`` returns is not as said above.
+
+    Example:
+        Three fair coins, and the square of the number of heads:
+
+        >>> from mixkit.relaxations import Enumeration
+        >>> logits = torch.zeros(3, 2, requires_grad=True)
+        >>> square = lambda coins: coins[..., 1].sum(-1) ** 2
+        >>> value = expectation(square, logits, estimator=Enumeration(), choice_dims=1)
+        >>> value.backward()
+        >>> round(value.item(), 4), logits.grad[0]
+        (3.0, tensor([-0.7500,  0.7500]))
+    """
+    check_logits(logits)
+    check_integer("num_samples", num_samples, low=1)
+    check_integer("choice_dims", choice_dims, low=0, high=logits.ndim - 1)
+    if not isinstance(estimator, Estimator):
+        raise TypeError(f"estimator must be an Estimator object such as ReinMax(), got {estimator!r}")
+    return estimator.estimate(function, logits, num_samples=num_samples, choice_dims=choice_dims, generator=generator)

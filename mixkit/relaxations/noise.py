@@ -1,0 +1,104 @@
+"""Gumbel noise, its law given the winner, and the exact draw of one category."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["conditional_gumbel", "gumbel", "gumbel_like", "sample_one_hot"]
+
+_RESOLUTION = 2.0**-31
+_FEWEST = -(2**31 - 128)  # rounds in float32 to the largest number below 2^31 in magnitude
+
+
+def gumbel(
+    shape: torch.Size | tuple[int, ...],
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Standard Gumbel noise, :math:`g = -\log(-\log(1 - u))` with :math:`u` uniform on a fine grid near zero.
+
+    The grid has 31 bits in float32 and 53 in float64, so that the upper tail, which decides the winner, reaches
+    21.5 (36.7 in float64); ``-log(-log(rand()))`` in float32 stops at 16.6 and ties in one row of 500 at 32,000
+    categories. Half precision is refused: noise is drawn in float32 at least.
+
+    Args:
+        shape: shape of the result.
+        dtype: ``torch.float32`` or ``torch.float64``.
+        device: where to draw.
+        generator: source of randomness; torch's default when None.
+
+    Raises:
+        ValueError: if ``dtype`` is neither float32 nor float64.
+
+    Example:
+        >>> gumbel((2, 3), generator=torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 3])
+    """
+    if dtype == torch.float64:
+        uniform = torch.rand(shape, dtype=dtype, device=device, generator=generator).clamp_(min=2.0**-54)
+        return uniform.neg_().log1p_().neg_().log_().neg_()
+    if dtype != torch.float32:
+        raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+    bits = torch.randint(_FEWEST, 0, tuple(shape), dtype=torch.int32, device=device, generator=generator)
+    return bits.to(dtype).mul_(_RESOLUTION).log1p_().neg_().log_().neg_()
+
+
+def gumbel_like(logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Gumbel noise of the shape, dtype and device of ``logits``, in float32 if they are in half precision."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return gumbel(logits.shape, dtype=dtype, device=logits.device, generator=generator)
+
+
+def one_hot_argmax(scores: Tensor) -> Tensor:
+    """One-hot ``(*batch, k)`` of the largest entry of each row, in the dtype of ``scores``, without gradient."""
+    scores = scores.detach()
+    return torch.zeros_like(scores).scatter(-1, scores.argmax(-1, keepdim=True), 1.0)
+
+
+def sample_one_hot(logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    r"""Draw one category of :math:`\operatorname{softmax}(\text{logits})` per row by the Gumbel-max rule.
+
+    Args:
+        logits: unnormalised log-probabilities ``(*batch, k)``, -inf allowed: such a category is never drawn.
+        generator: source of randomness; torch's default when None.
+
+    Returns:
+        One-hot rows ``(*batch, k)`` in the dtype of ``logits``, without gradient.
+
+    Example:
+        >>> logits = torch.tensor([0.0, -torch.inf])
+        >>> sample_one_hot(logits, generator=torch.Generator().manual_seed(0))
+        tensor([1., 0.])
+    """
+    return one_hot_argmax(logits.detach() + gumbel_like(logits, generator=generator)).to(logits.dtype)
+
+
+def conditional_gumbel(logits: Tensor, one_hot: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    r"""Draw :math:`z = \text{logits} + g` from its law given that the drawn category is its argmax.
+
+    The maximum is :math:`m = \log\sum_j e^{\theta_j} + g_0` whoever wins, and every other entry is a Gumbel variable
+    truncated at it, :math:`z_j = m - \operatorname{softplus}(m - \theta_j - g_j)`: no difference of exponentials
+    appears, so magnitudes of 1e4 and -inf are safe.
+
+    Args:
+        logits: ``(*batch, k)``, -inf allowed.
+        one_hot: the drawn category ``(*batch, k)``, or more leading dimensions.
+        generator: source of randomness; torch's default when None.
+
+    Returns:
+        Perturbed logits of the broadcast shape, in float32 at least, differentiable in ``logits`` (the
+        reparameterisation of REBAR, Tucker et al. 2017, arXiv 1703.07370, appendix C).
+
+    Example:
+        >>> logits, drawn = torch.zeros(3), torch.tensor([0.0, 1.0, 0.0])
+        >>> int(conditional_gumbel(logits, drawn, generator=torch.Generator().manual_seed(0)).argmax())
+        1
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    scores, one_hot = torch.broadcast_tensors(logits, one_hot)
+    noise = gumbel_like(scores, generator=generator)
+    top_noise = gumbel_like(scores[..., :1], generator=generator)
+    top = torch.logsumexp(logits, -1, keepdim=True) + top_noise
+    return torch.where(one_hot > 0, top, top - functional.softplus(top - scores - noise))

@@ -1,0 +1,85 @@
+"""ReinMax: a straight-through estimator of second order."""
+
+import torch
+from torch import Tensor
+
+from ._checks import check_logits, check_temperature
+from ._steps import divide_by_temperature, in_float32_at_least
+from .estimator import PathEstimator, TemperatureLike, TemperedEstimator
+from .noise import sample_one_hot
+
+__all__ = ["ReinMax", "reinmax"]
+
+
+def reinmax(
+    logits: Tensor,  # (*batch, k)
+    temperature: float | Tensor = 1.0,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""A one-hot draw d of :math:`\pi = \operatorname{softmax}(\theta)` with the gradient
+    :math:`g^\top (2 J(\tfrac{\pi_\tau + d}{2}) - \tfrac12 J(\pi))`, where
+    :math:`J(p) = \operatorname{diag}(p) - p p^\top` and :math:`\pi_\tau = \operatorname{softmax}(\theta / \tau)`.
+
+    Heun's rule in place of the forward Euler rule that straight-through amounts to: at :math:`\tau = 1` its
+    expectation is exact for one categorical and any quadratic function, and second order in general.
+
+    Args:
+        logits: :math:`\theta` ``(*batch, k)``, any floating dtype, -inf allowed.
+        temperature: :math:`\tau > 0` of the backward pass (1 or above in the paper); it gets no gradient.
+        generator: source of randomness; torch's default when None.
+
+    Returns:
+        One-hot rows ``(*batch, k)`` in the dtype of ``logits``. Differentiable once.
+
+    Raises:
+        ValueError: if a row holds NaN, +inf or nothing finite, or the temperature is not positive.
+
+    References:
+        Liu, Dong, Liu, Yu and Gao (2023), arXiv 2304.08612, algorithm 2.
+
+    Example:
+        >>> reinmax(torch.zeros(5), generator=torch.Generator().manual_seed(0)).sum()
+        tensor(1.)
+    """
+    check_logits(logits)
+    check_temperature(temperature)
+    scores = in_float32_at_least(logits)
+    fixed = scores.detach()
+    probs = fixed.softmax(-1)
+    tempered = probs if isinstance(temperature, float) and temperature == 1.0 else _tempered(fixed, temperature)
+    one_hot = sample_one_hot(fixed, generator=generator)
+    return (one_hot + _heun_tangent(scores, probs, (tempered + one_hot) / 2.0)).to(logits.dtype)
+
+
+def _tempered(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    detached = temperature.detach() if isinstance(temperature, Tensor) else temperature
+    return divide_by_temperature(logits, detached).softmax(-1)
+
+
+def _heun_tangent(logits: Tensor, probs: Tensor, midpoint: Tensor) -> Tensor:
+    """Zero in value; in gradient ``2 J(midpoint) - J(probs) / 2``."""
+    absent = torch.isneginf(logits)
+    step = (logits - logits.detach()).masked_fill(absent, 0.0)
+    middle = midpoint * (step - (midpoint * step).sum(-1, keepdim=True))
+    start = probs * (step - (probs * step).sum(-1, keepdim=True))
+    return 2.0 * middle - 0.5 * start
+
+
+class ReinMax(TemperedEstimator, PathEstimator):
+    """One-hot samples with the second-order gradient of :func:`reinmax`.
+
+    Args:
+        temperature: of the backward pass, a positive number or a :class:`mixkit.temperature.Temperature`.
+
+    Example:
+        >>> ReinMax()(torch.zeros(4, 3), generator=torch.Generator().manual_seed(0)).shape
+        torch.Size([4, 3])
+    """
+
+    def __init__(self, temperature: TemperatureLike = 1.0) -> None:
+        super().__init__(temperature)
+
+    def forward(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A one-hot sample ``(*batch, k)`` with a gradient."""
+        return reinmax(logits, self.temperature_at(logits), generator=generator)
