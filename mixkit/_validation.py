@@ -78,3 +78,8 @@ def check_last_dim(name: str, value: Tensor, size: int, what: str) -> Tensor:
     if value.ndim == 0 or value.shape[-1] != size:
         raise ValueError(f"{name} must have {size} {what} in its last dimension, got shape {tuple(value.shape)}")
     return value
+
+
+def can_read_values(value: Tensor) -> bool:
+    """Whether checks may look at the entries of ``value``: not while tracing, nor under a transform of ``torch.func``."""
+    return not (torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(value))
