@@ -1,0 +1,68 @@
+"""EM iterations that never lower the log-likelihood."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .objective import Objective
+
+__all__ = ["EMRun", "em_iterations"]
+
+_FRACTIONS = (0.5, 0.25, 0.0625, 0.015625, 0.001, 0.0)
+
+
+class EMRun(NamedTuple):
+    """Where EM stands: parameters ``(r, s, P)``, values there ``(r, s)``, and the M-step proposed from there."""
+
+    theta: Tensor
+    value: Tensor
+    candidate: Tensor
+    num_iterations: int
+
+
+def em_iterations(
+    objective: Objective,
+    theta: Tensor,
+    max_iter: int,
+    *,
+    tol: float = 0.0,
+    callback: Callable[[Tensor], None] | None = None,
+) -> EMRun:
+    """Run EM from ``theta`` until every start gains less than ``tol`` in an iteration, at most ``max_iter``.
+
+    An iteration whose approximate M-step lowered the likelihood is shortened (``objective.blend``) until it does not.
+    """
+    value, candidate = objective.em_step(theta)
+    iteration = 0
+    for iteration in range(1, max_iter + 1):
+        new_value, new_candidate = objective.em_step(candidate)
+        worse = _is_worse(new_value, value)
+        if bool(worse.any()):
+            candidate, new_value, new_candidate = _shortened(objective, theta, value, candidate, worse)
+        gain = new_value - value
+        theta, value, candidate = candidate, new_value, new_candidate
+        if callback is not None:
+            callback(value)
+        if bool((gain <= tol).all()):
+            break
+    return EMRun(theta, value, candidate, iteration)
+
+
+def _is_worse(new: Tensor, old: Tensor) -> Tensor:
+    return ~(new >= old - 1e-12 * old.abs().clamp(min=1.0))
+
+
+def _shortened(
+    objective: Objective, theta: Tensor, value: Tensor, candidate: Tensor, worse: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    full = candidate
+    for fraction in _FRACTIONS:
+        candidate = torch.where(worse.unsqueeze(-1), objective.blend(theta, full, fraction), candidate)
+        new_value, new_candidate = objective.em_step(candidate)
+        worse = _is_worse(new_value, value)
+        if not bool(worse.any()):
+            return candidate, new_value, new_candidate
+    candidate = torch.where(worse.unsqueeze(-1), theta, candidate)
+    return candidate, *objective.em_step(candidate)

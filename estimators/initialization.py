@@ -1,0 +1,177 @@
+"""Starts: first guesses of the responsibilities, from which every fit takes its first M-step.
+
+A start proposes responsibilities ``(s, k, n)``, several guesses at once. To add one, subclass :class:`Start`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+from mixkit.mixture import MixtureOfExperts
+
+__all__ = ["Given", "KMeansX", "KMeansXY", "LocalLines", "RandomPartition", "SplitAtom", "Start", "default_starts"]
+
+_SMOOTHING = 0.05  # share of each observation spread over all experts
+_LARGEST_KMEANS_SAMPLE = 2000
+
+
+class Start(ABC):
+    """A way to guess responsibilities from data."""
+
+    @abstractmethod
+    def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
+        """Guesses ``(s, k, n)``, non-negative and summing to one over k, for ``x (n, d)`` and ``y (n, ...)``."""
+
+
+def _standardised(columns: Tensor) -> np.ndarray:
+    scale = columns.std(0, correction=0)
+    centred = (columns - columns.mean(0)) / torch.where(scale > 0, scale, torch.ones_like(scale))
+    return np.asarray(centred.detach().cpu(), dtype=np.float64)
+
+
+def _from_labels(labels: np.ndarray, k: int, like: Tensor) -> Tensor:
+    """Smoothed one-hot responsibilities ``(1, k, n)``."""
+    onehot = torch.nn.functional.one_hot(torch.as_tensor(labels, dtype=torch.long), k).mT.to(like)
+    return ((1.0 - _SMOOTHING) * onehot + _SMOOTHING / k).unsqueeze(0)
+
+
+def _kmeans_labels(points: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    if k == 1 or len(np.unique(points, axis=0)) < k:
+        return rng.integers(k, size=len(points))
+    sample = points
+    if len(points) > _LARGEST_KMEANS_SAMPLE:
+        sample = points[rng.choice(len(points), _LARGEST_KMEANS_SAMPLE, replace=False)]
+    if len(np.unique(sample, axis=0)) < k:
+        return rng.integers(k, size=len(points))
+    return KMeans(k, n_init=1, random_state=int(rng.integers(2**31))).fit(sample).predict(points)
+
+
+@dataclass(frozen=True)
+class KMeansX(Start):
+    """Clusters of the standardised covariates (scikit-learn's ``KMeans``)."""
+
+    def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
+        """One guess, ``(1, k, n)``."""
+        return _from_labels(_kmeans_labels(_standardised(x), k, rng), k, x)
+
+
+@dataclass(frozen=True)
+class KMeansXY(Start):
+    """Clusters of the standardised covariates and response together (scikit-learn's ``KMeans``)."""
+
+    def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
+        """One guess, ``(1, k, n)``."""
+        points = torch.cat([x, y.reshape(len(y), -1).to(x)], -1)
+        return _from_labels(_kmeans_labels(_standardised(points), k, rng), k, x)
+
+
+@dataclass(frozen=True)
+class RandomPartition(Start):
+    """Every observation to an expert drawn at random."""
+
+    def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
+        """One guess, ``(1, k, n)``."""
+        return _from_labels(rng.integers(k, size=len(x)), k, x)
+
+
+@dataclass(frozen=True)
+class LocalLines(Start):
+    """Linear regressions on neighbourhoods of k random observations; each observation goes to the nearest line.
+
+    Finds regressions that cross, which clusters of points cannot.
+
+    Args:
+        share: size of a neighbourhood as a share of the data (at least twice the number of coefficients).
+    """
+
+    share: float = 0.1
+
+    def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
+        """One guess, ``(1, k, n)``."""
+        points, response = _standardised(x), _standardised(y.reshape(len(y), -1))
+        design = np.column_stack([points, np.ones(len(points))])
+        size = min(len(points), max(int(self.share * len(points)), 2 * design.shape[1]))
+        residuals = np.empty((k, len(points)))
+        for expert, centre in enumerate(rng.choice(len(points), k, replace=False)):
+            distance = np.square(points - points[centre]).sum(1)
+            near = np.argpartition(distance, size - 1)[:size] if size < len(points) else np.arange(len(points))
+            solution, *_ = np.linalg.lstsq(design[near], response[near], rcond=None)
+            residuals[expert] = np.square(response - design @ solution).sum(1)
+        return _from_labels(residuals.argmin(0), k, x)
+
+
+@dataclass(frozen=True, eq=False)
+class Given(Start):
+    """Responsibilities chosen by the caller.
+
+    Args:
+        values: ``(k, n)`` or ``(s, k, n)``, non-negative, summing to one over k.
+    """
+
+    values: Tensor
+
+    def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
+        """The values, ``(s, k, n)``.
+
+        Raises:
+            ValueError: if they have another shape, a negative entry, or do not sum to one.
+        """
+        values = torch.as_tensor(self.values).to(x)
+        values = values.unsqueeze(0) if values.ndim == 2 else values
+        if values.ndim != 3 or values.shape[1:] != (k, len(x)):
+            raise ValueError(f"values must have shape (k, n) = {(k, len(x))} at the end, got {tuple(values.shape)}")
+        if not bool((values >= 0).all()) or not bool(((values.sum(1) - 1.0).abs() < 1e-6).all()):
+            raise ValueError("values must be non-negative and sum to one over the experts, got others")
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class SplitAtom(Start):
+    """Each expert of a smaller fitted model split in two, in three ways: by sign and by size of residual, and along x.
+
+    Args:
+        model: a fitted mixture of k - 1 experts.
+    """
+
+    model: MixtureOfExperts
+
+    def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
+        """``3 (k - 1)`` guesses, ``(3 (k - 1), k, n)``.
+
+        Raises:
+            ValueError: if the model has not k - 1 experts.
+        """
+        if self.model.num_experts != k - 1:
+            raise ValueError(f"model must have k - 1 = {k - 1} experts, got {self.model.num_experts}")
+        with torch.no_grad():
+            law = self.model(x)
+            resp = law.log_responsibilities(y).exp().mT
+            residual = y.unsqueeze(-1) - law.components.mean if y.ndim == 1 else None
+        guesses = []
+        for expert in range(k - 1):
+            for side in self._sides(x, residual, expert, resp[expert]):
+                first = torch.where(side, 0.9, 0.1) * resp[expert]
+                rest = [resp[j] for j in range(k - 1) if j != expert]
+                guesses.append(torch.stack([*rest, first, resp[expert] - first]))
+        return torch.stack(guesses)
+
+    @staticmethod
+    def _sides(x: Tensor, residual: Tensor | None, expert: int, weight: Tensor) -> list[Tensor]:
+        centred = x - (weight.unsqueeze(-1) * x).sum(0) / weight.sum().clamp(min=1e-300)
+        axis = torch.linalg.svd(centred * weight.sqrt().unsqueeze(-1), full_matrices=False).Vh[0]
+        sides = [centred @ axis > 0]
+        if residual is not None:
+            own = residual[:, expert]
+            sides += [own > 0, own.abs() > own.abs().median()]
+        return sides
+
+
+def default_starts(n_init: int) -> Sequence[Start]:
+    """``n_init`` starts that take turns: k-means on (x, y), lines through neighbourhoods, k-means on x, chance."""
+    cycle = (KMeansXY(), LocalLines(), KMeansX(), LocalLines(0.2), LocalLines(0.05), RandomPartition())
+    return [cycle[i % len(cycle)] for i in range(n_init)]

@@ -1,0 +1,1 @@
+"""Models with linear predictors: exact derivatives by matrix products."""

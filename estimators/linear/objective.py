@@ -1,0 +1,273 @@
+"""The objective of models with linear predictors: softmax gates of linear scores, experts with one linear location."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mixkit.experts import LocationExperts
+from mixkit.gates import Gate
+from mixkit.mixture import MixtureOfExperts
+from mixkit.normalizers import Softmax
+from mixkit.predictors import ConstantPredictor, LinearPredictor
+from mixkit.scores import ConstantScore, LinearScore
+from mixkit.selection import Dense, TopKByScore, TopKBySlope
+from mixkit.temperature import FixedTemperature
+
+from ..objective import Estimate, Evaluation, Objective
+from .design import Chunk, Design, Scaling
+from .layout import Coefficients, Layout
+from .likelihood import Posterior, add_curvature, log_joint, posterior, slopes, weighted
+from .m_steps import expert_step, gate_step, gate_sums
+from .transform import linear_map, to_standardised, to_user_units
+
+__all__ = ["LinearObjective"]
+
+_GATE_STEPS_FROM_START = 3
+
+
+class LinearObjective(Objective):
+    """Log-likelihood with exact derivatives by matrix products, on standardised data, in chunks.
+
+    Args:
+        model: a model for which :meth:`supports` holds.
+        x: ``(r, n, d)``.
+        y: ``(r, n)``.
+        weight: ``(r, n)`` or None.
+        variance_floor: least variance (squared scale) of an expert, relative to the response's.
+        pinned_columns: covariates ``(d,)`` bool whose coefficients stay zero (constant or collinear ones).
+    """
+
+    def __init__(
+        self,
+        model: MixtureOfExperts,
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor | None,
+        *,
+        variance_floor: float,
+        pinned_columns: Tensor,
+    ) -> None:
+        experts = model.experts
+        assert isinstance(experts, LocationExperts)  # noqa: S101 (for the type checker; supports() says so)
+        self.experts, self.k, self.n = experts, model.num_experts, x.shape[1]
+        names = experts.constant_names
+        self.scale_constant = names.index(experts.scale_name) if experts.scale_name else None
+        self.temperature = _temperature(model.gate)
+        self.scaling = Scaling.of(x, y, weight, scale_response=self.scale_constant is not None)
+        free = torch.cat([~pinned_columns, pinned_columns.new_ones(1)])
+        intercept_only = torch.zeros_like(free)
+        intercept_only[-1] = True
+        self.layout = Layout(
+            self.k,
+            free if isinstance(model.gate.score, LinearScore) else intercept_only,
+            free if isinstance(experts.predictor, LinearPredictor) else intercept_only,
+            [getattr(experts, name).shape[-1] == 1 and self.k > 1 for name in names],
+            has_reference=True,
+            selection=model.gate.selection,
+            scaling=self.scaling,
+        )
+        self.num_params = self.layout.num_params
+        pairs = (2 * self.k - 1) * self.k
+        self.design = Design(x, y, weight, self.scaling, pairs)
+        self.total_weight = x.new_full((x.shape[0],), float(self.n)) if weight is None else weight.sum(-1)
+        self.lower = self._lower(x, variance_floor)
+        self._step = expert_step(experts)
+
+    @staticmethod
+    def supports(model: MixtureOfExperts) -> bool:
+        """Whether the model has the form this objective computes."""
+        gate, experts = model.gate, model.experts
+        return (
+            type(gate.score) in (LinearScore, ConstantScore)
+            and gate.score.bias is not None
+            and type(gate.normalizer) is Softmax
+            and type(gate.selection) in (Dense, TopKByScore, TopKBySlope)
+            and type(gate.temperature) is FixedTemperature
+            and isinstance(experts, LocationExperts)
+            and type(experts.predictor) in (LinearPredictor, ConstantPredictor)
+        )
+
+    def _lower(self, like: Tensor, variance_floor: float) -> Tensor:
+        lower = Coefficients(
+            like.new_full((1, 1, self.k, self.layout.width), -math.inf),
+            like.new_full((1, 1, self.k, self.layout.width), -math.inf),
+            [like.new_full((1, 1, self.k, 1), -math.inf) for _ in self.experts.constant_names],
+        )
+        if self.scale_constant is not None:
+            lower.constants[self.scale_constant].fill_(0.5 * math.log(variance_floor))
+        return self.layout.pack(lower)[0, 0]
+
+    def _log_jacobian(self) -> Tensor:
+        """What standardising the response adds to the total log-likelihood, ``(r, 1)``."""
+        return -(self.total_weight * self.scaling.y_std.log()).unsqueeze(-1)
+
+    def value(self, theta: Tensor) -> Tensor:
+        """Total log-likelihood ``(r, s)``."""
+        coefficients = self.layout.unpack(theta)
+        total = theta.new_zeros(theta.shape[:2])
+        for chunk in self.design.chunks():
+            log_prob = torch.logsumexp(log_joint(chunk, coefficients, self.layout, self.experts), -2)
+            total += _sum(log_prob, chunk)
+        return total + self._log_jacobian()
+
+    def evaluate(self, theta: Tensor) -> Evaluation:
+        """Log-likelihood with exact gradient and Hessian."""
+        layout, coefficients = self.layout, self.layout.unpack(theta)
+        size = len(layout.index)
+        total = theta.new_zeros(theta.shape[:2])
+        gradient = theta.new_zeros((*theta.shape[:2], size))
+        hessian = theta.new_zeros((*theta.shape[:2], size, size))
+        for chunk in self.design.chunks():
+            state = posterior(chunk, coefficients, layout, self.experts)
+            total += _sum(state.log_prob, chunk)
+            gradient += slopes(chunk, state).flatten()
+            add_curvature(hessian, chunk, state, layout)
+        return Evaluation(total + self._log_jacobian(), layout.pull_gradient(gradient), layout.pull_hessian(hessian))
+
+    def scores(self, theta: Tensor) -> Tensor:
+        """Gradient of each observation's log-likelihood, ``(n, P)``, at one parameter vector ``(P,)`` of data set 0."""
+        coefficients = self.layout.unpack(theta[None, None])
+        rows = []
+        for chunk in self.design.chunks():
+            state = posterior(chunk, coefficients, self.layout, self.experts)
+            rows.append(self.layout.pull_gradient(_row_slopes(chunk, state)))
+        return torch.cat(rows)
+
+    def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """One E-step and M-step."""
+        return self._em(theta, None)
+
+    def _em(self, theta: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
+        layout, coefficients = self.layout, self.layout.unpack(theta)
+        total = theta.new_zeros(theta.shape[:2])
+        gate, expert = None, None
+        for chunk in self.design.chunks():
+            state = posterior(chunk, coefficients, layout, self.experts)
+            if given is not None:
+                state = state._replace(responsibilities=given[..., chunk.rows])
+            total += _sum(state.log_prob, chunk)
+            gate = _added(gate, gate_sums(chunk, state, layout)) if layout.num_gate_rows else None
+            expert = _added(expert, self._step.sums(chunk, state, layout))
+        updated = self._step.update(coefficients, expert, layout)  # type: ignore[arg-type]
+        if gate is not None:
+            updated = updated._replace(gate=gate_step(coefficients.gate, gate, layout))  # type: ignore[arg-type]
+        return total + self._log_jacobian(), self.project(layout.pack(updated))
+
+    def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
+        """Shorten the gate's step; the experts' too unless their M-step is exact."""
+        mixed = theta + fraction * (candidate - theta)
+        if not self._step.is_exact:
+            return mixed
+        gate = self.layout.num_gate_params
+        return torch.cat([mixed[..., :gate], candidate[..., gate:]], -1)
+
+    def from_responsibilities(self, responsibilities: Tensor) -> Tensor:
+        """M-steps from a flat gate and standard constants, with the responsibilities held fixed."""
+        theta = self.project(responsibilities.new_zeros((*responsibilities.shape[:2], self.num_params)))
+        for _ in range(_GATE_STEPS_FROM_START):
+            _, theta = self._em(theta, responsibilities)
+        return theta
+
+    def read(self, model: MixtureOfExperts) -> Tensor:
+        """The parameter vector ``(r, 1, P)`` of a model (r = 1 unless the model is a batch)."""
+        k, d = self.k, self.layout.width - 1
+        score, experts = model.gate.score, self._same_family(model)
+        bias = score.bias.detach().to(self.lower)  # type: ignore[union-attr, operator]
+        bias = bias.reshape(-1, 1, k, 1)
+        weight = _block(getattr(score, "weight", None), bias, d)
+        gate = torch.cat([weight, bias], -1)
+        intercept = experts.predictor.intercept.detach().to(self.lower).reshape(-1, 1, k, 1)  # type: ignore[union-attr, operator]
+        slope = _block(getattr(experts.predictor, "slope", None), intercept, d)
+        constants = [self._constant(getattr(experts, name)) for name in experts.constant_names]
+        raw = Coefficients(gate - gate[..., -1:, :], torch.cat([slope, intercept], -1), constants)
+        standard = to_standardised(raw, self.scaling, self.temperature, self.scale_constant)
+        return self.project(self.layout.pack(standard))
+
+    def _constant(self, value: Tensor) -> Tensor:
+        rows = value.detach().to(self.lower)
+        return rows.reshape(-1, 1, rows.shape[-1], 1).expand(-1, 1, self.k, 1)
+
+    def _same_family(self, model: MixtureOfExperts) -> LocationExperts:
+        if type(model.experts) is not type(self.experts):
+            raise TypeError(f"the model must have {type(self.experts).__name__}, got {type(model.experts).__name__}")
+        return model.experts  # type: ignore[return-value]
+
+    def user_coefficients(self, theta: Tensor) -> Coefficients:
+        """Coefficients ``(r, s, k, D)`` in the units of the data; the reference expert's gate row is zero."""
+        return to_user_units(self.layout.unpack(theta), self.scaling, self.temperature, self.scale_constant)
+
+    def write(self, theta: Tensor, model: MixtureOfExperts) -> None:
+        """Set the parameters of ``model`` from ``theta (P,)`` or ``(r, P)``."""
+        user = self.user_coefficients(theta.reshape(-1, 1, self.num_params))
+        experts = self._same_family(model)
+        values = {"gate.score.bias": user.gate[..., -1], "experts.predictor.intercept": user.expert[..., -1]}
+        if isinstance(model.gate.score, LinearScore):
+            values["gate.score.weight"] = user.gate[..., :-1]
+        if isinstance(experts.predictor, LinearPredictor):
+            values["experts.predictor.slope"] = user.expert[..., :-1]
+        for name, constant in zip(experts.constant_names, user.constants, strict=True):
+            shared = getattr(experts, name).shape[-1] == 1
+            values[f"experts.{name}"] = constant[..., :1, 0] if shared else constant[..., 0]
+        with torch.no_grad():
+            for name, value in values.items():
+                parameter = model.get_parameter(name)
+                parameter.copy_(value.reshape(parameter.shape))
+
+    def estimate(self, theta: Tensor, covariance: Tensor) -> Estimate:
+        """Gate, slopes and intercepts in the units of the data; constants on their natural scale (delta method)."""
+
+        def user(vectors: Tensor) -> Tensor:
+            mine = Scaling(*(part[:1] for part in self.scaling))
+            blocks = to_user_units(self.layout.unpack(vectors[None]), mine, self.temperature, self.scale_constant)
+            return self.layout.pack(blocks)[0]
+
+        values, jacobian = user(theta[None])[0], linear_map(user, theta)
+        logs = torch.zeros(self.num_params, dtype=torch.bool, device=theta.device)
+        logs[self.layout.index[self.layout.constant_positions]] = True
+        scale = torch.where(logs, values.exp(), torch.ones_like(values))
+        jacobian = jacobian * scale.unsqueeze(-1)
+        return Estimate(self._names(), torch.where(logs, scale, values), jacobian @ covariance @ jacobian.mT)
+
+    def _names(self) -> list[str]:
+        columns = [*(f"x{i}" for i in range(self.layout.width - 1)), None]
+        gate = [_name("gate_bias", "gate_weight", j, c) for j in range(self.k) for c in columns]
+        expert = [_name("intercept", "slope", j, c) for j in range(self.k) for c in columns]
+        constants = [f"{n.removeprefix('log_')}[{j}]" for n in self.experts.constant_names for j in range(self.k)]
+        names = [""] * (self.num_params + 1)
+        for position, name in reversed(list(zip(self.layout.index.tolist(), gate + expert + constants, strict=True))):
+            names[position] = name
+        return names[:-1]
+
+
+def _name(intercept: str, slope: str, expert: int, column: str | None) -> str:
+    return f"{intercept}[{expert}]" if column is None else f"{slope}[{expert},{column}]"
+
+
+def _temperature(gate: Gate) -> float:
+    return float(gate.temperature.value)  # type: ignore[union-attr]
+
+
+def _block(value: Tensor | None, like: Tensor, d: int) -> Tensor:
+    if value is None:
+        return like.new_zeros((*like.shape[:-1], d))
+    return value.detach().to(like).reshape(-1, 1, like.shape[-2], d)
+
+
+def _sum(log_prob: Tensor, chunk: Chunk) -> Tensor:
+    return log_prob.sum(-1) if chunk.weight is None else (log_prob * chunk.weight.squeeze(-2)).sum(-1)
+
+
+def _added(total, part):  # type: ignore[no-untyped-def]
+    if total is None:
+        return part
+    added = [a + b for a, b in zip(total, part, strict=True)]
+    return type(part)(*added) if hasattr(part, "_fields") else tuple(added)
+
+
+def _row_slopes(chunk: Chunk, state: Posterior) -> Tensor:
+    """Gradient of each observation's log-likelihood in the full coefficient vector, ``(c, F)``."""
+    r, w = weighted(state.responsibilities, chunk)[0, 0], weighted(state.weights, chunk)[0, 0]
+    design = chunk.design[0]
+    gate, expert = ((rows.unsqueeze(1) * design).flatten(0, 1) for rows in (r - w, r * state.terms.first[0][0, 0]))
+    return torch.cat([gate, expert, *(r * f[0, 0] for f in state.terms.first[1:])]).mT

@@ -1,0 +1,182 @@
+"""A damped Newton ascent with exact Hessians, batched, that stops at maxima and says how near it is to one."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .linalg import damped_cholesky
+from .objective import Evaluation, Objective
+
+__all__ = ["Ascent", "newton_ascent"]
+
+_FIRST_DAMPING = 1e-3
+_LEAST_DAMPING = 1e-9  # below it the step is a pure Newton step
+_GREATEST_DAMPING = 1e12
+_ESCAPE_LENGTHS = (1.0, -1.0, 0.3, -0.3, 0.1, -0.1, 0.03, -0.03, 0.01, -0.01)
+_NEGATIVE_CURVATURE = 1e-7
+
+
+class Ascent(NamedTuple):
+    """Where the ascent ended.
+
+    ``value (r, s)`` is the log-likelihood at ``theta (r, s, P)``; ``predicted_gain (r, s)`` what one more Newton step
+    would add to it; ``converged (r, s)`` whether that is below the tolerance with no ascent direction left.
+    """
+
+    theta: Tensor
+    value: Tensor
+    predicted_gain: Tensor
+    converged: Tensor
+    num_iterations: int
+    evaluation: Evaluation
+
+
+class _Model(NamedTuple):
+    """A damped quadratic model: the step, what it promises, and the damping it took."""
+
+    step: Tensor
+    gain: Tensor
+    damping: Tensor
+
+
+def newton_ascent(
+    objective: Objective,
+    theta: Tensor,
+    *,
+    max_iter: int = 200,
+    tol: float = 1e-9,
+    callback: Callable[[Tensor], None] | None = None,
+) -> Ascent:
+    """Maximise the log-likelihood from ``theta (r, s, P)``, each of the batch on its own damping.
+
+    A step solves ``(-H + damping * |diag H|) step = g`` on the parameters that are not held at a lower bound; the damping
+    rises until the matrix is positive definite and the step gains what it promised. Where the gradient vanishes
+    and the Hessian still has a positive eigenvalue (a saddle), the ascent leaves along that eigenvector.
+
+    Args:
+        objective: what to maximise.
+        theta: starts.
+        max_iter: most evaluations of the Hessian.
+        tol: largest predicted gain in log-likelihood at a converged point.
+        callback: called with the values ``(r, s)`` after each iteration.
+    """
+    theta = objective.project(theta)
+    current = objective.evaluate(theta)
+    damping = torch.full_like(current.value, _FIRST_DAMPING)
+    finished = torch.zeros_like(current.value, dtype=torch.bool)
+    escaped = torch.zeros_like(finished)
+    iteration = 0
+    while iteration < max_iter:
+        model = _solve(objective, theta, current, damping)
+        if bool(finished.all()):
+            break
+        candidate = objective.project(theta + torch.where(finished.unsqueeze(-1), 0.0, model.step))
+        trial = objective.evaluate(candidate)
+        ratio = _ratio(trial.value - current.value, model.gain, current.value)
+        accepted = (ratio > 1e-4) & ~finished
+        theta, current = _choose(accepted, candidate, theta), _merge(accepted, trial, current)
+        damping = _next_damping(model.damping, ratio, finished)
+        iteration += 1
+        if callback is not None:
+            callback(current.value)
+        near = _certificate(objective, theta, current).gain < tol
+        stuck = damping > _GREATEST_DAMPING
+        finished = finished | ((near | stuck) & ~finished)
+        if bool((finished & ~escaped).any()):
+            theta, current, left = _escape(objective, theta, current, finished & ~escaped)
+            finished, escaped = finished & ~left, escaped | (finished & ~left)
+            damping = torch.where(left, torch.full_like(damping, _FIRST_DAMPING), damping)
+    certificate = _certificate(objective, theta, current)
+    converged = (certificate.gain < tol) & (certificate.damping < 1e-6) | _flat(objective, theta, current, tol)
+    return Ascent(theta, current.value, certificate.gain, converged, iteration, current)
+
+
+def _held(objective: Objective, theta: Tensor, gradient: Tensor) -> Tensor:
+    """Parameters at their lower bound that the gradient pushes further down."""
+    return (theta <= objective.lower) & (gradient < 0)
+
+
+def _free_system(objective: Objective, theta: Tensor, at: Evaluation) -> tuple[Tensor, Tensor]:
+    """Gradient and negated Hessian with held parameters cut out (gradient 0, unit row)."""
+    held = _held(objective, theta, at.gradient)
+    gradient = torch.where(held, 0.0, at.gradient)
+    cut = held.unsqueeze(-1) | held.unsqueeze(-2)
+    return gradient, torch.where(cut, torch.diag_embed(held.to(gradient.dtype)), -at.hessian)
+
+
+def _solve(objective: Objective, theta: Tensor, at: Evaluation, damping: Tensor) -> _Model:
+    gradient, matrix = _free_system(objective, theta, at)
+    pure = torch.where(damping < _LEAST_DAMPING, torch.zeros_like(damping), damping)
+    factor, used = damped_cholesky(matrix, pure)
+    step = torch.cholesky_solve(gradient.unsqueeze(-1), factor).squeeze(-1)
+    curvature = (step.unsqueeze(-2) @ matrix @ step.unsqueeze(-1)).squeeze(-1).squeeze(-1)
+    return _Model(step, (gradient * step).sum(-1) - 0.5 * curvature, used)
+
+
+def _certificate(objective: Objective, theta: Tensor, at: Evaluation) -> _Model:
+    """The undamped model: what a Newton step from here would gain."""
+    return _solve(objective, theta, at, torch.zeros_like(at.value))
+
+
+def _ratio(actual: Tensor, promised: Tensor, value: Tensor) -> Tensor:
+    """Actual over promised gain; gains lost in rounding count as kept."""
+    rounding = 1e-13 * value.abs().clamp(min=1.0)
+    kept = (actual.abs() <= rounding) & (promised.abs() <= rounding)
+    ratio = torch.where(promised > 0, actual / promised, torch.full_like(actual, -1.0))
+    ratio = torch.where(torch.isfinite(actual), ratio, torch.full_like(actual, -1.0))
+    return torch.where(kept, torch.ones_like(ratio), ratio)
+
+
+def _next_damping(damping: Tensor, ratio: Tensor, finished: Tensor) -> Tensor:
+    lowered = torch.where(ratio > 0.75, damping * 0.1, damping)
+    raised = torch.where(ratio < 0.25, damping.clamp(min=_LEAST_DAMPING) * 5.0, lowered)
+    rejected = torch.where(ratio <= 1e-4, damping.clamp(min=1e-4) * 10.0, raised)
+    return torch.where(finished, damping, rejected)
+
+
+def _choose(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(mask.reshape(mask.shape + (1,) * (yes.ndim - mask.ndim)), yes, no)
+
+
+def _merge(mask: Tensor, yes: Evaluation, no: Evaluation) -> Evaluation:
+    return Evaluation(*(_choose(mask, a, b) for a, b in zip(yes, no, strict=True)))
+
+
+def _spectrum(objective: Objective, theta: Tensor, at: Evaluation) -> tuple[Tensor, Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of the negated Hessian with unit diagonal, and the diagonal's square root."""
+    _, matrix = _free_system(objective, theta, at)
+    size = matrix.diagonal(dim1=-2, dim2=-1).abs()
+    scale = torch.maximum(size, 1e-10 * size.amax(-1, keepdim=True)).clamp(min=torch.finfo(theta.dtype).tiny).sqrt()
+    values, vectors = torch.linalg.eigh(matrix / scale.unsqueeze(-1) / scale.unsqueeze(-2))
+    return values, vectors, scale
+
+
+def _escape(
+    objective: Objective, theta: Tensor, at: Evaluation, where: Tensor
+) -> tuple[Tensor, Evaluation, Tensor]:
+    """Leave saddles along the most positive curvature; returns the new state and which of ``where`` left."""
+    values, vectors, scale = _spectrum(objective, theta, at)
+    saddle = where & (values[..., 0] < -_NEGATIVE_CURVATURE)
+    if not bool(saddle.any()):
+        return theta, at, torch.zeros_like(where)
+    direction = vectors[..., 0] / scale
+    direction = direction / direction.abs().amax(-1, keepdim=True)
+    best, best_value = theta, at.value
+    for length in _ESCAPE_LENGTHS:
+        trial = objective.project(theta + length * direction)
+        value = objective.value(trial)
+        better = saddle & (value > best_value + 1e-9 * at.value.abs().clamp(min=1.0) * 1e-3)
+        best, best_value = _choose(better, trial, best), torch.where(better, value, best_value)
+    left = saddle & (best_value > at.value)
+    return best, objective.evaluate(best) if bool(left.any()) else at, left
+
+
+def _flat(objective: Objective, theta: Tensor, at: Evaluation, tol: float) -> Tensor:
+    """Whether a singular Hessian leaves no ascent: eigenvalues above -1e-7, and negligible gain in the others."""
+    values, vectors, scale = _spectrum(objective, theta, at)
+    gradient, _ = _free_system(objective, theta, at)
+    along = ((gradient / scale).unsqueeze(-2) @ vectors).squeeze(-2)
+    gain = 0.5 * (along.square() / values.abs().clamp(min=_NEGATIVE_CURVATURE)).sum(-1)
+    return (values[..., 0] > -_NEGATIVE_CURVATURE) & (gain < tol)

@@ -1,0 +1,79 @@
+"""What an optimiser sees of a model and data: a parameter vector, its log-likelihood, derivatives and EM step."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mixkit.mixture import MixtureOfExperts
+
+__all__ = ["Estimate", "Evaluation", "Objective"]
+
+
+class Evaluation(NamedTuple):
+    """Total log-likelihood ``(r, s)``, its gradient ``(r, s, P)`` and Hessian ``(r, s, P, P)``."""
+
+    value: Tensor
+    gradient: Tensor
+    hessian: Tensor
+
+
+class Estimate(NamedTuple):
+    """Parameters as users read them, one model: ``values (P,)``, their ``covariance (P, P)`` and ``names``."""
+
+    names: list[str]
+    values: Tensor
+    covariance: Tensor
+
+
+class Objective(ABC):
+    """The log-likelihood of ``r`` data sets at ``s`` parameter vectors each, ``theta (r, s, P)``.
+
+    Attributes:
+        n: observations of a data set.
+        num_params: length P of the parameter vector.
+        lower: lower bounds of the parameters, ``(P,)``, -inf where there is none (the variance floor).
+        total_weight: sum of the observations' weights, ``(r,)``.
+    """
+
+    n: int
+    num_params: int
+    lower: Tensor
+    total_weight: Tensor
+
+    @abstractmethod
+    def value(self, theta: Tensor) -> Tensor:
+        """Total log-likelihood ``(r, s)``."""
+
+    @abstractmethod
+    def evaluate(self, theta: Tensor) -> Evaluation:
+        """Log-likelihood with gradient and Hessian."""
+
+    @abstractmethod
+    def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-likelihood at ``theta`` and the parameters after one E-step and M-step from there."""
+
+    @abstractmethod
+    def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
+        """A shorter step from ``theta`` towards ``candidate``, never lowering the likelihood as ``fraction`` -> 0."""
+
+    @abstractmethod
+    def from_responsibilities(self, responsibilities: Tensor) -> Tensor:
+        """Parameters fitted to given responsibilities ``(r, s, k, n)``: how a fit starts."""
+
+    @abstractmethod
+    def read(self, model: MixtureOfExperts) -> Tensor:
+        """The parameter vector ``(1, 1, P)`` of a model."""
+
+    @abstractmethod
+    def write(self, theta: Tensor, model: MixtureOfExperts) -> None:
+        """Set the parameters of ``model`` from one vector ``(P,)``, or from a batch ``(r, P)`` if it has one."""
+
+    @abstractmethod
+    def estimate(self, theta: Tensor, covariance: Tensor) -> Estimate:
+        """Names, values and covariance in the users' parameters, from one vector ``(P,)`` of data set 0."""
+
+    def project(self, theta: Tensor) -> Tensor:
+        """``theta`` with every parameter raised to its lower bound."""
+        return torch.maximum(theta, self.lower)

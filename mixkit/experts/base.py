@@ -1,0 +1,82 @@
+"""What every family of experts is, and what the fast estimators ask of one with linear predictors."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from .._validation import check_tensor
+
+__all__ = ["DensityTerms", "Experts", "LocationExperts", "broadcast_over_rows"]
+
+
+class DensityTerms(NamedTuple):
+    """A component log-density and its derivatives in the predictors.
+
+    Shapes put the experts first and the observations last, ``(..., k, n)``; predictor 0 is the location eta_j(x),
+    predictors 1, 2, ... are the constants in the order of ``constant_names``.
+    """
+
+    log_prob: Tensor  # (..., k, n)
+    first: list[Tensor]  # one (..., k, n) a predictor
+    second: list[list[Tensor]]  # second[i][j] for j <= i
+
+
+class Experts(nn.Module, ABC):
+    """Maps covariates to one distribution of the response per expert; ``forward`` is all that a family must have."""
+
+    num_experts: int
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Distribution:
+        """The component laws at ``x (*batch, n, d)``: batch shape ``(*batch, n, k)``, event shape ``()`` or ``(p,)``."""
+
+    def check_response(self, y: Tensor) -> Tensor:
+        """Return ``y`` if it can be a response of this family, else raise ``ValueError``."""
+        return check_tensor("y", y)
+
+
+class LocationExperts(Experts):
+    r"""Experts of a scalar response whose law depends on x through one location, plus constants.
+
+    The log-density of expert j is :math:`f(y; \eta_j(x), c_{j1}, c_{j2}, \dots)`. A subclass names its constants, each a
+    parameter of shape ``(*batch, k)`` (or ``(*batch, 1)`` where the experts share it), and writes ``log_density``; it
+    may override ``density_terms`` with derivatives in closed form, which the estimators use for Newton steps.
+    ``scale_name`` names the constant that is the logarithm of a scale, if :math:`(y - \eta) / s` has a fixed law.
+    """
+
+    predictor: nn.Module
+    constant_names: tuple[str, ...] = ()
+    scale_name: str | None = None
+
+    def __init__(self, predictor: nn.Module) -> None:
+        super().__init__()
+        self.predictor = predictor
+        self.num_experts = int(predictor.num_experts)  # type: ignore[arg-type]
+
+    @abstractmethod
+    def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
+        """Elementwise log-density of ``y`` at location ``eta``; all arguments broadcast together."""
+
+    def density_terms(self, y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
+        """The log-density with its first and second derivatives in ``(eta, *constants)``, here by autograd."""
+        with torch.enable_grad():
+            leaves = [part.expand_as(eta).detach().clone().requires_grad_() for part in (eta, *constants)]
+            value = self.log_density(y, *leaves)
+            first = torch.autograd.grad(value.sum(), leaves, create_graph=True)
+            second = [self._row(first[i], leaves[: i + 1]) for i in range(len(leaves))]
+        return DensityTerms(value.detach(), [g.detach() for g in first], second)
+
+    @staticmethod
+    def _row(gradient: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+        if not gradient.requires_grad:
+            return [torch.zeros_like(leaf) for leaf in leaves]
+        rows = torch.autograd.grad(gradient.sum(), leaves, retain_graph=True, allow_unused=True)
+        return [torch.zeros_like(leaf) if g is None else g.detach() for g, leaf in zip(rows, leaves, strict=True)]
+
+
+def broadcast_over_rows(constant: Tensor, like: Tensor) -> Tensor:
+    """Give a constant ``(*batch, k or 1)`` the shape of locations ``(*batch, n, k)``."""
+    return constant.unsqueeze(-2).expand_as(like)

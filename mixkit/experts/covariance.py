@@ -1,0 +1,130 @@
+"""How the spread of a vector response is parametrised: full, diagonal or spherical, own or shared."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from .._validation import check_integer
+
+__all__ = ["Covariance", "DiagonalCovariance", "FullCovariance", "SphericalCovariance"]
+
+
+class Covariance(nn.Module, ABC):
+    """One covariance matrix per expert, or one for all of them (``shared``).
+
+    Args:
+        num_experts: number of experts ``k``.
+        response_dim: dimension ``p`` of the response.
+        shared: whether all experts have one covariance.
+        batch_shape: leading dimensions of independent models.
+        dtype: dtype of the parameters.
+        device: device of the parameters.
+    """
+
+    def __init__(
+        self,
+        num_experts: int,
+        response_dim: int,
+        *,
+        shared: bool = False,
+        batch_shape: tuple[int, ...] = (),
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_experts = check_integer("num_experts", num_experts, low=1)
+        self.response_dim = check_integer("response_dim", response_dim, low=1)
+        self.shared = shared
+        rows = (*batch_shape, 1 if shared else num_experts)
+        self._build(rows, torch.zeros((), dtype=dtype, device=device))
+
+    @abstractmethod
+    def _build(self, rows: tuple[int, ...], like: Tensor) -> None:
+        """Create the parameters, at the identity covariance."""
+
+    @abstractmethod
+    def scale_tril(self) -> Tensor:
+        """Cholesky factors, ``(*batch, k or 1, p, p)``."""
+
+    @abstractmethod
+    def _assign(self, covariance: Tensor, variance_floor: float) -> None:
+        """Set the parameters to the member of the family closest in likelihood to ``covariance``."""
+
+    @torch.no_grad()
+    def update(self, scatter: Tensor, weight: Tensor, variance_floor: float) -> None:
+        """Set the parameters to their maximum-likelihood value.
+
+        Args:
+            scatter: weighted sums of squared residuals, ``(*batch, k, p, p)``.
+            weight: total weights, ``(*batch, k)``; experts of weight 0 keep the floor.
+            variance_floor: smallest variance allowed in any direction.
+        """
+        if self.shared:
+            scatter, weight = scatter.sum(-3, keepdim=True), weight.sum(-1, keepdim=True)
+        self._assign(scatter / weight.clamp(min=torch.finfo(weight.dtype).tiny)[..., None, None], variance_floor)
+
+    def extra_repr(self) -> str:
+        """The sizes shown by ``repr``."""
+        return f"num_experts={self.num_experts}, response_dim={self.response_dim}, shared={self.shared}"
+
+
+class FullCovariance(Covariance):
+    """Unrestricted covariances, ``L L'`` with ``L`` lower triangular of positive diagonal.
+
+    Attributes:
+        factor: ``(*batch, k or 1, p, p)``; below the diagonal that of ``L``, on it the logarithm of ``L``'s.
+    """
+
+    def _build(self, rows: tuple[int, ...], like: Tensor) -> None:
+        size = self.response_dim
+        self.factor = nn.Parameter(like.new_zeros((*rows, size, size)))
+
+    def scale_tril(self) -> Tensor:
+        """Cholesky factors, ``(*batch, k or 1, p, p)``."""
+        return self.factor.tril(-1) + torch.diag_embed(self.factor.diagonal(dim1=-2, dim2=-1).exp())
+
+    def _assign(self, covariance: Tensor, variance_floor: float) -> None:
+        values, vectors = torch.linalg.eigh(covariance)
+        floored = (vectors * values.clamp(min=variance_floor).unsqueeze(-2)) @ vectors.mT
+        tril = torch.linalg.cholesky(floored)
+        self.factor.copy_(tril.tril(-1) + torch.diag_embed(tril.diagonal(dim1=-2, dim2=-1).log()))
+
+
+class DiagonalCovariance(Covariance):
+    """Responses uncorrelated given the expert.
+
+    Attributes:
+        log_std: logarithm of the standard deviations, ``(*batch, k or 1, p)``.
+    """
+
+    def _build(self, rows: tuple[int, ...], like: Tensor) -> None:
+        self.log_std = nn.Parameter(like.new_zeros((*rows, self.response_dim)))
+
+    def scale_tril(self) -> Tensor:
+        """Cholesky factors, ``(*batch, k or 1, p, p)``."""
+        return torch.diag_embed(self.log_std.exp())
+
+    def _assign(self, covariance: Tensor, variance_floor: float) -> None:
+        variance = covariance.diagonal(dim1=-2, dim2=-1).clamp(min=variance_floor)
+        self.log_std.copy_(0.5 * variance.log())
+
+
+class SphericalCovariance(Covariance):
+    """Responses uncorrelated and of one variance given the expert.
+
+    Attributes:
+        log_std: logarithm of the standard deviations, ``(*batch, k or 1)``.
+    """
+
+    def _build(self, rows: tuple[int, ...], like: Tensor) -> None:
+        self.log_std = nn.Parameter(like.new_zeros(rows))
+
+    def scale_tril(self) -> Tensor:
+        """Cholesky factors, ``(*batch, k or 1, p, p)``."""
+        identity = torch.eye(self.response_dim, dtype=self.log_std.dtype, device=self.log_std.device)
+        return self.log_std.exp()[..., None, None] * identity
+
+    def _assign(self, covariance: Tensor, variance_floor: float) -> None:
+        variance = covariance.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=variance_floor)
+        self.log_std.copy_(0.5 * variance.log())

@@ -1,0 +1,46 @@
+"""Poisson experts for counts."""
+
+import torch
+from torch import Tensor
+
+from ..distributions import Poisson
+from .base import DensityTerms, LocationExperts
+
+__all__ = ["PoissonExperts"]
+
+
+class PoissonExperts(LocationExperts):
+    r"""Poisson experts with a log link, :math:`y \mid x, j \sim \mathrm{Poisson}(\exp \eta_j(x))`.
+
+    Args:
+        predictor: the logarithm of the rate (see :mod:`mixkit.predictors`).
+
+    Source: Wang, Cockburn, Puterman (1998), Analysis of patent data, JBES 16, 27-41.
+
+    Example:
+        >>> import torch
+        >>> from mixkit.predictors import LinearPredictor
+        >>> experts = PoissonExperts(LinearPredictor(1, 2, generator=torch.Generator().manual_seed(0)))
+        >>> experts(torch.zeros(4, 1)).batch_shape
+        torch.Size([4, 2])
+    """
+
+    def forward(self, x: Tensor) -> Poisson:
+        """Poisson laws of batch shape ``(*batch, n, k)``."""
+        return Poisson(self.predictor(x).exp(), validate_args=False)
+
+    def check_response(self, y: Tensor) -> Tensor:
+        """Return ``y`` if it holds counts, else raise ``ValueError``."""
+        super().check_response(y)
+        if not bool(((y >= 0) & (y == y.floor())).all()):
+            raise ValueError("y must hold non-negative integers for Poisson experts, got other values")
+        return y
+
+    def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
+        """Elementwise Poisson log-probability at log-rate ``eta``."""
+        return y * eta - torch.exp(eta) - torch.lgamma(y + 1.0)
+
+    def density_terms(self, y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
+        """Log-probability and derivatives in ``eta`` in closed form."""
+        rate = torch.exp(eta)
+        return DensityTerms(self.log_density(y, eta), [y - rate], [[-rate]])

@@ -1,0 +1,145 @@
+"""Predictors: what an expert's location is, as a function of the covariates."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from ._validation import check_integer, check_last_dim
+
+__all__ = ["ConstantPredictor", "LinearPredictor", "ModulePredictor", "Predictor"]
+
+
+class Predictor(nn.Module, ABC):
+    """Maps covariates ``x (*batch, n, d)`` to one location per expert, ``(*batch, n, k)`` or ``(*batch, n, k, p)``."""
+
+    num_experts: int
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Locations of every expert at every row of ``x``."""
+
+
+def _initial(shape: tuple[int, ...], dtype, device, generator) -> nn.Parameter:  # type: ignore[no-untyped-def]
+    return nn.Parameter(torch.randn(shape, dtype=dtype, device=device, generator=generator))
+
+
+class LinearPredictor(Predictor):
+    r"""Affine locations :math:`\eta_j(x) = a_j^\top x + b_j`.
+
+    Args:
+        num_features: number of covariates ``d``.
+        num_experts: number of experts ``k``.
+        response_dim: dimension ``p`` of the response; ``None`` for a scalar response.
+        batch_shape: leading dimensions of independent models.
+        dtype: dtype of the parameters.
+        device: device of the parameters.
+        generator: source of the initial values, standard normal.
+
+    Attributes:
+        slope: ``(*batch, k, d)``, or ``(*batch, k, p, d)`` for a vector response.
+        intercept: ``(*batch, k)``, or ``(*batch, k, p)``.
+
+    Example:
+        >>> import torch
+        >>> predictor = LinearPredictor(2, 3, generator=torch.Generator().manual_seed(0))
+        >>> predictor(torch.ones(5, 2)).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_experts: int,
+        *,
+        response_dim: int | None = None,
+        batch_shape: tuple[int, ...] = (),
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_features = check_integer("num_features", num_features, low=1)
+        self.num_experts = check_integer("num_experts", num_experts, low=1)
+        self.response_dim = None if response_dim is None else check_integer("response_dim", response_dim, low=1)
+        rows = (*batch_shape, num_experts) if response_dim is None else (*batch_shape, num_experts, response_dim)
+        self.slope = _initial((*rows, num_features), dtype, device, generator)
+        self.intercept = _initial(rows, dtype, device, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Locations ``(*batch, n, k)`` or ``(*batch, n, k, p)``."""
+        check_last_dim("x", x, self.num_features, "covariates")
+        if self.response_dim is None:
+            return x @ self.slope.mT + self.intercept.unsqueeze(-2)
+        flat = x @ self.slope.flatten(-3, -2).mT
+        return flat.unflatten(-1, (self.num_experts, self.response_dim)) + self.intercept.unsqueeze(-3)
+
+    def extra_repr(self) -> str:
+        """The sizes shown by ``repr``."""
+        response = "" if self.response_dim is None else f", response_dim={self.response_dim}"
+        return f"num_features={self.num_features}, num_experts={self.num_experts}{response}"
+
+
+class ConstantPredictor(Predictor):
+    r"""Locations that do not depend on the covariates, :math:`\eta_j(x) = b_j`.
+
+    Arguments and ``intercept`` are those of :class:`LinearPredictor`.
+
+    Example:
+        >>> import torch
+        >>> predictor = ConstantPredictor(3, generator=torch.Generator().manual_seed(0))
+        >>> predictor(torch.ones(5, 2)).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        num_experts: int,
+        *,
+        response_dim: int | None = None,
+        batch_shape: tuple[int, ...] = (),
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_experts = check_integer("num_experts", num_experts, low=1)
+        self.response_dim = None if response_dim is None else check_integer("response_dim", response_dim, low=1)
+        rows = (*batch_shape, num_experts) if response_dim is None else (*batch_shape, num_experts, response_dim)
+        self.intercept = _initial(rows, dtype, device, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Locations ``(*batch, n, k)`` or ``(*batch, n, k, p)``, constant along ``n``."""
+        tail = 1 if self.response_dim is None else 2
+        rows = self.intercept.unsqueeze(-1 - tail)
+        batch = torch.broadcast_shapes(x.shape[:-1], rows.shape[:-tail])
+        return rows.expand(*batch, *rows.shape[-tail:])
+
+    def extra_repr(self) -> str:
+        """The sizes shown by ``repr``."""
+        response = "" if self.response_dim is None else f", response_dim={self.response_dim}"
+        return f"num_experts={self.num_experts}{response}"
+
+
+class ModulePredictor(Predictor):
+    r"""Locations computed by any module, :math:`\eta(x) = m(x)`.
+
+    Args:
+        module: maps ``(*batch, n, d)`` to ``(*batch, n, k)``, a neural network for example.
+        num_experts: number of experts ``k``, the size of the module's last dimension.
+
+    Example:
+        >>> import torch
+        >>> network = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+        >>> ModulePredictor(network, 3)(torch.ones(5, 2)).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(self, module: nn.Module, num_experts: int) -> None:
+        super().__init__()
+        self.num_experts = check_integer("num_experts", num_experts, low=1)
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Locations ``(*batch, n, k)``."""
+        return check_last_dim("the output of module", self.module(x), self.num_experts, "experts")
