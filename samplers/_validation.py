@@ -1,0 +1,125 @@
+"""Checks of what a verifier is given: each error names the argument, the rule and what was received."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from mixkit._validation import check_tensor
+
+
+def check_logits(name: str, value: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return ``value`` if every row is a law up to a constant: no NaN, no +inf, not all -inf.
+
+    Args:
+        name: Name of the argument.
+        value: Logits ``(*shape, v)``.
+        valid: Rows that count ``(*shape)``; the others are padding and may hold anything.
+    """
+    peak = value.amax(-1)
+    bad = ~torch.isfinite(peak)
+    if valid is not None:
+        bad &= valid
+    if bad.any():
+        first = tuple(bad.nonzero()[0].tolist())
+        raise ValueError(
+            f"{name} must hold no NaN, no +inf and no row that is all -inf, got a row of maximum {float(peak[first])} "
+            f"at index {first}"
+        )
+    return value
+
+
+def check_probs(name: str, value: Any, *, tolerance: float = 1e-4) -> Tensor:
+    """Return ``value`` if its rows ``(..., v)`` are probabilities: finite, not negative, summing to 1."""
+    check_tensor(name, value)
+    total = value.sum(-1, dtype=torch.float64)
+    if value.ndim == 0 or not (value >= 0).all() or not ((total - 1).abs() <= tolerance).all():
+        raise ValueError(
+            f"{name} must hold probabilities, not negative and summing to 1 over the last dimension, got a smallest "
+            f"entry of {float(value.min())} and a sum of {float(total.flatten()[(total.flatten() - 1).abs().argmax()])}"
+        )
+    return value
+
+
+def check_same_vocabulary(target: Tensor, draft: Tensor) -> None:
+    """Refuse laws over vocabularies of different size."""
+    if target.shape[-1] != draft.shape[-1]:
+        raise ValueError(
+            f"target and draft must share one vocabulary, got {target.shape[-1]} and {draft.shape[-1]} tokens: pad the "
+            "smaller logits with -inf first"
+        )
+
+
+def check_block_shapes(target: Any, draft: Any, tokens: Any) -> None:
+    """Check ``target (B, [m,] t+1, v)``, ``draft (B, [m,] t, v)`` or None, ``tokens (B, [m,] t)``."""
+    check_tensor("target_logits", target)
+    check_tensor("draft_tokens", tokens, floating=False)
+    if tokens.is_floating_point() or tokens.dtype == torch.bool:
+        raise TypeError(f"draft_tokens must have an integer dtype, got {tokens.dtype}")
+    if tokens.ndim not in (2, 3):
+        raise ValueError(f"draft_tokens must have shape (B, t) or (B, m, t), got {tuple(tokens.shape)}")
+    wanted = (*tokens.shape[:-1], tokens.shape[-1] + 1)
+    if target.ndim != tokens.ndim + 1 or target.shape[:-1] != wanted:
+        raise ValueError(
+            f"target_logits must have shape {(*wanted, 'v')} for draft_tokens {tuple(tokens.shape)}, got "
+            f"{tuple(target.shape)}"
+        )
+    if draft is None:
+        return
+    check_tensor("draft_logits", draft)
+    if draft.ndim != tokens.ndim + 1 or draft.shape[:-1] != tokens.shape:
+        raise ValueError(
+            f"draft_logits must have shape {(*tokens.shape, 'v')} for draft_tokens {tuple(tokens.shape)}, got "
+            f"{tuple(draft.shape)}"
+        )
+    check_same_vocabulary(target, draft)
+
+
+def check_lengths(lengths: Any, shape: tuple[int, int, int]) -> Tensor:
+    """Return draft lengths ``(B, m)`` in ``0..t`` from ``(B,)``, ``(B, m)`` or None."""
+    batch, num_drafts, size = shape
+    check_tensor("lengths", lengths, floating=False)
+    if lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise TypeError(f"lengths must have an integer dtype, got {lengths.dtype}")
+    if tuple(lengths.shape) not in ((batch,), (batch, num_drafts)):
+        raise ValueError(f"lengths must have shape ({batch},) or ({batch}, {num_drafts}), got {tuple(lengths.shape)}")
+    if ((lengths < 0) | (lengths > size)).any():
+        raise ValueError(f"lengths must lie in 0..{size}, got {int(lengths.min())}..{int(lengths.max())}")
+    return lengths.reshape(batch, -1).expand(batch, num_drafts)
+
+
+def check_tokens(tokens: Tensor, draft: Tensor | None, num_tokens: int, valid: Tensor | None) -> Tensor:
+    """Return token ids with padding set to 0, if every id is in the vocabulary and possible under its draft law."""
+    bad = (tokens < 0) | (tokens >= num_tokens)
+    if valid is not None:
+        bad &= valid
+        tokens = tokens.masked_fill(~valid, 0)
+    if bad.any():
+        first = tuple(bad.nonzero()[0].tolist())
+        raise ValueError(f"draft_tokens must lie in 0..{num_tokens - 1}, got {int(tokens[first])} at index {first}")
+    if draft is not None:
+        bad = draft.gather(-1, tokens[..., None])[..., 0] == -torch.inf
+        if valid is not None:
+            bad &= valid
+        if bad.any():
+            first = tuple(bad.nonzero()[0].tolist())
+            raise ValueError(
+                f"draft_tokens must have positive draft probability, got token {int(tokens[first])} of probability 0 "
+                f"at index {first}: draft_logits must be the law that the drafts were drawn from"
+            )
+    return tokens
+
+
+def check_generator(generator: Any, batch: int) -> Generator | Sequence[Generator] | None:
+    """Return a generator, a sequence of ``batch`` generators, or None."""
+    if generator is None or isinstance(generator, Generator):
+        return generator
+    if not isinstance(generator, Sequence) or not all(isinstance(entry, Generator) for entry in generator):
+        raise TypeError(
+            f"generator must be a torch.Generator, a sequence of {batch} of them or None, got "
+            f"{type(generator).__name__}"
+        )
+    if len(generator) != batch:
+        raise ValueError(f"generator must hold one generator per row, {batch}, got {len(generator)}")
+    return generator

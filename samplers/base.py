@@ -1,0 +1,125 @@
+"""The interface of every verifier: drafts and two laws in, tokens that follow the target law out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from ._validation import check_block_shapes, check_generator, check_lengths, check_logits, check_tokens
+from .node import Decision, Node
+from .results import Verification
+from .sources import GeneratorSource, Source
+from .walk import Block, walk
+
+Randomness = Generator | Sequence[Generator] | Source | None
+
+
+class Verifier(ABC):
+    r"""Maps drafts to tokens that follow the target law exactly. Holds settings, no state.
+
+    A verifier is lossless: if draft ``i`` was drawn from ``draft_logits`` (each draft on its own, unless the verifier
+    says otherwise), then the output, continued from the target, has the target's joint law, whatever the draft laws.
+
+    Attributes:
+        with_replacement: Whether drafts are drawn independently; else drafts that share a prefix are drawn without
+            replacement, in the order of their indices.
+        max_drafts: The most drafts that the rule takes, None for any number.
+    """
+
+    with_replacement: bool = True
+    max_drafts: int | None = None
+
+    @abstractmethod
+    def rule(self, block: Block, source: Source) -> Verification:
+        """Verify a checked block of drafts that have laws; all randomness comes from ``source``."""
+
+    @torch.no_grad()
+    def verify(
+        self,
+        target_logits: Tensor,
+        draft_logits: Tensor | None,
+        draft_tokens: Tensor,
+        *,
+        lengths: Tensor | None = None,
+        generator: Randomness = None,
+    ) -> Verification:
+        """Verify drafted tokens.
+
+        Logits are log-probabilities up to a constant a row, so probabilities go in as ``probs.log()``; a probability of
+        zero is -inf. Rows are normalised in float32 at least, in float64 for float64 logits.
+
+        Args:
+            target_logits: Target law after each prefix of each draft ``(B, [m,] t+1, v)``.
+            draft_logits: Law that each draft token was drawn from ``(B, [m,] t, v)``; None for drafts without a law
+                (n-grams, argmax, retrieved text). There the token is drawn from the target and accepted if a draft
+                holds it, which is what every optimal lossless rule comes to.
+            draft_tokens: Drafted token ids ``(B, [m,] t)``.
+            lengths: Draft lengths ``(B,)`` or ``(B, m)`` in ``0..t``; what lies beyond is padding and never read.
+            generator: One generator, one for each row (then a row's tokens do not depend on the rest of the batch), or
+                None for torch's default generator. A `Source` is taken too: it decides what is otherwise random.
+
+        Returns:
+            A `Verification`.
+
+        Raises:
+            TypeError: If an argument has the wrong type or dtype.
+            ValueError: If shapes or vocabularies do not fit together, if a row of logits holds NaN or +inf or is all
+                -inf, if a token is out of range, or if a drafted token has draft probability 0.
+        """
+        block = self._check(target_logits, draft_logits, draft_tokens, lengths)
+        batch = block.shape[0]
+        if isinstance(generator, Source):
+            source = generator
+        else:
+            source = GeneratorSource(check_generator(generator, batch), batch, block.target.device)
+        if block.draft is None:
+            return walk(block, source, None, precise=False)
+        return self.rule(block, source)
+
+    def _check(self, target: Any, draft: Any, tokens: Any, lengths: Any) -> Block:
+        check_block_shapes(target, draft, tokens)
+        if tokens.ndim == 2:
+            target, tokens = target[:, None], tokens[:, None]
+            draft = None if draft is None else draft[:, None]
+        batch, num_drafts, size = tokens.shape
+        if self.max_drafts is not None and num_drafts > self.max_drafts:
+            raise ValueError(f"{type(self).__name__} takes at most {self.max_drafts} draft, got {num_drafts}")
+        inside = reached = None
+        if lengths is None:
+            lengths = torch.full((batch, num_drafts), size, dtype=torch.long, device=tokens.device)
+        else:
+            lengths = check_lengths(lengths, (batch, num_drafts, size))
+            steps = torch.arange(size + 1, device=tokens.device)
+            reached = steps <= lengths[..., None]
+            inside = reached[..., 1:]
+        check_logits("target_logits", target, reached)
+        if draft is not None:
+            check_logits("draft_logits", draft, inside)
+        return Block(target, draft, check_tokens(tokens, draft, target.shape[-1], inside), lengths)
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
+
+class NodeVerifier(Verifier):
+    """A verifier made of one rule, applied at every position to the drafts that still agree with the output.
+
+    Drafts that agree so far are independent draws from their laws at the next position, so a rule that is lossless at
+    one node is lossless along the walk. After a full acceptance one bonus token comes from the target.
+
+    Attributes:
+        precise: Whether nodes are computed in float64 whatever the dtype of the logits.
+    """
+
+    precise: bool = True
+
+    @abstractmethod
+    def node(self, node: Node, source: Source) -> Decision:
+        """Return the output tokens of a node; all randomness comes from ``source``."""
+
+    def rule(self, block: Block, source: Source) -> Verification:
+        """Walk along the block."""
+        return walk(block, source, self.node, precise=self.precise)

@@ -1,0 +1,37 @@
+"""What a verification returns."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a person wants to know about a verification; nothing here is needed to go on decoding.
+
+    Attributes:
+        accept_probability: Probability of the last accept test taken at each position ``(B, t)``, given the drafts and
+            the draws before it; 0 where the position was not reached.
+        num_active: Drafts that still agreed with the output and had a token at each position ``(B, t)``; 0 where the
+            position was not reached.
+    """
+
+    accept_probability: Tensor
+    num_active: Tensor
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Tokens that follow the target law, and where they came from.
+
+    Attributes:
+        tokens: Token ids ``(B, t+1)``: ``num_accepted`` drafted tokens, one token that no draft holds, then -1.
+        num_accepted: Accepted draft tokens ``(B,)``, in ``0..t``.
+        winner: Index ``(B,)`` of the first draft that holds all the accepted tokens; -1 where none was accepted.
+        info: What a person wants to know.
+    """
+
+    tokens: Tensor
+    num_accepted: Tensor
+    winner: Tensor
+    info: Info

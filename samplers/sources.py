@@ -1,0 +1,118 @@
+"""Where a verifier's randomness comes from, so that the same code can sample a law or enumerate it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+
+_CHUNK = 256
+
+
+def invert_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """Return the index that each uniform picks from its row of unnormalised weights.
+
+    The index is the first whose running sum exceeds ``uniform * total``, so an entry of weight zero is never picked.
+    Sums are in float64 and two-level: chunks of 256 first, then inside one chunk.
+
+    Args:
+        weights: Weights ``(..., n)``, not negative, with a positive sum in every row.
+        uniforms: Numbers ``(...)`` in ``[0, 1)``.
+
+    Returns:
+        Indices ``(...)`` in ``0..n-1``.
+
+    Example:
+        >>> import torch
+        >>> invert_cdf(torch.tensor([[0.0, 0.3, 0.0, 0.7]]), torch.tensor([0.5]))
+        tensor([3])
+    """
+    n = weights.shape[-1]
+    if n <= 4 * _CHUNK:
+        total = weights.cumsum(-1, dtype=torch.float64)
+        return _first_above(total, uniforms.double() * total[..., -1])
+    whole = n // _CHUNK * _CHUNK
+    sums = weights[..., :whole].unflatten(-1, (-1, _CHUNK)).sum(-1, dtype=torch.float64)
+    if whole < n:
+        sums = torch.cat([sums, weights[..., whole:].sum(-1, keepdim=True, dtype=torch.float64)], -1)
+    total = sums.cumsum(-1)
+    point = uniforms.double() * total[..., -1]
+    chunk = _first_above(total, point)
+    before = (total.gather(-1, chunk[..., None]) - sums.gather(-1, chunk[..., None])).squeeze(-1)
+    index = chunk[..., None] * _CHUNK + torch.arange(_CHUNK, device=weights.device)
+    inside = weights.gather(-1, index.clamp_max(n - 1)).double().masked_fill(index >= n, 0.0)
+    return chunk * _CHUNK + _first_above(inside.cumsum(-1), (point - before).clamp_min(0.0))
+
+
+def _first_above(total: Tensor, point: Tensor) -> Tensor:
+    """First index whose running sum exceeds the point; at the very end, the last entry that has weight."""
+    last = (total < total[..., -1:]).sum(-1)
+    return torch.minimum((total <= point[..., None]).sum(-1), last)
+
+
+class Source(ABC):
+    """Random decisions for ``r`` rows at once. Subclasses say where uniforms come from."""
+
+    @abstractmethod
+    def uniform(self, count: int) -> Tensor:
+        """Draw float64 uniforms ``(r, count)`` in ``[0, 1)``."""
+
+    @abstractmethod
+    def rows(self, index: Tensor) -> "Source":
+        """Return the source of the rows ``index (s,)`` alone."""
+
+    def accept(self, probability: Tensor) -> Tensor:
+        """Return a boolean ``(r,)``, true with the given probability ``(r,)``."""
+        return self.uniform(1)[:, 0] < probability
+
+    def choose(self, weights: Tensor) -> Tensor:
+        """Return an index ``(r,)`` with probability proportional to ``weights (r, n)``."""
+        return invert_cdf(weights, self.uniform(1)[:, 0])
+
+    def highest(self, weights: Tensor, active: Tensor) -> Tensor:
+        """Give each of ``m`` contestants a cell from its own row of weights; return who holds the highest cell.
+
+        Args:
+            weights: Weights over ordered cells ``(r, m, n)``.
+            active: Contestants that take part ``(r, m)``, at least one a row. Ties are broken uniformly.
+
+        Returns:
+            Index of the winner ``(r,)``.
+        """
+        uniforms = self.uniform(2 * active.shape[-1])
+        cells = invert_cdf(weights, uniforms[:, ::2]).masked_fill(~active, -1)
+        tied = cells == cells.amax(-1, keepdim=True)
+        return torch.where(tied, uniforms[:, 1::2], -1.0).argmax(-1)
+
+
+class GeneratorSource(Source):
+    """Uniforms from torch generators.
+
+    Args:
+        generator: One generator for all rows, one generator per row, or None for torch's default generator. With one
+            per row, what a row draws depends on that row alone.
+        num_rows: Number of rows ``r``.
+        device: Where results live; draws are made where the generator lives.
+    """
+
+    def __init__(self, generator: Generator | Sequence[Generator] | None, num_rows: int, device: torch.device):
+        self.generator = generator if generator is None or isinstance(generator, Generator) else list(generator)
+        self.num_rows = num_rows
+        self.device = device
+
+    def uniform(self, count: int) -> Tensor:
+        """Draw float64 uniforms ``(r, count)`` in ``[0, 1)``."""
+        if isinstance(self.generator, list):
+            return torch.cat([self._draw(1, count, generator) for generator in self.generator])
+        return self._draw(self.num_rows, count, self.generator)
+
+    def _draw(self, rows: int, count: int, generator: Generator | None) -> Tensor:
+        device = self.device if generator is None else generator.device
+        return torch.rand(rows, count, dtype=torch.float64, generator=generator, device=device).to(self.device)
+
+    def rows(self, index: Tensor) -> "GeneratorSource":
+        """Return the source of the rows ``index (s,)`` alone."""
+        generator = self.generator
+        if isinstance(generator, list):
+            generator = [generator[i] for i in index.tolist()]
+        return GeneratorSource(generator, index.numel(), self.device)
