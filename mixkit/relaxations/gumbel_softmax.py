@@ -6,7 +6,7 @@ from torch import Tensor
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
 from .estimator import PathEstimator, TemperatureLike, TemperedEstimator
-from .noise import gumbel_like, one_hot_argmax
+from .noise import one_hot_argmax, perturb
 
 __all__ = ["GumbelSoftmax", "StraightThroughGumbelSoftmax", "gumbel_softmax"]
 
@@ -46,7 +46,7 @@ def gumbel_softmax(
     """
     check_logits(logits)
     check_temperature(temperature)
-    perturbed = in_float32_at_least(logits) + gumbel_like(logits, generator=generator)
+    perturbed = perturb(in_float32_at_least(logits), generator=generator)
     soft = divide_by_temperature(perturbed, temperature).softmax(-1)
     value = hard_with_gradient_of(one_hot_argmax(perturbed), soft) if hard else soft
     return value.to(logits.dtype)

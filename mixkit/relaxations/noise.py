@@ -4,10 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["conditional_gumbel", "gumbel", "gumbel_like", "sample_one_hot"]
+from mixkit._validation import can_read_values
 
-_RESOLUTION = 2.0**-31
-_FEWEST = -(2**31 - 128)  # rounds in float32 to the largest number below 2^31 in magnitude
+__all__ = ["conditional_gumbel", "gumbel", "gumbel_like", "perturb", "sample_one_hot"]
+
+_STEP = 2.0**-31 * (1.0 - 2.0**-24)  # takes 31 random bits into (0, 1), the largest rounding to 1 - 2^-24
+_CHUNK = 2**16  # entries that stay in cache through all steps
 
 
 def gumbel(
@@ -20,7 +22,7 @@ def gumbel(
     r"""Standard Gumbel noise, :math:`g = -\log(-\log(1 - u))` with :math:`u` uniform on a fine grid near zero.
 
     The grid has 31 bits in float32 and 53 in float64, so that the upper tail, which decides the winner, reaches
-    21.5 (36.7 in float64); ``-log(-log(rand()))`` in float32 stops at 16.6 and ties in one row of 500 at 32,000
+    22.2 (37.4 in float64); ``-log(-log(rand()))`` in float32 stops at 16.6 and ties in one row of 500 at 32,000
     categories. Half precision is refused: noise is drawn in float32 at least.
 
     Args:
@@ -36,19 +38,58 @@ def gumbel(
         >>> gumbel((2, 3), generator=torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3])
     """
-    if dtype == torch.float64:
-        uniform = torch.rand(shape, dtype=dtype, device=device, generator=generator).clamp_(min=2.0**-54)
-        return uniform.neg_().log1p_().neg_().log_().neg_()
-    if dtype != torch.float32:
+    return exponential(shape, dtype=dtype, device=device, generator=generator, log=True).neg_()
+
+
+def exponential(
+    shape: torch.Size | tuple[int, ...],
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+    generator: torch.Generator | None = None,
+    log: bool = False,
+) -> Tensor:
+    """Standard exponential noise, or its logarithm, on the grid :func:`gumbel` describes."""
+    if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
-    bits = torch.randint(_FEWEST, 0, tuple(shape), dtype=torch.int32, device=device, generator=generator)
-    return bits.to(dtype).mul_(_RESOLUTION).log1p_().neg_().log_().neg_()
+    out = torch.empty(shape, dtype=dtype, device=device)
+    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return _to_exponential(_traceable_uniform(out, generator), log)
+    for chunk in out.view(-1).split(_CHUNK if out.device.type == "cpu" else max(out.numel(), 1)):
+        _to_exponential(_fill_uniform(chunk, generator), log)
+    return out
+
+
+def _to_exponential(uniform: Tensor, log: bool) -> Tensor:
+    noise = uniform.neg_().log1p_().neg_()
+    return noise.log_() if log else noise
+
+
+def _fill_uniform(out: Tensor, generator: torch.Generator | None) -> Tensor:
+    if out.dtype == torch.float64:
+        return out.uniform_(generator=generator).clamp_(min=2.0**-54)
+    bits = torch.empty(out.shape, dtype=torch.int32, device=out.device).random_(generator=generator)
+    return out.copy_(bits).add_(0.5).mul_(_STEP)
+
+
+def _traceable_uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """As :func:`_fill_uniform`, by calls that ``torch.func.vmap`` and ``torch.compile`` accept."""
+    if like.dtype == torch.float64:
+        return torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator).clamp_(min=2.0**-54)
+    bits = torch.randint(0, 2**31 - 1, like.shape, dtype=torch.int32, device=like.device, generator=generator)
+    return bits.to(like.dtype).add_(0.5).mul_(_STEP)
 
 
 def gumbel_like(logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """Gumbel noise of the shape, dtype and device of ``logits``, in float32 if they are in half precision."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     return gumbel(logits.shape, dtype=dtype, device=logits.device, generator=generator)
+
+
+def perturb(logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """``logits`` plus Gumbel noise, in float32 at least: the argmax follows their softmax."""
+    noise = gumbel_like(logits, generator=generator)
+    return noise.add_(logits) if can_read_values(logits) else logits + noise
 
 
 def one_hot_argmax(scores: Tensor) -> Tensor:
@@ -72,7 +113,14 @@ def sample_one_hot(logits: Tensor, *, generator: torch.Generator | None = None) 
         >>> sample_one_hot(logits, generator=torch.Generator().manual_seed(0))
         tensor([1., 0.])
     """
-    return one_hot_argmax(logits.detach() + gumbel_like(logits, generator=generator)).to(logits.dtype)
+    return one_hot_argmax(perturb(logits.detach(), generator=generator)).to(logits.dtype)
+
+
+def sample_one_hot_from_probs(probs: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Draw one category per row by an exponential race, for probabilities that are at hand anyway."""
+    probs = probs.detach()
+    times = exponential(probs.shape, dtype=probs.dtype, device=probs.device, generator=generator)
+    return one_hot_argmax(probs / times)
 
 
 def conditional_gumbel(logits: Tensor, one_hot: Tensor, *, generator: torch.Generator | None = None) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ._steps import divide_by_temperature, in_float32_at_least
 from .estimator import Function, TemperatureLike, TemperedEstimator, evaluate
-from .noise import conditional_gumbel, gumbel_like, one_hot_argmax
+from .noise import conditional_gumbel, one_hot_argmax, perturb
 from .score_function import choice_log_prob
 
 __all__ = ["Rebar"]
@@ -60,7 +60,7 @@ class Rebar(TemperedEstimator):
     ) -> Tensor:
         """The mean of ``function`` over one-hot draws, with the REBAR gradient."""
         scores = in_float32_at_least(logits).expand(num_samples, *logits.shape)
-        free = scores + gumbel_like(scores, generator=generator)
+        free = perturb(scores, generator=generator)
         one_hot = one_hot_argmax(free)
         bound = conditional_gumbel(scores, one_hot, generator=generator)
         value = evaluate(function, one_hot.to(logits.dtype), choice_dims)

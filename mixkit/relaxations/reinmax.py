@@ -1,12 +1,14 @@
 """ReinMax: a straight-through estimator of second order."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ._checks import check_logits, check_temperature
-from ._steps import divide_by_temperature, in_float32_at_least
+from ._steps import divide_by_temperature, in_float32_at_least, is_one
 from .estimator import PathEstimator, TemperatureLike, TemperedEstimator
-from .noise import sample_one_hot
+from .noise import sample_one_hot_from_probs
 
 __all__ = ["ReinMax", "reinmax"]
 
@@ -45,11 +47,10 @@ def reinmax(
     check_logits(logits)
     check_temperature(temperature)
     scores = in_float32_at_least(logits)
-    fixed = scores.detach()
-    probs = fixed.softmax(-1)
-    tempered = probs if isinstance(temperature, float) and temperature == 1.0 else _tempered(fixed, temperature)
-    one_hot = sample_one_hot(fixed, generator=generator)
-    return (one_hot + _heun_tangent(scores, probs, (tempered + one_hot) / 2.0)).to(logits.dtype)
+    probs = scores.detach().softmax(-1)
+    tempered = probs if is_one(temperature) else _tempered(scores.detach(), temperature)
+    one_hot = sample_one_hot_from_probs(probs, generator=generator)
+    return _HeunGradient.apply(scores, one_hot, probs, tempered).to(logits.dtype)
 
 
 def _tempered(logits: Tensor, temperature: float | Tensor) -> Tensor:
@@ -57,13 +58,34 @@ def _tempered(logits: Tensor, temperature: float | Tensor) -> Tensor:
     return divide_by_temperature(logits, detached).softmax(-1)
 
 
-def _heun_tangent(logits: Tensor, probs: Tensor, midpoint: Tensor) -> Tensor:
-    """Zero in value; in gradient ``2 J(midpoint) - J(probs) / 2``."""
-    absent = torch.isneginf(logits)
-    step = (logits - logits.detach()).masked_fill(absent, 0.0)
-    middle = midpoint * (step - (midpoint * step).sum(-1, keepdim=True))
-    start = probs * (step - (probs * step).sum(-1, keepdim=True))
-    return 2.0 * middle - 0.5 * start
+class _HeunGradient(torch.autograd.Function):
+    r"""One-hot in value; :math:`2 J(\tfrac{\pi_\tau + d}{2}) - \tfrac12 J(\pi)` in gradient.
+
+    With :math:`c = (\pi_\tau^\top g + d^\top g) / 2` and :math:`e = \pi^\top g`, that is
+    :math:`(\pi_\tau + d) (g - c) - \tfrac12 \pi (g - e)`.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, one_hot: Tensor, probs: Tensor, tempered: Tensor) -> Tensor:
+        return one_hot.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        _, one_hot, probs, tempered = inputs
+        ctx.same = tempered is probs
+        ctx.save_for_backward(one_hot, probs, tempered)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        one_hot, probs, tempered = ctx.saved_tensors
+        drawn, mean = (one_hot * grad).sum(-1, keepdim=True), (probs * grad).sum(-1, keepdim=True)
+        if ctx.same:
+            return torch.addcmul(one_hot * (drawn - mean), probs, grad - drawn).mul_(0.5), None, None, None
+        centre = (drawn + (tempered * grad).sum(-1, keepdim=True)) / 2.0
+        middle = (tempered + one_hot) * (grad - centre)
+        return middle - 0.5 * probs * (grad - mean), None, None, None
 
 
 class ReinMax(TemperedEstimator, PathEstimator):

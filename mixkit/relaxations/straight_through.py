@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from ._checks import check_logits, check_temperature
-from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
+from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least, is_one
 from .estimator import PathEstimator, TemperatureLike, TemperedEstimator
-from .noise import sample_one_hot
+from .noise import sample_one_hot_from_probs
 
 __all__ = ["StraightThrough", "straight_through"]
 
@@ -48,7 +48,8 @@ def straight_through(
     check_temperature(temperature)
     scores = in_float32_at_least(logits)
     soft = divide_by_temperature(scores, temperature).softmax(-1)
-    return hard_with_gradient_of(sample_one_hot(scores, generator=generator), soft).to(logits.dtype)
+    probs = soft if is_one(temperature) else scores.detach().softmax(-1)
+    return hard_with_gradient_of(sample_one_hot_from_probs(probs, generator=generator), soft).to(logits.dtype)
 
 
 class StraightThrough(TemperedEstimator, PathEstimator):
