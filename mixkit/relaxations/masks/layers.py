@@ -1,0 +1,112 @@
+"""Masks on the layers of a model: put them on, learn them, make them hard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .learnable import NMMask
+from .patterns import is_nm_mask
+
+
+def add_masks(
+    model: nn.Module,
+    make: Callable[[Tensor], NMMask],
+    *,
+    layer_types: tuple[type[nn.Module], ...] = (nn.Linear,),
+) -> dict[str, NMMask]:
+    """Parametrize the ``weight`` of every layer of the given types by a learnable mask.
+
+    Weights go on learning beside their masks unless frozen before, ``model.requires_grad_(False)``, as MaskLLM does.
+
+    Args:
+        model: changed in place.
+        make: builds the mask of one weight, for example ``lambda w: PatternMask(w.shape, 2, 4)``.
+        layer_types: which layers.
+
+    Returns:
+        The masks by the name of their layer.
+
+    Raises:
+        ValueError: if no layer is of these types, or one is masked already.
+
+    Example:
+        >>> from mixkit.relaxations.masks import PatternMask
+        >>> model = nn.Sequential(nn.utils.skip_init(nn.Linear, 8, 4))
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> masks = add_masks(model, lambda w: PatternMask(w.shape, 2, 4, generator=generator))
+        >>> hard = harden_masks(model)
+        >>> is_nm_mask(model[0].weight, 2, 4)
+        True
+    """
+    layers: dict[str, Any] = {name: layer for name, layer in model.named_modules() if isinstance(layer, layer_types)}
+    if not layers:
+        raise ValueError(f"model must have a layer of {[kind.__name__ for kind in layer_types]}, got none")
+    already = [name for name, layer in layers.items() if parametrize.is_parametrized(layer, "weight")]
+    if already:
+        raise ValueError(f"model must have no mask or other parametrization on its weights yet, got {already}")
+    return {name: _add_mask(layer, make(layer.weight.detach())) for name, layer in layers.items()}
+
+
+def _add_mask(layer: Any, mask: NMMask) -> NMMask:
+    mask.eval()  # registering calls the mask once: that call shall draw nothing
+    parametrize.register_parametrization(layer, "weight", mask)
+    mask.train(layer.training)
+    return mask
+
+
+def masked_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, NMMask]]:
+    """Name, layer and mask of every layer that ``add_masks`` has changed."""
+    for name, layer in model.named_modules():
+        if parametrize.is_parametrized(layer, "weight"):
+            masks = [step for step in _steps(layer) if isinstance(step, NMMask)]
+            yield from ((name, layer, mask) for mask in masks)
+
+
+def _steps(layer: Any) -> Any:
+    """The chain of parametrizations of the layer's weight, with ``original``."""
+    return layer.parametrizations.weight
+
+
+def advance_masks(model: nn.Module) -> None:
+    """Move the schedules of all masks on by one step."""
+    for _, _, mask in masked_layers(model):
+        mask.advance()
+
+
+def retained_energy(model: nn.Module) -> Tensor:
+    r"""``sum E ||W * M||^2`` over all masked weights, a scalar; the weight regulariser subtracts a multiple of it.
+
+    MaskLLM (arXiv:2409.17481) subtracts ``lambda sum ||W * M||^2``, lambda = 1e-5, so that large weights are kept and
+    gradients do not vanish; the expectation here is exact and has no noise.
+    """
+    energies = [mask.retained_energy(_steps(layer).original) for _, layer, mask in masked_layers(model)]
+    if not energies:
+        raise ValueError("model must have masks (add_masks), got none")
+    return torch.stack(energies).sum()
+
+
+def harden_masks(model: nn.Module) -> dict[str, Tensor]:
+    """Replace every masked weight by its hard N:M form, an ordinary parameter again.
+
+    Returns:
+        The boolean masks by the name of their layer, each checked to be N:M.
+
+    Raises:
+        ValueError: if the model has no masks.
+    """
+    found = list(masked_layers(model))
+    if not found:
+        raise ValueError("model must have masks (add_masks), got none")
+    hard: dict[str, Tensor] = {}
+    for name, layer, mask in found:
+        mask.eval()
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        hard[name] = mask.hard_mask()
+        if not is_nm_mask(hard[name], mask.num_kept, mask.group_size, dim=mask.dim):
+            raise RuntimeError(f"the hard mask of {name} is not {mask.num_kept}:{mask.group_size}")
+    return hard
