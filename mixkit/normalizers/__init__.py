@@ -1,6 +1,18 @@
 """Normalisers: scores to log-weights that sum to 1 after exp, -inf staying -inf."""
 
 from .base import Normalizer
-from .links import Softmax
+from .links import LinkNormalizer, NormalizedSigmoid, Softmax, SoftplusL1, StableMax
+from .sinkhorn import Sinkhorn
+from .sparse import Entmax, Sparsemax
 
-__all__ = ["Normalizer", "Softmax"]
+__all__ = [
+    "Entmax",
+    "LinkNormalizer",
+    "NormalizedSigmoid",
+    "Normalizer",
+    "Sinkhorn",
+    "Softmax",
+    "SoftplusL1",
+    "Sparsemax",
+    "StableMax",
+]

@@ -1,6 +1,17 @@
 """Scores: what a gate thinks of each expert at each x, before temperature, selection and normalisation."""
 
 from .base import Score
-from .linear import ConstantScore, LinearScore
+from .linear import ActivationScore, ConstantScore, LinearScore, QuadraticScore
+from .metric import CosineScore, DistanceScore
+from .module import ModuleScore
 
-__all__ = ["ConstantScore", "LinearScore", "Score"]
+__all__ = [
+    "ActivationScore",
+    "ConstantScore",
+    "CosineScore",
+    "DistanceScore",
+    "LinearScore",
+    "ModuleScore",
+    "QuadraticScore",
+    "Score",
+]

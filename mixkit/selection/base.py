@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .._validation import can_read_values, check_integer
 
-__all__ = ["Dense", "Selection", "top_k_mask"]
+__all__ = ["Dense", "Selection", "keep", "top_k_mask"]
 
 
 class Selection(nn.Module, ABC):
@@ -29,7 +29,8 @@ class Selection(nn.Module, ABC):
 
         Args:
             scores: what the gate thinks of each expert, ``(*batch, n, k)``, divided by the temperature.
-            slope_scores: the part of the scores that depends on x, broadcastable to ``scores``.
+            slope_scores: the part of the score that depends on x, broadcastable to ``scores``; not divided by the
+                temperature, which does not change its ranking.
             x: covariates ``(*batch, n, d)``.
             generator: source of the noise, for selections that are random.
         """
@@ -77,15 +78,23 @@ def top_k_mask(ranking: Tensor, num_selected: int) -> Tensor:
     ranking = ranking.detach()
     kth = ranking.topk(num_selected, dim=-1, sorted=False).values.amin(-1, keepdim=True)
     _check_enough(kth, num_selected)
-    above, tied = ranking > kth, ranking == kth
+    mask = ranking >= kth
+    if can_read_values(mask) and bool((mask.sum(-1) == num_selected).all()):
+        return mask  # no ties: the usual case, cheaper
+    above = ranking > kth
     free = num_selected - above.sum(-1, keepdim=True)
-    return above | (tied & (tied.cumsum(-1) <= free))
+    return above | (mask & ((mask & ~above).cumsum(-1, dtype=torch.int32) <= free))
 
 
 def _check_enough(kth: Tensor, num_selected: int) -> None:
-    if can_read_values(kth) and not (kth > -torch.inf).all():
-        short = int((~(kth > -torch.inf)).sum())
+    enough = kth > -torch.inf
+    if can_read_values(kth) and not enough.all():
         raise ValueError(
             f"scores must have at least num_selected={num_selected} entries above -inf (and no NaN) in every row, "
-            f"got {short} rows with fewer"
+            f"got {int((~enough).sum())} rows that do not"
         )
+
+
+def keep(scores: Tensor, mask: Tensor) -> Tensor:
+    """The scores where ``mask`` holds, -inf elsewhere."""
+    return torch.where(mask, scores, -torch.inf)

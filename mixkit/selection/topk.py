@@ -4,14 +4,9 @@ import torch
 from torch import Tensor
 
 from .._validation import check_integer
-from .base import Selection, top_k_mask
+from .base import Selection, keep, top_k_mask
 
-__all__ = ["TopKByScore", "TopKBySlope", "keep"]
-
-
-def keep(scores: Tensor, mask: Tensor) -> Tensor:
-    """The scores where ``mask`` holds, -inf elsewhere."""
-    return torch.where(mask, scores, -torch.inf)
+__all__ = ["TopKByScore", "TopKBySlope"]
 
 
 class TopKByScore(Selection):

@@ -1,0 +1,27 @@
+"""Gates: covariates to log-weights over experts, -inf for the unselected."""
+
+from .gate import Gate, Routing, entropy
+from .named import (
+    ScoreOptions,
+    activation_gate,
+    constant_gate,
+    dense_to_sparse_gate,
+    laplace_gate,
+    sigmoid_gate,
+    softmax_gate,
+    topk_gate,
+)
+
+__all__ = [
+    "Gate",
+    "Routing",
+    "ScoreOptions",
+    "activation_gate",
+    "constant_gate",
+    "dense_to_sparse_gate",
+    "entropy",
+    "laplace_gate",
+    "sigmoid_gate",
+    "softmax_gate",
+    "topk_gate",
+]

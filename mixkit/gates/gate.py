@@ -1,0 +1,167 @@
+"""Gate: covariates to log-weights over experts, made of a score, a temperature, a selection and a normaliser."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .._precision import at_least_float32
+from .._validation import can_read_values, check_finite
+from ..losses import masked_mean, selection_rate
+from ..normalizers import Normalizer, Softmax
+from ..scores import Score
+from ..selection import Dense, Selection
+from ..temperature import FixedTemperature, Temperature
+
+__all__ = ["Gate", "Routing", "entropy"]
+
+
+class Routing(NamedTuple):
+    """What routers commonly return; see :meth:`Gate.route`."""
+
+    logits: Tensor  # (*batch, n, k), scores over temperature, before the selection
+    weights: Tensor  # (*batch, n, num_selected), decreasing
+    indices: Tensor  # (*batch, n, num_selected), the expert of each weight
+
+
+def entropy(log_weights: Tensor) -> Tensor:
+    r"""The entropy :math:`-\sum_j w_j \log w_j` in nats of each row, ``(..., k)`` to ``(...,)``.
+
+    A weight of zero adds zero, to the value and to the gradient.
+
+    Example:
+        >>> import torch
+        >>> entropy(torch.tensor([0.5, 0.5, 0.0]).log()).exp()
+        tensor(2.)
+    """
+    wide = at_least_float32(log_weights)
+    possible = wide > -torch.inf
+    inside = torch.where(possible, wide, 0.0)
+    return -torch.where(possible, inside.exp() * inside, 0.0).sum(-1)
+
+
+class Gate(nn.Module):
+    r"""Log-weights over k experts, :math:`\log w(x) = \text{normalizer}(\text{selection}(s(x) / \tau(x)))`.
+
+    Args:
+        score: what the gate thinks of each expert.
+        temperature: divides the score; 1 if None.
+        selection: puts the score of unselected experts at -inf; keeps all if None.
+        normalizer: turns scores into log-weights; softmax if None.
+
+    Raises:
+        ValueError: if ``selection`` is to keep more experts than there are.
+
+    Example:
+        >>> import torch
+        >>> from mixkit.scores import LinearScore
+        >>> from mixkit.selection import TopKByScore
+        >>> score = LinearScore(2, 4, generator=torch.Generator().manual_seed(0))
+        >>> gate = Gate(score, selection=TopKByScore(1))
+        >>> gate(torch.ones(3, 2)).detach().exp().sum(-1)
+        tensor([1., 1., 1.])
+    """
+
+    def __init__(
+        self,
+        score: Score,
+        *,
+        temperature: Temperature | None = None,
+        selection: Selection | None = None,
+        normalizer: Normalizer | None = None,
+    ) -> None:
+        super().__init__()
+        self.score = score
+        self.temperature = FixedTemperature(1.0) if temperature is None else temperature
+        self.selection = Dense() if selection is None else selection
+        self.normalizer = Softmax() if normalizer is None else normalizer
+        if self.num_selected > self.num_experts:
+            raise ValueError(
+                f"selection must keep at most num_experts={self.num_experts} experts, got {self.num_selected}"
+            )
+
+    @property
+    def num_experts(self) -> int:
+        """The number k of experts."""
+        return self.score.num_experts
+
+    @property
+    def num_selected(self) -> int:
+        """How many experts survive the selection at every row."""
+        return self.num_experts if self.selection.num_selected is None else self.selection.num_selected
+
+    @property
+    def shift_invariant(self) -> bool:
+        """Whether adding a constant to all scores leaves the weights unchanged."""
+        return self.normalizer.shift_invariant and self.selection.shift_invariant
+
+    def scores(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """The scores over the temperature, before and after the selection; each ``(*batch, n, k)``."""
+        self.score.check_covariates(x)
+        if can_read_values(x):
+            check_finite("x", x.detach())
+        slope_scores = self.score.slope_score(x)
+        scores = self.score.add_bias(slope_scores) / self.temperature(x)
+        kept = self.selection(scores, slope_scores=slope_scores, x=x, generator=generator)
+        return scores, kept
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Log-weights ``(*batch, n, k)`` at ``x (*batch, n, d)``, -inf where unselected."""
+        return self.normalizer(self.scores(x, generator)[1])
+
+    def route(self, x: Tensor, generator: torch.Generator | None = None, *, renormalize: bool = True) -> Routing:
+        """The triple that routers of sparse models return.
+
+        Args:
+            x: covariates ``(*batch, n, d)``.
+            generator: source of the noise, for selections that are random.
+            renormalize: whether the weights of the selected experts sum to 1, as in ``forward``; else each is what the
+                normaliser gives it among all k experts. The latter has a gradient even where one expert is selected.
+
+        Returns:
+            ``logits (*batch, n, k)``, the scores over the temperature before the selection; ``weights`` and
+            ``indices (*batch, n, num_selected)``, by decreasing log-weight of ``forward``, ties by index.
+        """
+        logits, kept = self.scores(x, generator)
+        log_weights = self.normalizer(kept)
+        indices = _by_decreasing_weight(log_weights, kept > -torch.inf)[..., : self.num_selected]
+        shown = log_weights if renormalize else self.normalizer(logits)
+        return Routing(logits, shown.gather(-1, indices).exp(), indices)
+
+    def load(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The share of the data that each expert receives: its mean weight, ``(*batch, k)``, which sums to 1.
+
+        Args:
+            x: covariates ``(*batch, n, d)``.
+            mask: True where a row counts, broadcastable to ``(*batch, n)``; all count if None.
+        """
+        return masked_mean(self._log_weights_where(x, mask).exp(), mask)
+
+    def selection_rate(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The share of the rows at which each expert is selected, ``(*batch, k)``, which sums to ``num_selected``.
+
+        Arguments are those of ``load``.
+        """
+        return selection_rate(self.route(_fill(x, mask)).indices, self.num_experts, mask)
+
+    def entropy(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The mean entropy of the weights in nats, ``(*batch,)``, from 0 to ``log(num_selected)``.
+
+        Arguments are those of ``load``.
+        """
+        return masked_mean(entropy(self._log_weights_where(x, mask)).unsqueeze(-1), mask).squeeze(-1)
+
+    def _log_weights_where(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        return at_least_float32(self(_fill(x, mask)))
+
+
+def _fill(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Rows that are masked out may hold anything: put zeros there."""
+    return x if mask is None else torch.where(mask.unsqueeze(-1), x, 0.0)
+
+
+def _by_decreasing_weight(log_weights: Tensor, selected: Tensor) -> Tensor:
+    """Indices of the experts by decreasing log-weight; selected experts of weight 0 come before unselected ones."""
+    lowest = torch.finfo(log_weights.dtype).min
+    ranking = torch.where(selected, log_weights.clamp(min=lowest), -torch.inf)
+    return torch.sort(ranking.detach(), dim=-1, descending=True, stable=True).indices

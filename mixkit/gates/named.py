@@ -1,0 +1,207 @@
+"""The gates of the papers, named compositions of a score, a temperature, a selection and a normaliser."""
+
+from collections.abc import Callable
+from typing import TypedDict, Unpack
+
+import torch
+from torch import Tensor
+
+from ..normalizers import NormalizedSigmoid
+from ..scores import ActivationScore, ConstantScore, DistanceScore, LinearScore
+from ..selection import TopKBySlope
+from ..temperature import LearnableTemperature, Temperature
+from .gate import Gate
+
+__all__ = [
+    "ScoreOptions",
+    "activation_gate",
+    "constant_gate",
+    "dense_to_sparse_gate",
+    "laplace_gate",
+    "sigmoid_gate",
+    "softmax_gate",
+    "topk_gate",
+]
+
+
+class ScoreOptions(TypedDict, total=False):
+    """Keyword arguments that all named gates take.
+
+    ``bias``: whether the score has a bias (default True); ``batch_shape``: leading dimensions of independent models
+    (default ``()``); ``dtype`` and ``device`` of the parameters; ``generator``: source of their initial values.
+    """
+
+    bias: bool
+    batch_shape: tuple[int, ...]
+    dtype: torch.dtype | None
+    device: torch.device | str | None
+    generator: torch.Generator | None
+
+
+def softmax_gate(num_features: int, num_experts: int, **options: Unpack[ScoreOptions]) -> Gate:
+    r"""The softmax gate, :math:`w = \text{softmax}(\beta_1^\top x + \beta_0)`.
+
+    The gate of Jordan and Jacobs (1994); its rates in Nguyen, Nguyen and Ho (2023), arXiv 2305.03288.
+
+    Args:
+        num_features: number of covariates ``d``.
+        num_experts: number of experts ``k``.
+        **options: those of :class:`ScoreOptions`.
+
+    Example:
+        >>> import torch
+        >>> gate = softmax_gate(2, 3, generator=torch.Generator().manual_seed(0))
+        >>> gate(torch.ones(5, 2)).shape
+        torch.Size([5, 3])
+    """
+    return Gate(LinearScore(num_features, num_experts, **options))
+
+
+def topk_gate(num_features: int, num_experts: int, num_selected: int, **options: Unpack[ScoreOptions]) -> Gate:
+    r"""The top-K sparse softmax gate, :math:`w = \text{softmax}(\text{TopK}(\beta_1^\top x, K; \beta_0))`.
+
+    From Nguyen, Akbarian, Yan and Ho (2024), arXiv 2309.13850: experts are ranked on :math:`\beta_1^\top x`, without
+    the bias. Most code ranks the full score, which is ``Gate(LinearScore(...), selection=TopKByScore(K))``. With K = 1 the
+    weight is 1 whatever the scores, so no gradient reaches them: see ``renormalize`` of :meth:`Gate.route`.
+
+    Args:
+        num_features: number of covariates ``d``.
+        num_experts: number of experts ``k``.
+        num_selected: how many experts are kept at every row, K.
+        **options: those of :class:`ScoreOptions`.
+
+    Example:
+        >>> import torch
+        >>> gate = topk_gate(2, 3, 2, generator=torch.Generator().manual_seed(0))
+        >>> (gate(torch.ones(5, 2)) > -torch.inf).sum(-1)
+        tensor([2, 2, 2, 2, 2])
+    """
+    return Gate(LinearScore(num_features, num_experts, **options), selection=TopKBySlope(num_selected))
+
+
+def dense_to_sparse_gate(
+    num_features: int, num_experts: int, *, temperature: Temperature | None = None, **options: Unpack[ScoreOptions]
+) -> Gate:
+    r"""The dense-to-sparse gate, :math:`w = \text{softmax}((\beta_1^\top x + \beta_0) / \tau)`.
+
+    From Nie et al. (2022), arXiv 2112.14397; its rates in Nguyen, Akbarian and Ho (2024), arXiv 2401.13875.
+
+    Args:
+        num_features: number of covariates ``d``.
+        num_experts: number of experts ``k``.
+        temperature: :math:`\tau`; a learnable one that starts at 1 if None.
+        **options: those of :class:`ScoreOptions`.
+
+    Example:
+        >>> import torch
+        >>> from mixkit.schedules import GeometricSchedule
+        >>> from mixkit.temperature import ScheduledTemperature
+        >>> annealed = ScheduledTemperature(GeometricSchedule(start=2.0, end=0.3, rate=0.99))
+        >>> gate = dense_to_sparse_gate(2, 3, temperature=annealed, generator=torch.Generator().manual_seed(0))
+        >>> gate(torch.ones(5, 2)).shape
+        torch.Size([5, 3])
+    """
+    score = LinearScore(num_features, num_experts, **options)
+    return Gate(score, temperature=_temperature(temperature, options))
+
+
+def activation_gate(
+    num_features: int,
+    num_experts: int,
+    *,
+    activation: Callable[[Tensor], Tensor] = torch.sigmoid,
+    temperature: Temperature | None = None,
+    **options: Unpack[ScoreOptions],
+) -> Gate:
+    r"""The activation dense-to-sparse gate, :math:`w = \text{softmax}((\sigma(\beta_1^\top x) + \beta_0) / \tau)`.
+
+    From Nguyen, Akbarian and Ho (2024), arXiv 2401.13875; see :class:`~mixkit.scores.ActivationScore`.
+
+    Args:
+        num_features: number of covariates ``d``.
+        num_experts: number of experts ``k``.
+        activation: :math:`\sigma`, elementwise and smooth.
+        temperature: :math:`\tau`; a learnable one that starts at 1 if None.
+        **options: those of :class:`ScoreOptions`.
+
+    Example:
+        >>> import torch
+        >>> gate = activation_gate(2, 3, activation=torch.tanh, generator=torch.Generator().manual_seed(0))
+        >>> gate(torch.ones(5, 2)).shape
+        torch.Size([5, 3])
+    """
+    score = ActivationScore(activation, num_features, num_experts, **options)
+    return Gate(score, temperature=_temperature(temperature, options))
+
+
+def sigmoid_gate(num_features: int, num_experts: int, **options: Unpack[ScoreOptions]) -> Gate:
+    r"""The normalised sigmoid gate, :math:`w_j \propto \text{sigmoid}(\beta_{1j}^\top x + \beta_{0j})`.
+
+    The sigmoid gate is studied by Nguyen, Ho and Rinaldo (2024), arXiv 2405.13997, and its normalised form, which is
+    this one, by Nguyen et al. (2025), arXiv 2505.10860.
+
+    Args:
+        num_features: number of covariates ``d``.
+        num_experts: number of experts ``k``.
+        **options: those of :class:`ScoreOptions`.
+
+    Example:
+        >>> import torch
+        >>> gate = sigmoid_gate(2, 3, generator=torch.Generator().manual_seed(0))
+        >>> gate(torch.ones(5, 2)).shape
+        torch.Size([5, 3])
+    """
+    return Gate(LinearScore(num_features, num_experts, **options), normalizer=NormalizedSigmoid())
+
+
+def laplace_gate(
+    num_features: int, num_experts: int, *, squared: bool = False, **options: Unpack[ScoreOptions]
+) -> Gate:
+    r"""The Laplace gate, :math:`w = \text{softmax}(-\lVert x - c \rVert + \beta_0)`.
+
+    From Han, Nguyen, Harris, Ho and Saria (2024), arXiv 2402.03226; see :class:`~mixkit.scores.DistanceScore`.
+
+    Args:
+        num_features: number of covariates ``d``.
+        num_experts: number of experts ``k``.
+        squared: take the squared Euclidean distance instead.
+        **options: those of :class:`ScoreOptions`.
+
+    Example:
+        >>> import torch
+        >>> gate = laplace_gate(2, 3, generator=torch.Generator().manual_seed(0))
+        >>> gate(torch.ones(5, 2)).shape
+        torch.Size([5, 3])
+    """
+    return Gate(DistanceScore(num_features, num_experts, squared=squared, **options))
+
+
+def constant_gate(
+    num_experts: int,
+    *,
+    batch_shape: tuple[int, ...] = (),
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Gate:
+    r"""Mixing proportions that do not depend on x, :math:`w = \text{softmax}(\beta_0)`, equal at the start.
+
+    Args:
+        num_experts: number of experts ``k``.
+        batch_shape: leading dimensions of independent models.
+        dtype: dtype of the bias.
+        device: device of the bias.
+
+    Example:
+        >>> import torch
+        >>> constant_gate(4).load(torch.ones(5, 2)).detach()
+        tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
+    return Gate(ConstantScore(num_experts, batch_shape=batch_shape, dtype=dtype, device=device))
+
+
+def _temperature(given: Temperature | None, options: ScoreOptions) -> Temperature:
+    if given is not None:
+        return given
+    return LearnableTemperature(
+        batch_shape=options.get("batch_shape", ()), dtype=options.get("dtype"), device=options.get("device")
+    )

@@ -1,0 +1,80 @@
+"""Balanced weights: every row sums to 1 and every expert gets the same share of the rows."""
+
+import torch
+from torch import Tensor
+
+from .._precision import at_least_float32
+from .._validation import check_integer
+from .base import Normalizer, check_rows
+
+__all__ = ["Sinkhorn"]
+
+
+class Sinkhorn(Normalizer):
+    r"""Rescale rows and columns of :math:`e^{s}` in turn, so that each of k experts gets 1/k of the n rows.
+
+    .. math:: w_{ij} = e^{s_{ij} + f_i + g_j}, \quad \sum_j w_{ij} = 1, \quad \sum_i w_{ij} \approx n / k
+
+    Sinkhorn's iteration in log space, as balanced routers use it (Clark et al., 2022, arXiv 2202.01169). It ends on the
+    rows, so weights sum to 1 exactly and what is left over shows in the columns: ``residual`` measures it. Scores of
+    large spread converge slowly, and with -inf scores a balance may not exist. An expert at -inf in every row is left
+    out of the balance. The weights of a row depend on the other rows of the same ``(n, k)`` matrix.
+
+    Args:
+        num_iterations: how many times columns, then rows, are rescaled.
+
+    Example:
+        >>> import torch
+        >>> normalizer = Sinkhorn(num_iterations=20)
+        >>> log_weights = normalizer(torch.tensor([[2.0, 0.0], [1.0, 0.0]]))
+        >>> log_weights.exp().sum(-2)
+        tensor([1., 1.])
+        >>> normalizer.residual(log_weights) < 1e-6
+        tensor(True)
+    """
+
+    shift_invariant = True
+
+    def __init__(self, num_iterations: int = 50) -> None:
+        super().__init__()
+        self.num_iterations = check_integer("num_iterations", num_iterations, low=1)
+
+    def log_weights(self, scores: Tensor) -> Tensor:
+        """Log-weights ``(*batch, n, k)``."""
+        if scores.ndim < 2:
+            raise ValueError(f"scores must have shape (*batch, n, k), got {tuple(scores.shape)}")
+        wide = at_least_float32(scores)
+        target = _log_share(wide)
+        rows = wide.new_zeros((*wide.shape[:-1], 1))
+        for _ in range(self.num_iterations):
+            columns = target - _safe_logsumexp(wide + rows, -2)
+            rows = -_safe_logsumexp(wide + columns, -1)
+        return torch.log_softmax(wide + columns, -1).to(scores.dtype)
+
+    def residual(self, log_weights: Tensor) -> Tensor:
+        """The largest relative error of an expert's share of the rows, ``(*batch,)``.
+
+        Args:
+            log_weights: what the normaliser returned, ``(*batch, n, k)``.
+        """
+        weights = at_least_float32(check_rows(log_weights)).exp()
+        share = _log_share(log_weights).exp()
+        error = weights.sum(-2, keepdim=True) / share - 1.0
+        return torch.where((log_weights > -torch.inf).any(-2, keepdim=True), error.abs(), 0.0).amax((-2, -1))
+
+    def extra_repr(self) -> str:
+        """The setting shown by ``repr``."""
+        return f"num_iterations={self.num_iterations}"
+
+
+def _log_share(scores: Tensor) -> Tensor:
+    """Log of the weight each expert is to get in total: n over the number of experts not at -inf everywhere."""
+    alive = (scores > -torch.inf).any(-2, keepdim=True).sum(-1, keepdim=True)
+    return (scores.shape[-2] / at_least_float32(alive.to(scores.dtype))).log()
+
+
+def _safe_logsumexp(values: Tensor, dim: int) -> Tensor:
+    """``logsumexp`` that keeps the dimension, and is 0 with zero gradient over entries that are all -inf."""
+    empty = (values == -torch.inf).all(dim, keepdim=True)
+    total = torch.logsumexp(torch.where(empty, 0.0, values), dim, keepdim=True)
+    return torch.where(empty, 0.0, total)
