@@ -6,18 +6,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mixkit._validation import check_integer, check_positive
-from mixkit.temperature import FixedTemperature, Temperature
+from mixkit._validation import check_integer
 
 from ._checks import check_logits
-from ._steps import in_float32_at_least
 
-__all__ = ["Estimator", "Function", "PathEstimator", "TemperatureLike", "TemperedEstimator", "expectation"]
+__all__ = ["Estimator", "Function", "PathEstimator", "expectation"]
 
 Function = Callable[[Tensor], Tensor]
 """From choices ``(num_samples, *batch, k)`` to values ``(num_samples, *outer)``."""
-
-TemperatureLike = float | Temperature
 
 
 class Estimator(nn.Module, ABC):
@@ -58,26 +54,6 @@ class PathEstimator(Estimator):
         """The mean of ``function`` over ``num_samples`` samples."""
         samples = self(logits.expand(num_samples, *logits.shape), generator)
         return evaluate(function, samples, choice_dims).mean(0)
-
-
-class TemperedEstimator(Estimator):
-    """An estimator that owns a temperature.
-
-    Args:
-        temperature: a positive number or a :class:`mixkit.temperature.Temperature` (learnable or scheduled).
-    """
-
-    def __init__(self, temperature: TemperatureLike) -> None:
-        super().__init__()
-        if not isinstance(temperature, Temperature):
-            temperature = FixedTemperature(float(check_positive("temperature", temperature)))
-        self.temperature = temperature
-
-    def temperature_at(self, logits: Tensor) -> float | Tensor:
-        """The temperature for these logits; a number if it is fixed, so that half precision does not round it."""
-        if isinstance(self.temperature, FixedTemperature):
-            return self.temperature.value
-        return self.temperature(in_float32_at_least(logits))
 
 
 def evaluate(function: Function, choices: Tensor, choice_dims: int) -> Tensor:

@@ -7,8 +7,9 @@ from mixkit._validation import check_integer
 
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
-from .estimator import PathEstimator, TemperatureLike, TemperedEstimator
+from .estimator import PathEstimator
 from .noise import conditional_gumbel, sample_one_hot
+from .tempered import TemperatureLike, Tempered
 
 __all__ = ["GumbelRao", "gumbel_rao"]
 
@@ -39,7 +40,7 @@ def gumbel_rao(
         ValueError: if a row holds NaN, +inf or nothing finite, the temperature is not positive or ``num_samples`` < 1.
 
     References:
-        Paulus, Maddison and Krause (2021), arXiv 2010.04838, equation 12.
+        Paulus, Maddison and Krause (2021), arXiv 2010.04838.
 
     Example:
         >>> gumbel_rao(torch.zeros(5), num_samples=3, generator=torch.Generator().manual_seed(0)).sum()
@@ -56,7 +57,7 @@ def gumbel_rao(
     return hard_with_gradient_of(one_hot, soft).to(logits.dtype)
 
 
-class GumbelRao(TemperedEstimator, PathEstimator):
+class GumbelRao(Tempered, PathEstimator):
     """One-hot samples with the Rao-Blackwellised Gumbel-softmax gradient of :func:`gumbel_rao`.
 
     Args:

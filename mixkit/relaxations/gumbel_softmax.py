@@ -5,8 +5,9 @@ from torch import Tensor
 
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
-from .estimator import PathEstimator, TemperatureLike, TemperedEstimator
+from .estimator import PathEstimator
 from .noise import one_hot_argmax, perturb
+from .tempered import TemperatureLike, Tempered
 
 __all__ = ["GumbelSoftmax", "StraightThroughGumbelSoftmax", "gumbel_softmax"]
 
@@ -52,7 +53,7 @@ def gumbel_softmax(
     return value.to(logits.dtype)
 
 
-class GumbelSoftmax(TemperedEstimator, PathEstimator):
+class GumbelSoftmax(Tempered, PathEstimator):
     """The relaxed draw of :func:`gumbel_softmax` as an estimator; its samples lie inside the simplex.
 
     Args:
@@ -72,7 +73,7 @@ class GumbelSoftmax(TemperedEstimator, PathEstimator):
         return gumbel_softmax(logits, self.temperature_at(logits), generator=generator)
 
 
-class StraightThroughGumbelSoftmax(TemperedEstimator, PathEstimator):
+class StraightThroughGumbelSoftmax(Tempered, PathEstimator):
     """One-hot samples whose gradient is that of the Gumbel-softmax draw they are the argmax of.
 
     Args:

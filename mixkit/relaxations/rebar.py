@@ -4,14 +4,15 @@ import torch
 from torch import Tensor
 
 from ._steps import divide_by_temperature, in_float32_at_least
-from .estimator import Function, TemperatureLike, TemperedEstimator, evaluate
+from .estimator import Estimator, Function, evaluate
 from .noise import conditional_gumbel, one_hot_argmax, perturb
 from .score_function import choice_log_prob
+from .tempered import TemperatureLike, Tempered
 
 __all__ = ["Rebar"]
 
 
-class Rebar(TemperedEstimator):
+class Rebar(Tempered, Estimator):
     r"""REINFORCE whose control variate is the function at a Gumbel-softmax draw; unbiased for any function.
 
     With :math:`z = \theta + g`, d its one-hot argmax, :math:`\tilde z` drawn given d and
@@ -31,7 +32,7 @@ class Rebar(TemperedEstimator):
         ValueError: if the temperature is not positive or the scale not finite.
 
     References:
-        Tucker, Mnih, Maddison, Lawson and Sohl-Dickstein (2017), arXiv 1703.07370, section 3.1 and appendix C.
+        Tucker, Mnih, Maddison, Lawson and Sohl-Dickstein (2017), arXiv 1703.07370.
 
     Example:
         >>> from mixkit.relaxations import expectation

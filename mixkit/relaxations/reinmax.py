@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, in_float32_at_least, is_one
-from .estimator import PathEstimator, TemperatureLike, TemperedEstimator
+from .estimator import PathEstimator
 from .noise import sample_one_hot_from_probs
+from .tempered import TemperatureLike, Tempered
 
 __all__ = ["ReinMax", "reinmax"]
 
@@ -88,7 +89,7 @@ class _HeunGradient(torch.autograd.Function):
         return middle - 0.5 * probs * (grad - mean), None, None, None
 
 
-class ReinMax(TemperedEstimator, PathEstimator):
+class ReinMax(Tempered, PathEstimator):
     """One-hot samples with the second-order gradient of :func:`reinmax`.
 
     Args:

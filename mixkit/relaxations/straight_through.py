@@ -5,8 +5,9 @@ from torch import Tensor
 
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least, is_one
-from .estimator import PathEstimator, TemperatureLike, TemperedEstimator
+from .estimator import PathEstimator
 from .noise import sample_one_hot_from_probs
+from .tempered import TemperatureLike, Tempered
 
 __all__ = ["StraightThrough", "straight_through"]
 
@@ -52,7 +53,7 @@ def straight_through(
     return hard_with_gradient_of(sample_one_hot_from_probs(probs, generator=generator), soft).to(logits.dtype)
 
 
-class StraightThrough(TemperedEstimator, PathEstimator):
+class StraightThrough(Tempered, PathEstimator):
     """One-hot samples with the gradient of the probabilities, as :func:`straight_through`.
 
     Args:

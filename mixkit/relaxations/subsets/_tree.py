@@ -1,0 +1,73 @@
+"""Elementary symmetric polynomials in log space, by a balanced tree of products.
+
+A node holds, for every count c, the log of the sum over the subsets of size c of its leaves of the product of their
+weights. The tree has log2(k) levels, each one batched tensor operation, and costs O(k num_selected) in all.
+"""
+
+import torch
+from torch import Tensor
+
+from .._log_space import safe_logsumexp
+from ..noise import perturb
+
+__all__ = ["root_log_partition", "sample_counts", "tree_levels", "tree_log_marginals"]
+
+
+def tree_levels(logits: Tensor, num_selected: int) -> list[Tensor]:
+    """The levels ``(*batch, nodes, counts)`` from the leaves to the root; nodes halve from level to level."""
+    size = 1 << max(logits.shape[-1] - 1, 0).bit_length()
+    leaves = torch.nn.functional.pad(logits, (0, size - logits.shape[-1]), value=-torch.inf)
+    levels = [torch.stack((torch.zeros_like(leaves), leaves), -1)]
+    while levels[-1].shape[-2] > 1:
+        left, right = levels[-1][..., 0::2, :], levels[-1][..., 1::2, :]
+        counts = min(2 * (left.shape[-1] - 1), num_selected) + 1
+        levels.append(safe_logsumexp(left.unsqueeze(-2) + _shifted(right, counts, left.shape[-1])))
+    return levels
+
+
+def root_log_partition(levels: list[Tensor], num_selected: int) -> Tensor:
+    """``(*batch,)``: the log of the sum over all subsets of ``num_selected`` leaves."""
+    return levels[-1][..., 0, num_selected]
+
+
+def _shifted(scores: Tensor, rows: int, columns: int) -> Tensor:
+    """``(..., rows, columns)`` whose entry (c, a) is ``scores[..., c - a]``, -inf outside."""
+    count = torch.arange(rows, device=scores.device).unsqueeze(-1) - torch.arange(columns, device=scores.device)
+    return _take(scores, count)
+
+
+def _take(scores: Tensor, count: Tensor) -> Tensor:
+    size = scores.shape[-1]
+    padded = torch.nn.functional.pad(scores, (0, 1), value=-torch.inf)
+    return padded[..., torch.where((count >= 0) & (count < size), count, size)]
+
+
+def tree_log_marginals(levels: list[Tensor], num_selected: int) -> Tensor:
+    """``(*batch, nodes of the leaves)``: log-probability that a leaf is selected."""
+    root = levels[-1]
+    at_root = torch.arange(root.shape[-1], device=root.device) == num_selected
+    outside = torch.where(at_root, torch.zeros_like(root), -torch.inf)
+    for level in reversed(levels[:-1]):
+        left, right = level[..., 0::2, :], level[..., 1::2, :]
+        pair = (_outside_of_child(outside, right), _outside_of_child(outside, left))
+        outside = torch.stack(pair, -2).flatten(-3, -2)
+    return levels[0][..., 1] + outside[..., 1] - root_log_partition(levels, num_selected).unsqueeze(-1)
+
+
+def _outside_of_child(outside: Tensor, sibling: Tensor) -> Tensor:
+    """Log weight of everything outside a child that holds a items: the sum over the b items of its sibling."""
+    counts = torch.arange(sibling.shape[-1], device=sibling.device)
+    return safe_logsumexp(_take(outside, counts.unsqueeze(-1) + counts) + sibling.unsqueeze(-2))
+
+
+def sample_counts(levels: list[Tensor], num_selected: int, generator: torch.Generator | None) -> Tensor:
+    """An exact draw ``(*batch, nodes of the leaves)`` of zeros and ones, split from the root down to the leaves."""
+    counts = torch.full_like(levels[-1][..., 0], num_selected, dtype=torch.long)
+    for level in reversed(levels[:-1]):
+        left, right = level[..., 0::2, :], level[..., 1::2, :]
+        rest = counts.unsqueeze(-1) - torch.arange(left.shape[-1], device=left.device)
+        size = right.shape[-1]
+        weight = right.gather(-1, rest.clamp(0, size - 1)).masked_fill((rest < 0) | (rest >= size), -torch.inf)
+        to_left = perturb(left + weight, generator=generator).argmax(-1)
+        counts = torch.stack((to_left, counts - to_left), -1).flatten(-2)
+    return counts

@@ -1,0 +1,25 @@
+"""What a differentiable choice of a subset is."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["SubsetSampler"]
+
+
+class SubsetSampler(nn.Module, ABC):
+    """Maps logits to a mask of ``num_selected`` items, hard or soft, with a gradient in the logits."""
+
+    @abstractmethod
+    def forward(self, logits: Tensor, num_selected: int, generator: torch.Generator | None = None) -> Tensor:
+        """A mask ``(*batch, k)`` in the dtype of ``logits`` whose rows sum to ``num_selected``.
+
+        Args:
+            logits: log-weights of the items ``(*batch, k)``, -inf for one that is never selected.
+            num_selected: size of the subset, from 1 to k.
+            generator: source of randomness; torch's default when None.
+
+        Raises:
+            ValueError: if ``num_selected`` is not in 1..k or a row has NaN, +inf or too few finite entries.
+        """
