@@ -17,6 +17,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from mixkit.relaxations import GumbelSoftmax
 from mixkit.relaxations.masks import (
     PatternMask,
     add_masks,
@@ -27,6 +28,7 @@ from mixkit.relaxations.masks import (
     retained_energy,
 )
 from mixkit.schedules import LinearSchedule
+from mixkit.temperature import ScheduledTemperature
 
 OUTPUT = Path(__file__).parent / "output"
 PATTERNS = [(2, 4), (1, 4), (1, 8)]
@@ -91,7 +93,7 @@ def pruned_by_learning(model, num_kept, group_size, digits, num_steps, generator
             group_size,
             prior=magnitude_mask(weight, num_kept, group_size),
             scale=LinearSchedule(100.0, 500.0, num_steps),
-            temperature=LinearSchedule(4.0, 0.05, num_steps),
+            estimator=GumbelSoftmax(ScheduledTemperature(LinearSchedule(4.0, 0.05, num_steps))),
             generator=generator,
         )
 

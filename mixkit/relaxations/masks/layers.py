@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from mixkit.temperature import ScheduledTemperature
+
 from .learnable import NMMask
 from .patterns import is_nm_mask
 
@@ -73,9 +75,13 @@ def _steps(layer: Any) -> Any:
 
 
 def advance_masks(model: nn.Module) -> None:
-    """Move the schedules of all masks on by one step."""
-    for _, _, mask in masked_layers(model):
-        mask.advance()
+    """Move all schedules of all masks on by one step: scales and temperatures, a shared one once."""
+    parts = dict.fromkeys(part for _, _, mask in masked_layers(model) for part in mask.modules())
+    for part in parts:
+        if isinstance(part, NMMask):
+            part.advance()
+        elif isinstance(part, ScheduledTemperature):
+            part.step()
 
 
 def retained_energy(model: nn.Module) -> Tensor:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from mixkit._validation import check_integer, check_positive
 from mixkit.schedules import LinearSchedule, Schedule
+from mixkit.selection import top_k_mask
+from mixkit.temperature import ScheduledTemperature
 
-from ..gumbel_softmax import gumbel_softmax
+from ..estimator import PathEstimator
+from ..gumbel_softmax import GumbelSoftmax
+from ..subsets import Simple, SubsetSampler, subset_log_marginals
 from .patterns import check_groups, check_nm, from_groups, nm_patterns, to_groups
 
-Relaxation: TypeAlias = Callable[..., Tensor]
-"""``relax(logits, temperature, generator=...)``: a differentiable choice of one category, as ``gumbel_softmax``."""
+_DEFAULT_SCALE = LinearSchedule(100.0, 500.0, 2000)
 
 
 class NMMask(nn.Module, ABC):
@@ -31,11 +32,11 @@ class NMMask(nn.Module, ABC):
         group_size: M; the weight has a multiple of it along ``dim``.
         dim: the dimension along which M entries are consecutive: 1, the inputs of a linear or convolutional layer.
         scale: schedule of the factor of the logits; growing, it moves the law from exploring to decided.
-        temperature: schedule of the relaxation's temperature.
         generator: source of the masks in training; torch's default generator unless given.
     """
 
     step: Tensor
+    scale_value: Tensor
 
     def __init__(
         self,
@@ -44,23 +45,23 @@ class NMMask(nn.Module, ABC):
         group_size: int,
         *,
         dim: int = 1,
-        scale: Schedule,
-        temperature: Schedule,
+        scale: Schedule = _DEFAULT_SCALE,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         check_nm(num_kept, group_size)
         check_groups(shape, group_size, dim)
         self.shape, self.num_kept, self.group_size, self.dim = torch.Size(shape), num_kept, group_size, dim
-        self.scale, self.temperature, self.generator = scale, temperature, generator
+        self.scale, self.generator = scale, generator
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        self.register_buffer("scale_value", torch.tensor(scale(0)))
 
     @abstractmethod
-    def sample_groups(self, scale: float, temperature: float) -> Tensor:
-        """A differentiable random mask ``(*rest, size / M, M)``."""
+    def sample_groups(self) -> Tensor:
+        """A differentiable random mask ``(*rest, size / M, M)`` at the current scale."""
 
     @abstractmethod
-    def marginal_groups(self, scale: float) -> Tensor:
+    def marginal_groups(self) -> Tensor:
         """Probability that each entry is kept, ``(*rest, size / M, M)``; sums to N in each group."""
 
     @abstractmethod
@@ -73,13 +74,12 @@ class NMMask(nn.Module, ABC):
         return weight * mask.to(weight.dtype)
 
     def sample(self) -> Tensor:
-        """A differentiable random mask at the current scale and temperature, of the weight's shape."""
-        step = int(self.step)
-        return self._spread(self.sample_groups(self.scale(step), self.temperature(step)))
+        """A differentiable random mask at the current scale, of the weight's shape."""
+        return self._spread(self.sample_groups())
 
     def marginals(self) -> Tensor:
         """Probability that each entry of the weight is kept, at the current scale; differentiable."""
-        return self._spread(self.marginal_groups(self.scale(int(self.step))))
+        return self._spread(self.marginal_groups())
 
     def hard_mask(self) -> Tensor:
         """The most probable mask, boolean, of the weight's shape: exactly N of M kept."""
@@ -89,22 +89,38 @@ class NMMask(nn.Module, ABC):
         """``E ||weight * mask||^2`` over the law of hard masks, exact: ``sum_i weight_i^2 P(i kept)``; a scalar."""
         return (weight.square() * self.marginals().to(weight.dtype)).sum()
 
+    @torch.no_grad()
     def advance(self) -> None:
-        """Move both schedules on by one step."""
+        """Move the scale on by one step of its schedule; ``advance_masks`` moves temperatures too."""
         self.step += 1
+        self.scale_value.fill_(self.scale(int(self.step)))
 
     def extra_repr(self) -> str:
-        """Pattern, shape and schedules."""
-        return (
-            f"{self.num_kept}:{self.group_size}, shape={tuple(self.shape)}, dim={self.dim}, "
-            f"scale={self.scale}, temperature={self.temperature}"
-        )
+        """Pattern, shape and scale."""
+        return f"{self.num_kept}:{self.group_size}, shape={tuple(self.shape)}, dim={self.dim}, scale={self.scale}"
 
     def _spread(self, groups: Tensor) -> Tensor:
         return from_groups(groups, self.shape, self.dim)
 
-    def _group_shape(self) -> torch.Size:
-        return to_groups(torch.empty(self.shape, device="meta"), self.group_size, self.dim).shape
+    def _first_logits(
+        self, count: int, std: float, dtype: torch.dtype | None, device: torch.device | str | None
+    ) -> Tensor:
+        """Normal logits ``(*rest, size / M, count)``."""
+        groups = to_groups(torch.empty(self.shape, device="meta"), self.group_size, self.dim).shape[:-1]
+        noise = torch.randn(*groups, count, generator=self.generator, dtype=dtype, device=device)
+        return float(check_positive("init_std", std)) * noise
+
+    def _prior_groups(self, prior: Tensor) -> Tensor:
+        """The prior mask in groups, after checking that it is a mask that keeps exactly N of M."""
+        if prior.shape != self.shape:
+            raise ValueError(f"prior must have the shape of the weight {tuple(self.shape)}, got {tuple(prior.shape)}")
+        kept = to_groups(prior != 0, self.group_size, self.dim)
+        if not (kept.sum(-1) == self.num_kept).all():
+            raise ValueError(
+                f"prior must keep exactly {self.num_kept} of every {self.group_size} along dim {self.dim}, "
+                f"got from {int(kept.sum(-1).min())} to {int(kept.sum(-1).max())}"
+            )
+        return kept
 
 
 class PatternMask(NMMask):
@@ -120,12 +136,11 @@ class PatternMask(NMMask):
         group_size: M, at most 8 (70 patterns); use ``SubsetMask`` beyond.
         dim: where M entries are consecutive.
         prior: N:M mask to start from, of the weight's shape, for example ``magnitude_mask``; none unless given.
-        prior_strength: non-negative; 3 in the paper.
+        prior_strength: 3 in the paper.
         init_std: standard deviation of the first logits, positive; 0.01 in the paper.
-        scale: default from 100 to 500 in 2,000 steps, as in the paper.
-        temperature: default from 4 to 0.05 in 2,000 steps, as in the paper.
-        relax: the differentiable choice, ``gumbel_softmax`` unless told; ``reinmax`` and ``straight_through`` give
-            hard masks in training too.
+        scale: from 100 to 500 in 2,000 steps unless told, as in the paper.
+        estimator: the differentiable choice; unless told ``GumbelSoftmax`` with a temperature from 4 to 0.05 in 2,000
+            steps, as in the paper. ``ReinMax`` and ``StraightThrough`` give hard masks in training too.
         generator: source of the first logits and of the masks in training.
         dtype: of the logits.
         device: of the logits.
@@ -148,46 +163,94 @@ class PatternMask(NMMask):
         prior: Tensor | None = None,
         prior_strength: float = 3.0,
         init_std: float = 0.01,
-        scale: Schedule = LinearSchedule(100.0, 500.0, 2000),  # noqa: B008
-        temperature: Schedule = LinearSchedule(4.0, 0.05, 2000),  # noqa: B008
-        relax: Relaxation = gumbel_softmax,
+        scale: Schedule = _DEFAULT_SCALE,
+        estimator: PathEstimator | None = None,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         check_integer("group_size", group_size, low=2, high=8)
-        super().__init__(
-            shape, num_kept, group_size, dim=dim, scale=scale, temperature=temperature, generator=generator
-        )
-        self.relax = relax
+        super().__init__(shape, num_kept, group_size, dim=dim, scale=scale, generator=generator)
+        self.estimator = estimator or GumbelSoftmax(ScheduledTemperature(LinearSchedule(4.0, 0.05, 2000)))
         patterns = nm_patterns(num_kept, group_size, dtype=dtype).to(device)
         self.register_buffer("patterns", patterns, persistent=False)
-        size = (*self._group_shape()[:-1], len(patterns))
-        noise = torch.randn(size, generator=generator, dtype=dtype, device=device)
-        logits = float(check_positive("init_std", init_std)) * noise
+        logits = self._first_logits(len(patterns), init_std, dtype, device)
         if prior is not None:
-            logits = logits + prior_strength * init_std * self._agreement(prior)
+            agreement = self._prior_groups(prior).to(patterns) @ patterns.T - num_kept**2 / group_size
+            logits = logits + prior_strength * init_std * agreement
         self.logits = nn.Parameter(logits)
 
-    def sample_groups(self, scale: float, temperature: float) -> Tensor:
+    def sample_groups(self) -> Tensor:
         """``y S`` with ``y`` a differentiable choice of pattern."""
-        return self.relax(scale * self.logits, temperature, generator=self.generator) @ self.patterns
+        return self.estimator(self.scale_value * self.logits, self.generator) @ self.patterns
 
-    def marginal_groups(self, scale: float) -> Tensor:
+    def marginal_groups(self) -> Tensor:
         """``softmax(scale pi) S``."""
-        return torch.softmax(scale * self.logits, dim=-1) @ self.patterns
+        return torch.softmax(self.scale_value * self.logits, dim=-1) @ self.patterns
 
     def mode_groups(self) -> Tensor:
         """The pattern of the largest logit, the first of equals."""
         return self.patterns[self.logits.argmax(-1)] > 0
 
-    def _agreement(self, prior: Tensor) -> Tensor:
-        """``<prior, S_j> - N^2 / M`` for every group and pattern."""
-        kept = to_groups(prior.to(self.patterns), self.group_size, self.dim)
-        if prior.shape != self.shape or not (kept.sum(-1) == self.num_kept).all():
-            raise ValueError(
-                f"prior must be a mask of shape {tuple(self.shape)} that keeps exactly {self.num_kept} of every "
-                f"{self.group_size} along dim {self.dim}, got shape {tuple(prior.shape)} and up to "
-                f"{int(kept.sum(-1).max())} kept"
-            )
-        return kept @ self.patterns.T - self.num_kept**2 / self.group_size
+
+class SubsetMask(NMMask):
+    r"""An N:M mask with one logit for each weight, for any M: no pattern is enumerated.
+
+    The law of a group is the exponential family over subsets, ``p(S) \propto exp(scale sum_{i in S} theta_i)``, whose
+    marginals are exact (SIMPLE, arXiv:2210.01941). M logits cannot favour one combination of weights beyond each
+    weight's own merit, which ``PatternMask`` can. A prior mask ``m`` adds ``strength std (m - N / M)`` to the start.
+
+    Args:
+        shape: of the weight.
+        num_kept: N.
+        group_size: M.
+        dim: where M entries are consecutive.
+        prior: N:M mask to start from, of the weight's shape; none unless given.
+        prior_strength: of the prior.
+        init_std: standard deviation of the first logits, positive.
+        scale: from 100 to 500 in 2,000 steps unless told.
+        sampler: draws the masks in training; unless told ``Simple()``: exact hard masks, gradient of the marginals.
+        generator: source of the first logits and of the masks in training.
+        dtype: of the logits.
+        device: of the logits.
+
+    Example:
+        >>> mask = SubsetMask((2, 64), 16, 32, generator=torch.Generator().manual_seed(0))  # 601,080,390 patterns
+        >>> mask(torch.ones(2, 64)).sum(-1)
+        tensor([32., 32.], grad_fn=<SumBackward1>)
+    """
+
+    def __init__(
+        self,
+        shape: torch.Size | tuple[int, ...],
+        num_kept: int,
+        group_size: int,
+        *,
+        dim: int = 1,
+        prior: Tensor | None = None,
+        prior_strength: float = 3.0,
+        init_std: float = 0.01,
+        scale: Schedule = _DEFAULT_SCALE,
+        sampler: SubsetSampler | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(shape, num_kept, group_size, dim=dim, scale=scale, generator=generator)
+        self.sampler = sampler or Simple()
+        logits = self._first_logits(group_size, init_std, dtype, device)
+        if prior is not None:
+            logits = logits + prior_strength * init_std * (self._prior_groups(prior).to(logits) - num_kept / group_size)
+        self.logits = nn.Parameter(logits)
+
+    def sample_groups(self) -> Tensor:
+        """A random subset, as the sampler draws it."""
+        return self.sampler(self.scale_value * self.logits, self.num_kept, self.generator)
+
+    def marginal_groups(self) -> Tensor:
+        """Exact inclusion probabilities of the exponential family."""
+        return subset_log_marginals(self.scale_value * self.logits, self.num_kept).exp().to(self.logits.dtype)
+
+    def mode_groups(self) -> Tensor:
+        """The N largest logits, the lower index of equals."""
+        return top_k_mask(self.logits, self.num_kept)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mixkit._validation import check_finite, check_integer, check_tensor
+from mixkit.selection import top_k_mask
 
 
 def nm_patterns(num_kept: int, group_size: int, *, dtype: torch.dtype | None = None) -> Tensor:
@@ -49,7 +50,7 @@ def magnitude_mask(weight: Tensor, num_kept: int, group_size: int, *, dim: int =
     """
     check_nm(num_kept, group_size)
     check_finite("weight", check_tensor("weight", weight))
-    return from_groups(top_mask(to_groups(weight.detach().abs(), group_size, dim), num_kept), weight.shape, dim)
+    return from_groups(top_k_mask(to_groups(weight.abs(), group_size, dim), num_kept), weight.shape, dim)
 
 
 def check_nm(num_kept: int, group_size: int) -> None:
@@ -65,12 +66,6 @@ def check_groups(shape: torch.Size | tuple[int, ...], group_size: int, dim: int)
         raise ValueError(
             f"weight must have a multiple of group_size={group_size} entries along dim {dim}, got shape {tuple(shape)}"
         )
-
-
-def top_mask(groups: Tensor, num_kept: int) -> Tensor:
-    """True at the ``num_kept`` largest entries of the last dimension; the lower index wins a tie."""
-    order = groups.argsort(dim=-1, descending=True, stable=True)[..., :num_kept]
-    return torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, order, True)
 
 
 def to_groups(weight: Tensor, group_size: int, dim: int) -> Tensor:

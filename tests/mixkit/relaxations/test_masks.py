@@ -1,7 +1,6 @@
 """N:M masks: patterns, laws, training and export."""
 
 import copy
-import functools
 import itertools
 import math
 import pickle
@@ -10,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from mixkit.relaxations import gumbel_softmax, reinmax, straight_through
+from mixkit.relaxations import GumbelSoftmax, ReinMax, StraightThrough, StraightThroughGumbelSoftmax
 from mixkit.relaxations.masks import (
     PatternMask,
+    SubsetMask,
     add_masks,
     advance_masks,
     harden_masks,
@@ -22,7 +22,9 @@ from mixkit.relaxations.masks import (
     nm_patterns,
     retained_energy,
 )
+from mixkit.relaxations.subsets import RelaxedSubset, Simple
 from mixkit.schedules import ConstantSchedule, LinearSchedule
+from mixkit.temperature import ScheduledTemperature
 
 ALL_PATTERNS = [(n, m) for m in range(2, 9) for n in range(1, m)]
 
@@ -114,6 +116,33 @@ def test_marginals_are_those_of_the_law():
     torch.testing.assert_close(groups, by_hand)
 
 
+@pytest.mark.parametrize("sampler", [Simple(), RelaxedSubset(0.3, hard=True)], ids=["simple", "relaxed"])
+def test_subset_masks_of_large_groups_are_hard_and_learn(sampler):
+    mask = SubsetMask((3, 64), 16, 32, sampler=sampler, scale=ConstantSchedule(100.0), generator=seeded())
+    sample = mask.sample()
+    assert (sample.unflatten(1, (-1, 32)).sum(-1) == 16).all()
+    assert (mask.hard_mask().unflatten(1, (-1, 32)).sum(-1) == 16).all()
+    (sample * torch.arange(64.0)).sum().backward()
+    assert torch.isfinite(mask.logits.grad).all()
+    assert mask.logits.grad.abs().max() > 0
+
+
+def test_subset_mask_is_the_pattern_mask_with_additive_logits():
+    subset = SubsetMask((3, 12), 3, 6, scale=ConstantSchedule(40.0), generator=seeded(), dtype=torch.float64)
+    pattern = PatternMask((3, 12), 3, 6, scale=ConstantSchedule(40.0), generator=seeded(), dtype=torch.float64)
+    pattern.logits.data = subset.logits.detach() @ nm_patterns(3, 6, dtype=torch.float64).T
+    torch.testing.assert_close(subset.marginals(), pattern.marginals())
+    assert torch.equal(subset.hard_mask(), pattern.hard_mask())
+    weight = torch.randn(3, 12, generator=seeded(), dtype=torch.float64)
+    torch.testing.assert_close(subset.retained_energy(weight), pattern.retained_energy(weight))
+
+
+def test_subset_mask_starts_from_its_prior():
+    prior = magnitude_mask(torch.randn(4, 32, generator=seeded()), 3, 16)
+    mask = SubsetMask((4, 32), 3, 16, prior=prior, prior_strength=40.0, generator=seeded())
+    assert torch.equal(mask.hard_mask(), prior)
+
+
 def test_retained_energy_is_the_expectation_by_enumeration():
     mask, weight = (
         pattern_mask(shape=(1, 4), scale=ConstantSchedule(50.0)),
@@ -125,16 +154,16 @@ def test_retained_energy_is_the_expectation_by_enumeration():
 
 
 def test_samples_are_relaxed_masks_and_harden_with_the_temperature():
-    warm = pattern_mask(temperature=ConstantSchedule(4.0)).sample()
+    warm = pattern_mask(estimator=GumbelSoftmax(4.0)).sample()
     torch.testing.assert_close(warm.unflatten(1, (-1, 4)).sum(-1), torch.full((3, 2), 2.0, dtype=torch.float64))
     assert ((warm > 0) & (warm < 1)).all()
-    cold = pattern_mask(temperature=ConstantSchedule(1e-4)).sample()
+    cold = pattern_mask(estimator=GumbelSoftmax(1e-4)).sample()
     torch.testing.assert_close(cold, cold.round(), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("relax", [reinmax, straight_through, functools.partial(gumbel_softmax, hard=True)])
-def test_other_relaxations_give_hard_masks_with_gradients(relax):
-    mask = pattern_mask(relax=relax, temperature=ConstantSchedule(1.0), scale=ConstantSchedule(10.0))
+@pytest.mark.parametrize("estimator", [ReinMax(), StraightThrough(), StraightThroughGumbelSoftmax()], ids=repr)
+def test_other_estimators_give_hard_masks_with_gradients(estimator):
+    mask = pattern_mask(estimator=estimator, scale=ConstantSchedule(10.0))
     sample = mask.sample()
     assert is_nm_mask(sample, 2, 4)
     (gradient,) = torch.autograd.grad((sample * torch.arange(8.0, dtype=torch.float64)).sum(), mask.logits)
@@ -143,7 +172,9 @@ def test_other_relaxations_give_hard_masks_with_gradients(relax):
 
 
 def test_frequencies_of_hard_samples_follow_the_law():
-    mask = PatternMask((1, 4 * 20000), 2, 4, relax=straight_through, scale=ConstantSchedule(1.0), generator=seeded())
+    mask = PatternMask(
+        (1, 4 * 20000), 2, 4, estimator=StraightThrough(), scale=ConstantSchedule(1.0), generator=seeded()
+    )
     mask.logits.data[:] = torch.tensor([0.5, 0.0, -1.0, 1.0, 0.3, -0.2])
     frequency = mask.sample().detach().unflatten(1, (-1, 4)).mean((0, 1))
     expected = mask.marginals().detach().unflatten(1, (-1, 4))[0, 0]
@@ -152,7 +183,7 @@ def test_frequencies_of_hard_samples_follow_the_law():
 
 
 def test_gradcheck_through_the_masked_weight():
-    mask = pattern_mask(shape=(2, 4), scale=ConstantSchedule(20.0), temperature=ConstantSchedule(0.7))
+    mask = pattern_mask(shape=(2, 4), scale=ConstantSchedule(20.0), estimator=GumbelSoftmax(0.7))
 
     def run(logits, weight):
         mask.generator.manual_seed(3)
@@ -163,7 +194,7 @@ def test_gradcheck_through_the_masked_weight():
 
 
 def test_extreme_logits_give_finite_gradients():
-    mask = pattern_mask(scale=ConstantSchedule(1.0), temperature=ConstantSchedule(0.05))
+    mask = pattern_mask(scale=ConstantSchedule(1.0), estimator=GumbelSoftmax(0.05))
     mask.logits.data[:] = torch.tensor([1e4, -1e4, 0.0, 1e4, 3.0, -1e4])
     (mask(torch.ones(3, 8, dtype=torch.float64)).sum() + mask.retained_energy(torch.ones(3, 8).double())).backward()
     assert torch.isfinite(mask.logits.grad).all()
@@ -224,7 +255,7 @@ def test_learning_finds_the_weights_that_matter():
             2,
             prior=magnitude_mask(weight, 1, 2),
             scale=LinearSchedule(100.0, 500.0, 150),
-            temperature=LinearSchedule(4.0, 0.05, 150),
+            estimator=GumbelSoftmax(ScheduledTemperature(LinearSchedule(4.0, 0.05, 150))),
             generator=generator,
         ),
     )
@@ -245,14 +276,16 @@ def test_convolutions_are_masked_along_their_inputs():
 
 
 def test_schedules_advance_and_travel_with_the_state(model):
-    settings = {"scale": LinearSchedule(1.0, 11.0, 10), "temperature": LinearSchedule(4.0, 2.0, 10)}
-    masks = masked(model, **settings)
+    shared = GumbelSoftmax(ScheduledTemperature(LinearSchedule(4.0, 2.0, 10)))
+    masks = masked(model, scale=LinearSchedule(1.0, 11.0, 10), estimator=shared)
     for _ in range(3):
         advance_masks(model)
-    assert {int(mask.step) for mask in masks.values()} == {3}
+    assert {(int(mask.step), float(mask.scale_value)) for mask in masks.values()} == {(3, 4.0)}
+    assert float(shared.temperature.value) == pytest.approx(3.4)
     other = copy.deepcopy(model)
     for _, _, mask in masked_layers(other):
         mask.step.zero_()
+        mask.scale_value.zero_()
         mask.logits.data.zero_()
     other.load_state_dict(model.state_dict())
     for (_, _, mine), (_, _, theirs) in zip(masked_layers(model), masked_layers(other), strict=True):
@@ -282,7 +315,7 @@ def test_pickle_repr_and_seed():
         (
             lambda: pattern_mask(prior=torch.ones(3, 8)),
             ValueError,
-            "prior must be a mask .* keeps exactly 2 of every 4",
+            "prior must keep exactly 2 of every 4",
         ),
         (lambda: is_nm_mask(torch.ones(2, 6), 2, 4), ValueError, "multiple of group_size=4"),
         (lambda: magnitude_mask(torch.tensor([[1.0, torch.nan]]), 1, 2), ValueError, "weight must be finite"),
