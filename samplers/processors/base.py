@@ -1,0 +1,134 @@
+"""What a processor of logits is, and how processors compose."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from mixkit._validation import check_integer, check_tensor
+
+LogitsFunction = Callable[[Tensor, Tensor], Tensor]
+"""Anything with the call of a Hugging Face ``LogitsProcessor``: ``(input_ids, scores) -> scores``."""
+
+
+def check_scores(name: str, scores: Tensor) -> Tensor:
+    """Return ``scores`` if every row is a law up to normalisation: no NaN, no +inf, not all -inf."""
+    check_tensor(name, scores)
+    if scores.ndim == 0 or scores.shape[-1] == 0:
+        raise ValueError(f"{name} must have a last dimension of at least one token, got shape {tuple(scores.shape)}")
+    top = scores.detach().amax(dim=-1)
+    if not (top.abs() < torch.inf).all():
+        row = tuple((~torch.isfinite(top)).nonzero()[0].tolist())
+        raise ValueError(
+            f"{name} must hold no NaN, no +inf and at least one finite entry a row, got a row of maximum "
+            f"{float(top[row])} at index {row}"
+        )
+    return scores
+
+
+def keep_only(scores: Tensor, kept: Tensor) -> Tensor:
+    """``scores`` where ``kept``, else ``-inf``; the gradient flows through the kept entries."""
+    if scores.requires_grad or scores.device.type != "cpu":
+        return scores.masked_fill(~kept, -torch.inf)
+    # 1 - 1/kept is 0 or -inf. Vectorised arithmetic: a masked fill on a CPU takes one element at a time.
+    return kept.view(torch.uint8).to(scores.dtype).reciprocal_().neg_().add_(1).add_(scores)
+
+
+class Processor(ABC):
+    """A map of logits to logits that depends on nothing else.
+
+    ``processor(input_ids, scores)`` is the call of a Hugging Face ``LogitsProcessor``; ``processor.process(logits)`` is
+    the same map on logits ``(..., v)`` with any leading dimensions. A subclass writes ``transform``.
+    """
+
+    @abstractmethod
+    def transform(self, scores: Tensor) -> Tensor:
+        """Map valid logits ``(..., v)`` to logits of the same shape."""
+
+    def process(self, scores: Tensor) -> Tensor:
+        """Return the processed logits ``(..., v)``.
+
+        Raises:
+            TypeError: If ``scores`` is no floating tensor.
+            ValueError: If a row holds NaN or +inf, or nothing but -inf.
+        """
+        return self.transform(check_scores("scores", scores))
+
+    def __call__(self, input_ids: Tensor | None, scores: Tensor) -> Tensor:
+        """Return ``process(scores)``; the history ``input_ids`` is not used."""
+        return self.process(scores)
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
+        return f"{type(self).__name__}({settings})"
+
+
+class Truncation(Processor):
+    """A processor that keeps some tokens as they are and gives the others probability zero (``-inf``).
+
+    A subclass writes ``kept``.
+
+    Args:
+        min_tokens_to_keep: Tokens that survive whatever the rule says; at least 1.
+    """
+
+    def __init__(self, min_tokens_to_keep: int = 1) -> None:
+        self.min_tokens_to_keep = check_integer("min_tokens_to_keep", min_tokens_to_keep, low=1)
+
+    @abstractmethod
+    def kept(self, scores: Tensor) -> Tensor:
+        """Return the mask ``(..., v)`` of the tokens kept."""
+
+    def transform(self, scores: Tensor) -> Tensor:
+        """Set the scores of all tokens but the kept ones to ``-inf``."""
+        return keep_only(scores, self.kept(scores.detach()))
+
+
+class Chain(Processor):
+    """Processors applied one after another, left to right, as Hugging Face's ``LogitsProcessorList``.
+
+    Members may be processors of this package or any ``(input_ids, scores) -> scores``, such as the processors of
+    transformers; ``process`` without a history needs members of this package only.
+
+    Example:
+        >>> import torch
+        >>> from samplers.processors import Chain, Temperature, TopK
+        >>> Chain(Temperature(0.5), TopK(2)).process(torch.tensor([0.0, 1.0, 2.0]))
+        tensor([-inf, 2., 4.])
+    """
+
+    def __init__(self, *processors: LogitsFunction) -> None:
+        for processor in processors:
+            if not callable(processor):
+                raise TypeError(f"processors must be callables (input_ids, scores) -> scores, got {processor!r}")
+        self.processors = processors
+
+    def transform(self, scores: Tensor) -> Tensor:
+        """Apply every member without a history."""
+        for processor in self.processors:
+            if not isinstance(processor, Processor):
+                raise TypeError(f"{processor!r} needs the history: call the chain with (input_ids, scores)")
+            scores = processor.process(scores)
+        return scores
+
+    def __call__(self, input_ids: Tensor | None, scores: Tensor) -> Tensor:
+        """Apply every member with the history ``input_ids (B, L)`` to ``scores (B, v)``."""
+        check_scores("scores", scores)
+        for processor in self.processors:
+            scores = processor(input_ids, scores)  # type: ignore[arg-type]
+        return scores
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether a member is not of this package, and so may read ``input_ids``."""
+        return any(p.needs_history if isinstance(p, Chain) else not isinstance(p, Processor) for p in self.processors)
+
+    def __iter__(self) -> Iterator[LogitsFunction]:
+        return iter(self.processors)
+
+    def __len__(self) -> int:
+        return len(self.processors)
+
+    def __repr__(self) -> str:
+        return f"Chain({', '.join(map(repr, self.processors))})"
