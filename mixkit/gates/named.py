@@ -61,8 +61,8 @@ def topk_gate(num_features: int, num_experts: int, num_selected: int, **options:
     r"""The top-K sparse softmax gate, :math:`w = \text{softmax}(\text{TopK}(\beta_1^\top x, K; \beta_0))`.
 
     From Nguyen, Akbarian, Yan and Ho (2024), arXiv 2309.13850: experts are ranked on :math:`\beta_1^\top x`, without
-    the bias. Most code ranks the full score, which is ``Gate(LinearScore(...), selection=TopKByScore(K))``. With K = 1 the
-    weight is 1 whatever the scores, so no gradient reaches them: see ``renormalize`` of :meth:`Gate.route`.
+    the bias. Most code ranks the full score, which is ``Gate(LinearScore(...), selection=TopKByScore(K))``. With K = 1
+    the weight is 1 whatever the scores, so no gradient reaches them: see ``renormalize`` of :meth:`Gate.route`.
 
     Args:
         num_features: number of covariates ``d``.

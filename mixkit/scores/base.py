@@ -37,18 +37,18 @@ class Score(nn.Module, ABC):
 
     @abstractmethod
     def slope_score(self, x: Tensor) -> Tensor:
-        """The score without the bias, broadcastable to ``(*batch, n, k)``."""
+        """The score without the bias, broadcastable to ``(*batch, n, k)``, of covariates that have been checked."""
 
     def add_bias(self, slope_scores: Tensor) -> Tensor:
         """The score, given the part of it that depends on x."""
         return slope_scores if self.bias is None else slope_scores + self.bias.unsqueeze(-2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scores ``(*batch, n, k)``."""
-        return self.add_bias(self.slope_score(x))
+        """Scores ``(*batch, n, k)`` of covariates that are checked first."""
+        return self.add_bias(self.slope_score(self.check_covariates(x)))
 
     def check_covariates(self, x: Tensor) -> Tensor:
-        """Return ``x`` if it is a floating tensor ``(*batch, n, d)``, of the dtype of the bias.
+        """Return ``x`` if it is a floating tensor ``(*batch, n, d)``, of the dtype of the parameters.
 
         Raises:
             TypeError: if ``x`` is not a tensor of floating dtype, or has another dtype than the parameters.

@@ -69,7 +69,7 @@ class DistanceScore(Score):
 
     def slope_score(self, x: Tensor) -> Tensor:
         """Minus the (squared) distance to each centre, ``(*batch, n, k)``."""
-        difference = at_least_float32(self.check_covariates(x)).unsqueeze(-2) - self.centre.unsqueeze(-3)
+        difference = at_least_float32(x).unsqueeze(-2) - self.centre.unsqueeze(-3)
         squares = difference.square().sum(-1)
         return -(squares if self.squared else _root(squares)).to(x.dtype)
 
@@ -133,7 +133,7 @@ class CosineScore(Score):
 
     def slope_score(self, x: Tensor) -> Tensor:
         """The perturbed cosines, ``(*batch, n, k)``."""
-        wide, weight = at_least_float32(self.check_covariates(x)), at_least_float32(self.weight)
+        wide, weight = at_least_float32(x), at_least_float32(self.weight)
         directions = _directions(weight, self.perturbation[0])
         return (_directions(wide, self.perturbation[1]) @ directions.mT).to(x.dtype)
 

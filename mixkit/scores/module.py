@@ -51,5 +51,5 @@ class ModuleScore(Score):
 
     def slope_score(self, x: Tensor) -> Tensor:
         """The module's output, ``(*batch, n, k)``."""
-        output = self.module(self.check_covariates(x))
+        output = self.module(x)
         return check_last_dim("the output of module", output, self.num_experts, "experts")
