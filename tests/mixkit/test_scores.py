@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from mixkit.scores import ActivationScore, ConstantScore, CosineScore, DistanceScore, LinearScore, ModuleScore
+from mixkit.scores import (
+    ActivationScore,
+    ConstantScore,
+    CosineScore,
+    DistanceScore,
+    LinearScore,
+    ModuleScore,
+    QuadraticScore,
+)
 from tests.mixkit.gate_table import SCORES, D, K, as_function, build, check_derivatives, normal, one_of_batch, seeded
 
 every_score = pytest.mark.parametrize("make", SCORES.values(), ids=SCORES.keys())
