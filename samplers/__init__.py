@@ -1,23 +1,42 @@
 """How a law is decoded: lossless speculative and multi-draft samplers."""
 
 from .base import NodeVerifier, Verifier
+from .block import BlockVerification
+from .limits import (
+    acceptance_bound,
+    can_accept_always,
+    linear_program_acceptance,
+    optimal_acceptance,
+    optimal_acceptance_different,
+)
+from .multidraft import KSequential, OptimalVerifier, RecursiveRejection, SamplerMatch
 from .node import Decision, Node
 from .results import Info, Verification
 from .sources import GeneratorSource, Source
 from .speculative import SpeculativeSampling, accept_probability, acceptance, output_law, residual
 
 __all__ = [
+    "BlockVerification",
     "Decision",
     "GeneratorSource",
     "Info",
+    "KSequential",
     "Node",
     "NodeVerifier",
+    "OptimalVerifier",
+    "RecursiveRejection",
+    "SamplerMatch",
     "Source",
     "SpeculativeSampling",
     "Verification",
     "Verifier",
     "accept_probability",
     "acceptance",
+    "acceptance_bound",
+    "can_accept_always",
+    "linear_program_acceptance",
+    "optimal_acceptance",
+    "optimal_acceptance_different",
     "output_law",
     "residual",
 ]

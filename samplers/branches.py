@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .sources import Source
+from .sources import CellLaws, Source
 
 
 class Branches(Source):
@@ -52,9 +52,18 @@ class Branches(Source):
         """Branch to every index of positive weight."""
         return self._record.decide(self._index, weights)
 
-    def highest(self, weights: Tensor, active: Tensor) -> Tensor:
+    def highest(self, laws: CellLaws, active: Tensor) -> Tensor:
         """Branch to every contestant that can win."""
-        return self._record.decide(self._index, winning_law(weights, active))
+        return self._record.decide(self._index, winning_law(_dense(laws), active))
+
+
+def _dense(laws: CellLaws) -> Tensor:
+    """Law of each contestant's cell ``(r, m, n)``."""
+    row, column, pool = (laws.choice[..., 1:] > 0).nonzero(as_tuple=True)
+    weights = laws.pool(row, pool).double()
+    weights = weights / weights.sum(-1, keepdim=True) * laws.choice[row, column, pool + 1][:, None]
+    dense = weights.new_zeros(*laws.own.shape, weights.shape[-1]).index_put((row, column), weights, accumulate=True)
+    return dense.scatter_add(-1, laws.own[..., None], laws.choice[..., :1].double())
 
 
 class _Record:

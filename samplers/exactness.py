@@ -1,9 +1,9 @@
 r"""Is a verifier lossless? Its exact joint law by enumeration, and a chi-square test for black boxes.
 
-A test case is a pair of small models, given as tables (`Laws`): the target's next-token law after every prefix, and each
-draft's. `joint_law` runs the verifier's own code on every tuple of drafts and through every branch of its decisions,
-continues each output from the target to ``t + 1`` tokens, and adds up the probabilities. A lossless verifier gives the
-target's joint law.
+A test case is a pair of small models, given as tables (`Laws`): the target's next-token law after every prefix, and
+each draft's. `joint_law` runs the verifier's own code on every tuple of drafts and through every branch of its
+decisions, continues each output from the target to ``t + 1`` tokens, and adds up the probabilities. A lossless
+verifier gives the target's joint law.
 """
 
 from dataclasses import dataclass

@@ -83,6 +83,12 @@ class Node:
         probs = self.draft_logits.softmax(-1, dtype=self.dtype).expand(-1, self.num_drafts, -1)
         return torch.where(self.active[..., None], probs, 0.0)
 
+    def law(self, i: int, rows: Tensor) -> Tensor:
+        """Probabilities ``(s, v)`` of draft ``i`` in the rows ``(s,)``."""
+        column = min(i, self.draft_logits.shape[1] - 1)
+        logits = self.draft_logits[:, column]
+        return (logits if rows.numel() == self.num_rows else logits[rows]).softmax(-1, dtype=self.dtype)
+
     @cached_property
     def draft(self) -> Tensor:
         """Probabilities of the first active draft ``(r, v)``, which stands for all where drafts are identical."""

@@ -1,7 +1,8 @@
 """Where a verifier's randomness comes from, so that the same code can sample a law or enumerate it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
@@ -69,20 +70,41 @@ class Source(ABC):
         """Return an index ``(r,)`` with probability proportional to ``weights (r, n)``."""
         return invert_cdf(weights, self.uniform(1)[:, 0])
 
-    def highest(self, weights: Tensor, active: Tensor) -> Tensor:
-        """Give each of ``m`` contestants a cell from its own row of weights; return who holds the highest cell.
+    def highest(self, laws: "CellLaws", active: Tensor) -> Tensor:
+        """Draw a cell for each of ``m`` contestants; return who holds the highest, ties broken uniformly.
 
         Args:
-            weights: Weights over ordered cells ``(r, m, n)``.
-            active: Contestants that take part ``(r, m)``, at least one a row. Ties are broken uniformly.
+            laws: Laws of the contestants' cells.
+            active: Contestants that take part ``(r, m)``, at least one a row.
 
         Returns:
             Index of the winner ``(r,)``.
         """
-        uniforms = self.uniform(2 * active.shape[-1])
-        cells = invert_cdf(weights, uniforms[:, ::2]).masked_fill(~active, -1)
-        tied = cells == cells.amax(-1, keepdim=True)
-        return torch.where(tied, uniforms[:, 1::2], -1.0).argmax(-1)
+        count = active.shape[-1]
+        first, second, third = self.uniform(3 * count).unflatten(-1, (3, count)).unbind(1)
+        pool = invert_cdf(laws.choice, first) - 1
+        cells = laws.own
+        row, column = (active & (pool >= 0)).nonzero(as_tuple=True)
+        if row.numel():
+            drawn = invert_cdf(laws.pool(row, pool[row, column]), second[row, column])
+            cells = cells.index_put((row, column), drawn)
+        cells = cells.masked_fill(~active, -1)
+        return torch.where(cells == cells.amax(-1, keepdim=True), third, -1.0).argmax(-1)
+
+
+@dataclass(frozen=True)
+class CellLaws:
+    """Laws of the ordered cells that ``m`` contestants hold: each its own cell, or one drawn from a pool.
+
+    Attributes:
+        own: Own cells ``(r, m)``.
+        choice: Probabilities of the own cell and of each pool ``(r, m, 1 + k)``.
+        pool: Maps rows ``(s,)`` and pools ``(s,)`` to weights over cells ``(s, n)``.
+    """
+
+    own: Tensor
+    choice: Tensor
+    pool: Callable[[Tensor, Tensor], Tensor]
 
 
 class GeneratorSource(Source):

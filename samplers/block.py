@@ -1,0 +1,100 @@
+"""Block verification: one draft, judged as a whole."""
+
+import torch
+from torch import Tensor
+
+from .base import Verifier
+from .node import compute_dtype
+from .results import Info, Verification
+from .sources import Source
+from .speculative import accept_probability, residual_weights
+from .walk import Block
+
+
+class BlockVerification(Verifier):
+    r"""Block verification of one draft: never accepts fewer tokens on average than `SpeculativeSampling`.
+
+    With $w_0 = 1$ and $w_i = \min(1, w_{i-1} \, q(x_i)/p(x_i))$, the first $i$ tokens of a draft of length $t$ are kept
+    with probability $h_i = s_i / (s_i + 1 - w_i)$, $s_i = \sum_y (w_i q_i(y) - p_i(y))_+$, and $h_t = w_t$. The longest
+    kept prefix is accepted; the next token is drawn from $(w_i q_i - p_i)_+$, or from the target after the whole draft.
+
+    Source: Sun et al. (2024), arXiv 2403.10444, algorithm 2 and theorem 1.
+
+    Example:
+        >>> import torch
+        >>> laws = torch.full((1, 4, 5), 0.2).log()
+        >>> BlockVerification().verify(laws, laws[:, :3], torch.tensor([[1, 2, 3]])).num_accepted
+        tensor([3])
+    """
+
+    max_drafts = 1
+
+    def rule(self, block: Block, source: Source) -> Verification:
+        """Draw the number of accepted tokens, then the token after them."""
+        target, draft, tokens, length = _chain(block)
+        weight = prefix_weights(target, draft, tokens)
+        keep = keep_probability(target, draft, weight, length)
+        steps = torch.arange(keep.shape[1], device=keep.device)
+        survival = torch.where(steps > 0, 1 - keep, 1.0).flip(-1).cumprod(-1).flip(-1)
+        later = torch.cat([survival[:, 1:], torch.ones_like(survival[:, :1])], -1)
+        accepted = source.choose(keep * later)
+        following = source.choose(_following(target, draft, weight, accepted, length))
+        out = torch.where(steps < accepted[:, None], torch.nn.functional.pad(tokens, (0, 1)), -1)
+        out.scatter_(1, accepted[:, None], following[:, None])
+        info = Info(keep[:, 1:].double(), (steps[1:] <= length[:, None]).long())
+        return Verification(out, accepted, torch.where(accepted > 0, 0, -1), info)
+
+
+def _chain(block: Block) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Probabilities, tokens and lengths of the one draft; the draft's padded rows, and the last, are zero."""
+    if block.draft is None:
+        raise ValueError("draft_logits must be given to verify a block, got None")
+    dtype = compute_dtype(block.target, precise=False)
+    length = block.lengths[:, 0]
+    steps = torch.arange(block.shape[2] + 1, device=length.device)
+    target = block.target[:, 0].softmax(-1, dtype=dtype)
+    draft = block.draft[:, 0].softmax(-1, dtype=dtype)
+    target = torch.where((steps <= length[:, None])[..., None], target, 0.0)
+    draft = torch.where((steps[:-1] < length[:, None])[..., None], draft, 0.0)
+    return target, torch.nn.functional.pad(draft, (0, 0, 0, 1)), block.tokens[:, 0], length
+
+
+def prefix_weights(target: Tensor, draft: Tensor, tokens: Tensor) -> Tensor:
+    r"""Weights $w_0 = 1$, $w_i = \min(1, w_{i-1} \, q(x_i) / p(x_i))$ of the prefixes of a draft ``(B, t+1)``.
+
+    Args:
+        target: Target probabilities ``(B, t+1, v)``.
+        draft: Draft probabilities ``(B, t+1, v)``; the last row is not used.
+        tokens: Drafted tokens ``(B, t)``.
+    """
+    weights = [torch.ones_like(target[:, 0, 0])]
+    for i in range(tokens.shape[1]):
+        chosen = tokens[:, i, None]
+        here, there = target[:, i].gather(-1, chosen)[:, 0], draft[:, i].gather(-1, chosen)[:, 0]
+        weights.append(accept_probability(weights[-1] * here, there))
+    return torch.stack(weights, -1)
+
+
+def keep_probability(target: Tensor, draft: Tensor, weight: Tensor, length: Tensor) -> Tensor:
+    r"""Probability $h_i$ of keeping each prefix ``(B, t+1)``; 1 for the empty one, 0 past the end.
+
+    Args:
+        target: Target probabilities ``(B, t+1, v)``.
+        draft: Draft probabilities ``(B, t+1, v)``; the last row is not used.
+        weight: Weights of the prefixes ``(B, t+1)``.
+        length: Draft lengths ``(B,)``.
+    """
+    surplus = (weight[..., None] * target - draft).clamp_min(0.0).sum(-1)
+    below = surplus + 1 - weight
+    keep = torch.where(below > 0, surplus / torch.where(below > 0, below, 1.0), 1.0)
+    steps = torch.arange(keep.shape[1], device=keep.device)
+    keep = torch.where(steps == length[:, None], weight, keep).masked_fill(steps > length[:, None], 0.0)
+    return torch.where(steps == 0, 1.0, keep)
+
+
+def _following(target: Tensor, draft: Tensor, weight: Tensor, accepted: Tensor, length: Tensor) -> Tensor:
+    """Weights of the token after the accepted prefix ``(B, v)``."""
+    rows = torch.arange(accepted.numel(), device=accepted.device)
+    here = target[rows, accepted]
+    rest = residual_weights(weight[rows, accepted][:, None] * here, draft[rows, accepted])
+    return torch.where((accepted == length)[:, None], here, rest)

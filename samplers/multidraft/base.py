@@ -1,0 +1,85 @@
+"""What multi-draft rules share: the two-step canonical form, and the check that drafts are identical."""
+
+from abc import abstractmethod
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..base import NodeVerifier
+from ..node import Decision, Node
+from ..sources import Source
+from ..speculative import acceptance, offer
+
+
+class Selection(Protocol):
+    """Step one of the canonical form: a way to select one of the drafts whose law is known exactly."""
+
+    @property
+    def marginal(self) -> Tensor:
+        """Law of the selected token ``(r, v)``."""
+
+    def select(self, tokens: Tensor, active: Tensor, source: Source) -> Tensor:
+        """Select one active draft ``(r,)``, given the drafted tokens ``(r, m)``."""
+
+
+class CanonicalVerifier(NodeVerifier):
+    r"""Select one draft, then offer it to the target by speculative sampling against the law of the selected token.
+
+    Any selection is lossless as long as its marginal $x$ is exact; acceptance is $\sum_y \min(x(y), q(y))$.
+
+    Source: Khisti et al. (2024), arXiv 2410.18234, theorem 1.
+    """
+
+    @abstractmethod
+    def selection(self, node: Node) -> Selection:
+        """Plan the selection of a node from its laws alone, before the tokens are looked at."""
+
+    def node(self, node: Node, source: Source) -> Decision:
+        """Select a draft and offer it to the target."""
+        if node.num_drafts == 1:
+            return offer(node.target, node.draft, node.tokens[:, 0], source)
+        plan = self.selection(node)
+        chosen = plan.select(node.tokens, node.active, source)
+        token = node.tokens.gather(-1, chosen[:, None])[:, 0]
+        return offer(node.target, plan.marginal, token, source)
+
+    def acceptance(self, target: Tensor, drafts: Tensor) -> Tensor:
+        r"""Exact acceptance at one node, $\sum_y \min(x(y), q(y))$.
+
+        Args:
+            target: Target probabilities ``(r, v)``.
+            drafts: Draft probabilities ``(r, m, v)``.
+
+        Returns:
+            Acceptance ``(r,)``.
+        """
+        node = node_of(target, drafts)
+        return acceptance(node.target, self.selection(node).marginal)
+
+
+def node_of(target: Tensor, drafts: Tensor) -> Node:
+    """Return a node with all drafts active from probabilities ``(r, v)`` and ``(r, m, v)``; its tokens mean nothing."""
+    tokens = drafts.argmax(-1)
+    return Node(target.log(), drafts.log(), tokens, torch.ones_like(tokens, dtype=torch.bool))
+
+
+def check_identical(node: Node) -> None:
+    """Refuse a node whose active drafts have different laws, as far as the drafted tokens show it.
+
+    Log-probability ratios between drafted tokens must agree, to 0.01, or 0.25 in half precision.
+    """
+    logits, tokens = node.draft_logits, node.tokens
+    if logits.shape[1] == 1:
+        return
+    held = logits.gather(-1, tokens[:, None, :].expand(-1, logits.shape[1], -1)).double()
+    rows = torch.arange(tokens.shape[0], device=tokens.device)
+    ratio = held - held[rows, :, node.first][..., None]
+    tolerance = 0.25 if logits.dtype in (torch.float16, torch.bfloat16) else 0.01
+    differs = ~((ratio - ratio[rows, node.first][:, None]).abs() <= tolerance)
+    differs &= node.active[:, :, None] & node.active[:, None, :]
+    if differs.any():
+        raise ValueError(
+            "draft_logits must be the same law for all drafts that share a prefix, for a verifier of identical "
+            f"drafts; got different laws at row {int(differs.nonzero()[0, 0])}: use a verifier of different drafts"
+        )

@@ -1,0 +1,107 @@
+"""Scores that realise a clipped ratio: pools of tokens that share cells."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .clipped import ClippedRatio
+
+_NOISE = 4e-16
+
+
+@dataclass(frozen=True)
+class Pools:
+    r"""Pools of sorted groups; each pairs a run of groups to be pushed up with a later run to be pushed down.
+
+    A draft of group $y$ takes cell $y$ with probability $1 - \sum_k w_k(y)$, else pool $k$ with probability $w_k(y)$,
+    and then a cell $z$ of the pool with probability proportional to $p(z) w_k(z)$. The draft in the highest cell is
+    selected. In all, cells are held with the probabilities $p$, so a cell's draft is selected with the rate of the
+    highest of $m$ draws; a pool's mean rate is its level $c_k$, and $w_k(y) = f_k |x(y) - h(y)| / |c_k p(y) - h(y)|$,
+    where $h$ is the law of the highest draw and $f_k$ the share of the run's gap that the pool evens out.
+
+    Attributes:
+        up: First and last group of each pool's lower run ``(r, k, 2)``.
+        down: First and last group of each pool's upper run ``(r, k, 2)``.
+        share: Shares of the runs' gaps ``(r, k, 2)``; zero for a pool that is not used.
+        level: Levels ``(r, k)``.
+        plan: What the pools realise.
+    """
+
+    up: Tensor
+    down: Tensor
+    share: Tensor
+    level: Tensor
+    plan: ClippedRatio
+
+    def weights(self, row: Tensor, cell: Tensor, pool: Tensor) -> Tensor:
+        """Return $w$ for rows, groups and pools, all of one shape after broadcasting."""
+        plan = self.plan
+        p, x, h = plan.draft[row, cell], plan.marginal[row, cell], plan.highest[row, cell]
+        gap = _gap(x, h)
+        level = self.level[row, pool]
+        share = torch.where(gap > 0, self.share[row, pool, 0], self.share[row, pool, 1])
+        ends = torch.where((gap > 0)[..., None], self.up[row, pool], self.down[row, pool])
+        inside = (cell >= ends[..., 0]) & (cell <= ends[..., 1]) & (gap != 0)
+        span = (level * p - h) * gap.sign()
+        weight = share * gap.abs() / torch.where(span > 0, span, 1.0)
+        return torch.where(inside, torch.where(span > 0, weight, share).clamp(0.0, 1.0), 0.0)
+
+    def cells(self, row: Tensor, pool: Tensor) -> Tensor:
+        """Return weights over cells ``(s, n)`` of the pools ``(s,)``."""
+        cell = torch.arange(self.plan.draft.shape[1], device=row.device)
+        return self.plan.draft[row] * self.weights(row[:, None], cell, pool[:, None])
+
+
+def _gap(marginal: Tensor, highest: Tensor) -> Tensor:
+    gap = marginal - highest
+    return torch.where(gap.abs() <= _NOISE, 0.0, gap)
+
+
+def pair_runs(plan: ClippedRatio) -> Pools:
+    """Match the gap of runs that are pushed up with that of later runs, first to first, by quantiles.
+
+    Every prefix has at least as much to push up as down, so the k-th unit up always lies before the k-th unit down.
+    """
+    gap = _gap(plan.marginal, plan.highest)
+    up, down = gap.clamp_min(0.0).cumsum(-1), (-gap).clamp_min(0.0).cumsum(-1)
+    starts, edges = _runs(gap, up, down)
+    edges = torch.cat([edges, torch.minimum(up[:, -1:], down[:, -1:])], -1).sort(-1).values
+    edges = edges.clamp_max(torch.minimum(up[:, -1:], down[:, -1:]))
+    size, middle = edges.diff(dim=-1), (edges[:, 1:] + edges[:, :-1]) / 2
+    used = size > _NOISE
+    upper, up_total = _run_of(up, starts, middle)
+    lower, down_total = _run_of(down, starts, middle)
+    share = torch.stack([size / up_total.clamp_min(1e-300), size / down_total.clamp_min(1e-300)], -1)
+    level = plan.ratio.gather(-1, upper[..., 1])
+    return Pools(upper, lower, torch.where(used[..., None], share.clamp_max(1.0), 0.0), level, plan)
+
+
+def _runs(gap: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+    """First group of each run ``(r, k)`` (padded with n) and the running total that ends there ``(r, k)``."""
+    n = gap.shape[-1]
+    steps = torch.arange(n, device=gap.device)
+    last = torch.where(gap != 0, steps, -1).cummax(-1).values
+    before = torch.nn.functional.pad(last[:, :-1], (1, 0), value=-1)
+    sign = gap.sign()
+    turned = (gap != 0) & ((before < 0) | (sign != sign.gather(-1, before.clamp_min(0))))
+    row, column = turned.nonzero(as_tuple=True)
+    counts = turned.sum(-1)
+    width = int(counts.max())
+    slot = torch.arange(row.numel(), device=row.device) - (counts.cumsum(0) - counts)[row]
+    starts = torch.full((gap.shape[0], width), n, device=gap.device).index_put((row, slot), column)
+    total = torch.where(gap[row, column] > 0, down[row, column], up[row, column])
+    return starts, gap.new_full((gap.shape[0], width), torch.inf).index_put((row, slot), total)
+
+
+def _run_of(total: Tensor, starts: Tensor, middle: Tensor) -> tuple[Tensor, Tensor]:
+    """First and last group ``(r, k, 2)`` of the runs that hold given quantiles, and the runs' gaps ``(r, k)``."""
+    n = total.shape[-1]
+    at = torch.searchsorted(total, middle, right=True).clamp_max(n - 1)
+    which = torch.searchsorted(starts, at, right=True)
+    starts = torch.nn.functional.pad(starts, (0, 1), value=n)
+    first = starts.gather(-1, (which - 1).clamp_min(0))
+    last = (starts.gather(-1, which.clamp_max(starts.shape[-1] - 1)) - 1).clamp(0, n - 1)
+    first = first.clamp_max(n - 1)
+    before = torch.nn.functional.pad(total, (1, 0)).gather(-1, first)
+    return torch.stack([first, last], -1), total.gather(-1, last) - before
