@@ -75,7 +75,7 @@ def _fill_uniform(out: Tensor, generator: torch.Generator | None) -> Tensor:
 def _traceable_uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
     """As :func:`_fill_uniform`, by calls that ``torch.func.vmap`` and ``torch.compile`` accept."""
     if like.dtype == torch.float64:
-        return torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator).clamp_(min=2.0**-54)
+        return torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator).clamp(min=2.0**-54)
     bits = torch.randint(0, 2**31 - 1, like.shape, dtype=torch.int32, device=like.device, generator=generator)
     return bits.to(like.dtype).add_(0.5).mul_(_STEP)
 
