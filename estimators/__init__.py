@@ -1,1 +1,28 @@
 """How a mixture of experts is learned: EM, maximum likelihood, standard errors, the scikit-learn face."""
+
+from .data import CollinearityWarning
+from .em import EM
+from .estimator import Estimator
+from .inference import SingularInformationWarning
+from .initialization import Given, KMeansX, KMeansXY, LocalLines, RandomPartition, SplitAtom, Start
+from .mle import MLE
+from .regressor import MixtureOfExpertsRegressor
+from .result import FitBatch, FitResult
+
+__all__ = [
+    "EM",
+    "MLE",
+    "CollinearityWarning",
+    "Estimator",
+    "FitBatch",
+    "FitResult",
+    "Given",
+    "KMeansX",
+    "KMeansXY",
+    "LocalLines",
+    "MixtureOfExpertsRegressor",
+    "RandomPartition",
+    "SingularInformationWarning",
+    "SplitAtom",
+    "Start",
+]

@@ -14,11 +14,14 @@ _FRACTIONS = (0.5, 0.25, 0.0625, 0.015625, 0.001, 0.0)
 
 
 class EMRun(NamedTuple):
-    """Where EM stands: parameters ``(r, s, P)``, values there ``(r, s)``, and the M-step proposed from there."""
+    """Where EM stands: parameters ``(r, s, P)``, values there ``(r, s)``, the M-step proposed from there, and which
+    starts gained less than the tolerance in the last iteration ``(r, s)``.
+    """
 
     theta: Tensor
     value: Tensor
     candidate: Tensor
+    stopped: Tensor
     num_iterations: int
 
 
@@ -27,27 +30,27 @@ def em_iterations(
     theta: Tensor,
     max_iter: int,
     *,
-    tol: float = 0.0,
+    relative_tol: float = 0.0,
     callback: Callable[[Tensor], None] | None = None,
 ) -> EMRun:
-    """Run EM from ``theta`` until every start gains less than ``tol`` in an iteration, at most ``max_iter``.
+    """Run EM from ``theta`` until no start gains more than ``relative_tol`` of its value in an iteration, at most ``max_iter``.
 
     An iteration whose approximate M-step lowered the likelihood is shortened (``objective.blend``) until it does not.
     """
     value, candidate = objective.em_step(theta)
-    iteration = 0
+    iteration, stopped = 0, torch.zeros_like(value, dtype=torch.bool)
     for iteration in range(1, max_iter + 1):
         new_value, new_candidate = objective.em_step(candidate)
         worse = _is_worse(new_value, value)
         if bool(worse.any()):
             candidate, new_value, new_candidate = _shortened(objective, theta, value, candidate, worse)
-        gain = new_value - value
+        stopped = (new_value - value) <= relative_tol * value.abs()
         theta, value, candidate = candidate, new_value, new_candidate
         if callback is not None:
             callback(value)
-        if bool((gain <= tol).all()):
+        if bool(stopped.all()):
             break
-    return EMRun(theta, value, candidate, iteration)
+    return EMRun(theta, value, candidate, stopped, iteration)
 
 
 def _is_worse(new: Tensor, old: Tensor) -> Tensor:

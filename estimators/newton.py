@@ -62,35 +62,58 @@ def newton_ascent(
         tol: largest predicted gain in log-likelihood at a converged point.
         callback: called with the values ``(r, s)`` after each iteration.
     """
-    theta = objective.project(theta)
-    current = objective.evaluate(theta)
-    damping = torch.full_like(current.value, _FIRST_DAMPING)
-    finished = torch.zeros_like(current.value, dtype=torch.bool)
-    escaped = torch.zeros_like(finished)
+    run = _Run(objective, objective.project(theta), tol)
     iteration = 0
-    while iteration < max_iter:
-        model = _solve(objective, theta, current, damping)
-        if bool(finished.all()):
-            break
-        candidate = objective.project(theta + torch.where(finished.unsqueeze(-1), 0.0, model.step))
-        trial = objective.evaluate(candidate)
-        ratio = _ratio(trial.value - current.value, model.gain, current.value)
-        accepted = (ratio > 1e-4) & ~finished
-        theta, current = _choose(accepted, candidate, theta), _merge(accepted, trial, current)
-        damping = _next_damping(model.damping, ratio, finished)
+    while iteration < max_iter and not bool(run.finished.all()):
+        run.step()
         iteration += 1
         if callback is not None:
-            callback(current.value)
-        near = _certificate(objective, theta, current).gain < tol
-        stuck = damping > _GREATEST_DAMPING
-        finished = finished | ((near | stuck) & ~finished)
-        if bool((finished & ~escaped).any()):
-            theta, current, left = _escape(objective, theta, current, finished & ~escaped)
-            finished, escaped = finished & ~left, escaped | (finished & ~left)
+            callback(run.current.value)
+    certificate = _certificate(objective, run.theta, run.current)
+    maximum = (certificate.gain < tol) & (certificate.damping == 0) | _is_flat_maximum(
+        objective, run.theta, run.current, tol
+    )
+    return Ascent(run.theta, run.current.value, certificate.gain, maximum, iteration, run.current)
+
+
+class _Run:
+    """The state of a batch of ascents; those that are finished are left out of the work."""
+
+    def __init__(self, objective: Objective, theta: Tensor, tol: float) -> None:
+        self.objective, self.theta, self.tol = objective, theta, tol
+        self.current = objective.evaluate(theta)
+        self.damping = torch.full_like(self.current.value, _FIRST_DAMPING)
+        self.finished = torch.zeros_like(self.current.value, dtype=torch.bool)
+        self.escaped = torch.zeros_like(self.finished)
+
+    def step(self) -> None:
+        """One Hessian evaluation of every start that some data set has not finished."""
+        active = ~self.finished.all(0)
+        at = Evaluation(*(part[:, active] for part in self.current))
+        theta, damping, finished = self.theta[:, active], self.damping[:, active], self.finished[:, active]
+        model = _solve(self.objective, theta, at, damping)
+        candidate = self.objective.project(theta + torch.where(finished.unsqueeze(-1), 0.0, model.step))
+        trial = self.objective.evaluate(candidate)
+        ratio = _ratio(trial.value - at.value, model.gain, at.value)
+        accepted = (ratio > 1e-4) & ~finished
+        theta, at = _choose(accepted, candidate, theta), _merge(accepted, trial, at)
+        damping = _next_damping(model.damping, ratio, finished)
+        near = _certificate(self.objective, theta, at).gain < self.tol
+        finished = finished | near | (damping > _GREATEST_DAMPING)
+        first_time = finished & ~self.escaped[:, active]
+        if bool(first_time.any()):
+            theta, at, left = _escape(self.objective, theta, at, first_time)
+            finished = finished & ~left
             damping = torch.where(left, torch.full_like(damping, _FIRST_DAMPING), damping)
-    certificate = _certificate(objective, theta, current)
-    converged = (certificate.gain < tol) & (certificate.damping < 1e-6) | _flat(objective, theta, current, tol)
-    return Ascent(theta, current.value, certificate.gain, converged, iteration, current)
+        self._store(active, theta, at, damping, finished)
+
+    def _store(self, active: Tensor, theta: Tensor, at: Evaluation, damping: Tensor, finished: Tensor) -> None:
+        self.theta[:, active] = theta
+        for whole, part in zip(self.current, at, strict=True):
+            whole[:, active] = part
+        self.damping[:, active] = damping
+        self.finished[:, active] = finished
+        self.escaped[:, active] = finished
 
 
 def _held(objective: Objective, theta: Tensor, gradient: Tensor) -> Tensor:
@@ -153,9 +176,7 @@ def _spectrum(objective: Objective, theta: Tensor, at: Evaluation) -> tuple[Tens
     return values, vectors, scale
 
 
-def _escape(
-    objective: Objective, theta: Tensor, at: Evaluation, where: Tensor
-) -> tuple[Tensor, Evaluation, Tensor]:
+def _escape(objective: Objective, theta: Tensor, at: Evaluation, where: Tensor) -> tuple[Tensor, Evaluation, Tensor]:
     """Leave saddles along the most positive curvature; returns the new state and which of ``where`` left."""
     values, vectors, scale = _spectrum(objective, theta, at)
     saddle = where & (values[..., 0] < -_NEGATIVE_CURVATURE)
@@ -173,7 +194,7 @@ def _escape(
     return best, objective.evaluate(best) if bool(left.any()) else at, left
 
 
-def _flat(objective: Objective, theta: Tensor, at: Evaluation, tol: float) -> Tensor:
+def _is_flat_maximum(objective: Objective, theta: Tensor, at: Evaluation, tol: float) -> Tensor:
     """Whether a singular Hessian leaves no ascent: eigenvalues above -1e-7, and negligible gain in the others."""
     values, vectors, scale = _spectrum(objective, theta, at)
     gradient, _ = _free_system(objective, theta, at)

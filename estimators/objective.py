@@ -12,11 +12,11 @@ __all__ = ["Estimate", "Evaluation", "Objective"]
 
 
 class Evaluation(NamedTuple):
-    """Total log-likelihood ``(r, s)``, its gradient ``(r, s, P)`` and Hessian ``(r, s, P, P)``."""
+    """Total log-likelihood ``(r, s)``, its gradient ``(r, s, P)`` and Hessian ``(r, s, P, P)``, None if too large."""
 
     value: Tensor
     gradient: Tensor
-    hessian: Tensor
+    hessian: Tensor | None
 
 
 class Estimate(NamedTuple):
@@ -32,12 +32,14 @@ class Objective(ABC):
 
     Attributes:
         n: observations of a data set.
+        num_features: covariates d.
         num_params: length P of the parameter vector.
         lower: lower bounds of the parameters, ``(P,)``, -inf where there is none (the variance floor).
         total_weight: sum of the observations' weights, ``(r,)``.
     """
 
     n: int
+    num_features: int
     num_params: int
     lower: Tensor
     total_weight: Tensor
@@ -55,6 +57,10 @@ class Objective(ABC):
         """Log-likelihood at ``theta`` and the parameters after one E-step and M-step from there."""
 
     @abstractmethod
+    def shares(self, theta: Tensor) -> Tensor:
+        """Total responsibility of each expert, ``(r, s, k)``, in observations."""
+
+    @abstractmethod
     def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
         """A shorter step from ``theta`` towards ``candidate``, never lowering the likelihood as ``fraction`` -> 0."""
 
@@ -67,8 +73,12 @@ class Objective(ABC):
         """The parameter vector ``(1, 1, P)`` of a model."""
 
     @abstractmethod
-    def write(self, theta: Tensor, model: MixtureOfExperts) -> None:
-        """Set the parameters of ``model`` from one vector ``(P,)``, or from a batch ``(r, P)`` if it has one."""
+    def write(self, theta: Tensor, model: MixtureOfExperts, index: int = 0) -> None:
+        """Set the parameters of an unbatched ``model`` from one vector ``(P,)`` of data set ``index``."""
+
+    @abstractmethod
+    def carry(self, theta: Tensor, source: "Objective") -> Tensor:
+        """The parameters here that mean what ``theta (r, s, P)`` means to ``source``, an objective on other data."""
 
     @abstractmethod
     def estimate(self, theta: Tensor, covariance: Tensor) -> Estimate:

@@ -14,8 +14,17 @@ from .experts import (
     StudentTExperts,
     linear_gaussian_experts,
 )
-from .gates import *  # noqa: F403
-from .gates import __all__ as _gates
+from .gates import (
+    Gate,
+    Routing,
+    activation_gate,
+    constant_gate,
+    dense_to_sparse_gate,
+    laplace_gate,
+    sigmoid_gate,
+    softmax_gate,
+    topk_gate,
+)
 from .measure import MixingMeasure
 from .mixture import ExpertMixture, MixtureOfExperts
 from .predictors import ConstantPredictor, LinearPredictor, ModulePredictor
@@ -26,6 +35,7 @@ __all__ = [
     "ExpertMixture",
     "Experts",
     "FullCovariance",
+    "Gate",
     "GaussianExperts",
     "LinearPredictor",
     "LocationExperts",
@@ -34,10 +44,17 @@ __all__ = [
     "ModulePredictor",
     "MultivariateGaussianExperts",
     "PoissonExperts",
+    "Routing",
     "SphericalCovariance",
     "StudentTExperts",
     "__version__",
+    "activation_gate",
+    "constant_gate",
     "datasets",
+    "dense_to_sparse_gate",
+    "laplace_gate",
     "linear_gaussian_experts",
+    "sigmoid_gate",
+    "softmax_gate",
+    "topk_gate",
 ]
-__all__ += _gates

@@ -1,9 +1,8 @@
 """The mixing measure: the parameters of a Gaussian mixture of experts as the papers write them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-
 from copy import deepcopy
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -182,7 +181,9 @@ class MixingMeasure:
             raise ValueError(f"order must be a permutation of 0..{self.num_experts - 1}, got {index.tolist()}")
         rows = index.expand(self.gate_bias.shape)
         deep = rows.unsqueeze(-1).expand(self.slope.shape)
-        return self._map(lambda tensor: tensor.gather(-2, deep) if tensor.ndim == deep.ndim else tensor.gather(-1, rows))
+        return self._map(
+            lambda tensor: tensor.gather(-2, deep) if tensor.ndim == deep.ndim else tensor.gather(-1, rows)
+        )
 
     def align(self, other: "MixingMeasure") -> "MixingMeasure":
         """Permute the atoms and translate the gate of this measure so as to lie nearest to ``other``.
@@ -203,9 +204,7 @@ class MixingMeasure:
         permuted = self.permute(order)
         shift_0 = (permuted.gate_bias - other.gate_bias).mean(-1, keepdim=True)
         shift_1 = (permuted.gate_weight - other.gate_weight).mean(-2, keepdim=True)
-        return replace(
-            permuted, gate_bias=permuted.gate_bias - shift_0, gate_weight=permuted.gate_weight - shift_1
-        )
+        return replace(permuted, gate_bias=permuted.gate_bias - shift_0, gate_weight=permuted.gate_weight - shift_1)
 
     def __repr__(self) -> str:
         """A readable table of the atoms (of the sizes alone for a batch)."""
@@ -250,7 +249,9 @@ def _best_order(gate: np.ndarray, other_gate: np.ndarray, atoms: np.ndarray, oth
 def _table(measure: MixingMeasure) -> list[str]:
     d = measure.num_features
     columns = ["gate_bias", *_names("gate_weight", d), *_names("slope", d), "intercept", "variance"]
-    bias, intercept, variance = (part.unsqueeze(-1) for part in (measure.gate_bias, measure.intercept, measure.variance))
+    bias, intercept, variance = (
+        part.unsqueeze(-1) for part in (measure.gate_bias, measure.intercept, measure.variance)
+    )
     values = torch.cat([bias, measure.gate_weight, measure.slope, intercept, variance], -1).tolist()
     width = max(12, *(len(name) for name in columns))
     lines = [" expert" + "".join(f" {name:>{width}}" for name in columns)]

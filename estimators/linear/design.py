@@ -71,7 +71,8 @@ class Design:
         self.width = d + 1
         pairs = self.width * (self.width + 1) // 2
         per_row = self.num_sets * (pairs + rows_per_observation)
-        self.chunk_length = max(64, min(self.n, _CHUNK_ENTRIES // per_row))
+        count = -(-self.n * per_row // _CHUNK_ENTRIES)
+        self.chunk_length = max(64, -(-self.n // count))
         self._cache: list[Chunk] | None = [] if self.num_sets * self.n * pairs <= _CACHE_ENTRIES else None
 
     def chunks(self) -> Iterator[Chunk]:

@@ -87,7 +87,9 @@ class Layout:
         full = torch.cat([theta, theta.new_zeros((*theta.shape[:-1], 1))], -1)[..., self.index]
         block = self.k * self.width
         shape = (self.k, self.width)
-        constants = full[..., 2 * block :].unflatten(-1, (self.num_constants, self.k, 1)) if self.num_constants else None
+        constants = (
+            full[..., 2 * block :].unflatten(-1, (self.num_constants, self.k, 1)) if self.num_constants else None
+        )
         return Coefficients(
             full[..., :block].unflatten(-1, shape),
             full[..., block : 2 * block].unflatten(-1, shape),

@@ -117,12 +117,12 @@ def _pair_weights(chunk: Chunk, state: Posterior, linear: Tensor, layout: Layout
     """Second derivatives in pairs of linear predictors, lower triangle row by row: ``(r, s, pairs, c)``."""
     g, k, m = layout.num_gate_rows, layout.k, linear.shape[-2]
     r, w, first = state.responsibilities, state.weights, state.terms.first[0]
-    a, b = torch.tril_indices(m, m, device=linear.device)
-    pairs = linear[:, :, a] * linear[:, :, b]
-    pairs = pairs.neg_()
+    pairs = linear.new_empty((*linear.shape[:2], m * (m + 1) // 2, linear.shape[-1]))
+    negative = -linear
+    for i in range(m):
+        torch.mul(negative[:, :, i : i + 1], linear[:, :, : i + 1], out=pairs[:, :, _pair(i, 0) : _pair(i + 1, 0)])
     for i in range(g):
-        start = _pair(i, 0)
-        pairs[:, :, start : start + i + 1] += w[:, :, i : i + 1] * w[:, :, : i + 1]
+        pairs[:, :, _pair(i, 0) : _pair(i + 1, 0)] += w[:, :, i : i + 1] * w[:, :, : i + 1]
         pairs[:, :, _pair(i, i)] += r[:, :, i] - w[:, :, i]
         pairs[:, :, _pair(g + i, i)] += linear[:, :, g + i]
     curvature = r * (state.terms.second[0][0] + first.square())

@@ -39,7 +39,7 @@ def gate_sums(chunk: Chunk, state: Posterior, layout: Layout) -> GateSums:
     r = weighted(state.responsibilities[:, :, :g], chunk)
     gradient = against(r - w, chunk.design.mT).flatten(-2)
     a, b = torch.tril_indices(g, g, device=w.device)
-    pairs = w[:, :, a] * state.weights[:, :, b]
+    pairs = torch.cat([w[:, :, i : i + 1] * state.weights[:, :, : i + 1] for i in range(g)], -2)
     diagonal = torch.arange(g, device=w.device)
     pairs[:, :, diagonal * (diagonal + 3) // 2] -= w
     blocks = unpack_symmetric(against(pairs, chunk.outer), width)
@@ -140,7 +140,9 @@ class NewtonStep(ExpertStep):
     def update(self, old: Coefficients, sums: tuple[Tensor, ...], layout: Layout) -> Coefficients:
         """Coefficients after the step; an expert whose derivatives vanish stays."""
         gradient, hessian = sums
-        free = torch.cat([_expert_columns(layout), torch.ones(layout.num_constants, dtype=torch.bool).to(hessian.device)])
+        free = torch.cat(
+            [_expert_columns(layout), torch.ones(layout.num_constants, dtype=torch.bool).to(hessian.device)]
+        )
         step = torch.zeros_like(gradient)
         step[..., free] = solve_ascent(gradient[..., free], hessian[..., free, :][..., free])
         step = step.clamp(-_LARGEST_GATE_MOVE, _LARGEST_GATE_MOVE)

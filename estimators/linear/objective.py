@@ -14,6 +14,7 @@ from mixkit.scores import ConstantScore, LinearScore
 from mixkit.selection import Dense, TopKByScore, TopKBySlope
 from mixkit.temperature import FixedTemperature
 
+from ..inference import propagate
 from ..objective import Estimate, Evaluation, Objective
 from .design import Chunk, Design, Scaling
 from .layout import Coefficients, Layout
@@ -49,8 +50,9 @@ class LinearObjective(Objective):
         pinned_columns: Tensor,
     ) -> None:
         experts = model.experts
-        assert isinstance(experts, LocationExperts)  # noqa: S101 (for the type checker; supports() says so)
+        assert isinstance(experts, LocationExperts)
         self.experts, self.k, self.n = experts, model.num_experts, x.shape[1]
+        self.num_features = x.shape[2]
         names = experts.constant_names
         self.scale_constant = names.index(experts.scale_name) if experts.scale_name else None
         self.temperature = _temperature(model.gate)
@@ -125,6 +127,14 @@ class LinearObjective(Objective):
             add_curvature(hessian, chunk, state, layout)
         return Evaluation(total + self._log_jacobian(), layout.pull_gradient(gradient), layout.pull_hessian(hessian))
 
+    def shares(self, theta: Tensor) -> Tensor:
+        """Total responsibility of each expert, ``(r, s, k)``."""
+        coefficients, total = self.layout.unpack(theta), theta.new_zeros((*theta.shape[:2], self.k))
+        for chunk in self.design.chunks():
+            joint = log_joint(chunk, coefficients, self.layout, self.experts)
+            total += weighted(torch.softmax(joint, -2), chunk).sum(-1)
+        return total
+
     def scores(self, theta: Tensor) -> Tensor:
         """Gradient of each observation's log-likelihood, ``(n, P)``, at one parameter vector ``(P,)`` of data set 0."""
         coefficients = self.layout.unpack(theta[None, None])
@@ -197,9 +207,18 @@ class LinearObjective(Objective):
         """Coefficients ``(r, s, k, D)`` in the units of the data; the reference expert's gate row is zero."""
         return to_user_units(self.layout.unpack(theta), self.scaling, self.temperature, self.scale_constant)
 
-    def write(self, theta: Tensor, model: MixtureOfExperts) -> None:
-        """Set the parameters of ``model`` from ``theta (P,)`` or ``(r, P)``."""
-        user = self.user_coefficients(theta.reshape(-1, 1, self.num_params))
+    def carry(self, theta: Tensor, source: Objective) -> Tensor:
+        """The same user parameters under this data's standardisation."""
+        if not isinstance(source, LinearObjective):
+            raise TypeError(f"source must be a LinearObjective, got {type(source).__name__}")
+        user = source.user_coefficients(theta)
+        return self.project(
+            self.layout.pack(to_standardised(user, self.scaling, self.temperature, self.scale_constant))
+        )
+
+    def write(self, theta: Tensor, model: MixtureOfExperts, index: int = 0) -> None:
+        """Set the parameters of an unbatched ``model`` from ``theta (P,)`` of data set ``index``."""
+        user = self._user_of(theta[None, None], index)
         experts = self._same_family(model)
         values = {"gate.score.bias": user.gate[..., -1], "experts.predictor.intercept": user.expert[..., -1]}
         if isinstance(model.gate.score, LinearScore):
@@ -214,20 +233,23 @@ class LinearObjective(Objective):
                 parameter = model.get_parameter(name)
                 parameter.copy_(value.reshape(parameter.shape))
 
+    def _user_of(self, theta: Tensor, index: int) -> Coefficients:
+        """Coefficients in the units of data set ``index``, of ``theta (1, s, P)``."""
+        scaling = Scaling(*(part[index : index + 1] for part in self.scaling))
+        return to_user_units(self.layout.unpack(theta), scaling, self.temperature, self.scale_constant)
+
     def estimate(self, theta: Tensor, covariance: Tensor) -> Estimate:
         """Gate, slopes and intercepts in the units of the data; constants on their natural scale (delta method)."""
 
         def user(vectors: Tensor) -> Tensor:
-            mine = Scaling(*(part[:1] for part in self.scaling))
-            blocks = to_user_units(self.layout.unpack(vectors[None]), mine, self.temperature, self.scale_constant)
-            return self.layout.pack(blocks)[0]
+            return self.layout.pack(self._user_of(vectors[None], 0))[0]
 
         values, jacobian = user(theta[None])[0], linear_map(user, theta)
         logs = torch.zeros(self.num_params, dtype=torch.bool, device=theta.device)
         logs[self.layout.index[self.layout.constant_positions]] = True
         scale = torch.where(logs, values.exp(), torch.ones_like(values))
         jacobian = jacobian * scale.unsqueeze(-1)
-        return Estimate(self._names(), torch.where(logs, scale, values), jacobian @ covariance @ jacobian.mT)
+        return Estimate(self._names(), torch.where(logs, scale, values), propagate(jacobian, covariance))
 
     def _names(self) -> list[str]:
         columns = [*(f"x{i}" for i in range(self.layout.width - 1)), None]

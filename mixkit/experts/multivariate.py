@@ -1,6 +1,5 @@
 """Gaussian experts of a vector response."""
 
-import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 

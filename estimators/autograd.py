@@ -1,0 +1,193 @@
+"""The objective of any model: derivatives by autograd, M-steps in closed form where there is one and by L-BFGS elsewhere."""
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import scipy.optimize
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from mixkit.mixture import MixtureOfExperts
+
+from .data import Data
+from .newton import Ascent
+from .objective import Estimate, Evaluation, Objective
+from .vector import ParameterVector
+from .weighted_fit import fit_weighted
+
+__all__ = ["AutogradObjective"]
+
+_M_STEP_ITERATIONS = 10
+_START_ITERATIONS = 50
+_LBFGS_TOLERANCE = 1e-6
+
+
+class AutogradObjective(Objective):
+    """Log-likelihood of an unbatched model of any gate and experts; the batch of parameter vectors is a loop.
+
+    Args:
+        model: a model; it is copied.
+        data: observations.
+        variance_floor: least variance of Gaussian experts, relative to the response's.
+    """
+
+    def __init__(self, model: MixtureOfExperts, data: Data, *, variance_floor: float) -> None:
+        self.model = copy.deepcopy(model).to(torch.float64)
+        self.model.eval()
+        self.data, self.n, self.num_features = data, *data.x.shape[1:]
+        self.vector = ParameterVector(self.model)
+        self.num_params = self.vector.size
+        self.total_weight = self._weights(0).new_full((len(data.x),), float(self.n))
+        if data.weight is not None:
+            self.total_weight = data.weight.sum(-1)
+        self.variance_floor = variance_floor * float(data.y.var(1, correction=0).mean())
+        self.lower = self.vector.lower_bounds(0.5 * float(np.log(max(self.variance_floor, 1e-300))))
+
+    def _weights(self, index: int) -> Tensor:
+        return torch.ones_like(self.data.x[index, :, 0]) if self.data.weight is None else self.data.weight[index]
+
+    def _total(self, vector: Tensor, index: int) -> Tensor:
+        parameters = self.vector.to_parameters(vector)
+        law = functional_call(self.model, parameters, (self.data.x[index],))
+        return (self._weights(index) * law.log_prob(self.data.y[index])).sum()
+
+    def _map(self, theta: Tensor, function: Callable[[Tensor, int], Tensor]) -> Tensor:
+        rows = [torch.stack([function(vector, r) for vector in theta[r]]) for r in range(len(theta))]
+        return torch.stack(rows)
+
+    def value(self, theta: Tensor) -> Tensor:
+        """Total log-likelihood ``(r, s)``."""
+        with torch.no_grad():
+            return self._map(theta, self._total)
+
+    def value_and_gradient(self, vector: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        """Log-likelihood and gradient ``(P,)`` at one parameter vector of one data set."""
+        leaf = vector.detach().clone().requires_grad_()
+        value = self._total(leaf, index)
+        (gradient,) = torch.autograd.grad(value, leaf)
+        return value.detach(), gradient
+
+    def evaluate(self, theta: Tensor) -> Evaluation:
+        """Log-likelihood with exact gradient and Hessian, P backward passes each."""
+        gradient = self._map(theta, lambda vector, r: self.value_and_gradient(vector, r)[1])
+        return Evaluation(self.value(theta), gradient, self._map(theta, self._hessian))
+
+    def _hessian(self, vector: Tensor, index: int) -> Tensor:
+        leaf = vector.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(self._total(leaf, index), leaf, create_graph=True)
+        rows = [torch.autograd.grad(g, leaf, retain_graph=True)[0] for g in gradient]
+        hessian = torch.stack(rows)
+        return 0.5 * (hessian + hessian.mT)
+
+    def scores(self, theta: Tensor) -> Tensor:
+        """Gradient of each observation's log-likelihood, ``(n, P)``, at one parameter vector ``(P,)`` of data set 0."""
+        leaf = theta.detach().clone().requires_grad_()
+        law = functional_call(self.model, self.vector.to_parameters(leaf), (self.data.x[0],))
+        terms = self._weights(0) * law.log_prob(self.data.y[0])
+        return torch.stack([torch.autograd.grad(term, leaf, retain_graph=True)[0] for term in terms])
+
+    def shares(self, theta: Tensor) -> Tensor:
+        """Total responsibility of each expert, ``(r, s, k)``."""
+        return self._map(theta, lambda vector, r: self._responsibilities(vector, r)[1].sum(0))
+
+    def _responsibilities(self, vector: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            law = functional_call(self.model, self.vector.to_parameters(vector), (self.data.x[index],))
+            y, weight = self.data.y[index], self._weights(index)
+            resp = law.log_responsibilities(y).exp() * weight.unsqueeze(-1)
+            return (weight * law.log_prob(y)).sum(), resp
+
+    def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """One E-step and M-step of each parameter vector."""
+        values, vectors = theta.new_empty(theta.shape[:2]), torch.empty_like(theta)
+        for r, s in np.ndindex(*theta.shape[:2]):
+            values[r, s], resp = self._responsibilities(theta[r, s], r)
+            vectors[r, s] = self._maximise(theta[r, s], resp, r, _M_STEP_ITERATIONS)
+        return values, self.project(vectors)
+
+    def from_responsibilities(self, responsibilities: Tensor) -> Tensor:
+        """M-steps from the model's own parameters, with the responsibilities held fixed."""
+        start = self.vector.read(self.model)
+        shape = responsibilities.shape[:2]
+        theta = start.expand(*shape, -1).clone()
+        for r, s in np.ndindex(*shape):
+            resp = responsibilities[r, s].mT * self._weights(r).unsqueeze(-1)
+            theta[r, s] = self._maximise(start, resp, r, _START_ITERATIONS)
+        return self.project(theta)
+
+    def _maximise(self, vector: Tensor, resp: Tensor, index: int, max_iter: int) -> Tensor:
+        """Raise the expected complete log-likelihood: experts in closed form where they have it, the rest by L-BFGS."""
+        model = copy.deepcopy(self.model)
+        self.vector.write(vector, model)
+        x, y = self.data.x[index], self.data.y[index]
+        is_done = fit_weighted(model.experts, x, y, resp, self.variance_floor)
+        vector = self.vector.read(model)
+
+        def expected(leaf: Tensor) -> Tensor:
+            return self._expected(leaf, resp, x, y, with_experts=not is_done)
+
+        return maximise(expected, vector, self.lower, max_iter)
+
+    def _expected(self, vector: Tensor, resp: Tensor, x: Tensor, y: Tensor, *, with_experts: bool) -> Tensor:
+        law = functional_call(self.model, self.vector.to_parameters(vector), (x,))
+        terms = law.log_weights
+        if with_experts:
+            terms = terms + law.components.log_prob(y.unsqueeze(1))
+        return (resp * torch.where(resp > 0, terms, 0.0)).sum()
+
+    def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
+        """Shorten the whole step."""
+        return theta + fraction * (candidate - theta)
+
+    def climb(self, theta: Tensor, max_iter: int) -> Ascent:
+        """L-BFGS on the log-likelihood itself from each of ``theta (r, s, P)``: for models too large for Hessians.
+
+        Converged means a gradient, per observation, below 1e-6 in every entry; the predicted gain is not known (NaN).
+        """
+        ends = torch.empty_like(theta)
+        for r, s in np.ndindex(*theta.shape[:2]):
+            ends[r, s] = maximise(lambda v, r=r: self._total(v, r), theta[r, s], self.lower, max_iter)  # type: ignore[misc]
+        gradient = self._map(ends, lambda vector, r: self.value_and_gradient(vector, r)[1])
+        value = self.value(ends)
+        converged = gradient.abs().amax(-1) < _LBFGS_TOLERANCE * self.n
+        evaluation = Evaluation(value, gradient, None)
+        return Ascent(ends, value, torch.full_like(value, torch.nan), converged, max_iter, evaluation)
+
+    def read(self, model: MixtureOfExperts) -> Tensor:
+        """The parameter vector ``(1, 1, P)`` of a model."""
+        return self.vector.read(model)[None, None]
+
+    def write(self, theta: Tensor, model: MixtureOfExperts, index: int = 0) -> None:
+        """Set the parameters of ``model`` from one vector ``(P,)``."""
+        self.vector.write(theta, model)
+
+    def carry(self, theta: Tensor, source: Objective) -> Tensor:
+        """The parameters as they are."""
+        return self.project(theta)
+
+    def estimate(self, theta: Tensor, covariance: Tensor) -> Estimate:
+        """The module's own parameters, by name."""
+        return Estimate(self.vector.names, theta, covariance)
+
+
+def maximise(function: Callable[[Tensor], Tensor], start: Tensor, lower: Tensor, max_iter: int) -> Tensor:
+    """SciPy's L-BFGS-B from ``start (P,)``, with gradients by autograd; never ends below the start."""
+
+    def negative(values: np.ndarray) -> tuple[float, np.ndarray]:
+        leaf = torch.as_tensor(values, dtype=start.dtype, device=start.device).requires_grad_()
+        value = function(leaf)
+        (gradient,) = torch.autograd.grad(value, leaf)
+        if not bool(torch.isfinite(value)):
+            return 1e300, np.zeros_like(values)
+        return -float(value), -gradient.cpu().numpy().astype(float)
+
+    first = start.detach().cpu().numpy().astype(float)
+    bounds = None if bool(torch.isinf(lower).all()) else [(b if np.isfinite(b) else None, None) for b in lower.tolist()]
+    result = scipy.optimize.minimize(
+        negative, first, jac=True, method="L-BFGS-B", bounds=bounds,
+        options={"maxiter": max_iter, "maxfun": 3 * max_iter, "ftol": 0.0, "gtol": 1e-10},
+    )  # fmt: skip
+    better = result.fun <= negative(first)[0]
+    return torch.as_tensor(result.x if better else first, dtype=start.dtype, device=start.device)

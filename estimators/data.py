@@ -1,0 +1,114 @@
+"""What estimators accept as data: checked, float64, with leading data sets."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixkit._validation import check_finite
+from mixkit.mixture import MixtureOfExperts
+
+__all__ = ["CollinearityWarning", "Data", "as_data"]
+
+_COLLINEAR = 1e-9  # a standardised column whose part outside the others' span is smaller than this is dropped
+
+
+class CollinearityWarning(UserWarning):
+    """A covariate is constant, or a linear combination of others; its coefficients are fixed at zero."""
+
+
+class Data(NamedTuple):
+    """Observations of ``r`` data sets: ``x (r, n, d)``, ``y (r, n)`` or ``(r, n, p)``, ``weight (r, n)`` or None."""
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor | None
+
+    def take(self, rows: Tensor) -> "Data":
+        """The same rows of every data set."""
+        weight = None if self.weight is None else self.weight[:, rows]
+        return Data(self.x[:, rows], self.y[:, rows], weight)
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    try:
+        tensor = torch.as_tensor(np.asarray(value) if not isinstance(value, Tensor) else value)
+    except TypeError as error:
+        raise TypeError(f"{name} must be numeric, got {type(value).__name__}") from error
+    if tensor.is_complex():
+        raise ValueError(f"{name} must be real, got {tensor.dtype}")
+    return check_finite(name, tensor.detach().to(torch.float64))
+
+
+def as_data(model: MixtureOfExperts, x: Any, y: Any, sample_weight: Any, *, is_batch: bool) -> Data:
+    """Check data against each other and the model.
+
+    Raises:
+        TypeError: if an argument is not numeric.
+        ValueError: if shapes disagree, an entry is NaN or infinite, there are fewer observations than experts, a weight is
+            negative or none is positive, or y is no response of the model's family.
+    """
+    x, y = _tensor("x", x), _tensor("y", y)
+    if not is_batch:
+        x, y = x.unsqueeze(0), y.unsqueeze(0)
+    if x.ndim != 3:
+        raise ValueError(
+            f"x must have shape {'(r, n, d)' if is_batch else '(n, d)'}, got {tuple(x.shape[1 - is_batch :])}"
+        )
+    if y.shape[:2] != x.shape[:2]:
+        raise ValueError(f"y must have one row for each of the {x.shape[1]} rows of x, got shape {tuple(y.shape[1:])}")
+    if x.shape[1] < model.num_experts:
+        raise ValueError(f"x must have at least as many rows as experts, {model.num_experts}, got {x.shape[1]}")
+    if x.shape[2] == 0:
+        raise ValueError("x must have at least one covariate, got none")
+    model.experts.check_response(y)
+    if y.ndim > 2 and len(model.experts(x[:, :1].to(_dtype(model))).event_shape) == 0:
+        raise ValueError(f"y must have shape (n,) for experts of a scalar response, got {tuple(y.shape[1:])}")
+    return Data(x, y, _weights(sample_weight, x, is_batch))
+
+
+def _dtype(model: MixtureOfExperts) -> torch.dtype:
+    return next(model.parameters()).dtype
+
+
+def _weights(sample_weight: Any, x: Tensor, is_batch: bool) -> Tensor | None:
+    if sample_weight is None:
+        return None
+    weight = _tensor("sample_weight", sample_weight)
+    weight = weight if is_batch else weight.unsqueeze(0)
+    if weight.shape != x.shape[:2]:
+        raise ValueError(
+            f"sample_weight must have one entry a row of x, {x.shape[1]}, got shape {tuple(weight.shape[1:])}"
+        )
+    if not bool((weight >= 0).all()) or not bool((weight.sum(-1) > 0).all()):
+        raise ValueError("sample_weight must be non-negative with a positive sum, got others")
+    return weight
+
+
+def dependent_columns(data: Data, *, warn: bool = True) -> Tensor:
+    """Covariates ``(d,)`` that are constant or a linear combination of earlier ones, in any data set; warns of them."""
+    d = data.x.shape[-1]
+    dependent = torch.zeros(d, dtype=torch.bool, device=data.x.device)
+    for index in range(len(data.x)):
+        dependent |= _dependent(data.x[index])
+    if warn and bool(dependent.any()):
+        columns = dependent.nonzero().squeeze(-1).tolist()
+        warnings.warn(
+            f"columns {columns} of x are constant or linear combinations of others; their coefficients are fixed at 0",
+            CollinearityWarning,
+            stacklevel=4,
+        )
+    return dependent
+
+
+def _dependent(x: Tensor) -> Tensor:
+    centred = x - x.mean(0)
+    std = centred.square().mean(0).sqrt()
+    constant = std <= 1e-13 * x.abs().amax(0)
+    scaled = centred / torch.where(constant, torch.ones_like(std), std)
+    _, upper = torch.linalg.qr(torch.where(constant, torch.zeros_like(scaled), scaled), mode="r")
+    diagonal = torch.zeros(x.shape[-1], dtype=x.dtype, device=x.device)
+    diagonal[: min(upper.shape)] = upper.diagonal().abs()
+    return constant | (diagonal <= _COLLINEAR * len(x) ** 0.5)

@@ -1,0 +1,66 @@
+"""Standard errors from the observed information, honest about what the data do not determine."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+__all__ = ["SingularInformationWarning", "inverse_information", "propagate", "warn_undetermined"]
+
+_SINGULAR = 1e-10  # eigenvalues of the unit-diagonal information below this are taken as zero
+_INVOLVED = 1e-2  # a parameter with more than this of a null direction in it has no standard error
+
+
+class SingularInformationWarning(UserWarning):
+    """The observed information is singular: some parameters have no standard error."""
+
+
+def inverse_information(hessian: Tensor, held: Tensor) -> Tensor:
+    """The inverse of the observed information ``-hessian``, NaN where a parameter is not determined.
+
+    Args:
+        hessian: of the log-likelihood at its maximum, ``(P, P)``.
+        held: parameters held at a bound, ``(P,)`` bool; they have no standard error either.
+
+    Returns:
+        ``(P, P)``; the rows and columns of held parameters, and of those in a direction in which the likelihood is flat
+        (or still rises), are NaN.
+    """
+    covariance = hessian.new_full(hessian.shape, torch.nan)
+    free = (~held).nonzero().squeeze(-1)
+    if not len(free):
+        return covariance
+    information = -hessian[free][:, free]
+    size = information.diagonal().clamp(min=0.0)
+    tiny = size <= 1e-12 * size.max().clamp(min=torch.finfo(hessian.dtype).tiny)
+    scale = torch.where(tiny, size.max().clamp(min=1e-300), size).sqrt()
+    values, vectors = torch.linalg.eigh(information / scale.unsqueeze(-1) / scale)
+    null = values < _SINGULAR
+    involved = (vectors[:, null].abs() > _INVOLVED).any(-1) | tiny
+    regular = vectors[:, ~null]
+    inverse = (regular / values[~null]) @ regular.mT / scale.unsqueeze(-1) / scale
+    inverse[involved] = torch.nan
+    inverse[:, involved] = torch.nan
+    covariance[free.unsqueeze(-1), free] = inverse
+    return covariance
+
+
+def propagate(jacobian: Tensor, covariance: Tensor) -> Tensor:
+    """The delta method ``J C J'`` where C may be NaN: only what depends on an undetermined parameter becomes NaN."""
+    missing = covariance.diagonal().isnan()
+    mapped = jacobian @ torch.where(covariance.isnan(), 0.0, covariance) @ jacobian.mT
+    lost = ((jacobian != 0) & missing).any(-1)
+    mapped[lost] = torch.nan
+    mapped[:, lost] = torch.nan
+    return mapped
+
+
+def warn_undetermined(names: list[str]) -> None:
+    """Say which parameters have no standard error."""
+    if names:
+        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        warnings.warn(
+            f"the observed information is singular (or a variance is at its floor): no standard error for {shown}",
+            SingularInformationWarning,
+            stacklevel=4,
+        )

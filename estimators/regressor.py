@@ -1,0 +1,210 @@
+"""The scikit-learn face of the estimators."""
+
+import copy
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, column_or_1d, validate_data
+from torch import Tensor
+
+from mixkit.experts import Experts, linear_gaussian_experts
+from mixkit.gates import Gate, laplace_gate, sigmoid_gate, softmax_gate
+from mixkit.mixture import ExpertMixture, MixtureOfExperts
+
+from .em import EM
+from .estimator import Estimator
+
+__all__ = ["MixtureOfExpertsRegressor"]
+
+_GATES = {"softmax": softmax_gate, "sigmoid": sigmoid_gate, "laplace": laplace_gate}
+_FEWEST_SAMPLES = 2
+_SAMPLE_BLOCK = 2**22
+
+
+class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
+    r"""Mixture-of-experts regression, :math:`p(y \mid x) = \sum_j w_j(x) N(y; a_j^\top x + b_j, \sigma_j^2)`.
+
+    Args:
+        n_experts: number of experts k; with fewer observations than that, as many experts as observations.
+        gate: "softmax", "sigmoid" or "laplace", or a :class:`~mixkit.gates.Gate` for the data's number of covariates.
+        experts: an :class:`~mixkit.experts.Experts`; None for Gaussian experts with linear means.
+        shared_std: whether Gaussian experts built here share one standard deviation.
+        n_init: number of starts.
+        max_iter: most Newton iterations of a start.
+        tol: a fit has converged when one more Newton step would add less than this to the log-likelihood.
+        variance_floor: least variance of an expert, as a share of the variance of y.
+        estimator: an :class:`~estimators.estimator.Estimator` to use in place of :class:`~estimators.em.EM`; ``n_init``,
+            ``max_iter``, ``tol``, ``variance_floor`` and ``random_state`` are then its own.
+        random_state: seed, ``numpy.random.RandomState`` or None, as everywhere in scikit-learn.
+
+    Attributes:
+        log_likelihood_: total log-likelihood of the training data.
+        converged_: whether the fit reached a maximum.
+        n_iter_: EM and Newton iterations of the start that won.
+        result_: the :class:`~estimators.result.FitResult`: standard errors, summary.
+        measure_: the :class:`~mixkit.measure.MixingMeasure` of a fit that has one.
+        n_features_in_: number of covariates.
+        feature_names_in_: their names, if x had any.
+
+    Raises:
+        ValueError: for NaN, infinities, wrong shapes, or a gate or experts of another size than ``n_experts``.
+
+    Example:
+        >>> import numpy as np
+        >>> from estimators import MixtureOfExpertsRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.uniform(size=(500, 1))
+        >>> y = np.where(x[:, 0] < 0.5, 1 + x[:, 0], 3 - 2 * x[:, 0]) + 0.1 * rng.normal(size=500)
+        >>> model = MixtureOfExpertsRegressor(n_experts=2, random_state=0).fit(x, y)
+        >>> model.predict([[0.25]]).round(1), model.converged_
+        (array([1.2]), True)
+    """
+
+    def __init__(
+        self,
+        n_experts: int = 2,
+        *,
+        gate: str | Gate = "softmax",
+        experts: Experts | None = None,
+        shared_std: bool = False,
+        n_init: int = 10,
+        max_iter: int = 200,
+        tol: float = 1e-9,
+        variance_floor: float = 1e-6,
+        estimator: Estimator | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.n_experts = n_experts
+        self.gate = gate
+        self.experts = experts
+        self.shared_std = shared_std
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.variance_floor = variance_floor
+        self.estimator = estimator
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MixtureOfExpertsRegressor":
+        """Fit by maximum likelihood.
+
+        Args:
+            X: covariates ``(n, d)``; a pandas frame gives the feature names.
+            y: responses ``(n,)``.
+            sample_weight: ``(n,)``, non-negative; observations of weight zero are left out.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=_FEWEST_SAMPLES)
+        y = np.asarray(y, dtype=np.float64)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            X, y, sample_weight = (part[sample_weight > 0] for part in (X, y, sample_weight))
+        if len(X) < _FEWEST_SAMPLES:
+            raise ValueError(f"sample_weight must be positive for at least 2 observations, got {len(X)}")
+        model = self._model(X)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.result_ = self._estimator().fit(model, X, y, sample_weight)
+        self.log_likelihood_ = self.result_.llf
+        self.converged_ = self.result_.converged
+        self.n_iter_ = max(1, len(self.result_.history))
+        if not self.converged_:
+            warnings.warn(
+                f"the fit did not reach a maximum in max_iter={self.max_iter} iterations (predicted gain "
+                f"{self.result_.predicted_gain:.2g}); raise max_iter or n_init",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def _estimator(self) -> Estimator:
+        if self.estimator is not None:
+            return self.estimator
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        return EM(
+            n_init=self.n_init,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            variance_floor=self.variance_floor,
+            random_state=seed,
+        )
+
+    def _model(self, X: np.ndarray) -> MixtureOfExperts:
+        d, k = X.shape[1], min(self.n_experts, len(X))
+        generator = torch.Generator().manual_seed(0)
+        settings: dict[str, Any] = {"dtype": torch.float64, "generator": generator}
+        if isinstance(self.gate, Gate):
+            gate = copy.deepcopy(self.gate)
+        elif self.gate in _GATES:
+            gate = _GATES[self.gate](d, k, **settings)
+        else:
+            raise ValueError(f"gate must be a Gate or one of {sorted(_GATES)}, got {self.gate!r}")
+        experts = copy.deepcopy(self.experts)
+        if experts is None:
+            experts = linear_gaussian_experts(d, k, shared_std=self.shared_std, **settings)
+        if gate.num_experts != k:
+            raise ValueError(f"gate must have n_experts={k} experts, got {gate.num_experts}")
+        return MixtureOfExperts(gate, experts)
+
+    @property
+    def measure_(self) -> Any:
+        """The mixing measure of the fit."""
+        check_is_fitted(self)
+        return self.result_.measure
+
+    def predict_distribution(self, X: Any) -> ExpertMixture:
+        """The conditional law of y at each row of X, batch shape ``(n,)``."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        with torch.no_grad():
+            return self.result_.model(torch.as_tensor(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Conditional means ``(n,)``."""
+        return _array(self.predict_distribution(X).mean)
+
+    def predict_quantiles(self, X: Any, quantiles: Any = (0.05, 0.5, 0.95)) -> np.ndarray:
+        """Conditional quantiles ``(n, q)`` at ``quantiles (q,)``, probabilities in [0, 1]."""
+        law = self.predict_distribution(X)
+        levels = torch.as_tensor(np.atleast_1d(quantiles), dtype=torch.float64)
+        return _array(law.icdf(levels.unsqueeze(-1)).mT)
+
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> np.ndarray:
+        """Central predictive intervals ``(n, 2)`` that cover a new response with probability ``coverage``.
+
+        The parameters are taken as known: the interval shows the noise of y, not the uncertainty of the estimates.
+
+        Raises:
+            ValueError: if ``coverage`` is not strictly between 0 and 1.
+        """
+        if not 0.0 < coverage < 1.0:
+            raise ValueError(f"coverage must be strictly between 0 and 1, got {coverage}")
+        return self.predict_quantiles(X, (0.5 - coverage / 2.0, 0.5 + coverage / 2.0))
+
+    def sample(self, X: Any, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
+        """Responses drawn at each row of X, ``(n_samples, n)``; ``random_state`` as everywhere in scikit-learn."""
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        law = self.predict_distribution(X)
+        return _array(law.sample((n_samples,), generator=torch.Generator().manual_seed(seed)))
+
+    def score_samples(self, X: Any, y: Any = None) -> np.ndarray:
+        """Log-density of each observation ``(n,)``; of the conditional mean where ``y`` is None."""
+        law = self.predict_distribution(X)
+        return _array(law.log_prob(law.mean if y is None else _response(y, len(law.mean))))
+
+    def responsibilities(self, X: Any, y: Any) -> np.ndarray:
+        """Posterior probability of each expert given x and y, ``(n, k)``."""
+        law = self.predict_distribution(X)
+        return _array(law.log_responsibilities(_response(y, len(law.mean))).exp())
+
+
+def _response(y: Any, n: int) -> Tensor:
+    return torch.as_tensor(column_or_1d(check_array(y, ensure_2d=False, dtype=np.float64, input_name="y"))).reshape(n)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.numpy(force=True)

@@ -1,0 +1,77 @@
+"""A module's free parameters as one vector."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mixkit.mixture import MixtureOfExperts
+from mixkit.scores import LinearScore
+
+__all__ = ["ParameterVector"]
+
+
+class ParameterVector:
+    """The trainable parameters of a model in one vector, without those the likelihood cannot determine.
+
+    Where adding one constant to all scores changes nothing, the last expert's gate bias is held at zero (with a linear
+    score its weights too): it is the reference expert.
+
+    Args:
+        model: an unbatched model.
+    """
+
+    def __init__(self, model: MixtureOfExperts) -> None:
+        pinned = _reference_rows(model)
+        self._pinned = pinned
+        self._shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+        self._keep = {name: torch.ones(shape, dtype=torch.bool) for name, shape in self._shapes.items()}
+        for name in pinned:
+            self._keep[name][-1] = False
+        self.names = [
+            name + (str(list(index)).replace(" ", "") if index else "")
+            for name, keep in self._keep.items()
+            for index in (tuple(i) for i in keep.nonzero().tolist())
+        ]
+        self.size = len(self.names)
+
+    def to_parameters(self, vector: Tensor) -> dict[str, Tensor]:
+        """Parameters by name, differentiable in ``vector (P,)``."""
+        parameters, start = {}, 0
+        for name, keep in self._keep.items():
+            count = int(keep.sum())
+            flat = vector.new_zeros(keep.numel()).masked_scatter(
+                keep.flatten().to(vector.device), vector[start : start + count]
+            )
+            parameters[name] = flat.reshape(keep.shape)
+            start += count
+        return parameters
+
+    def read(self, model: MixtureOfExperts) -> Tensor:
+        """The vector ``(P,)`` of a model, its gate translated so that the reference expert's score is zero."""
+        parts = []
+        for name, keep in self._keep.items():
+            value = model.get_parameter(name).detach().to(torch.float64)
+            value = value - value[-1:] if name in self._pinned else value
+            parts.append(value[keep.to(value.device)])
+        return torch.cat(parts)
+
+    def write(self, vector: Tensor, model: MixtureOfExperts) -> None:
+        """Set the parameters of a model."""
+        with torch.no_grad():
+            for name, value in self.to_parameters(vector).items():
+                model.get_parameter(name).copy_(value)
+
+    def lower_bounds(self, log_std_floor: float) -> Tensor:
+        """Lower bounds ``(P,)``: the floor for entries of parameters named ``log_std``, none for others."""
+        rows = [log_std_floor if name.split("[")[0].endswith("log_std") else -math.inf for name in self.names]
+        return torch.tensor(rows, dtype=torch.float64)
+
+
+def _reference_rows(model: MixtureOfExperts) -> list[str]:
+    """Gate parameters whose last row is redundant."""
+    score = model.gate.score
+    if not model.gate.shift_invariant or getattr(score, "bias", None) is None:
+        return []
+    names = ["gate.score.bias"]
+    return [*names, "gate.score.weight"] if type(score) is LinearScore else names
