@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from mixkit._validation import check_integer, check_last_dim, check_no_nan, check_positive, check_tensor
-from mixkit.relaxations.noise import gumbel_like
+from mixkit.relaxations import LogRelaxedOneHot, gumbel_like
 
 __all__ = [
     "ComposedTokens",
@@ -79,8 +79,8 @@ class GumbelSoftmaxTokens(SoftTokenLaw):
     r"""``w = softmax((log p + g) / temperature)``, ``g_i ~ Gumbel(0, 1)``: the largest weight is a draw from ``p``.
 
     Stochastic Soft Thinking (Wu et al. 2025, arXiv:2508.03440). With ``s_i = log p_i - temperature log w_i`` over the
-    ``n`` tokens of the support, ``log_prob = log (n-1)! + (n-1) log temperature + sum_i s_i - n logsumexp_i s_i``
-    (arXiv:1611.00712, Eq. 22).
+    ``n`` tokens of the support, ``log_prob = log (n-1)! + (n-1) log temperature + sum_i s_i - n logsumexp_i s_i``:
+    the law is ``LogRelaxedOneHot`` of ``mixkit.relaxations``.
 
     Args:
         temperature: positive; near 0 one token, large the uniform mixture of the support.
@@ -99,15 +99,13 @@ class GumbelSoftmaxTokens(SoftTokenLaw):
         check_positive("temperature", self.temperature)
 
     def _sample(self, log_law: Tensor, generator: torch.Generator | None) -> Tensor:
-        return torch.log_softmax((log_law + gumbel_like(log_law, generator=generator)) / self.temperature, dim=-1)
+        return self._law(log_law).sample(generator=generator)
 
     def _log_prob(self, log_weights: Tensor, log_law: Tensor) -> Tensor:
-        support, allowed = _support(log_weights, log_law)
-        scores = log_law.masked_fill(~support, 0) - self.temperature * log_weights.masked_fill(~support, 0)
-        n = support.sum(-1).to(log_law.dtype)
-        normaliser = scores.masked_fill(~support, -torch.inf).logsumexp(-1)
-        value = torch.lgamma(n) + (n - 1) * math.log(self.temperature) + scores.sum(-1) - n * normaliser
-        return value.masked_fill(~allowed, -torch.inf)
+        return self._law(log_law).log_prob(log_weights)
+
+    def _law(self, log_law: Tensor) -> LogRelaxedOneHot:
+        return LogRelaxedOneHot(self.temperature, logits=log_law, validate_args=False)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mixkit._validation import check_positive, check_tensor
 
+from ..distributions import LogRelaxedOneHot
 from ..noise import gumbel_like
 from .curves import ConstantCurve, Curve, ExponentialCurve, LinearCurve
 
@@ -112,19 +113,14 @@ class GumbelSoftmaxPath:
         return _tangent(log_x, rate.unsqueeze(-1) * log_posterior.exp())
 
     def log_prob(self, log_x: Tensor, tokens: Tensor, t: Tensor | float) -> Tensor:  # (*batch,)
-        r"""Log-density of ``x_t`` given the tokens, with respect to Lebesgue measure on ``v - 1`` of its coordinates.
+        """Log-density of ``log x_t`` given the tokens, with respect to Lebesgue measure on its log-ratios to one entry.
 
-        ``log (v-1)! + (v-1) log T + sum_i (a_i - (T+1) log x_i) - v logsumexp_i(a_i - T log x_i)``, with
-        ``a = signal(t) e_k`` and ``T = temperature(t)`` (Maddison et al. 2016, arXiv:1611.00712, Eq. 10).
+        The law is ``LogRelaxedOneHot(temperature(t), logits=signal(t) e_k)``; subtract ``log_x.sum(-1)`` for the
+        density of ``x_t`` on the simplex.
         """
-        one_hot = _one_hot(tokens, log_x.shape[-1], log_x.dtype)
         time = _as_time(t, log_x)
-        temperature = self.temperature(time)
-        log_weights = self.signal(time).unsqueeze(-1) * one_hot
-        scores = log_weights - temperature.unsqueeze(-1) * log_x
-        v = log_x.shape[-1]
-        constant = torch.lgamma(log_x.new_tensor(float(v))) + (v - 1) * temperature.log()
-        return constant + (scores - log_x).sum(-1) - v * scores.logsumexp(-1)
+        logits = self.signal(time).unsqueeze(-1) * _one_hot(tokens, log_x.shape[-1], log_x.dtype)
+        return LogRelaxedOneHot(self.temperature(time), logits=logits, validate_args=False).log_prob(log_x)
 
     def log_posterior(self, log_x: Tensor, log_prior: Tensor, t: Tensor | float) -> Tensor:  # (*batch, v)
         r"""Log-probability of each token given the point, for independent tokens of law ``log_prior``; exact.
