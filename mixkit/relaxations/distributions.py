@@ -7,7 +7,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from mixkit._validation import check_tensor
+from mixkit._validation import can_read_values, check_tensor
 
 from ._checks import check_logits
 from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
@@ -150,5 +150,7 @@ def _logits_of(probs: Tensor | None, logits: Tensor | None) -> Tensor:
         raise ValueError(f"exactly one of probs and logits must be given, got {'neither' if probs is None else 'both'}")
     if logits is not None:
         return logits
-    probs = check_tensor("probs", probs)
-    return (probs / probs.sum(-1, keepdim=True)).log()
+    given = check_tensor("probs", probs)
+    if can_read_values(given) and not bool((given >= 0).all()):
+        raise ValueError(f"probs must be non-negative, got a smallest entry of {float(given.min())}")
+    return (given / given.sum(-1, keepdim=True)).log()

@@ -1,0 +1,171 @@
+"""A concept bottleneck: classify through a few named concepts, chosen anew for each input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mixkit._validation import check_finite, check_integer, check_last_dim, check_tensor
+from mixkit.selection import top_k_mask
+
+from .subsets import RelaxedSubset, SubsetSampler
+
+
+@dataclass(frozen=True)
+class ConceptReport:
+    """What a bottleneck chose for each of ``n`` inputs; ``print`` it.
+
+    Attributes:
+        predicted: most probable class, ``(n,)``.
+        probability: of that class, ``(n,)``.
+        concepts: the concepts chosen, ``(n, num_selected)``, the one that speaks most for the class first.
+        activations: of those concepts, ``(n, num_selected)``.
+        contributions: what each adds to the class's logit, ``(n, num_selected)``.
+        concept_names: one for each concept.
+        class_names: one for each class.
+    """
+
+    predicted: Tensor
+    probability: Tensor
+    concepts: Tensor
+    activations: Tensor
+    contributions: Tensor
+    concept_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """One paragraph for each input."""
+        return "\n".join(self._paragraph(row) for row in range(len(self.predicted)))
+
+    def _paragraph(self, row: int) -> str:
+        name = self.class_names[int(self.predicted[row])]
+        lines = [f"{row}: {name} (probability {float(self.probability[row]):.3f})"]
+        for concept, activation, added in zip(
+            self.concepts[row].tolist(), self.activations[row].tolist(), self.contributions[row].tolist(), strict=True
+        ):
+            lines.append(f"    {added:+7.3f}  {self.concept_names[concept]} (activation {activation:.3f})")
+        return "\n".join(lines)
+
+
+class ConceptBottleneck(nn.Module):
+    r"""Concept bottleneck layer with a sparse straight-through choice (Gumbel variant; arXiv:2404.03323).
+
+    Similarities ``s`` of an input with named concepts (image and text embeddings of CLIP, say) become activations
+    ``a = W s``, of which ``num_selected`` are kept and read by a linear head:
+
+        logits = H (mask * a),     mask ~ Gumbel top-k on a in training, the top-k of a in evaluation.
+
+    The mask is hard in both modes; its gradient is that of the relaxed choice, so ``W`` learns which concepts to show. ``W``
+    starts as the identity: activation ``i`` begins as concept ``i`` itself. The paper makes its activations sparse by a
+    loss in which Gumbel-softmax samples stand; here the choice itself is sparse, exactly ``num_selected`` for every input.
+
+    Args:
+        num_concepts: named concepts.
+        num_classes: classes, at least 2.
+        num_selected: concepts kept for each input, from 1 to ``num_concepts``.
+        concept_names: one for each concept; "concept 0", ... unless given.
+        class_names: one for each class; "class 0", ... unless given.
+        sampler: draws the mask in training; ``RelaxedSubset(0.5, hard=True)``, straight-through Gumbel top-k, unless told.
+        generator: source of the head's first weights.
+        dtype: of the parameters.
+        device: of the parameters.
+
+    Example:
+        >>> layer = ConceptBottleneck(3, 2, 1, concept_names=["striped", "spotted", "plain"],
+        ...                           class_names=["zebra", "horse"], generator=torch.Generator().manual_seed(0))
+        >>> layer.head.weight.data = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 1.0]])
+        >>> print(layer.eval().report(torch.tensor([[0.9, 0.1, 0.2]])))
+        0: zebra (probability 0.858)
+             +1.800  striped (activation 0.900)
+    """
+
+    def __init__(
+        self,
+        num_concepts: int,
+        num_classes: int,
+        num_selected: int,
+        *,
+        concept_names: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+        sampler: SubsetSampler | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_concepts = check_integer("num_concepts", num_concepts, low=1)
+        self.num_classes = check_integer("num_classes", num_classes, low=2)
+        self.num_selected = check_integer("num_selected", num_selected, low=1, high=num_concepts)
+        self.concept_names = _names("concept", concept_names, num_concepts)
+        self.class_names = _names("class", class_names, num_classes)
+        self.sampler = sampler or RelaxedSubset(0.5, hard=True)
+        self.bottleneck = nn.utils.skip_init(
+            nn.Linear, num_concepts, num_concepts, bias=False, dtype=dtype, device=device
+        )
+        self.head = nn.utils.skip_init(nn.Linear, num_concepts, num_classes, bias=False, dtype=dtype, device=device)
+        nn.init.eye_(self.bottleneck.weight)
+        nn.init.normal_(self.head.weight, std=num_selected**-0.5, generator=generator)
+
+    def forward(self, similarities: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Class logits ``(*batch, num_classes)`` of ``similarities (*batch, num_concepts)``."""
+        return self.head(self.shown(similarities, generator))
+
+    def shown(self, similarities: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """What the head reads, ``(*batch, num_concepts)``: the activations chosen, and 0 for the others."""
+        activations = self.activations(similarities)
+        if self.training:
+            return activations * self.sampler(activations, self.num_selected, generator)
+        return activations * top_k_mask(activations, self.num_selected).to(activations.dtype)
+
+    def activations(self, similarities: Tensor) -> Tensor:
+        """``W s``, before any choice, ``(*batch, num_concepts)``."""
+        check_tensor("similarities", similarities)
+        check_last_dim("similarities", similarities, self.num_concepts, "concepts")
+        return self.bottleneck(check_finite("similarities", similarities))
+
+    @torch.no_grad()
+    def report(self, similarities: Tensor) -> ConceptReport:
+        """The concepts chosen for each of ``similarities (n, num_concepts)``, without noise, and what they speak for."""
+        if similarities.ndim != 2:
+            raise ValueError(f"similarities must have shape (n, num_concepts), got {tuple(similarities.shape)}")
+        activations = self.activations(similarities)
+        mask = top_k_mask(activations, self.num_selected)
+        probability, predicted = torch.softmax(self.head(activations * mask.to(activations.dtype)), dim=-1).max(-1)
+        contributions = (activations * self.head.weight[predicted]).masked_fill(~mask, -torch.inf)
+        added, concepts = contributions.topk(self.num_selected, dim=-1)
+        return ConceptReport(
+            predicted=predicted,
+            probability=probability,
+            concepts=concepts,
+            activations=activations.gather(-1, concepts),
+            contributions=added,
+            concept_names=self.concept_names,
+            class_names=self.class_names,
+        )
+
+    @torch.no_grad()
+    def choice_frequency(self, similarities: Tensor) -> Tensor:
+        """Share of the inputs predicted to be of a class for which each concept was chosen.
+
+        Shape ``(num_classes, num_concepts)``; rows sum to ``num_selected``, or are NaN for a class never predicted.
+        """
+        chosen = self.report(similarities)
+        counts = torch.zeros(self.num_classes, self.num_concepts, dtype=similarities.dtype, device=similarities.device)
+        rows = chosen.predicted.unsqueeze(-1).expand_as(chosen.concepts)
+        counts.index_put_((rows, chosen.concepts), counts.new_ones(()), accumulate=True)
+        return counts / torch.bincount(chosen.predicted, minlength=self.num_classes).unsqueeze(-1).to(counts.dtype)
+
+    def extra_repr(self) -> str:
+        """The sizes."""
+        return f"num_concepts={self.num_concepts}, num_classes={self.num_classes}, num_selected={self.num_selected}"
+
+
+def _names(kind: str, names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    if names is None:
+        return tuple(f"{kind} {i}" for i in range(count))
+    if len(names) != count:
+        raise ValueError(f"{kind}_names must have {count} names, got {len(names)}")
+    return tuple(str(name) for name in names)
