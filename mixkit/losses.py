@@ -10,7 +10,7 @@ from torch import Tensor
 from ._precision import at_least_float32
 from ._validation import check_tensor
 
-__all__ = ["importance_loss", "load_balance_loss", "masked_mean", "router_z_loss", "selection_rate"]
+__all__ = ["check_mask", "importance_loss", "load_balance_loss", "masked_mean", "router_z_loss", "selection_rate"]
 
 
 def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -30,15 +30,15 @@ def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
     wide = at_least_float32(values)
     if mask is None:
         return wide.mean(-2) if wide.shape[-2] else wide.sum(-2)
-    weights = _check_mask(mask, values).unsqueeze(-1)
+    weights = check_mask(mask, values.shape[:-1]).unsqueeze(-1)
     total = torch.where(weights, wide, 0.0).sum(-2)
     return total / weights.sum(-2).clamp(min=1)
 
 
-def _check_mask(mask: Tensor, values: Tensor) -> Tensor:
+def check_mask(mask: Tensor, rows: torch.Size) -> Tensor:
+    """Return ``mask`` expanded to ``rows`` if it is a boolean tensor that broadcasts to that shape."""
     if check_tensor("mask", mask, floating=False).dtype != torch.bool:
         raise TypeError(f"mask must be a boolean tensor, got {mask.dtype}")
-    rows = values.shape[:-1]
     if mask.ndim > len(rows) or any(
         m not in (1, r) for m, r in zip(reversed(mask.shape), reversed(rows), strict=False)
     ):
@@ -48,7 +48,7 @@ def _check_mask(mask: Tensor, values: Tensor) -> Tensor:
 
 def _mask_out(values: Tensor, mask: Tensor | None, fill: float) -> Tensor:
     """Overwrite padding before anything nonlinear is done to it, so that no NaN of it reaches a gradient."""
-    return values if mask is None else torch.where(_check_mask(mask, values).unsqueeze(-1), values, fill)
+    return values if mask is None else torch.where(check_mask(mask, values.shape[:-1]).unsqueeze(-1), values, fill)
 
 
 def selection_rate(indices: Tensor, num_experts: int, mask: Tensor | None = None) -> Tensor:

@@ -19,6 +19,11 @@ class Temperature(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """The temperature at every row of ``x``."""
 
+    def divide(self, scores: Tensor, x: Tensor) -> Tensor:
+        """Scores ``(*batch, n, k)`` over the temperature; a score of -inf stays and has no part in the gradient."""
+        possible = scores > -torch.inf
+        return torch.where(possible, torch.where(possible, scores, 0.0) / self(x), -torch.inf)
+
 
 class FixedTemperature(Temperature):
     """One temperature for all x, a setting and not a parameter.
@@ -42,6 +47,10 @@ class FixedTemperature(Temperature):
     def forward(self, x: Tensor) -> Tensor:
         """A tensor of no dimension."""
         return x.new_full((), self.value)
+
+    def divide(self, scores: Tensor, x: Tensor) -> Tensor:
+        """Scores over the temperature."""
+        return scores if self.value == 1.0 else scores / self.value
 
     def extra_repr(self) -> str:
         """The value shown by ``repr``."""
@@ -144,6 +153,10 @@ class ScheduledTemperature(Temperature):
     def forward(self, x: Tensor) -> Tensor:
         """A tensor of no dimension."""
         return self.value
+
+    def divide(self, scores: Tensor, x: Tensor) -> Tensor:
+        """Scores over the temperature."""
+        return scores / self.value
 
     def extra_repr(self) -> str:
         """The schedule shown by ``repr``."""

@@ -1,19 +1,21 @@
 """Gate: covariates to log-weights over experts, made of a score, a temperature, a selection and a normaliser."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .._precision import at_least_float32
-from .._validation import can_read_values, check_finite
-from ..losses import masked_mean, selection_rate
+from .._validation import can_read_values, check_finite, check_tensor
+from ..losses import check_mask, masked_mean, selection_rate
 from ..normalizers import Normalizer, Softmax
 from ..scores import Score
 from ..selection import Dense, Selection
 from ..temperature import FixedTemperature, Temperature
 
 __all__ = ["Gate", "Routing", "entropy"]
+
+PartT = TypeVar("PartT")
 
 
 class Routing(NamedTuple):
@@ -50,6 +52,7 @@ class Gate(nn.Module):
         normalizer: turns scores into log-weights; softmax if None.
 
     Raises:
+        TypeError: if a part is of another kind.
         ValueError: if ``selection`` is to keep more experts than there are.
 
     Example:
@@ -71,10 +74,12 @@ class Gate(nn.Module):
         normalizer: Normalizer | None = None,
     ) -> None:
         super().__init__()
-        self.score = score
-        self.temperature = FixedTemperature(1.0) if temperature is None else temperature
-        self.selection = Dense() if selection is None else selection
-        self.normalizer = Softmax() if normalizer is None else normalizer
+        self.score = _check_part("score", score, Score)
+        self.temperature = _check_part(
+            "temperature", FixedTemperature(1.0) if temperature is None else temperature, Temperature
+        )
+        self.selection = _check_part("selection", Dense() if selection is None else selection, Selection)
+        self.normalizer = _check_part("normalizer", Softmax() if normalizer is None else normalizer, Normalizer)
         if self.num_selected > self.num_experts:
             raise ValueError(
                 f"selection must keep at most num_experts={self.num_experts} experts, got {self.num_selected}"
@@ -101,7 +106,7 @@ class Gate(nn.Module):
         if can_read_values(x):
             check_finite("x", x.detach())
         slope_scores = self.score.slope_score(x)
-        scores = self.score.add_bias(slope_scores) / self.temperature(x)
+        scores = self.temperature.divide(self.score.add_bias(slope_scores), x)
         kept = self.selection(scores, slope_scores=slope_scores, x=x, generator=generator)
         return scores, kept
 
@@ -155,9 +160,21 @@ class Gate(nn.Module):
         return at_least_float32(self(_fill(x, mask)))
 
 
+def _check_part(name: str, part: PartT, kind: type) -> PartT:
+    if not isinstance(part, kind):
+        module = kind.__module__.removesuffix(".base")
+        raise TypeError(f"{name} must be a {module}.{kind.__name__}, got {type(part).__name__}")
+    return part
+
+
 def _fill(x: Tensor, mask: Tensor | None) -> Tensor:
     """Rows that are masked out may hold anything: put zeros there."""
-    return x if mask is None else torch.where(mask.unsqueeze(-1), x, 0.0)
+    if mask is None:
+        return x
+    rows = check_tensor("x", x).shape[:-1]
+    return torch.where(
+        check_mask(mask, torch.broadcast_shapes(mask.shape[:-1] + rows[-1:], rows)).unsqueeze(-1), x, 0.0
+    )
 
 
 def _by_decreasing_weight(log_weights: Tensor, selected: Tensor) -> Tensor:

@@ -129,10 +129,10 @@ def test_gradients_of_first_and_second_order_are_never_nan(make, scale):
 @every_normalizer
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # torch's own forward mode warns
 def test_function_transforms(make):
-    normalizer, scores = build(make), 0.4 * normal(3, 4)
+    normalizer, scores, factors = build(make), 0.4 * normal(3, 4), normal(3, 4, seed=8)
 
     def loss(s):
-        return (normalizer(s).exp() * normal(3, 4, seed=8)).sum()
+        return (normalizer(s).exp() * factors).sum()
 
     torch.testing.assert_close(torch.func.hessian(loss)(scores), torch.autograd.functional.hessian(loss, scores))
     stack = torch.stack([scores, 2 * scores], 1)
