@@ -1,0 +1,177 @@
+"""The decoding loop."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from mixkit._validation import check_integer
+
+from .._validation import check_generator
+from ..base import Verifier
+from ..processors import LogitsFunction
+from ..sources import GeneratorSource, Source
+from ..speculative import SpeculativeSampling
+from .drafting import Drafter, Drafts, SampledDrafts
+from .histories import Histories
+from .prompts import check_eos, split_prompts
+from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, process
+from .state import Decoding, DecodingState, OnTokens, Stop
+from .statistics import Statistics
+
+
+class SpeculativeDecoder:
+    """Repeats a verifier until every row is done: the output follows the target law exactly.
+
+    The target reads the prompts and gives the first token of each row. Then, round after round, the drafter proposes,
+    the target scores all proposals in one call, and the verifier says what is kept. The target law is that of the
+    target's logits after ``processors``; the verifier is given the draft logits after their processors, which is the
+    law the drafts were drawn from. A draft vocabulary of another size is cut or padded with probability zero. Logits of
+    half precision are processed and verified in float32.
+
+    Args:
+        target: Causal model ``ids (R, L) -> logits (R, L, v)``, or a `Scorer`, such as one with a cache.
+        drafts: A model or a sequence of models to sample drafts from, or a `Drafter`.
+        verifier: The rule; by default `SpeculativeSampling` of one draft.
+        num_drafts: Drafts a round ``m``; only for drafts sampled from models.
+        draft_length: Longest draft ``t``; only for drafts sampled from models.
+        processors: A processor ``(input_ids, scores) -> scores`` of the target's logits, such as a `Chain`.
+        draft_processors: The same for the draft models, or a sequence of one a draft; by default that of the target.
+        eos_token_id: Token or tokens that end a row.
+        pad_token_id: What pads the output.
+        vocab_size: Number of tokens that may be decoded, if the target's logits are padded past it.
+
+    Raises:
+        ValueError: If the verifier does not take so many drafts, or drafts drawn in this way.
+
+    Example:
+        >>> import torch
+        >>> from samplers.decoding import SpeculativeDecoder
+        >>> bigram = torch.tensor([[0.1, 0.9, 0.0], [0.0, 0.1, 0.9], [0.9, 0.0, 0.1]]).log()
+        >>> decoder = SpeculativeDecoder(lambda ids: bigram[ids], lambda ids: bigram[ids], draft_length=3)
+        >>> out = decoder.decode([[0]], max_new_tokens=9, generator=torch.Generator().manual_seed(0))
+        >>> out.tokens.shape, out.statistics.block_efficiency  # the draft is the target: all is accepted
+        (torch.Size([1, 9]), 4.0)
+    """
+
+    def __init__(
+        self,
+        target: Scorer | Model,
+        drafts: Drafter | Scorer | Model | Sequence[Scorer | Model],
+        verifier: Verifier | None = None,
+        *,
+        num_drafts: int = 1,
+        draft_length: int = 5,
+        processors: LogitsFunction | None = None,
+        draft_processors: LogitsFunction | Sequence[LogitsFunction] | None = None,
+        eos_token_id: int | Sequence[int] | None = None,
+        pad_token_id: int = 0,
+        vocab_size: int | None = None,
+    ) -> None:
+        self.target = as_scorer(target)
+        self.verifier = SpeculativeSampling() if verifier is None else verifier
+        self.processors = as_chain(processors)
+        if not isinstance(drafts, Drafter):
+            own = self.processors if draft_processors is None else draft_processors
+            drafts = SampledDrafts(drafts, num_drafts, draft_length, own, self.verifier.with_replacement)
+        self.drafter = check_fit(self.verifier, drafts)
+        self.eos = check_eos(eos_token_id)
+        self.pad_token_id = check_integer("pad_token_id", pad_token_id)
+        self.vocab_size = None if vocab_size is None else check_integer("vocab_size", vocab_size, low=1)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        input_ids: Any,
+        *,
+        max_new_tokens: int,
+        attention_mask: Tensor | None = None,
+        generator: Generator | Sequence[Generator] | None = None,
+        on_tokens: OnTokens | None = None,
+        stop: Stop | None = None,
+    ) -> Decoding:
+        """Decode.
+
+        Args:
+            input_ids: Prompts: ids ``(B, L)``, or a list of ``B`` prompts of any lengths, each at least 1.
+            max_new_tokens: Most tokens to add to a row, at least 1.
+            attention_mask: Mask ``(B, L)`` of the tokens of padded prompts (padding on either side).
+            generator: One generator, one for each row (then a row's tokens do not depend on the rest of the batch as
+                far as the models' logits do not), or None for torch's default generator.
+            on_tokens: Called with a row and its new tokens as soon as they are known.
+            stop: Called with a history ``(1, n)`` after each new token; true ends the row there.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If a prompt is empty, or the logits of a model hold NaN or +inf.
+        """
+        prompts = split_prompts(input_ids, attention_mask)
+        check_integer("max_new_tokens", max_new_tokens, low=1)
+        randomness = GeneratorSource(check_generator(generator, len(prompts)), len(prompts), prompts[0].device)
+        state = DecodingState(prompts, max_new_tokens, self.eos, self.pad_token_id, on_tokens, stop)
+        statistics = Statistics.zeros(len(prompts), self.drafter.draft_length)
+        self.target.reset()
+        self.drafter.reset()
+        vocab_size = self._first(state, randomness)
+        while (rows := state.active()).numel() > 0:
+            self._round(state, rows, statistics, vocab_size, randomness.rows(rows))
+        return state.result(statistics)
+
+    def _first(self, state: DecodingState, source: Source) -> int:
+        """Read the prompts and draw a token of each row from the target; return the vocabulary's size."""
+        rows = state.active()
+        histories = state.histories(rows)
+        logits = self._target(histories, histories.lengths[:, None])
+        probs = logits[:, 0].softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        state.extend(rows, source.choose(probs)[:, None])
+        return logits.shape[-1]
+
+    def _round(
+        self, state: DecodingState, rows: Tensor, statistics: Statistics, vocab_size: int, source: Source
+    ) -> None:
+        """Draft, score, verify, keep."""
+        histories = state.histories(rows)
+        limits = (state.remaining[rows] - 1).clamp(max=self.drafter.draft_length).to(histories.ids.device)
+        drafts = self.drafter.propose(histories, limits, vocab_size, source)
+        verification = self.verifier.verify(
+            self._target_of_drafts(histories, drafts),
+            drafts.logits,
+            drafts.tokens,
+            lengths=drafts.lengths,
+            generator=source,
+        )
+        statistics.record(rows, verification, drafts.lengths.amax(-1))
+        state.extend(rows, verification.tokens)
+
+    def _target_of_drafts(self, histories: Histories, drafts: Drafts) -> Tensor:
+        """Target logits ``(R, m, t+1, v)`` after every prefix of the drafts, 0 in the padding."""
+        num_rows, num_drafts, size = drafts.tokens.shape
+        lengths = drafts.lengths.flatten()
+        drafted = histories.repeat(num_drafts).extend(drafts.tokens.flatten(0, 1), lengths)
+        used = torch.arange(int(lengths.max()) + 1, device=lengths.device).clamp(max=lengths[:, None])
+        logits = self._target(drafted, (drafted.lengths - lengths)[:, None] + used)
+        logits = torch.nn.functional.pad(logits, (0, 0, 0, size + 1 - logits.shape[1]))
+        return logits.unflatten(0, (num_rows, num_drafts))
+
+    def _target(self, histories: Histories, prefixes: Tensor) -> Tensor:
+        """Processed target logits ``(R, c, v)`` after the prefixes of the given lengths ``(R, c)``."""
+        count = int((histories.lengths - prefixes[:, 0]).max()) + 1
+        logits = self.target.scores(histories.ids, histories.lengths, count)
+        column = prefixes - histories.lengths[:, None] + count - 1
+        logits = logits.gather(1, column[..., None].expand(-1, -1, logits.shape[-1]))
+        logits = at_least_float32(fit_vocabulary(logits, self.vocab_size))
+        return process(self.processors, logits, histories, prefixes)
+
+
+def check_fit(verifier: Verifier, drafter: Drafter) -> Drafter:
+    """Return the drafter if the verifier is made for its drafts."""
+    most = verifier.max_drafts
+    if most is not None and drafter.num_drafts > most:
+        raise ValueError(f"num_drafts must be at most {most} for {verifier!r}, got {drafter.num_drafts}")
+    if drafter.with_replacement != verifier.with_replacement and drafter.num_drafts > 1:
+        raise ValueError(
+            f"drafts must be drawn {'with' if verifier.with_replacement else 'without'} replacement for {verifier!r}, "
+            f"got a drafter with with_replacement={drafter.with_replacement}"
+        )
+    return drafter

@@ -1,0 +1,172 @@
+"""What proposes drafts, and the law they were drawn from."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixkit._validation import check_integer
+
+from ..processors import LogitsFunction
+from ..sources import Source, invert_cdf
+from .histories import Histories
+from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, process
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """Proposed continuations, padded to the drafter's ``draft_length`` ``t``.
+
+    Attributes:
+        tokens: Token ids ``(R, m, t)``; 0 in the padding.
+        logits: Logits ``(R, m, t, v)`` of exactly the law that each token was drawn from, or None for drafts that were
+            not drawn.
+        lengths: Draft lengths ``(R, m)``.
+    """
+
+    tokens: Tensor
+    logits: Tensor | None
+    lengths: Tensor
+
+
+class Drafter(ABC):
+    """Proposes ``num_drafts`` continuations of at most ``draft_length`` tokens of every history."""
+
+    num_drafts: int = 1
+    draft_length: int
+    with_replacement: bool = True
+
+    @abstractmethod
+    def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: Source) -> Drafts:
+        """Propose drafts.
+
+        Args:
+            histories: The rows ``(R, L)``.
+            limits: Longest draft that each row can use ``(R,)``, in ``0..draft_length``.
+            vocab_size: Number of tokens ``v`` of the target.
+            source: Where all randomness comes from.
+        """
+
+    def reset(self) -> None:  # noqa: B027  a drafter without a cache has nothing to forget
+        """Forget what was cached: a new batch begins."""
+
+
+def one_or_each(value: Any, num_drafts: int, name: str) -> list[Any]:
+    """Return ``[value]`` for a single value, and a sequence of ``num_drafts`` values as a list."""
+    if callable(value) or not isinstance(value, Sequence):
+        return [value]
+    if len(value) != num_drafts:
+        raise ValueError(f"{name} must have one entry for each of {num_drafts} drafts, got {len(value)}")
+    return list(value)
+
+
+def draw_distinct(probs: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw tokens ``(R, m)`` one after another without replacement, and say which could be drawn ``(R, m)``.
+
+    A law of fewer than ``m`` tokens runs out: the entries after its last token are 0 and not drawn.
+
+    Args:
+        probs: Probabilities ``(R, v)``.
+        uniforms: Numbers ``(R, m)`` in ``[0, 1)``.
+    """
+    left = probs.clone()
+    tokens = torch.zeros_like(uniforms, dtype=torch.long)
+    is_drawn = torch.zeros_like(uniforms, dtype=torch.bool)
+    for draft in range(uniforms.shape[-1]):
+        row = (left > 0).any(-1).nonzero()[:, 0]
+        is_drawn[row, draft] = True
+        tokens[row, draft] = invert_cdf(left[row], uniforms[row, draft])
+        left[row, tokens[row, draft]] = 0.0
+    return tokens, is_drawn
+
+
+class SampledDrafts(Drafter):
+    """Drafts sampled token by token from one model, or each from a model of its own.
+
+    The logits returned are those that were sampled from, after the processors: the verifier needs no other.
+
+    Args:
+        models: A scorer or causal model, or a sequence of ``num_drafts`` of them. Several drafts of one model are
+            better given as the one model: they are then scored in one batch.
+        num_drafts: Number of drafts ``m``.
+        draft_length: Longest draft ``t``.
+        processors: A processor ``(input_ids, scores) -> scores`` of the draft's logits, or a sequence of
+            ``num_drafts`` of them (say, one temperature a draft).
+        with_replacement: Whether drafts are drawn independently; else the first tokens of the drafts differ, drawn
+            one after another without replacement, for verifiers that are made for it.
+
+    Raises:
+        ValueError: If a sequence does not have one entry a draft, or if drafts that differ in law are to be drawn
+            without replacement.
+    """
+
+    def __init__(
+        self,
+        models: Scorer | Model | Sequence[Scorer | Model],
+        num_drafts: int = 1,
+        draft_length: int = 5,
+        processors: LogitsFunction | Sequence[LogitsFunction] | None = None,
+        with_replacement: bool = True,
+    ) -> None:
+        self.num_drafts = check_integer("num_drafts", num_drafts, low=1)
+        self.draft_length = check_integer("draft_length", draft_length, low=1)
+        self.with_replacement = with_replacement
+        self.scorers = [as_scorer(model) for model in one_or_each(models, num_drafts, "models")]
+        self.processors = [as_chain(one) for one in one_or_each(processors, num_drafts, "processors")]
+        if not with_replacement and len(self.scorers) + len(self.processors) > 2:
+            raise ValueError("with_replacement must be True for drafts of different models or processors, got False")
+
+    def reset(self) -> None:
+        """Reset every scorer."""
+        for scorer in self.scorers:
+            scorer.reset()
+
+    def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: Source) -> Drafts:
+        """Sample drafts of the full length that each row allows."""
+        tokens = limits.new_zeros(len(histories), self.num_drafts, self.draft_length)
+        lengths = limits[:, None].repeat(1, self.num_drafts)
+        laws = [torch.zeros(len(histories), self.num_drafts, vocab_size, device=limits.device)] * self.draft_length
+        for position in range(int(limits.max())):
+            rows = (limits > position).nonzero()[:, 0]
+            law = self._law(histories.rows(rows), tokens[rows, :, :position], vocab_size)
+            laws[position] = law.new_zeros((len(histories), *law.shape[1:])).index_put((rows,), law)
+            drawn, is_drawn = self._draw(law, position, source.rows(rows))
+            tokens[rows, :, position] = drawn
+            lengths[rows] = lengths[rows].masked_fill(~is_drawn, 0)
+        return Drafts(tokens, torch.stack(laws, dim=2), lengths)
+
+    def _draw(self, law: Tensor, position: int, source: Source) -> tuple[Tensor, Tensor]:
+        """Draw the tokens ``(R, m)`` of one position, and say which could be drawn."""
+        probs = law.softmax(-1, dtype=torch.promote_types(law.dtype, torch.float32))
+        uniforms = source.uniform(self.num_drafts)
+        if position == 0 and not self.with_replacement:
+            return draw_distinct(probs[:, 0], uniforms)
+        return invert_cdf(probs, uniforms), torch.ones_like(uniforms, dtype=torch.bool)
+
+    def _law(self, histories: Histories, drafted: Tensor, vocab_size: int) -> Tensor:
+        """Logits ``(R, m, v)`` after the tokens ``drafted (R, m, position)`` so far."""
+        if drafted.shape[-1] == 0 and len(self.scorers) == len(self.processors) == 1:
+            law = self._process(0, histories, self._score(0, histories, vocab_size))
+            return law[:, None].expand(-1, self.num_drafts, -1)
+        counts = torch.full((len(histories) * self.num_drafts,), drafted.shape[-1], device=drafted.device)
+        rows = histories.repeat(self.num_drafts).extend(drafted.flatten(0, 1), counts)
+        raw = self._for_each(self.scorers, len(rows), lambda i, part: self._score(i, rows.rows(part), vocab_size))
+        law = self._for_each(self.processors, len(rows), lambda i, part: self._process(i, rows.rows(part), raw[part]))
+        return law.unflatten(0, (-1, self.num_drafts))
+
+    def _for_each(self, members: Sequence, num_rows: int, function: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """Apply a function of a member and its rows: all of the ``R * m`` rows, or every ``m``-th with one a draft."""
+        index = torch.arange(num_rows)
+        if len(members) == 1:
+            return function(0, index)
+        return torch.stack([function(i, index[i :: self.num_drafts]) for i in range(len(members))], 1).flatten(0, 1)
+
+    def _score(self, member: int, histories: Histories, vocab_size: int) -> Tensor:
+        logits = self.scorers[member].scores(histories.ids, histories.lengths, 1)[:, 0]
+        return fit_vocabulary(at_least_float32(logits), vocab_size)
+
+    def _process(self, member: int, histories: Histories, logits: Tensor) -> Tensor:
+        return process(self.processors[member], logits[:, None], histories, histories.lengths[:, None])[:, 0]

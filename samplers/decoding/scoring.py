@@ -1,0 +1,114 @@
+"""How the loop asks a model for logits."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..processors import Chain, LogitsFunction, Processor
+from .histories import Histories
+
+Model = Callable[[Tensor], Any]
+"""A causal model: ids ``(R, L)`` to next-token logits ``(R, L, v)``, or to an object that holds them as ``logits``."""
+
+
+class Scorer(ABC):
+    """A causal model as the loop sees it. A subclass may keep a cache of what it has seen between calls."""
+
+    @abstractmethod
+    def scores(self, ids: Tensor, lengths: Tensor, count: int) -> Tensor:
+        """Return the next-token logits after the last ``count`` prefixes of each row.
+
+        Args:
+            ids: Token ids ``(R, L)``, right-padded.
+            lengths: Number of tokens in each row ``(R,)``.
+            count: How many prefixes ``c``, at least 1.
+
+        Returns:
+            Logits ``(R, c, v)``; entry ``[r, j]`` follows ``ids[r, :lengths[r] - c + 1 + j]``. Entries of prefixes
+            shorter than one token may hold anything.
+        """
+
+    def reset(self) -> None:  # noqa: B027  a scorer without a cache has nothing to forget
+        """Forget what was cached: a new batch begins."""
+
+
+class CallableScorer(Scorer):
+    """A stateless causal model: logits at a position depend on the ids up to it alone.
+
+    Args:
+        model: ids ``(R, L)`` to logits ``(R, L, v)``, or to an object that holds them as ``logits``.
+
+    Example:
+        >>> import torch
+        >>> bigram = torch.eye(3).log()
+        >>> scorer = CallableScorer(lambda ids: bigram[ids])
+        >>> scorer.scores(torch.tensor([[0, 1], [2, 0]]), torch.tensor([2, 1]), 1).exp()
+        tensor([[[0., 1., 0.]],
+                [[0., 0., 1.]]])
+    """
+
+    def __init__(self, model: Model) -> None:
+        if not callable(model):
+            raise TypeError(f"model must be a callable ids -> logits, got {type(model).__name__}")
+        self.model = model
+
+    def scores(self, ids: Tensor, lengths: Tensor, count: int) -> Tensor:
+        """Call the model on whole rows and pick the positions asked for."""
+        output = self.model(ids)
+        logits = output if isinstance(output, Tensor) else output.logits
+        if logits.ndim != 3 or logits.shape[:2] != ids.shape:
+            raise ValueError(f"model must map ids {tuple(ids.shape)} to logits (R, L, v), got {tuple(logits.shape)}")
+        position = lengths[:, None] - count + torch.arange(count, device=ids.device)
+        return logits.gather(1, position.clamp(min=0)[..., None].expand(-1, -1, logits.shape[-1]))
+
+
+def as_scorer(model: Scorer | Model) -> Scorer:
+    """Return a scorer as it is, and any other callable as a `CallableScorer`."""
+    return model if isinstance(model, Scorer) else CallableScorer(model)
+
+
+def as_chain(processors: LogitsFunction | None) -> LogitsFunction:
+    """Return a processor: the empty chain for None, a chain for Hugging Face's ``LogitsProcessorList``."""
+    if processors is None:
+        return Chain()
+    if not callable(processors):
+        raise TypeError(f"processors must be one callable (compose with Chain), got {type(processors).__name__}")
+    return Chain(*processors) if isinstance(processors, list) else processors
+
+
+def fit_vocabulary(logits: Tensor, size: int | None) -> Tensor:
+    """Return logits ``(..., size)``: tokens past ``size`` are cut, missing ones have probability zero."""
+    missing = 0 if size is None else size - logits.shape[-1]
+    if missing <= 0:
+        return logits[..., :size]
+    return torch.nn.functional.pad(logits, (0, missing), value=-torch.inf)
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Return half-precision logits in float32, others as they are."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def process(processors: LogitsFunction, logits: Tensor, histories: Histories, prefixes: Tensor) -> Tensor:
+    """Process the logits of every position, each with its own history.
+
+    Args:
+        processors: A processor.
+        logits: Logits ``(R, c, v)``.
+        histories: The rows ``(R, L)``.
+        prefixes: Length ``(R, c)`` of the prefix that each position follows.
+
+    Returns:
+        Processed logits ``(R, c, v)``.
+    """
+    if isinstance(processors, Processor) and not (isinstance(processors, Chain) and processors.needs_history):
+        return processors.process(logits)
+    shown = prefixes + histories.padding[:, None]
+    processed = torch.empty_like(logits)
+    for length in shown.unique().tolist():  # positions whose histories are equally long go together
+        row, column = (shown == length).nonzero(as_tuple=True)
+        processed[row, column] = processors(histories.shown(row, length), logits[row, column])
+    return processed

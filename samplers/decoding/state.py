@@ -1,0 +1,113 @@
+"""The sequences that are being decoded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .histories import Histories
+from .statistics import Statistics
+
+OnTokens = Callable[[int, Tensor], None]
+"""Called with a row and its new tokens ``(n,)`` as soon as they are known."""
+
+Stop = Callable[[Tensor], bool]
+"""Called with a history ``(1, n)`` after each new token; true ends the row."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What a decoder returns.
+
+    Attributes:
+        tokens: New tokens ``(B, n)``, each row right-padded with the padding token.
+        lengths: Number of new tokens ``(B,)``.
+        stopped: Whether a row ended with an end-of-sequence token or a stop condition, and not for its length ``(B,)``.
+        sequences: Prompt and new tokens of each row, a list of ``(n_b,)``.
+        statistics: Block efficiency, acceptance by position, target calls.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    stopped: Tensor
+    sequences: list[Tensor]
+    statistics: Statistics
+
+
+class DecodingState:
+    """Buffers of the rows, and which of them go on.
+
+    Args:
+        prompts: Prompts, each ``(n_b,)``.
+        max_new_tokens: Most tokens to add to a row.
+        eos: Tokens that end a row.
+        pad_token_id: What pads.
+        on_tokens: Called with every row's new tokens.
+        stop: Ends rows; None for never.
+    """
+
+    def __init__(
+        self,
+        prompts: list[Tensor],
+        max_new_tokens: int,
+        eos: frozenset[int],
+        pad_token_id: int,
+        on_tokens: OnTokens | None,
+        stop: Stop | None,
+    ) -> None:
+        self.max_new_tokens, self.eos, self.pad_token_id = max_new_tokens, eos, pad_token_id
+        self.on_tokens, self.stop = on_tokens, stop
+        self.prompt_lengths = torch.tensor([len(prompt) for prompt in prompts])
+        self.lengths = self.prompt_lengths.clone()
+        width = int(self.lengths.max()) + max_new_tokens
+        self.ids = torch.full((len(prompts), width), pad_token_id, dtype=torch.long, device=prompts[0].device)
+        for row, prompt in enumerate(prompts):
+            self.ids[row, : len(prompt)] = prompt
+        self.stopped = torch.zeros(len(prompts), dtype=torch.bool)
+
+    @property
+    def remaining(self) -> Tensor:
+        """Tokens that each row may still get ``(B,)``; 0 where it has stopped."""
+        left = self.max_new_tokens - (self.lengths - self.prompt_lengths)
+        return left.masked_fill(self.stopped, 0)
+
+    def active(self) -> Tensor:
+        """Indices ``(r,)`` of the rows that go on."""
+        return (self.remaining > 0).nonzero()[:, 0]
+
+    def histories(self, rows: Tensor) -> Histories:
+        """Return the rows ``rows (r,)`` as they stand."""
+        device = self.ids.device
+        padding = self.prompt_lengths.max() - self.prompt_lengths
+        everything = Histories(self.ids, self.lengths.to(device), padding.to(device), self.pad_token_id)
+        return everything.rows(rows.to(device))
+
+    def extend(self, rows: Tensor, tokens: Tensor) -> None:
+        """Append the tokens ``(r, n)``, each row up to its first -1, its length limit or its end."""
+        for row, new in zip(rows.tolist(), tokens, strict=True):
+            self._append(row, new[new >= 0][: int(self.remaining[row])])
+
+    def _append(self, row: int, new: Tensor) -> None:
+        start = int(self.lengths[row])
+        self.ids[row, start : start + len(new)] = new
+        for count, token in enumerate(new.tolist(), start=1):
+            history = self.ids[row : row + 1, : start + count]
+            if token in self.eos or (self.stop is not None and self.stop(history)):
+                self.stopped[row], new = True, new[:count]
+                self.ids[row, start + count :] = self.pad_token_id
+                break
+        self.lengths[row] = start + len(new)
+        if self.on_tokens is not None:
+            self.on_tokens(row, new)
+
+    def result(self, statistics: Statistics) -> Decoding:
+        """Return what was decoded."""
+        lengths = self.lengths - self.prompt_lengths
+        sequences = [ids[:length].clone() for ids, length in zip(self.ids, self.lengths.tolist(), strict=True)]
+        tokens = torch.nn.utils.rnn.pad_sequence(
+            [row[start:] for row, start in zip(sequences, self.prompt_lengths.tolist(), strict=True)],
+            batch_first=True,
+            padding_value=self.pad_token_id,
+        )
+        return Decoding(tokens, lengths, self.stopped, sequences, statistics)

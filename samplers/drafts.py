@@ -1,0 +1,127 @@
+"""Draft models that cost next to nothing: counted n-grams, and text looked up in the prompt."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mixkit._validation import check_integer, check_positive
+
+from .decoding import CallableScorer, Drafter, Drafts, Histories, Scorer
+from .sources import Source
+
+__all__ = ["NGramModel", "PromptLookup"]
+
+
+class NGramModel(Scorer):
+    r"""A causal model of counted n-grams, each order smoothed with the one below.
+
+    The law after a context :math:`c` of ``order - 1`` tokens is Dirichlet-smoothed (MacKay and Peto 1995),
+
+    .. math:: p(y \mid c) = \frac{N(c, y) + \kappa\, p(y \mid c')}{N(c) + \kappa},
+
+    where :math:`c'` drops the oldest token of :math:`c` and the lowest law is uniform. A draft model for
+    `SpeculativeDecoder`; called, it maps ids ``(R, L)`` to logits ``(R, L, v)``.
+
+    Args:
+        tokens: Token ids of a text ``(n,)``.
+        vocab_size: Number of tokens ``v``.
+        order: Length of the longest n-grams, at least 1.
+        strength: Weight :math:`\kappa` of the order below, positive.
+
+    Example:
+        >>> import torch
+        >>> model = NGramModel(torch.tensor([0, 1, 0, 1, 0, 2]), vocab_size=3, order=2, strength=1.0)
+        >>> model(torch.tensor([[0]])).exp()
+        tensor([[[0.1190, 0.5833, 0.2976]]])
+    """
+
+    def __init__(self, tokens: Tensor, vocab_size: int, order: int = 3, strength: float = 1.0) -> None:
+        self.vocab_size = check_integer("vocab_size", vocab_size, low=1)
+        self.order = check_integer("order", order, low=1)
+        self.strength = check_positive("strength", strength)
+        if vocab_size**order >= 2**63:
+            raise ValueError(f"order must keep vocab_size ** order below 2 ** 63, got {vocab_size} ** {order}")
+        if tokens.ndim != 1 or len(tokens) < order or tokens.min() < 0 or tokens.max() >= vocab_size:
+            raise ValueError(f"tokens must hold at least {order} ids in 0..{vocab_size - 1}, got {tuple(tokens.shape)}")
+        self._grams = [self._count(tokens.long(), length) for length in range(1, order + 1)]
+
+    def _count(self, tokens: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """Sorted codes of the n-grams of one length, and how often each occurs."""
+        codes = self._code(tokens.unfold(0, length, 1))
+        return torch.unique(codes, return_counts=True)
+
+    def _code(self, grams: Tensor) -> Tensor:
+        """One number ``(...)`` for each n-gram ``(..., n)``."""
+        powers = self.vocab_size ** torch.arange(grams.shape[-1] - 1, -1, -1)
+        return (grams * powers.to(grams.device)).sum(-1)
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Return log-probabilities ``(R, L, v)`` of the next token after every prefix of ``ids (R, L)``."""
+        probs = torch.full((*ids.shape, self.vocab_size), 1 / self.vocab_size, device=ids.device)
+        for length, (codes, counts) in enumerate(self._grams, start=1):
+            if length - 1 > ids.shape[1]:
+                break
+            context = self._code(ids.unfold(1, length - 1, 1)) if length > 1 else torch.zeros_like(ids)
+            seen = self._lookup(codes.to(ids.device), counts.to(ids.device), context)
+            where = slice(max(length - 2, 0), None)
+            lower = probs[:, where]
+            probs[:, where] = (seen + self.strength * lower) / (seen.sum(-1, keepdim=True) + self.strength)
+        return probs.log()
+
+    def scores(self, ids: Tensor, lengths: Tensor, count: int) -> Tensor:
+        """Score the last ``count`` prefixes of each row from the few tokens that they depend on."""
+        width = count + max(self.order - 2, 0)
+        if int(lengths.min()) < width:
+            return CallableScorer(self).scores(ids, lengths, count)
+        position = (lengths - width)[:, None] + torch.arange(width, device=ids.device)
+        return self(ids.gather(1, position))[:, -count:]
+
+    def _lookup(self, codes: Tensor, counts: Tensor, context: Tensor) -> Tensor:
+        """Counts ``(R, l, v)`` of every token after the contexts of code ``context (R, l)``."""
+        wanted = context[..., None] * self.vocab_size + torch.arange(self.vocab_size, device=context.device)
+        index = torch.searchsorted(codes, wanted).clamp_(max=len(codes) - 1)
+        return torch.where(codes[index] == wanted, counts[index], 0).float()
+
+
+class PromptLookup(Drafter):
+    """One draft without a law: what followed the last occurrence of the latest tokens in the history itself.
+
+    The longest suffix of at most ``max_ngram`` tokens that occurs earlier is looked up; its latest earlier occurrence
+    counts. A row without one gets no draft. (Saxena 2023, prompt lookup decoding.)
+
+    Args:
+        draft_length: Longest draft ``t``.
+        max_ngram: Longest suffix to look up.
+
+    Example:
+        >>> import torch
+        >>> from samplers.decoding import Histories
+        >>> rows = Histories(torch.tensor([[1, 2, 3, 4, 1, 2]]), torch.tensor([6]), torch.tensor([0]))
+        >>> PromptLookup(2).propose(rows, torch.tensor([2]), 5, None).tokens
+        tensor([[[3, 4]]])
+    """
+
+    def __init__(self, draft_length: int = 5, max_ngram: int = 3) -> None:
+        self.draft_length = check_integer("draft_length", draft_length, low=1)
+        self.max_ngram = check_integer("max_ngram", max_ngram, low=1)
+
+    def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: Source) -> Drafts:
+        """Look every row up."""
+        tokens = torch.zeros(len(histories), 1, self.draft_length, dtype=torch.long)
+        lengths = torch.zeros(len(histories), 1, dtype=torch.long)
+        rows = zip(histories.ids.tolist(), histories.lengths.tolist(), limits.tolist(), strict=True)
+        for row, (ids, length, limit) in enumerate(rows):
+            found = self._find(ids[:length])[:limit]
+            tokens[row, 0, : len(found)] = torch.tensor(found, dtype=torch.long)
+            lengths[row] = len(found)
+        return Drafts(tokens.to(limits.device), None, lengths.to(limits.device))
+
+    def _find(self, ids: Sequence[int]) -> Sequence[int]:
+        """Return what followed the latest earlier occurrence of the longest suffix."""
+        for size in range(min(self.max_ngram, len(ids) - 1), 0, -1):
+            suffix = ids[-size:]
+            for start in range(len(ids) - size - 1, -1, -1):
+                if ids[start : start + size] == suffix:
+                    return ids[start + size : start + size + self.draft_length]
+        return []

@@ -1,0 +1,217 @@
+"""Hugging Face causal models in the decoding loop: their KV cache, and ``model.generate(custom_generate=...)``.
+
+Needs the extra ``mixkit[hf]``. A `KeyValueScorer` keeps the cache of what it has scored and, at each call, keeps of it
+what the new rows have in common with the old ones: after a rejection the cache is cropped, the winner's cache serves
+all drafts of its row, rows that are done drop out, and every row has a length of its own.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from .base import Verifier
+from .decoding import Scorer, SpeculativeDecoder
+from .processors import Chain, LogitsFunction, Temperature
+
+try:
+    from transformers import DynamicCache, PreTrainedModel
+    from transformers.cache_utils import DynamicLayer
+except ImportError as error:  # pragma: no cover
+    raise ImportError("samplers.huggingface needs transformers: pip install mixkit[hf]") from error
+
+__all__ = ["KeyValueScorer", "speculative_generate"]
+
+
+class KeyValueScorer(Scorer):
+    """A causal model of transformers that does not compute again what its KV cache holds.
+
+    Rows of different length are kept right-aligned in one cache, with explicit positions and a mask. A sliding window
+    is applied by the model's mask: the cache keeps all of a sequence.
+
+    Args:
+        model: A causal model of transformers in evaluation mode, whose cache is a ``DynamicCache`` of keys and values.
+
+    Raises:
+        ValueError: If the model is an encoder-decoder or in training mode, or if its cache is of another kind.
+    """
+
+    def __init__(self, model: Any) -> None:
+        if model.training:
+            raise ValueError("model must be in evaluation mode (model.eval()), got one in training mode")
+        if model.config.is_encoder_decoder:
+            raise ValueError(f"model must be decoder-only, got {type(model).__name__}")
+        self.model = model
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the cache."""
+        self._cache: Any = None
+        self._ids = torch.zeros(0, 0, dtype=torch.long)
+        self._lengths = torch.zeros(0, dtype=torch.long)
+
+    @torch.no_grad()
+    def scores(self, ids: Tensor, lengths: Tensor, count: int) -> Tensor:
+        """Run the model on the tokens that the cache does not hold, and on the last ``count`` at least."""
+        source, common = self._match(ids, lengths)
+        width = int((lengths - torch.minimum(common, lengths - count)).max())
+        kept = (lengths - width).clamp(min=0)
+        self._arrange(source, kept)
+        position = (lengths - width)[:, None] + torch.arange(width, device=ids.device)
+        tokens = ids.gather(1, position.clamp(min=0))
+        is_cached = torch.arange(int(kept.max()), device=ids.device) >= (kept.max() - kept)[:, None]
+        mask = torch.cat((is_cached, position >= 0), dim=1)
+        output = self.model(
+            input_ids=tokens,
+            attention_mask=None if mask.all() else mask.long(),
+            position_ids=position.clamp(min=0),
+            past_key_values=self._cache,
+            use_cache=True,
+            **({"logits_to_keep": count} if self._keeps_logits else {}),
+        )
+        self._ids, self._lengths = ids, lengths
+        return output.logits[:, -count:]
+
+    def _match(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """For each row, the old row ``(R,)`` with the longest common prefix, and its length ``(R,)``."""
+        if self._cache is None:
+            return torch.zeros_like(lengths), torch.zeros_like(lengths)
+        size = min(ids.shape[1], self._ids.shape[1])
+        is_equal = ids[:, None, :size] == self._ids[None, :, :size]
+        common = is_equal.long().cumprod(-1).sum(-1)
+        longest = torch.minimum(common, torch.minimum(lengths[:, None], self._lengths[None, :]))
+        if longest.shape[0] == longest.shape[1]:  # among equals, the row itself: it need not be moved
+            longest = 2 * longest + torch.eye(len(longest), dtype=torch.long, device=ids.device)
+            best, source = longest.max(dim=1)
+            return source, best // 2
+        best, source = longest.max(dim=1)
+        return source, best
+
+    def _arrange(self, source: Tensor, kept: Tensor) -> None:
+        """Make row ``r`` of the cache the first ``kept[r]`` tokens of the old row ``source[r]``, right-aligned."""
+        width = int(kept.max())
+        if self._cache is None or width == 0:
+            self._cache = DynamicCache()
+            return
+        old_width = check_layers(self._cache)[0].keys.shape[2]
+        start = (old_width - self._lengths[source]) + kept - width
+        is_same = len(source) == len(self._lengths) and bool((source == torch.arange(len(source)).to(source)).all())
+        if is_same and bool((start == start[0]).all()):
+            first = int(start[0])
+            _map_layers(self._cache, lambda states: states[:, :, first : first + width])
+            return
+        slot = (start[:, None] + torch.arange(width, device=start.device)).clamp(min=0)[:, None, :, None]
+        _map_layers(
+            self._cache,
+            lambda states: states.index_select(0, source).gather(
+                2, slot.expand(-1, states.shape[1], -1, states.shape[3])
+            ),
+        )
+
+
+def check_layers(cache: Any) -> list[Any]:
+    """Return the layers of a cache if each holds all keys and values of a sequence."""
+    for layer in cache.layers:
+        if type(layer) is not DynamicLayer:
+            raise ValueError(f"model must cache all keys and values of a sequence, got a layer {type(layer).__name__}")
+    return cache.layers
+
+
+def _map_layers(cache: Any, function: Callable[[Tensor], Tensor]) -> None:
+    for layer in cache.layers:
+        layer.keys, layer.values = function(layer.keys), function(layer.values)
+
+
+def with_cache(draft: Any) -> Any:
+    """Return models of transformers as scorers with a cache, and anything else as it is."""
+    if isinstance(draft, Sequence):
+        return [with_cache(model) for model in draft]
+    return KeyValueScorer(draft) if isinstance(draft, PreTrainedModel) else draft
+
+
+def pad_token(generation_config: Any) -> int:
+    """Return the padding token of a configuration: its own, else an end-of-sequence token, else 0."""
+    for token in (generation_config.pad_token_id, generation_config.eos_token_id):
+        if token is not None:
+            return int(token[0]) if isinstance(token, Sequence) else int(token)
+    return 0
+
+
+def speculative_generate(
+    model: Any,
+    input_ids: Tensor,
+    logits_processor: Any = None,
+    stopping_criteria: Any = None,
+    generation_config: Any = None,
+    *,
+    draft: Any = None,
+    verifier: Verifier | None = None,
+    num_drafts: int = 1,
+    draft_length: int = 5,
+    draft_processors: LogitsFunction | Sequence[LogitsFunction] | None = None,
+    generator: Generator | Sequence[Generator] | None = None,
+    on_tokens: Callable[[int, Tensor], None] | None = None,
+    on_statistics: Callable[[Any], None] | None = None,
+    attention_mask: Tensor | None = None,
+    **unused: Any,
+) -> Tensor:
+    """Decode speculatively inside generate: ``model.generate(ids, custom_generate=speculative_generate, draft=...)``.
+
+    Temperature, truncation and other processors, stopping criteria, ``max_new_tokens``, ``eos_token_id`` and
+    ``pad_token_id`` are those that ``generate`` was called with; with ``do_sample=False`` decoding is greedy. The
+    arguments below go to ``generate`` as well.
+
+    Args:
+        model: The target.
+        input_ids: Prompts ``(B, L)``, left-padded.
+        logits_processor: The processors that ``generate`` prepared.
+        stopping_criteria: The criteria that ``generate`` prepared; each is checked after every token.
+        generation_config: The settings that ``generate`` prepared.
+        draft: A causal model of transformers, a sequence of them, or a `Drafter`. Required.
+        verifier: The rule; by default speculative sampling of one draft.
+        num_drafts: Drafts a round ``m``.
+        draft_length: Longest draft ``t``.
+        draft_processors: Processor of the draft models, or a sequence of one a draft; by default that of the target.
+        generator: One generator, one for each row, or None for torch's default generator.
+        on_tokens: Called with a row and its new tokens as soon as they are known.
+        on_statistics: Called with the `Statistics` at the end.
+        attention_mask: Mask of the prompts ``(B, L)``.
+        **unused: What else ``generate`` passes.
+
+    Returns:
+        Prompts and new tokens ``(B, L + n)``, right-padded.
+
+    Raises:
+        ValueError: If ``draft`` is missing, or beams are asked for.
+    """
+    if draft is None:
+        raise ValueError("draft must be a model, a sequence of models or a Drafter, got None")
+    if generation_config.num_beams > 1:
+        raise ValueError(f"num_beams must be 1, got {generation_config.num_beams}")
+    processors = list(logits_processor or [])
+    if not generation_config.do_sample:
+        processors.append(Temperature(0))
+    decoder = SpeculativeDecoder(
+        KeyValueScorer(model),
+        with_cache(draft),
+        verifier,
+        num_drafts=num_drafts,
+        draft_length=draft_length,
+        processors=Chain(*processors),
+        draft_processors=draft_processors,
+        pad_token_id=pad_token(generation_config),
+    )
+    result = decoder.decode(
+        input_ids,
+        max_new_tokens=generation_config.max_length - input_ids.shape[1],
+        attention_mask=attention_mask,
+        generator=generator,
+        on_tokens=on_tokens,
+        stop=(lambda ids: bool(stopping_criteria(ids, None).any())) if stopping_criteria else None,
+    )
+    if on_statistics is not None:
+        on_statistics(result.statistics)
+    return torch.cat((input_ids, result.tokens), dim=1)
