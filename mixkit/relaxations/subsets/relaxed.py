@@ -20,12 +20,13 @@ def successive_softmax(keys: Tensor, num_selected: int, temperature: float | Ten
     :math:`\alpha^{j+1} = \alpha^j + \log(1 - p^j)`.
 
     The complement :math:`1 - p` of the leading item is summed over the others in log space, so that an item taken
-    with certainty leaves no infinity behind.
+    with certainty leaves no infinity behind. Entries stay below 1 only as :math:`\tau \to 0`: at :math:`\tau = 1`
+    the recursion gives a certain item half of its weight again, so choose a temperature below 1.
 
     Args:
         keys: :math:`\alpha^1` ``(*batch, k)``, -inf allowed.
         num_selected: K.
-        temperature: :math:`\tau > 0`.
+        temperature: :math:`\tau > 0`, best well below 1.
 
     Returns:
         ``(*batch, k)``; rows sum to K and tend to the top-K mask as the temperature falls.
