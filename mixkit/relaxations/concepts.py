@@ -58,9 +58,11 @@ class ConceptBottleneck(nn.Module):
 
         logits = H (mask * a),     mask ~ Gumbel top-k on a in training, the top-k of a in evaluation.
 
-    The mask is hard in both modes; its gradient is that of the relaxed choice, so ``W`` learns which concepts to show. ``W``
-    starts as the identity: activation ``i`` begins as concept ``i`` itself. The paper makes its activations sparse by a
-    loss in which Gumbel-softmax samples stand; here the choice itself is sparse, exactly ``num_selected`` for every input.
+    The mask is hard in both modes; its gradient is that of the relaxed choice, so ``W`` learns which concepts to show.
+    ``W`` starts as the identity: activation ``i`` begins as concept ``i`` itself. The paper makes its activations
+    sparse by a loss on Gumbel-softmax samples; here the choice itself is: exactly ``num_selected`` for every input.
+
+    Parameters are ``bottleneck`` (``W``, square) and ``head`` (``H (num_classes, num_concepts)``).
 
     Args:
         num_concepts: named concepts.
@@ -68,7 +70,8 @@ class ConceptBottleneck(nn.Module):
         num_selected: concepts kept for each input, from 1 to ``num_concepts``.
         concept_names: one for each concept; "concept 0", ... unless given.
         class_names: one for each class; "class 0", ... unless given.
-        sampler: draws the mask in training; ``RelaxedSubset(0.5, hard=True)``, straight-through Gumbel top-k, unless told.
+        sampler: draws the mask in training; unless told ``RelaxedSubset(0.5, hard=True)``, straight-through Gumbel
+            top-k.
         generator: source of the head's first weights.
         dtype: of the parameters.
         device: of the parameters.
@@ -76,7 +79,7 @@ class ConceptBottleneck(nn.Module):
     Example:
         >>> layer = ConceptBottleneck(3, 2, 1, concept_names=["striped", "spotted", "plain"],
         ...                           class_names=["zebra", "horse"], generator=torch.Generator().manual_seed(0))
-        >>> layer.head.weight.data = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 1.0]])
+        >>> layer.head.data = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 1.0]])
         >>> print(layer.eval().report(torch.tensor([[0.9, 0.1, 0.2]])))
         0: zebra (probability 0.858)
              +1.800  striped (activation 0.900)
@@ -102,16 +105,13 @@ class ConceptBottleneck(nn.Module):
         self.concept_names = _names("concept", concept_names, num_concepts)
         self.class_names = _names("class", class_names, num_classes)
         self.sampler = sampler or RelaxedSubset(0.5, hard=True)
-        self.bottleneck = nn.utils.skip_init(
-            nn.Linear, num_concepts, num_concepts, bias=False, dtype=dtype, device=device
-        )
-        self.head = nn.utils.skip_init(nn.Linear, num_concepts, num_classes, bias=False, dtype=dtype, device=device)
-        nn.init.eye_(self.bottleneck.weight)
-        nn.init.normal_(self.head.weight, std=num_selected**-0.5, generator=generator)
+        self.bottleneck = nn.Parameter(torch.eye(num_concepts, dtype=dtype, device=device))
+        noise = torch.randn(num_classes, num_concepts, generator=generator, dtype=dtype, device=device)
+        self.head = nn.Parameter(noise / num_selected**0.5)
 
     def forward(self, similarities: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Class logits ``(*batch, num_classes)`` of ``similarities (*batch, num_concepts)``."""
-        return self.head(self.shown(similarities, generator))
+        return self.shown(similarities, generator) @ self.head.T
 
     def shown(self, similarities: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """What the head reads, ``(*batch, num_concepts)``: the activations chosen, and 0 for the others."""
@@ -124,17 +124,17 @@ class ConceptBottleneck(nn.Module):
         """``W s``, before any choice, ``(*batch, num_concepts)``."""
         check_tensor("similarities", similarities)
         check_last_dim("similarities", similarities, self.num_concepts, "concepts")
-        return self.bottleneck(check_finite("similarities", similarities))
+        return check_finite("similarities", similarities) @ self.bottleneck.T
 
     @torch.no_grad()
     def report(self, similarities: Tensor) -> ConceptReport:
-        """The concepts chosen for each of ``similarities (n, num_concepts)``, without noise, and what they speak for."""
+        """The concepts chosen for each row of ``similarities (n, num_concepts)``, without noise, and what they add."""
         if similarities.ndim != 2:
             raise ValueError(f"similarities must have shape (n, num_concepts), got {tuple(similarities.shape)}")
         activations = self.activations(similarities)
         mask = top_k_mask(activations, self.num_selected)
-        probability, predicted = torch.softmax(self.head(activations * mask.to(activations.dtype)), dim=-1).max(-1)
-        contributions = (activations * self.head.weight[predicted]).masked_fill(~mask, -torch.inf)
+        probability, predicted = torch.softmax((activations * mask.to(activations.dtype)) @ self.head.T, dim=-1).max(-1)
+        contributions = (activations * self.head[predicted]).masked_fill(~mask, -torch.inf)
         added, concepts = contributions.topk(self.num_selected, dim=-1)
         return ConceptReport(
             predicted=predicted,
