@@ -81,5 +81,6 @@ def check_last_dim(name: str, value: Tensor, size: int, what: str) -> Tensor:
 
 
 def can_read_values(value: Tensor) -> bool:
-    """Whether checks may look at the entries of ``value``: not while tracing, nor under a transform of ``torch.func``."""
-    return not (torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(value))
+    """Whether checks may look at the entries of ``value``: not on the meta device, nor while traced."""
+    traced = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(value)
+    return not (value.is_meta or traced)

@@ -74,7 +74,7 @@ def _rise(levels: Tensor, power: float, max_iterations: int = 100) -> Tensor:
         slope = (excess / norm).pow(power - 1.0).where(excess > 0.0, 0.0).sum(-1, keepdim=True)
         step = ((norm - 1.0) / slope).clamp(min=0.0)
         rise = rise + step
-        if not (step > torch.finfo(levels.dtype).eps).any():
+        if step.is_meta or not (step > torch.finfo(levels.dtype).eps).any():
             break
     return rise
 

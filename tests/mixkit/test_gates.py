@@ -356,6 +356,16 @@ def test_a_compiled_gate_gives_the_same_weights():
     torch.testing.assert_close(torch.compile(gate, backend="aot_eager")(x), gate(x))
 
 
+@every_gate
+def test_the_device_follows(make):
+    """The meta device has no values: anything made on another device on the way would raise."""
+    gate = build(make).eval().to("meta")
+    x = normal(5, D).to("meta")
+    routing = gate.route(x, renormalize=False)
+    results = (gate(x), gate.load(x), gate.selection_rate(x), gate.entropy(x), *routing)
+    assert all(result.is_meta for result in results)
+
+
 def test_per_model_gradients_by_vmap():
     gate, x = build(GATES["topk_gate"]), normal(5, D)
     parameters = {name: p.detach().expand(3, *p.shape).clone() for name, p in gate.named_parameters()}
