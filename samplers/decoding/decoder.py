@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from mixkit._validation import check_integer
 
 from .._validation import check_generator
-from ..base import Verifier
+from ..base import Randomness, Verifier
 from ..processors import LogitsFunction
 from ..sources import GeneratorSource, Source
 from ..speculative import SpeculativeSampling
@@ -87,7 +87,7 @@ class SpeculativeDecoder:
         *,
         max_new_tokens: int,
         attention_mask: Tensor | None = None,
-        generator: Generator | Sequence[Generator] | None = None,
+        generator: Randomness = None,
         on_tokens: OnTokens | None = None,
         stop: Stop | None = None,
     ) -> Decoding:
@@ -98,7 +98,7 @@ class SpeculativeDecoder:
             max_new_tokens: Most tokens to add to a row, at least 1.
             attention_mask: Mask ``(B, L)`` of the tokens of padded prompts (padding on either side).
             generator: One generator, one for each row (then a row's tokens do not depend on the rest of the batch as
-                far as the models' logits do not), or None for torch's default generator.
+                far as the models' logits do not), or None for torch's default generator. A `Source` is taken too.
             on_tokens: Called with a row and its new tokens as soon as they are known.
             stop: Called with a history ``(1, n)`` after each new token; true ends the row there.
 
@@ -108,7 +108,7 @@ class SpeculativeDecoder:
         """
         prompts = split_prompts(input_ids, attention_mask)
         check_integer("max_new_tokens", max_new_tokens, low=1)
-        randomness = GeneratorSource(check_generator(generator, len(prompts)), len(prompts), prompts[0].device)
+        randomness = as_source(generator, len(prompts), prompts[0].device)
         state = DecodingState(prompts, max_new_tokens, self.eos, self.pad_token_id, on_tokens, stop)
         statistics = Statistics.zeros(len(prompts), self.drafter.draft_length)
         self.target.reset()
@@ -162,6 +162,13 @@ class SpeculativeDecoder:
         logits = logits.gather(1, column[..., None].expand(-1, -1, logits.shape[-1]))
         logits = at_least_float32(fit_vocabulary(logits, self.vocab_size))
         return process(self.processors, logits, histories, prefixes)
+
+
+def as_source(generator: Randomness, num_rows: int, device: torch.device) -> Source:
+    """Return the source of randomness of ``num_rows`` rows."""
+    if isinstance(generator, Source):
+        return generator
+    return GeneratorSource(check_generator(generator, num_rows), num_rows, device)
 
 
 def check_fit(verifier: Verifier, drafter: Drafter) -> Drafter:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mixkit._validation import check_integer
 
 from ..processors import LogitsFunction
-from ..sources import Source, invert_cdf
+from ..sources import Source
 from .histories import Histories
 from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, process
 
@@ -63,22 +63,27 @@ def one_or_each(value: Any, num_drafts: int, name: str) -> list[Any]:
     return list(value)
 
 
-def draw_distinct(probs: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+def draw(probs: Tensor, source: Source) -> tuple[Tensor, Tensor]:
+    """Draw a token of each draft ``(R, m)`` from ``probs (R, m, v)``; all could be drawn ``(R, m)``."""
+    tokens = torch.stack([source.choose(law) for law in probs.unbind(1)], dim=1)
+    return tokens, torch.ones_like(tokens, dtype=torch.bool)
+
+
+def draw_distinct(probs: Tensor, source: Source) -> tuple[Tensor, Tensor]:
     """Draw tokens ``(R, m)`` one after another without replacement, and say which could be drawn ``(R, m)``.
 
-    A law of fewer than ``m`` tokens runs out: the entries after its last token are 0 and not drawn.
-
-    Args:
-        probs: Probabilities ``(R, v)``.
-        uniforms: Numbers ``(R, m)`` in ``[0, 1)``.
+    All drafts of a row have the law of the first in ``probs (R, m, v)``. A law of fewer than ``m`` tokens runs out: the
+    entries after its last token are 0 and not drawn.
     """
-    left = probs.clone()
-    tokens = torch.zeros_like(uniforms, dtype=torch.long)
-    is_drawn = torch.zeros_like(uniforms, dtype=torch.bool)
-    for draft in range(uniforms.shape[-1]):
+    left = probs[:, 0].clone()
+    tokens = torch.zeros(probs.shape[:2], dtype=torch.long, device=probs.device)
+    is_drawn = torch.zeros_like(tokens, dtype=torch.bool)
+    for draft in range(probs.shape[1]):
         row = (left > 0).any(-1).nonzero()[:, 0]
+        if row.numel() == 0:
+            break
         is_drawn[row, draft] = True
-        tokens[row, draft] = invert_cdf(left[row], uniforms[row, draft])
+        tokens[row, draft] = source.rows(row).choose(left[row])
         left[row, tokens[row, draft]] = 0.0
     return tokens, is_drawn
 
@@ -133,18 +138,12 @@ class SampledDrafts(Drafter):
             rows = (limits > position).nonzero()[:, 0]
             law = self._law(histories.rows(rows), tokens[rows, :, :position], vocab_size)
             laws[position] = law.new_zeros((len(histories), *law.shape[1:])).index_put((rows,), law)
-            drawn, is_drawn = self._draw(law, position, source.rows(rows))
+            probs = law.softmax(-1, dtype=torch.promote_types(law.dtype, torch.float32))
+            is_free = position > 0 or self.with_replacement
+            drawn, is_drawn = (draw if is_free else draw_distinct)(probs, source.rows(rows))
             tokens[rows, :, position] = drawn
             lengths[rows] = lengths[rows].masked_fill(~is_drawn, 0)
         return Drafts(tokens, torch.stack(laws, dim=2), lengths)
-
-    def _draw(self, law: Tensor, position: int, source: Source) -> tuple[Tensor, Tensor]:
-        """Draw the tokens ``(R, m)`` of one position, and say which could be drawn."""
-        probs = law.softmax(-1, dtype=torch.promote_types(law.dtype, torch.float32))
-        uniforms = source.uniform(self.num_drafts)
-        if position == 0 and not self.with_replacement:
-            return draw_distinct(probs[:, 0], uniforms)
-        return invert_cdf(probs, uniforms), torch.ones_like(uniforms, dtype=torch.bool)
 
     def _law(self, histories: Histories, drafted: Tensor, vocab_size: int) -> Tensor:
         """Logits ``(R, m, v)`` after the tokens ``drafted (R, m, position)`` so far."""
