@@ -9,7 +9,14 @@ from .limits import (
     optimal_acceptance,
     optimal_acceptance_different,
 )
-from .multidraft import KSequential, OptimalVerifier, RecursiveRejection, SamplerMatch
+from .multidraft import (
+    ImportanceWeighted,
+    KSequential,
+    OptimalVerifier,
+    RecursiveRejection,
+    SamplerMatch,
+    WeightedVerifier,
+)
 from .node import Decision, Node
 from .results import Info, Verification
 from .sources import GeneratorSource, Source
@@ -19,6 +26,7 @@ __all__ = [
     "BlockVerification",
     "Decision",
     "GeneratorSource",
+    "ImportanceWeighted",
     "Info",
     "KSequential",
     "Node",
@@ -30,6 +38,7 @@ __all__ = [
     "SpeculativeSampling",
     "Verification",
     "Verifier",
+    "WeightedVerifier",
     "accept_probability",
     "acceptance",
     "acceptance_bound",

@@ -52,6 +52,11 @@ class Node:
         self.tokens, self.active = tokens, active
         self.dtype = compute_dtype(target_logits, precise=precise)
 
+    def take(self, rows: Tensor) -> "Node":
+        """Return the node of the rows ``(s,)`` alone."""
+        parts = (part[rows] for part in (self.target_logits, self.draft_logits, self.tokens, self.active))
+        return Node(*parts, precise=self.dtype == torch.float64)
+
     @property
     def num_rows(self) -> int:
         """Number of rows ``r``."""

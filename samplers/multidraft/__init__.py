@@ -1,9 +1,20 @@
 """Verifiers of many drafts."""
 
 from .base import CanonicalVerifier, Selection
+from .importance import ImportanceWeighted
 from .kseq import KSequential
 from .match import SamplerMatch
 from .optimal import OptimalVerifier
 from .recursive import RecursiveRejection
+from .weighted import WeightedVerifier
 
-__all__ = ["CanonicalVerifier", "KSequential", "OptimalVerifier", "RecursiveRejection", "SamplerMatch", "Selection"]
+__all__ = [
+    "CanonicalVerifier",
+    "ImportanceWeighted",
+    "KSequential",
+    "OptimalVerifier",
+    "RecursiveRejection",
+    "SamplerMatch",
+    "Selection",
+    "WeightedVerifier",
+]

@@ -39,10 +39,7 @@ class CanonicalVerifier(NodeVerifier):
         """Select a draft and offer it to the target."""
         if node.num_drafts == 1:
             return offer(node.target, node.draft, node.tokens[:, 0], source)
-        plan = self.selection(node)
-        chosen = plan.select(node.tokens, node.active, source)
-        token = node.tokens.gather(-1, chosen[:, None])[:, 0]
-        return offer(node.target, plan.marginal, token, source)
+        return offer_selected(node, self.selection(node), source)
 
     def acceptance(self, target: Tensor, drafts: Tensor) -> Tensor:
         r"""Exact acceptance at one node, $\sum_y \min(x(y), q(y))$.
@@ -56,6 +53,13 @@ class CanonicalVerifier(NodeVerifier):
         """
         node = node_of(target, drafts)
         return acceptance(node.target, self.selection(node).marginal)
+
+
+def offer_selected(node: Node, plan: Selection, source: Source) -> Decision:
+    """Select a draft by a plan and offer its token to the target."""
+    chosen = plan.select(node.tokens, node.active, source)
+    token = node.tokens.gather(-1, chosen[:, None])[:, 0]
+    return offer(node.target, plan.marginal, token, source)
 
 
 def node_of(target: Tensor, drafts: Tensor) -> Node:
