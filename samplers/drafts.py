@@ -97,7 +97,7 @@ class PromptLookup(Drafter):
     Example:
         >>> import torch
         >>> from samplers.decoding import Histories
-        >>> rows = Histories(torch.tensor([[1, 2, 3, 4, 1, 2]]), torch.tensor([6]), torch.tensor([0]))
+        >>> rows = Histories.of([[1, 2, 3, 4, 1, 2]])
         >>> PromptLookup(2).propose(rows, torch.tensor([2]), 5, None).tokens
         tensor([[[3, 4]]])
     """

@@ -155,8 +155,7 @@ def speculative_generate(
     generator: Generator | Sequence[Generator] | None = None,
     on_tokens: Callable[[int, Tensor], None] | None = None,
     on_statistics: Callable[[Any], None] | None = None,
-    attention_mask: Tensor | None = None,
-    **unused: Any,
+    **model_kwargs: Any,
 ) -> Tensor:
     """Decode speculatively inside generate: ``model.generate(ids, custom_generate=speculative_generate, draft=...)``.
 
@@ -178,8 +177,7 @@ def speculative_generate(
         generator: One generator, one for each row, or None for torch's default generator.
         on_tokens: Called with a row and its new tokens as soon as they are known.
         on_statistics: Called with the `Statistics` at the end.
-        attention_mask: Mask of the prompts ``(B, L)``.
-        **unused: What else ``generate`` passes.
+        **model_kwargs: What else ``generate`` passes; the prompts' ``attention_mask`` is used.
 
     Returns:
         Prompts and new tokens ``(B, L + n)``, right-padded.
@@ -207,7 +205,7 @@ def speculative_generate(
     result = decoder.decode(
         input_ids,
         max_new_tokens=generation_config.max_length - input_ids.shape[1],
-        attention_mask=attention_mask,
+        attention_mask=model_kwargs.get("attention_mask"),
         generator=generator,
         on_tokens=on_tokens,
         stop=(lambda ids: bool(stopping_criteria(ids, None).any())) if stopping_criteria else None,

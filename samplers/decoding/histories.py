@@ -1,5 +1,6 @@
 """The tokens that condition what comes next."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,13 +16,30 @@ class Histories:
         lengths: Number of tokens in each row ``(R,)``, at least 1.
         padding: How many padding tokens to put before each row ``(R,)`` when it is shown to a processor that reads the
             history, so that rows whose prompts differ in length line up, as Hugging Face's processors expect.
+        origin: Row of the batch ``(R,)``, in ``0..batch-1``, that each row belongs to.
+        batch: Number of rows of the whole batch.
         pad_token_id: The padding token.
     """
 
     ids: Tensor
     lengths: Tensor
     padding: Tensor
+    origin: Tensor
+    batch: int
     pad_token_id: int = 0
+
+    @classmethod
+    def of(cls, prompts: Sequence[Sequence[int]]) -> "Histories":
+        """Return prompts as the rows of a batch.
+
+        Example:
+            >>> Histories.of([[1, 2, 3], [4]]).padding
+            tensor([0, 2])
+        """
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        width = int(lengths.max())
+        ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts])
+        return cls(ids, lengths, width - lengths, torch.arange(len(prompts)), len(prompts))
 
     def __len__(self) -> int:
         return self.ids.shape[0]
@@ -30,7 +48,13 @@ class Histories:
         """Return the rows ``index (S,)``, without columns that no row uses."""
         lengths = self.lengths[index]
         width = int(lengths.max()) if len(lengths) else 0
-        return replace(self, ids=self.ids[index, :width], lengths=lengths, padding=self.padding[index])
+        return replace(
+            self,
+            ids=self.ids[index, :width],
+            lengths=lengths,
+            padding=self.padding[index],
+            origin=self.origin[index],
+        )
 
     def repeat(self, count: int) -> "Histories":
         """Return every row ``count`` times in a row ``(R * count, L)``."""

@@ -95,6 +95,9 @@ def at_least_float32(logits: Tensor) -> Tensor:
 def process(processors: LogitsFunction, logits: Tensor, histories: Histories, prefixes: Tensor) -> Tensor:
     """Process the logits of every position, each with its own history.
 
+    A processor that reads the history is called with one row for each row of the batch, in order, as transformers'
+    processors expect (some hold settings for each row); rows that are not asked for repeat others.
+
     Args:
         processors: A processor.
         logits: Logits ``(R, c, v)``.
@@ -110,5 +113,20 @@ def process(processors: LogitsFunction, logits: Tensor, histories: Histories, pr
     processed = torch.empty_like(logits)
     for length in shown.unique().tolist():  # positions whose histories are equally long go together
         row, column = (shown == length).nonzero(as_tuple=True)
-        processed[row, column] = processors(histories.shown(row, length), logits[row, column])
+        for entry in split_by_origin(histories.origin[row]):
+            origin = histories.origin[row[entry]]
+            slot = entry[0].repeat(histories.batch).index_put((origin,), entry)
+            output = processors(histories.shown(row[slot], length), logits[row[slot], column[slot]])
+            processed[row[entry], column[entry]] = output[origin]
     return processed
+
+
+def split_by_origin(origin: Tensor) -> list[Tensor]:
+    """Split indices of ``origin (n,)`` into groups in which no origin occurs twice.
+
+    Example:
+        >>> split_by_origin(torch.tensor([0, 1, 0]))
+        [tensor([0, 1]), tensor([2])]
+    """
+    occurrence = (origin[:, None] == origin).tril(-1).sum(-1)
+    return [(occurrence == count).nonzero()[:, 0] for count in range(int(occurrence.max()) + 1)]

@@ -79,8 +79,9 @@ class DecodingState:
     def histories(self, rows: Tensor) -> Histories:
         """Return the rows ``rows (r,)`` as they stand."""
         device = self.ids.device
-        padding = self.prompt_lengths.max() - self.prompt_lengths
-        everything = Histories(self.ids, self.lengths.to(device), padding.to(device), self.pad_token_id)
+        padding = (self.prompt_lengths.max() - self.prompt_lengths).to(device)
+        origin, batch = torch.arange(len(self.ids), device=device), len(self.ids)
+        everything = Histories(self.ids, self.lengths.to(device), padding, origin, batch, self.pad_token_id)
         return everything.rows(rows.to(device))
 
     def extend(self, rows: Tensor, tokens: Tensor) -> None:

@@ -1,0 +1,248 @@
+"""The cache of Hugging Face models against no cache, and generation through ``model.generate``."""
+
+import pytest
+import torch
+
+transformers = pytest.importorskip("transformers")
+
+from samplers import OptimalVerifier, RecursiveRejection  # noqa: E402
+from samplers.decoding import CallableScorer, SpeculativeDecoder  # noqa: E402
+from samplers.drafts import NGramModel, PromptLookup  # noqa: E402
+from samplers.huggingface import KeyValueScorer, speculative_generate  # noqa: E402
+from samplers.processors import Temperature, TopK  # noqa: E402
+
+V = 23
+SETTINGS = {"vocab_size": V, "bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}
+
+
+def seeded(make, seed: int):
+    """Build a model from a seed, without a trace in the global random state."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = make().eval()
+        for parameter in model.parameters():  # sharp laws, so that errors show
+            parameter.data.mul_(3.0)
+    return model
+
+
+def gpt2(seed: int, vocab_size: int = V):
+    config = transformers.GPT2Config(
+        **{**SETTINGS, "vocab_size": vocab_size}, n_positions=64, n_embd=16, n_layer=2, n_head=2
+    )
+    return seeded(lambda: transformers.GPT2LMHeadModel(config), seed)
+
+
+def llama(seed: int, **kwargs):
+    config = transformers.LlamaConfig(
+        **SETTINGS,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+    )
+    return seeded(lambda: transformers.LlamaForCausalLM(config), seed)
+
+
+def mistral(seed: int):
+    config = transformers.MistralConfig(
+        **SETTINGS,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+        sliding_window=6,
+    )
+    return seeded(lambda: transformers.MistralForCausalLM(config), seed)
+
+
+MODELS = [pytest.param(make, id=make.__name__) for make in (gpt2, llama, mistral)]
+
+
+class Watched:
+    """A model that counts the tokens it is run on."""
+
+    def __init__(self, model):
+        self.model, self.config, self.training = model, model.config, False
+        self.forward = model.forward
+        self.widths: list[int] = []
+
+    def __call__(self, **arguments):
+        self.widths.append(arguments["input_ids"].shape[1])
+        return self.model(**arguments)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_cached_logits_are_those_without_a_cache(make, generator):
+    """Random walks of growing, cropped, reordered, dropped and repeated rows of different lengths."""
+    model = make(0)
+    cached, plain = KeyValueScorer(model), CallableScorer(model)
+    ids = torch.randint(V, (4, 8), generator=generator)
+    lengths = torch.tensor([8, 3, 5, 1])
+    for step in range(12):
+        with torch.no_grad():
+            expected = plain.scores(ids, lengths, 1 + step % 3)
+        actual = cached.scores(ids, lengths, 1 + step % 3)
+        first = (1 + step % 3 - lengths).clamp(min=0)  # entries of empty prefixes may hold anything
+        for row in range(len(ids)):
+            torch.testing.assert_close(actual[row, first[row] :], expected[row, first[row] :], rtol=1e-4, atol=1e-4)
+        rows = torch.randint(len(ids), (int(torch.randint(1, 6, (), generator=generator)),), generator=generator)
+        cut = torch.randint(0, 3, (len(rows),), generator=generator)
+        lengths = (lengths[rows] - cut).clamp(min=1)
+        grown = torch.randint(V, (len(rows), 4), generator=generator)
+        ids = torch.nn.functional.pad(ids[rows], (0, 4))
+        ids.scatter_(1, lengths[:, None] + torch.arange(4), grown)
+        lengths = lengths + torch.randint(0, 5, (len(rows),), generator=generator)
+        ids = ids[:, : int(lengths.max())]
+
+
+def test_only_new_tokens_are_computed(generator):
+    model = Watched(gpt2(1))
+    scorer = KeyValueScorer(model)
+    ids = torch.randint(V, (1, 30), generator=generator)
+    scorer.scores(ids[:, :20], torch.tensor([20]), 1)
+    scorer.scores(ids[:, :24], torch.tensor([24]), 5)  # a round of four drafted tokens, and the last one before
+    changed = ids.clone()
+    changed[0, 22] = (changed[0, 22] + 1) % V  # the third was rejected
+    scorer.scores(changed[:, :27], torch.tensor([27]), 5)
+    assert model.widths == [20, 5, 5]
+
+
+def test_drafts_share_the_prompt_and_the_winner(generator):
+    model = Watched(gpt2(2))
+    decoder = SpeculativeDecoder(
+        KeyValueScorer(model), gpt2(3), RecursiveRejection(), num_drafts=3, draft_length=4, processors=Temperature(2)
+    )
+    prompt = torch.randint(V, (2, 20), generator=generator)
+    decoder.decode(prompt, max_new_tokens=20, generator=generator)
+    assert model.widths[0] == 20
+    assert max(model.widths[1:]) <= 9  # at most what the row furthest ahead accepted, and the new drafts
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_decoding_with_and_without_a_cache_agree(make):
+    target, draft = make(4), make(5)
+    prompts = [[3, 1, 4], [1, 5, 9, 2, 6], [5]]
+
+    def run(wrap):
+        decoder = SpeculativeDecoder(
+            wrap(target), wrap(draft), OptimalVerifier(), num_drafts=2, draft_length=3, processors=TopK(8)
+        )
+        return decoder.decode(
+            prompts, max_new_tokens=25, generator=[torch.Generator().manual_seed(row) for row in range(3)]
+        )
+
+    cached, plain = run(KeyValueScorer), run(CallableScorer)
+    assert torch.equal(cached.tokens, plain.tokens)
+    assert torch.equal(cached.statistics.accepted, plain.statistics.accepted)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_greedy_generation_is_that_of_transformers(make, generator):
+    target = make(6)
+    ids = torch.tensor([[0, 0, 3, 1], [2, 7, 1, 8]])
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+    settings = {"attention_mask": mask, "max_new_tokens": 30, "do_sample": False}
+    plain = target.generate(ids, **settings)
+    for draft, verifier, num_drafts in (
+        (make(7), None, 1),
+        (make(6), None, 1),
+        ([make(7), make(8)], RecursiveRejection(), 2),
+        (PromptLookup(4), None, 1),
+        (NGramModel(torch.arange(V).repeat(3), V), OptimalVerifier(), 2),
+    ):
+        ours = target.generate(
+            ids,
+            custom_generate=speculative_generate,
+            draft=draft,
+            verifier=verifier,
+            num_drafts=num_drafts,
+            draft_length=4,
+            generator=generator,
+            **settings,
+        )
+        assert torch.equal(ours, plain)
+
+
+def test_greedy_generation_with_processors_and_criteria_of_transformers(generator):
+    target = gpt2(9)
+    ids = torch.tensor([[0, 0, 3, 1], [2, 7, 1, 8]])
+    settings = {
+        "attention_mask": torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]]),
+        "max_new_tokens": 30,
+        "do_sample": False,
+        "min_new_tokens": 6,
+        "repetition_penalty": 1.7,
+        "no_repeat_ngram_size": 3,
+        "eos_token_id": [5, 11],
+        "pad_token_id": 0,
+    }
+    plain = target.generate(ids, **settings)
+    ours = target.generate(ids, custom_generate=speculative_generate, draft=gpt2(10), generator=generator, **settings)
+    assert torch.equal(ours, plain)
+
+
+def test_sampled_generation():
+    target, draft = gpt2(11), gpt2(12)
+    ids = torch.tensor([[2, 7, 1, 8]])
+    statistics, streamed = [], []
+
+    def run(seed):
+        return target.generate(
+            ids,
+            custom_generate=speculative_generate,
+            draft=draft,
+            do_sample=True,
+            temperature=0.8,
+            top_k=4,
+            max_new_tokens=20,
+            generator=torch.Generator().manual_seed(seed),
+            on_statistics=statistics.append,
+            on_tokens=lambda row, tokens: streamed.extend(tokens.tolist()),
+        )
+
+    first, again, other = run(0), run(0), run(1)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert streamed[:20] == first[0, 4:].tolist()
+    assert statistics[0].emitted.item() >= 19
+    for end in range(4, 24):  # every token is among the four most likely
+        with torch.no_grad():
+            top = target(first[:, :end]).logits[0, -1].topk(4).indices
+        assert first[0, end] in top
+
+
+def test_a_context_of_bounded_length_is_filled_to_the_end(generator):
+    target = gpt2(13)
+    ids = torch.tensor([[2, 7, 1, 8], [0, 0, 1, 8]])
+    mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
+    settings = {"attention_mask": mask, "max_length": 64, "do_sample": False}
+    plain = target.generate(ids, **settings)
+    ours = target.generate(
+        ids, custom_generate=speculative_generate, draft=gpt2(14), draft_length=7, generator=generator, **settings
+    )
+    assert torch.equal(ours, plain)
+
+
+def test_padded_vocabularies(generator):
+    target, draft = gpt2(15, vocab_size=V + 9), gpt2(16)
+    decoder = SpeculativeDecoder(KeyValueScorer(target), KeyValueScorer(draft), vocab_size=V)
+    out = decoder.decode([[1, 2]], max_new_tokens=40, generator=generator)
+    assert out.tokens.max() < V
+    decoder = SpeculativeDecoder(KeyValueScorer(draft), KeyValueScorer(target))
+    assert decoder.decode([[1, 2]], max_new_tokens=40, generator=generator).tokens.max() < V
+
+
+def test_wrong_models_are_refused():
+    model = gpt2(17)
+    with pytest.raises(ValueError, match="evaluation mode"):
+        KeyValueScorer(model.train())
+    with pytest.raises(ValueError, match="draft must be a model"):
+        model.eval().generate(torch.tensor([[1]]), custom_generate=speculative_generate, max_new_tokens=2)
+    with pytest.raises(ValueError, match="num_beams must be 1"):
+        model.generate(
+            torch.tensor([[1]]), custom_generate=speculative_generate, draft=model, max_new_tokens=2, num_beams=2
+        )
