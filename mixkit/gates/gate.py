@@ -103,7 +103,7 @@ class Gate(nn.Module):
     def scores(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """The scores over the temperature, before and after the selection; each ``(*batch, n, k)``."""
         self.score.check_covariates(x)
-        if can_read_values(x):
+        if can_read_values(x) and not torch.isfinite(x.detach().sum()):  # one pass; the sum may overflow, so look again
             check_finite("x", x.detach())
         slope_scores = self.score.slope_score(x)
         scores = self.temperature.divide(self.score.add_bias(slope_scores), x)

@@ -96,4 +96,5 @@ class StableMax(LinkNormalizer):
 
     def log_link(self, scores: Tensor) -> Tensor:
         """The signed logarithm."""
-        return torch.where(scores >= 0.0, torch.log1p(scores.clamp(min=0.0)), -torch.log1p((-scores).clamp(min=0.0)))
+        sign = torch.where(scores >= 0.0, 1.0, -1.0)
+        return sign * torch.log1p(sign * scores)

@@ -45,11 +45,13 @@ class Sinkhorn(Normalizer):
             raise ValueError(f"scores must have shape (*batch, n, k), got {tuple(scores.shape)}")
         wide = at_least_float32(scores)
         target = _log_share(wide)
+        dead = (wide == -torch.inf).all(-2, keepdim=True)
+        over_rows = torch.where(dead, 0.0, wide)  # so that no column is empty; its potential meets -inf afterwards
         rows = wide.new_zeros((*wide.shape[:-1], 1))
         for _ in range(self.num_iterations):
-            columns = target - _safe_logsumexp(wide + rows, -2)
-            rows = -_safe_logsumexp(wide + columns, -1)
-        return torch.log_softmax(wide + columns, -1).to(scores.dtype)
+            columns = target - torch.logsumexp(over_rows + rows, -2, keepdim=True)
+            rows = -torch.logsumexp(wide + columns, -1, keepdim=True)
+        return (wide + columns + rows).to(scores.dtype)
 
     def residual(self, log_weights: Tensor) -> Tensor:
         """The largest relative error of an expert's share of the rows, ``(*batch,)``.
@@ -71,10 +73,3 @@ def _log_share(scores: Tensor) -> Tensor:
     """Log of the weight each expert is to get in total: n over the number of experts not at -inf everywhere."""
     alive = (scores > -torch.inf).any(-2, keepdim=True).sum(-1, keepdim=True)
     return (scores.shape[-2] / at_least_float32(alive.to(scores.dtype))).log()
-
-
-def _safe_logsumexp(values: Tensor, dim: int) -> Tensor:
-    """``logsumexp`` that keeps the dimension, and is 0 with zero gradient over entries that are all -inf."""
-    empty = (values == -torch.inf).all(dim, keepdim=True)
-    total = torch.logsumexp(torch.where(empty, 0.0, values), dim, keepdim=True)
-    return torch.where(empty, 0.0, total)

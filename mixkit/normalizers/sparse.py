@@ -67,11 +67,12 @@ def _rise(levels: Tensor, power: float, max_iterations: int = 100) -> Tensor:
     The largest z is 0. For :math:`p \ge 1`, h is convex and decreasing, so Newton's iteration from 0, where
     :math:`h \ge 1`, rises to the root without passing it; it stops when no row rises any more.
     """
-    rise = torch.zeros_like(levels[..., :1])
+    top, rise = 1.0 + levels, torch.zeros_like(levels[..., :1])
     for _ in range(max_iterations):
-        excess = (1.0 + levels - rise).clamp(min=0.0)
-        norm = excess.pow(power).sum(-1, keepdim=True).pow(1.0 / power)
-        slope = (excess / norm).pow(power - 1.0).where(excess > 0.0, 0.0).sum(-1, keepdim=True)
+        excess = (top - rise).clamp(min=0.0)
+        inner = (excess > 0.0).to(excess) if power == 1.0 else excess.pow(power - 1.0)
+        norm = (inner * excess).sum(-1, keepdim=True).pow(1.0 / power)
+        slope = inner.sum(-1, keepdim=True) / norm.pow(power - 1.0)
         step = ((norm - 1.0) / slope).clamp(min=0.0)
         rise = rise + step
         if step.is_meta or not (step > torch.finfo(levels.dtype).eps).any():

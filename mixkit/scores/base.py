@@ -52,17 +52,28 @@ class Score(nn.Module, ABC):
 
         Raises:
             TypeError: if ``x`` is not a tensor of floating dtype, or has another dtype than the parameters.
-            ValueError: if ``x`` has fewer than two dimensions or its last is not ``num_features``.
+            ValueError: if ``x`` has fewer than two dimensions, its last is not ``num_features``, or its leading ones do
+                not broadcast with those of the bias.
         """
         check_tensor("x", x)
         if x.ndim < 2:
             raise ValueError(f"x must have shape (*batch, n, d), got shape {tuple(x.shape)}")
         if self.num_features is not None:
             check_last_dim("x", x, self.num_features, "covariates")
+        self._check_batch(x)
         own = next(self.parameters(), x)
         if own.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
             raise TypeError(f"x must have the dtype of the score's parameters, {own.dtype}, got {x.dtype}")
         return x
+
+    def _check_batch(self, x: Tensor) -> None:
+        batch = torch.Size() if self.bias is None else self.bias.shape[:-1]
+        leading = zip(reversed(x.shape[:-2]), reversed(batch), strict=False)
+        if any(a != b and 1 not in (a, b) for a, b in leading):
+            raise ValueError(
+                f"x must have leading dimensions that broadcast with {tuple(batch)}, those of the parameters, "
+                f"got shape {tuple(x.shape)}"
+            )
 
     def extra_repr(self) -> str:
         """The sizes shown by ``repr``."""

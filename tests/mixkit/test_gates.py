@@ -207,6 +207,12 @@ def test_bad_covariates_are_named(make):
         gate(np.ones((5, D)))
 
 
+def test_covariates_whose_sum_overflows_are_fine():
+    gate = build(GATES["softmax_gate"], dtype=torch.float16)
+    assert gate(torch.full((50, D), 6e4, dtype=torch.float16) * 1e-2).isfinite().all()
+    assert torch.full((50, D), 6e2, dtype=torch.float16).sum().isinf()
+
+
 @pytest.mark.parametrize("num_selected", [K + 1, 100])
 def test_selecting_more_than_there_are_is_named(num_selected):
     with pytest.raises(ValueError, match=f"selection must keep at most num_experts=4 experts, got {num_selected}"):

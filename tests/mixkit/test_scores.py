@@ -131,6 +131,14 @@ def test_a_wrong_number_of_covariates_is_named(name):
         build(SCORES[name])(normal(5, D + 1))
 
 
+def test_a_wrong_batch_is_named():
+    with pytest.raises(
+        ValueError, match=r"x must have leading dimensions that broadcast with \(2, 3\), .* \(4, 5, 3\)"
+    ):
+        build(SCORES["linear"], batch_shape=(2, 3))(normal(4, 5, D))
+    assert build(SCORES["linear"], batch_shape=(2, 1))(normal(3, 5, D)).shape == (2, 3, 5, K)
+
+
 @every_score
 def test_other_bad_covariates_are_named(make):
     score = build(make)
