@@ -7,7 +7,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from ._validation import check_no_nan
+from ._precision import at_least_float32
+from ._validation import check_no_nan, check_tensor
 from .experts.base import Experts
 from .gates import Gate
 from .quantiles import mixture_icdf
@@ -24,6 +25,7 @@ class ExpertMixture(TorchDistribution):
         validate_args: check ``log_weights`` (on unless told, as everywhere in torch).
 
     Raises:
+        TypeError: if ``log_weights`` is not a floating tensor, or ``components`` not a distribution.
         ValueError: if ``log_weights`` holds NaN or +inf or does not sum to 1 after exp, or if the last batch dimension
             of ``components`` is not k.
 
@@ -42,12 +44,7 @@ class ExpertMixture(TorchDistribution):
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch's own name and type)
 
     def __init__(self, log_weights: Tensor, components: Distribution, validate_args: bool | None = None) -> None:
-        k = log_weights.shape[-1]
-        if components.batch_shape[-1:] != (k,):
-            raise ValueError(
-                f"components must have {k} components (as log_weights) in the last batch dimension, "
-                f"got batch shape {tuple(components.batch_shape)}"
-            )
+        _check_parts(log_weights, components)
         shape = torch.broadcast_shapes(log_weights.shape, components.batch_shape)
         self.log_weights = log_weights.expand(shape)
         self.components = components if components.batch_shape == shape else components.expand(shape)
@@ -68,7 +65,14 @@ class ExpertMixture(TorchDistribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> "ExpertMixture":
         """The same law with a larger batch shape."""
         shape = (*torch.Size(batch_shape), self.num_components)
-        return ExpertMixture(self.log_weights.expand(shape), self.components.expand(shape), validate_args=False)
+        law = ExpertMixture(self.log_weights.expand(shape), self.components.expand(shape), validate_args=False)
+        law._validate_args = self._validate_args
+        return law
+
+    def __repr__(self) -> str:
+        """The number and kind of the components, and the shapes."""
+        shapes = f"batch_shape={tuple(self.batch_shape)}, event_shape={tuple(self.event_shape)}"
+        return f"ExpertMixture({self.num_components} x {type(self.components).__name__}, {shapes})"
 
     def _pad(self, value: Tensor) -> Tensor:
         return value.unsqueeze(-1 - len(self.event_shape))
@@ -82,15 +86,22 @@ class ExpertMixture(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of ``value (*sample, *batch, *event)``; shape ``(*sample, *batch)``."""
-        return torch.logsumexp(self._joint(value), -1)
+        joint = self._joint(value)
+        impossible = _impossible(joint)
+        return torch.where(impossible[..., 0], -torch.inf, torch.logsumexp(torch.where(impossible, 0.0, joint), -1))
 
     def log_responsibilities(self, value: Tensor) -> Tensor:
-        """Log posterior probability of each component given ``value``, ``(*sample, *batch, k)``; -inf if unselected."""
-        return torch.log_softmax(self._joint(value), -1)
+        """Log posterior probability of each component given ``value``, ``(*sample, *batch, k)``; -inf if unselected.
+
+        At a value to which every component gives density zero the posterior is not defined; the weights are returned.
+        """
+        joint = self._joint(value)
+        return torch.log_softmax(torch.where(_impossible(joint), self.log_weights.to(joint.dtype), joint), -1)
 
     def _average(self, values: Tensor, event_dim: int) -> Tensor:
-        weights = self.log_weights.exp()[(...,) + (None,) * event_dim]
-        return torch.where(weights > 0, weights * values, 0.0).sum(-1 - event_dim)
+        weights = torch.softmax(at_least_float32(self.log_weights), -1)[(...,) + (None,) * event_dim]
+        average = (weights * torch.where(weights > 0, values, 0.0)).sum(-1 - event_dim)
+        return average.to(torch.promote_types(values.dtype, self.log_weights.dtype))
 
     @property
     def mean(self) -> Tensor:
@@ -104,14 +115,15 @@ class ExpertMixture(TorchDistribution):
         return self._average(self.components.variance + deviation.square(), len(self.event_shape))
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Distribution function of a scalar response."""
+        """Distribution function of a scalar response at ``value (*sample, *batch)``."""
         self._require_scalar("cdf")
-        return self._average(self.components.cdf(self._pad(value)), 0)
+        return self._average(self.components.cdf(self._pad(value)), 0).clamp(max=1.0)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Quantile of a scalar response at probability ``value`` in [0, 1], by bisection to machine precision.
+        """Quantile of a scalar response: the smallest y whose distribution function reaches ``value`` in [0, 1].
 
-        For a discrete response, the smallest value whose distribution function reaches ``value``.
+        Found to the last bit, with no gradient (see :func:`mixkit.quantiles.mixture_icdf`); at 0 and 1, the ends of the
+        support.
         """
         self._require_scalar("icdf")
         return mixture_icdf(self, value)
@@ -123,16 +135,36 @@ class ExpertMixture(TorchDistribution):
     @torch.no_grad()
     def sample(self, sample_shape: Any = torch.Size(), *, generator: torch.Generator | None = None) -> Tensor:  # noqa: B008
         """Draw ``(*sample_shape, *batch, *event)``; with ``generator`` the global random state is left alone."""
-        shape = (*torch.Size(sample_shape), *self.batch_shape, 1)
+        sample_shape = torch.Size(sample_shape)
         with _Seeded(generator, self.log_weights.device):
-            draws = self.components.sample(torch.Size(sample_shape))
-            uniform = torch.rand(shape, dtype=torch.float64, device=draws.device)
+            draws = self.components.sample(sample_shape)
+            uniform = torch.rand((*sample_shape, *self.batch_shape, 1), dtype=torch.float64, device=draws.device)
         cumulative = self.log_weights.double().exp().cumsum(-1)
-        chosen = (uniform * cumulative[..., -1:] >= cumulative).sum(-1, keepdim=True)
-        chosen = chosen[(...,) + (None,) * len(self.event_shape)]
-        index = chosen.expand(*shape, *self.event_shape)
+        total = cumulative[..., -1:]
+        # A component is passed over if the draw is beyond its share; never the last of positive weight.
+        passed = (uniform * total >= cumulative) & (cumulative < total)
+        index = passed.sum(-1, keepdim=True)[(...,) + (None,) * len(self.event_shape)]
         dim = -1 - len(self.event_shape)
-        return draws.gather(dim, index).squeeze(dim)
+        return draws.gather(dim, index.expand(*passed.shape[:-1], 1, *self.event_shape)).squeeze(dim)
+
+
+def _impossible(joint: Tensor) -> Tensor:
+    """Where no component gives the value a positive density, ``(..., 1)``: logsumexp has NaN gradients there."""
+    return (joint == -torch.inf).all(-1, keepdim=True)
+
+
+def _check_parts(log_weights: Tensor, components: Distribution) -> None:
+    check_tensor("log_weights", log_weights)
+    if not isinstance(components, Distribution):
+        raise TypeError(f"components must be a torch.distributions.Distribution, got {type(components).__name__}")
+    if log_weights.ndim == 0 or log_weights.shape[-1] == 0:
+        raise ValueError(f"log_weights must have shape (*batch, k) with k >= 1, got {tuple(log_weights.shape)}")
+    k = log_weights.shape[-1]
+    if components.batch_shape[-1:] != (k,):
+        raise ValueError(
+            f"components must have {k} components (as log_weights) in the last batch dimension, "
+            f"got batch shape {tuple(components.batch_shape)}"
+        )
 
 
 def check_normalised(log_weights: Tensor) -> Tensor:
@@ -150,18 +182,25 @@ class _Seeded:
 
     def __init__(self, generator: torch.Generator | None, device: torch.device) -> None:
         self.generator = generator
-        self.fork = torch.random.fork_rng(
-            devices=[device] if device.type == "cuda" else [], enabled=generator is not None
-        )
+        self.default = _default_generator(device)
 
     def __enter__(self) -> None:
-        self.fork.__enter__()
         if self.generator is not None:
             seed = torch.randint(2**62, (), generator=self.generator, device=self.generator.device)
-            torch.manual_seed(int(seed))
+            self.state = self.default.get_state()
+            self.default.manual_seed(int(seed))
 
     def __exit__(self, *exc: Any) -> None:
-        self.fork.__exit__(*exc)
+        if self.generator is not None:
+            self.default.set_state(self.state)
+
+
+def _default_generator(device: torch.device) -> torch.Generator:
+    """The generator that torch draws from on ``device`` when given none."""
+    if device.type != "cuda":
+        return torch.default_generator
+    torch.cuda.init()
+    return torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
 
 
 class MixtureOfExperts(nn.Module):
@@ -172,6 +211,7 @@ class MixtureOfExperts(nn.Module):
         experts: give one law of y per expert (see :mod:`mixkit.experts`).
 
     Raises:
+        TypeError: if ``gate`` is not a gate, or ``experts`` not a family of experts.
         ValueError: if gate and experts differ in the number of experts.
 
     Calling the module on ``x (*batch, n, d)`` returns an :class:`ExpertMixture` of batch shape ``(*batch, n)``.
@@ -188,6 +228,10 @@ class MixtureOfExperts(nn.Module):
 
     def __init__(self, gate: Gate, experts: Experts) -> None:
         super().__init__()
+        if not isinstance(gate, Gate):
+            raise TypeError(f"gate must be a mixkit.gates.Gate, got {type(gate).__name__}")
+        if not isinstance(experts, Experts):
+            raise TypeError(f"experts must be mixkit.experts.Experts, got {type(experts).__name__}")
         if gate.num_experts != experts.num_experts:
             raise ValueError(
                 f"gate and experts must have one number of experts, got {gate.num_experts} and {experts.num_experts}"
@@ -200,10 +244,19 @@ class MixtureOfExperts(nn.Module):
         """The number k of experts."""
         return self.experts.num_experts
 
-    def forward(self, x: Tensor) -> ExpertMixture:
-        """The conditional law of y at each row of ``x (*batch, n, d)``."""
-        return ExpertMixture(self.gate(x), self.experts(x), validate_args=False)
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> ExpertMixture:
+        """The conditional law of y at each row of ``x (*batch, n, d)``; ``generator`` is for gates that draw noise."""
+        return ExpertMixture(self.gate(x, generator), self.experts(x), validate_args=False)
 
     def log_prob(self, x: Tensor, y: Tensor) -> Tensor:
-        """Log-density of each observation, ``(*batch, n)``."""
-        return self(x).log_prob(self.experts.check_response(y))
+        """Log-density of each observation, ``(*batch, n)``.
+
+        Raises:
+            ValueError: if ``y`` has not one row for each of ``x``, or is no response of the family.
+        """
+        law = self(x)
+        self.experts.check_response(y)
+        shape = (*law.batch_shape[-1:], *law.event_shape)
+        if y.shape[-len(shape) :] != shape:
+            raise ValueError(f"y must have shape (*batch, {', '.join(map(str, shape))}), got {tuple(y.shape)}")
+        return law.log_prob(y)

@@ -11,16 +11,27 @@ __all__ = ["ConstantPredictor", "LinearPredictor", "ModulePredictor", "Predictor
 
 
 class Predictor(nn.Module, ABC):
-    """Maps covariates ``x (*batch, n, d)`` to one location per expert, ``(*batch, n, k)`` or ``(*batch, n, k, p)``."""
+    """Maps covariates ``x (*batch, n, d)`` to one location per expert, ``(*batch, n, k)`` or ``(*batch, n, k, p)``.
+
+    Attributes:
+        num_experts: number of experts ``k``.
+        response_dim: dimension ``p`` of the response; ``None`` for a scalar response.
+    """
 
     num_experts: int
+    response_dim: int | None = None
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Locations of every expert at every row of ``x``."""
 
 
-def _initial(shape: tuple[int, ...], dtype, device, generator) -> nn.Parameter:  # type: ignore[no-untyped-def]
+def _initial(
+    shape: tuple[int, ...],
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+    generator: torch.Generator | None,
+) -> nn.Parameter:
     return nn.Parameter(torch.randn(shape, dtype=dtype, device=device, generator=generator))
 
 
@@ -125,8 +136,14 @@ class ModulePredictor(Predictor):
     r"""Locations computed by any module, :math:`\eta(x) = m(x)`.
 
     Args:
-        module: maps ``(*batch, n, d)`` to ``(*batch, n, k)``, a neural network for example.
-        num_experts: number of experts ``k``, the size of the module's last dimension.
+        module: maps ``(*batch, n, d)`` to ``(*batch, n, k)``, a neural network for example; for a vector response to
+            ``(*batch, n, k, p)``, as a last layer ``nn.Unflatten(-1, (k, p))`` does.
+        num_experts: number of experts ``k``.
+        response_dim: dimension ``p`` of the response; ``None`` for a scalar response.
+
+    Raises:
+        TypeError: if ``module`` is not a module.
+        ValueError: on the first call whose output ends in other dimensions.
 
     Example:
         >>> import torch
@@ -135,11 +152,25 @@ class ModulePredictor(Predictor):
         torch.Size([5, 3])
     """
 
-    def __init__(self, module: nn.Module, num_experts: int) -> None:
+    def __init__(self, module: nn.Module, num_experts: int, *, response_dim: int | None = None) -> None:
         super().__init__()
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
         self.num_experts = check_integer("num_experts", num_experts, low=1)
+        self.response_dim = None if response_dim is None else check_integer("response_dim", response_dim, low=1)
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        """Locations ``(*batch, n, k)``."""
-        return check_last_dim("the output of module", self.module(x), self.num_experts, "experts")
+        """Locations ``(*batch, n, k)`` or ``(*batch, n, k, p)``."""
+        locations = self.module(x)
+        tail = (self.num_experts,) if self.response_dim is None else (self.num_experts, self.response_dim)
+        if locations.shape != (*x.shape[:-1], *tail):
+            raise ValueError(
+                f"the output of module must have shape {(*x.shape[:-1], *tail)}, got {tuple(locations.shape)}"
+            )
+        return locations
+
+    def extra_repr(self) -> str:
+        """The sizes shown by ``repr``."""
+        response = "" if self.response_dim is None else f", response_dim={self.response_dim}"
+        return f"num_experts={self.num_experts}{response}"

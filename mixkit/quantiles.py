@@ -1,64 +1,77 @@
-"""Quantiles of a mixture, where only the components' are known."""
+"""Quantiles of a mixture, of which only the distribution function is known."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from ._precision import at_least_float32
 
 if TYPE_CHECKING:
     from .mixture import ExpertMixture
 
 __all__ = ["mixture_icdf"]
 
-_MAX_STEPS = 1100  # enough halvings for any float64 bracket
+_INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
 @torch.no_grad()
 def mixture_icdf(law: "ExpertMixture", value: Tensor) -> Tensor:
-    """Quantiles of ``law`` at probabilities ``value (*sample, *batch)``, by bisection until the bracket closes.
+    r"""Quantiles of ``law``, :math:`\min \{y : F(y) \ge p\}`, exact to the last bit of the distribution function.
+
+    Bisection over the floating-point numbers themselves, which their bit patterns order: at most 64 evaluations of F
+    for float64 and 32 for float32, wherever the quantile lies and however far apart or narrow the components are. For
+    a law on the integers the smallest number that reaches p is an integer.
 
     Args:
         law: a mixture of a scalar response.
-        value: probabilities in [0, 1]; at 0 and 1 the ends of the support (-inf and inf for Gaussian components).
+        value: probabilities in [0, 1], ``(*sample, *batch)``; at 0 and 1 the ends of the support.
 
     Returns:
-        ``value``'s shape broadcast with the batch shape of ``law``; integers (in a floating dtype) for a discrete law.
+        ``value``'s shape broadcast with the batch shape of ``law``, in the dtype of ``law``.
 
     Raises:
         ValueError: if a probability is outside [0, 1] or NaN.
     """
-    value = torch.as_tensor(value, dtype=law.log_weights.dtype, device=law.log_weights.device)
+    dtype = law.log_weights.dtype
+    value = torch.as_tensor(value, dtype=dtype, device=law.log_weights.device)
     if not bool(((value >= 0) & (value <= 1)).all()):
-        raise ValueError("value must hold probabilities in [0, 1], got others")
-    discrete = bool(law.support.is_discrete)
+        raise ValueError(f"value must hold probabilities in [0, 1], got {_first_outside(value)}")
     shape = torch.broadcast_shapes(value.shape, law.batch_shape)
-    value = value.expand(shape)
-    low, high = _bracket(law, value)
-    for _ in range(_MAX_STEPS):
-        middle = torch.floor(0.5 * (low + high)) if discrete else low + 0.5 * (high - low)
-        if not bool(((middle > low) & (middle < high)).any()):
-            break
-        reached = law.cdf(middle) >= value
+    value = at_least_float32(value).expand(shape)
+    bottom, top = (torch.full_like(value, end) for end in _ends(law.support))
+    reachable = torch.minimum(value, law.cdf(top))  # the weights may sum to 1 less a rounding error
+    quantile = _first_to_reach(law, reachable, bottom, top)
+    quantile = torch.where(value == 0, bottom, torch.where(value == 1, top, quantile))
+    return quantile.to(dtype)
+
+
+def _first_outside(value: Tensor) -> float:
+    return float(value[~((value >= 0) & (value <= 1))][0])
+
+
+def _ends(support: Any) -> tuple[float, float]:
+    """Ends of the support, where they are numbers; else the whole line."""
+    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    return low if isinstance(low, int | float) else -torch.inf, high if isinstance(high, int | float) else torch.inf
+
+
+def _first_to_reach(law: "ExpertMixture", value: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
+    """The smallest floating-point number in [bottom, top] at which the distribution function reaches ``value``."""
+    low, high = _rank(bottom) - 1, _rank(top)
+    while bool((low + 1 < high).any()):
+        middle = (low & high) + ((low ^ high) >> 1)  # their mean, without overflow
+        reached = law.cdf(_of_rank(middle, value.dtype)) >= value
         low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
-    return _with_ends(law, value, high, discrete)
+    return _of_rank(high, value.dtype)
 
 
-def _bracket(law: "ExpertMixture", value: Tensor) -> tuple[Tensor, Tensor]:
-    """Points of probability below and at least ``value``, found by doubling around the mean."""
-    centre, width = law.mean.expand(value.shape), law.variance.sqrt().expand(value.shape) + 1.0
-    low, high = torch.floor(centre - width), torch.ceil(centre + width)
-    inside = (value > 0) & (value < 1)
-    for _ in range(200):
-        too_high, too_low = inside & (law.cdf(low) >= value), inside & (law.cdf(high) < value)
-        if not bool((too_high | too_low).any()):
-            break
-        width = 2.0 * width
-        low = torch.where(too_high, torch.floor(centre - width), low)
-        high = torch.where(too_low, torch.ceil(centre + width), high)
-    return low, high
+def _rank(value: Tensor) -> Tensor:
+    """The place of each floating-point number among all, counted from zero."""
+    magnitude = value.abs().view(_INTEGERS[value.dtype])
+    return torch.where(value < 0, -magnitude, magnitude)
 
 
-def _with_ends(law: "ExpertMixture", value: Tensor, quantile: Tensor, discrete: bool) -> Tensor:
-    lowest = 0.0 if discrete else -torch.inf
-    quantile = torch.where(value == 0, torch.full_like(quantile, lowest), quantile)
-    return torch.where(value == 1, torch.full_like(quantile, torch.inf), quantile)
+def _of_rank(rank: Tensor, dtype: torch.dtype) -> Tensor:
+    magnitude = rank.abs().view(dtype)
+    return torch.where(rank < 0, -magnitude, magnitude)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .._validation import check_tensor
+from .._validation import can_read_values, check_finite, check_tensor
+from ..predictors import Predictor
 
 __all__ = ["DensityTerms", "Experts", "LocationExperts", "broadcast_over_rows"]
 
@@ -31,30 +32,38 @@ class Experts(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Distribution:
-        """The component laws at ``x (*batch, n, d)``: batch shape ``(*batch, n, k)``, event shape ``()`` or ``(p,)``."""
+        """Component laws at ``x (*batch, n, d)``: batch shape ``(*batch, n, k)``, event shape ``()`` or ``(p,)``."""
 
     def check_response(self, y: Tensor) -> Tensor:
-        """Return ``y`` if it can be a response of this family, else raise ``ValueError``."""
-        return check_tensor("y", y)
+        """Return ``y`` if it can be a response of this family, else raise ``TypeError`` or ``ValueError``."""
+        check_tensor("y", y)
+        if can_read_values(y):
+            check_finite("y", y.detach())
+        return y
 
 
 class LocationExperts(Experts):
     r"""Experts of a scalar response whose law depends on x through one location, plus constants.
 
-    The log-density of expert j is :math:`f(y; \eta_j(x), c_{j1}, c_{j2}, \dots)`. A subclass names its constants, each a
-    parameter of shape ``(*batch, k)`` (or ``(*batch, 1)`` where the experts share it), and writes ``log_density``; it
-    may override ``density_terms`` with derivatives in closed form, which the estimators use for Newton steps.
-    ``scale_name`` names the constant that is the logarithm of a scale, if :math:`(y - \eta) / s` has a fixed law.
+    The log-density of expert j is :math:`f(y; \eta_j(x), c_{j1}, c_{j2}, \dots)`. A subclass names its constants,
+    each a parameter of shape ``(*batch, k)`` (or ``(*batch, 1)`` where the experts share it), and writes
+    ``log_density``; it may override ``density_terms`` with derivatives in closed form, which the estimators use for
+    Newton steps. ``scale_name`` names the constant that is the logarithm of a scale, if :math:`(y - \eta) / s` has a
+    fixed law.
     """
 
-    predictor: nn.Module
+    predictor: Predictor
     constant_names: tuple[str, ...] = ()
     scale_name: str | None = None
 
-    def __init__(self, predictor: nn.Module) -> None:
+    def __init__(self, predictor: Predictor) -> None:
         super().__init__()
+        if check_predictor(predictor).response_dim is not None:
+            raise ValueError(
+                f"predictor must have response_dim None for experts of a scalar response, got {predictor.response_dim}"
+            )
         self.predictor = predictor
-        self.num_experts = int(predictor.num_experts)  # type: ignore[arg-type]
+        self.num_experts = predictor.num_experts
 
     @abstractmethod
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
@@ -80,3 +89,13 @@ class LocationExperts(Experts):
 def broadcast_over_rows(constant: Tensor, like: Tensor) -> Tensor:
     """Give a constant ``(*batch, k or 1)`` the shape of locations ``(*batch, n, k)``."""
     return constant.unsqueeze(-2).expand_as(like)
+
+
+def check_predictor(predictor: Predictor) -> Predictor:
+    """Return ``predictor`` if it is one, else raise ``TypeError``."""
+    if not isinstance(predictor, Predictor):
+        raise TypeError(
+            f"predictor must be a mixkit.predictors.Predictor (ModulePredictor wraps any module), "
+            f"got {type(predictor).__name__}"
+        )
+    return predictor

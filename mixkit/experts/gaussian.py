@@ -4,8 +4,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal
 
+from ..distributions import Normal
 from ..predictors import LinearPredictor, Predictor
 from .base import DensityTerms, LocationExperts, broadcast_over_rows
 

@@ -5,7 +5,7 @@ from torch.distributions import MultivariateNormal
 
 from .._validation import check_last_dim
 from ..predictors import Predictor
-from .base import Experts
+from .base import Experts, check_predictor
 from .covariance import Covariance
 
 __all__ = ["MultivariateGaussianExperts"]
@@ -19,7 +19,8 @@ class MultivariateGaussianExperts(Experts):
         covariance: full, diagonal or spherical, own or shared (see :mod:`mixkit.experts`).
 
     Raises:
-        ValueError: if predictor and covariance differ in the number of experts.
+        TypeError: if ``predictor`` or ``covariance`` is of another kind.
+        ValueError: if predictor and covariance differ in the number of experts or the dimension of the response.
 
     Example:
         >>> import torch
@@ -32,11 +33,15 @@ class MultivariateGaussianExperts(Experts):
 
     def __init__(self, predictor: Predictor, covariance: Covariance) -> None:
         super().__init__()
-        if predictor.num_experts != covariance.num_experts:
-            raise ValueError(
-                f"predictor and covariance must have one number of experts, "
-                f"got {predictor.num_experts} and {covariance.num_experts}"
-            )
+        check_predictor(predictor)
+        if not isinstance(covariance, Covariance):
+            raise TypeError(f"covariance must be a mixkit.experts.Covariance, got {type(covariance).__name__}")
+        for name in ("num_experts", "response_dim"):
+            if getattr(predictor, name) != getattr(covariance, name):
+                raise ValueError(
+                    f"predictor and covariance must have one {name}, "
+                    f"got {getattr(predictor, name)} and {getattr(covariance, name)}"
+                )
         self.predictor = predictor
         self.covariance = covariance
         self.num_experts = predictor.num_experts

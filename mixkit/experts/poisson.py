@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .._validation import can_read_values
 from ..distributions import Poisson
 from .base import DensityTerms, LocationExperts
 
@@ -27,13 +28,14 @@ class PoissonExperts(LocationExperts):
 
     def forward(self, x: Tensor) -> Poisson:
         """Poisson laws of batch shape ``(*batch, n, k)``."""
-        return Poisson(self.predictor(x).exp(), validate_args=False)
+        return Poisson(log_rate=self.predictor(x), validate_args=False)
 
     def check_response(self, y: Tensor) -> Tensor:
         """Return ``y`` if it holds counts, else raise ``ValueError``."""
         super().check_response(y)
-        if not bool(((y >= 0) & (y == y.floor())).all()):
-            raise ValueError("y must hold non-negative integers for Poisson experts, got other values")
+        bad = (y < 0) | (y != y.floor())
+        if can_read_values(y) and bad.any():
+            raise ValueError(f"y must hold non-negative integers for Poisson experts, got {float(y[bad][0])}")
         return y
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from .._validation import check_positive
-from ..distributions import StudentT
+from ..distributions import StudentT, log1p_square, student_t_log_density, student_t_log_normaliser
 from ..predictors import Predictor
-from .base import LocationExperts, broadcast_over_rows
+from .base import DensityTerms, LocationExperts, broadcast_over_rows
 
 __all__ = ["StudentTExperts"]
 
@@ -67,7 +67,48 @@ class StudentTExperts(LocationExperts):
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise t log-density at location ``eta``, ``log_scale`` and ``log_df``."""
         log_scale, log_df = constants
-        df = torch.exp(log_df)
-        half = 0.5 * (df + 1.0)
-        constant = torch.lgamma(half) - torch.lgamma(0.5 * df) - 0.5 * (log_df + math.log(math.pi)) - log_scale
-        return constant - half * torch.log1p(((y - eta) * torch.exp(-log_scale)).square() / df)
+        return student_t_log_density((y - eta) * torch.exp(-log_scale), log_df) - log_scale
+
+    def density_terms(self, y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
+        """Log-density and derivatives in ``(eta, log_scale, log_df)`` in closed form.
+
+        With z the standardised residual and q = z^2 / (df + z^2), all are polynomials in q but for one logarithm.
+        """
+        log_scale, log_df = constants
+        df, inverse_scale = torch.exp(log_df), torch.exp(-log_scale)
+        scaled = (y - eta) * inverse_scale * torch.exp(-0.5 * log_df)
+        q = _share(scaled)
+        normaliser, slope, curvature = _normaliser_terms(log_df)
+        half_log = 0.5 * log1p_square(scaled)
+        by_scale = (df + 1.0) * q - 1.0
+        by_eta = (df + 1.0) * inverse_scale * torch.exp(-0.5 * log_df) * _ratio(scaled)
+        by_df = slope + 0.5 * (df + 1.0) * q - df * half_log
+        second_eta = -(df + 1.0) / df * inverse_scale.square() * (1.0 - q) * (1.0 - 2.0 * q)
+        eta_scale = -2.0 * (1.0 - q) * by_eta
+        second_scale = -2.0 * (df + 1.0) * q * (1.0 - q)
+        second_df = curvature + df * (q - half_log) - 0.5 * (df + 1.0) * q * (1.0 - q)
+        return DensityTerms(
+            normaliser - log_scale - (df + 1.0) * half_log,
+            [by_eta, by_scale, by_df],
+            [[second_eta], [eta_scale, second_scale], [by_eta * by_scale / (df + 1.0), q * by_scale, second_df]],
+        )
+
+
+def _ratio(scaled: Tensor) -> Tensor:
+    """``u / (1 + u^2)``, right where the square overflows."""
+    return 1.0 / (torch.where(scaled == 0, torch.inf, 1.0 / scaled) + scaled)
+
+
+def _share(scaled: Tensor) -> Tensor:
+    """``u^2 / (1 + u^2)``, right where the square overflows."""
+    return scaled * _ratio(scaled)
+
+
+def _normaliser_terms(log_df: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The normaliser of the t law and its first and second derivative in ``log_df``."""
+    with torch.enable_grad():
+        leaf = log_df.detach().requires_grad_()
+        value = student_t_log_normaliser(leaf)
+        (first,) = torch.autograd.grad(value.sum(), leaf, create_graph=True)
+        (second,) = torch.autograd.grad(first.sum(), leaf)
+    return value.detach(), first.detach(), second
