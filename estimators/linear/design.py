@@ -10,6 +10,7 @@ __all__ = ["Chunk", "Design", "Scaling", "outer_products", "unpack_symmetric"]
 
 _CACHE_ENTRIES = 2**25  # at most 256 MiB of stored outer products in float64
 _CHUNK_ENTRIES = 2**20
+_SHORTEST_CHUNK = 64
 
 
 class Scaling(NamedTuple):
@@ -72,7 +73,7 @@ class Design:
         pairs = self.width * (self.width + 1) // 2
         per_row = self.num_sets * (pairs + rows_per_observation)
         count = -(-self.n * per_row // _CHUNK_ENTRIES)
-        self.chunk_length = max(64, -(-self.n // count))
+        self.chunk_length = max(_SHORTEST_CHUNK, -(-self.n // count))
         self._cache: list[Chunk] | None = [] if self.num_sets * self.n * pairs <= _CACHE_ENTRIES else None
 
     def chunks(self) -> Iterator[Chunk]:

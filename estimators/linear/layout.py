@@ -1,5 +1,6 @@
 """Which entries of the coefficient blocks are free parameters, and where they stand in the parameter vector."""
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -65,6 +66,12 @@ class Layout:
         self.index[self.index < 0] = self.num_params
         self.num_gate_params = int((self.index[:block] < self.num_params).sum())
         self._is_selection = not isinstance(selection, Dense)
+
+    def without_selection(self) -> "Layout":
+        """The same layout with every expert kept."""
+        dense = copy.copy(self)
+        dense._is_selection = False
+        return dense
 
     def _index(self, gate_columns: Tensor, expert_columns: Tensor, shared: list[bool]) -> Tensor:
         """For each full coefficient its parameter, -1 if pinned at zero."""

@@ -22,10 +22,10 @@ from torch import Tensor
 from mixkit.experts import LocationExperts
 from mixkit.experts.base import DensityTerms
 
-from .design import Chunk, unpack_symmetric
+from .design import Chunk
 from .layout import Coefficients, Layout
 
-__all__ = ["Posterior", "add_curvature", "log_joint", "posterior", "slopes"]
+__all__ = ["Posterior", "against", "log_joint", "posterior", "slopes", "weighted"]
 
 
 class Posterior(NamedTuple):
@@ -80,85 +80,3 @@ def slopes(chunk: Chunk, state: Posterior) -> Coefficients:
     gate = against(r - weighted(state.weights, chunk), covariates)
     expert = against(r * state.terms.first[0], covariates)
     return Coefficients(gate, expert, [(r * f).sum(-1, keepdim=True) for f in state.terms.first[1:]])
-
-
-def add_curvature(hessian: Tensor, chunk: Chunk, state: Posterior, layout: Layout) -> None:
-    """Add the chunk's Hessian in the full coefficient vector to ``hessian (r, s, F, F)``, in place."""
-    m, width, k = layout.num_gate_rows + layout.k, layout.width, layout.k
-    linear = _linear_rows(chunk, state, layout)
-    size = m * width
-    at = torch.cat([layout.gate_positions, layout.expert_positions])
-    packed = against(_pair_weights(chunk, state, linear, layout), chunk.outer)
-    a, b = torch.tril_indices(m, m, device=hessian.device)
-    blocks = unpack_symmetric(packed, width)
-    full = blocks.new_empty((*blocks.shape[:2], m, m, width, width))
-    full[:, :, a, b] = blocks
-    full[:, :, b, a] = blocks
-    dense = full.transpose(-3, -2).reshape(*blocks.shape[:2], size, size)
-    hessian[:, :, at[:, None], at[None, :]] += dense
-    if not layout.num_constants:
-        return
-    constants = torch.cat([state.responsibilities * f for f in state.terms.first[1:]], -2)
-    mixed = against(_mixed_weights(chunk, state, linear, constants, layout).flatten(2, 3), chunk.design.mT)
-    mixed = mixed.reshape(*mixed.shape[:2], layout.num_constants * k, size)
-    rows = layout.constant_positions
-    hessian[:, :, rows[:, None], at[None, :]] += mixed
-    hessian[:, :, at[:, None], rows[None, :]] += mixed.mT
-    hessian[:, :, rows[:, None], rows[None, :]] += _constant_block(chunk, state, constants, layout)
-
-
-def _linear_rows(chunk: Chunk, state: Posterior, layout: Layout) -> Tensor:
-    """``r_j`` for the free gate rows, then ``r_j f_j'`` for the experts: ``(r, s, m, c)``."""
-    r = state.responsibilities
-    return torch.cat([r[:, :, : layout.num_gate_rows], r * state.terms.first[0]], -2)
-
-
-def _pair_weights(chunk: Chunk, state: Posterior, linear: Tensor, layout: Layout) -> Tensor:
-    """Second derivatives in pairs of linear predictors, lower triangle row by row: ``(r, s, pairs, c)``."""
-    g, k, m = layout.num_gate_rows, layout.k, linear.shape[-2]
-    r, w, first = state.responsibilities, state.weights, state.terms.first[0]
-    pairs = linear.new_empty((*linear.shape[:2], m * (m + 1) // 2, linear.shape[-1]))
-    negative = -linear
-    for i in range(m):
-        torch.mul(negative[:, :, i : i + 1], linear[:, :, : i + 1], out=pairs[:, :, _pair(i, 0) : _pair(i + 1, 0)])
-    for i in range(g):
-        pairs[:, :, _pair(i, 0) : _pair(i + 1, 0)] += w[:, :, i : i + 1] * w[:, :, : i + 1]
-        pairs[:, :, _pair(i, i)] += r[:, :, i] - w[:, :, i]
-        pairs[:, :, _pair(g + i, i)] += linear[:, :, g + i]
-    curvature = r * (state.terms.second[0][0] + first.square())
-    for j in range(k):
-        pairs[:, :, _pair(g + j, g + j)] += curvature[:, :, j]
-    return weighted(pairs, chunk)
-
-
-def _pair(i: int, j: int) -> int:
-    """Where pair (i >= j) stands in a lower triangle listed row by row."""
-    return i * (i + 1) // 2 + j
-
-
-def _mixed_weights(chunk: Chunk, state: Posterior, linear: Tensor, constants: Tensor, layout: Layout) -> Tensor:
-    """Second derivatives in a constant and a linear predictor: ``(r, s, q k, m, c)``."""
-    g, k = layout.num_gate_rows, layout.k
-    first, second, r = state.terms.first, state.terms.second, state.responsibilities
-    mixed = -constants.unsqueeze(-2) * linear.unsqueeze(-3)
-    for i in range(layout.num_constants):
-        own = r * (second[i + 1][0] + first[i + 1] * first[0])
-        for j in range(k):
-            if j < g:
-                mixed[:, :, i * k + j, j] += constants[:, :, i * k + j]
-            mixed[:, :, i * k + j, g + j] += own[:, :, j]
-    return mixed if chunk.weight is None else mixed * chunk.weight.unsqueeze(-2)
-
-
-def _constant_block(chunk: Chunk, state: Posterior, constants: Tensor, layout: Layout) -> Tensor:
-    """Hessian in the constants: ``(r, s, q k, q k)``."""
-    k, q = layout.k, layout.num_constants
-    first, second, r = state.terms.first, state.terms.second, state.responsibilities
-    block = -(weighted(constants, chunk) @ constants.mT)
-    for i in range(q):
-        for j in range(i + 1):
-            own = weighted(r * (second[i + 1][j + 1] + first[i + 1] * first[j + 1]), chunk).sum(-1)
-            block[:, :, i * k : (i + 1) * k, j * k : (j + 1) * k] += torch.diag_embed(own)
-            if i != j:
-                block[:, :, j * k : (j + 1) * k, i * k : (i + 1) * k] += torch.diag_embed(own)
-    return block

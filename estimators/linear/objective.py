@@ -16,9 +16,10 @@ from mixkit.temperature import FixedTemperature
 
 from ..inference import propagate
 from ..objective import Estimate, Evaluation, Objective
+from .curvature import assemble_hessian, curvature_sums
 from .design import Chunk, Design, Scaling
 from .layout import Coefficients, Layout
-from .likelihood import Posterior, add_curvature, log_joint, posterior, slopes, weighted
+from .likelihood import Posterior, log_joint, posterior, slopes, weighted
 from .m_steps import expert_step, gate_step, gate_sums
 from .transform import linear_map, to_standardised, to_user_units
 
@@ -116,15 +117,15 @@ class LinearObjective(Objective):
     def evaluate(self, theta: Tensor) -> Evaluation:
         """Log-likelihood with exact gradient and Hessian."""
         layout, coefficients = self.layout, self.layout.unpack(theta)
-        size = len(layout.index)
         total = theta.new_zeros(theta.shape[:2])
-        gradient = theta.new_zeros((*theta.shape[:2], size))
-        hessian = theta.new_zeros((*theta.shape[:2], size, size))
+        gradient = theta.new_zeros((*theta.shape[:2], len(layout.index)))
+        curvature = None
         for chunk in self.design.chunks():
             state = posterior(chunk, coefficients, layout, self.experts)
             total += _sum(state.log_prob, chunk)
             gradient += slopes(chunk, state).flatten()
-            add_curvature(hessian, chunk, state, layout)
+            curvature = _added(curvature, curvature_sums(chunk, state, layout))
+        hessian = assemble_hessian(curvature, layout)  # type: ignore[arg-type]
         return Evaluation(total + self._log_jacobian(), layout.pull_gradient(gradient), layout.pull_hessian(hessian))
 
     def shares(self, theta: Tensor) -> Tensor:
@@ -149,7 +150,8 @@ class LinearObjective(Objective):
         return self._em(theta, None)
 
     def _em(self, theta: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
-        layout, coefficients = self.layout, self.layout.unpack(theta)
+        layout = self.layout if given is None else self.layout.without_selection()
+        coefficients = layout.unpack(theta)
         total = theta.new_zeros(theta.shape[:2])
         gate, expert = None, None
         for chunk in self.design.chunks():
@@ -161,7 +163,7 @@ class LinearObjective(Objective):
             expert = _added(expert, self._step.sums(chunk, state, layout))
         updated = self._step.update(coefficients, expert, layout)  # type: ignore[arg-type]
         if gate is not None:
-            updated = updated._replace(gate=gate_step(coefficients.gate, gate, layout))  # type: ignore[arg-type]
+            updated = updated._replace(gate=gate_step(coefficients.gate, gate, layout))
         return total + self._log_jacobian(), self.project(layout.pack(updated))
 
     def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
@@ -173,7 +175,7 @@ class LinearObjective(Objective):
         return torch.cat([mixed[..., :gate], candidate[..., gate:]], -1)
 
     def from_responsibilities(self, responsibilities: Tensor) -> Tensor:
-        """M-steps from a flat gate and standard constants, with the responsibilities held fixed."""
+        """M-steps from a flat gate and standard constants, with the responsibilities held fixed and all selected."""
         theta = self.project(responsibilities.new_zeros((*responsibilities.shape[:2], self.num_params)))
         for _ in range(_GATE_STEPS_FROM_START):
             _, theta = self._em(theta, responsibilities)
@@ -183,11 +185,11 @@ class LinearObjective(Objective):
         """The parameter vector ``(r, 1, P)`` of a model (r = 1 unless the model is a batch)."""
         k, d = self.k, self.layout.width - 1
         score, experts = model.gate.score, self._same_family(model)
-        bias = score.bias.detach().to(self.lower)  # type: ignore[union-attr, operator]
+        bias = score.bias.detach().to(self.lower)  # type: ignore[union-attr]
         bias = bias.reshape(-1, 1, k, 1)
         weight = _block(getattr(score, "weight", None), bias, d)
         gate = torch.cat([weight, bias], -1)
-        intercept = experts.predictor.intercept.detach().to(self.lower).reshape(-1, 1, k, 1)  # type: ignore[union-attr, operator]
+        intercept = experts.predictor.intercept.detach().to(self.lower).reshape(-1, 1, k, 1)  # type: ignore[operator]
         slope = _block(getattr(experts.predictor, "slope", None), intercept, d)
         constants = [self._constant(getattr(experts, name)) for name in experts.constant_names]
         raw = Coefficients(gate - gate[..., -1:, :], torch.cat([slope, intercept], -1), constants)
@@ -201,7 +203,7 @@ class LinearObjective(Objective):
     def _same_family(self, model: MixtureOfExperts) -> LocationExperts:
         if type(model.experts) is not type(self.experts):
             raise TypeError(f"the model must have {type(self.experts).__name__}, got {type(model.experts).__name__}")
-        return model.experts  # type: ignore[return-value]
+        return model.experts
 
     def user_coefficients(self, theta: Tensor) -> Coefficients:
         """Coefficients ``(r, s, k, D)`` in the units of the data; the reference expert's gate row is zero."""
@@ -267,7 +269,7 @@ def _name(intercept: str, slope: str, expert: int, column: str | None) -> str:
 
 
 def _temperature(gate: Gate) -> float:
-    return float(gate.temperature.value)  # type: ignore[union-attr]
+    return float(gate.temperature.value)  # type: ignore[arg-type]
 
 
 def _block(value: Tensor | None, like: Tensor, d: int) -> Tensor:

@@ -14,7 +14,7 @@ __all__ = ["linear_map", "to_standardised", "to_user_units"]
 def to_user_units(
     coefficients: Coefficients, scaling: Scaling, temperature: float, scale_constant: int | None
 ) -> Coefficients:
-    """Coefficients of covariates and response as given, from those of standardised ones; any of the blocks ``(r, s)``."""
+    """Coefficients ``(r, s, k, D)`` in the units of the data, from those of standardised data."""
     y_std = scaling.y_std[:, None, None, None]
     expert = _unscale(coefficients.expert, scaling) * y_std
     expert = _add_intercept(expert, scaling.y_mean[:, None, None])
