@@ -61,6 +61,7 @@ class ConceptBottleneck(nn.Module):
     The mask is hard in both modes; its gradient is that of the relaxed choice, so ``W`` learns which concepts to show.
     ``W`` starts as the identity: activation ``i`` begins as concept ``i`` itself. The paper makes its activations
     sparse by a loss on Gumbel-softmax samples; here the choice itself is: exactly ``num_selected`` for every input.
+    Nothing but a loss on ``alignment`` ties an activation to its name as ``W`` learns.
 
     Parameters are ``bottleneck`` (``W``, square) and ``head`` (``H (num_classes, num_concepts)``).
 
@@ -125,6 +126,21 @@ class ConceptBottleneck(nn.Module):
         check_tensor("similarities", similarities)
         check_last_dim("similarities", similarities, self.num_concepts, "concepts")
         return check_finite("similarities", similarities) @ self.bottleneck.T
+
+    def alignment(self, similarities: Tensor) -> Tensor:
+        """Mean correlation, over ``n`` rows, of each activation with the concept it is named after; in [-1, 1].
+
+        A free ``W`` may turn an activation into another quantity than its name says. Adding a multiple of
+        ``1 - alignment`` to the loss holds the names true, as the similarity loss of the paper does. A concept that is
+        constant over the rows counts 0.
+        """
+        activations = self.activations(similarities)
+        if activations.ndim != 2:
+            raise ValueError(f"similarities must have shape (n, num_concepts), got {tuple(similarities.shape)}")
+        centred = [values - values.mean(0) for values in (activations, similarities)]
+        size = centred[0].square().sum(0) * centred[1].square().sum(0)
+        product = (centred[0] * centred[1]).sum(0)
+        return torch.where(size > 0, product * torch.where(size > 0, size, 1).rsqrt(), 0).mean()
 
     @torch.no_grad()
     def report(self, similarities: Tensor) -> ConceptReport:

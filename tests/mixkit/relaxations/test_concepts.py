@@ -88,6 +88,23 @@ def test_choice_frequency_counts_the_report():
         torch.testing.assert_close(frequency[label], expected)
 
 
+def test_alignment_is_the_mean_correlation():
+    layer, x = bottleneck(), similarities(30)
+    assert layer.alignment(x).item() == pytest.approx(1)
+    layer.bottleneck.data = similarities(5)
+    correlation = torch.corrcoef(torch.cat((layer.activations(x), x), -1).T)[:5, 5:].diagonal()
+    torch.testing.assert_close(layer.alignment(x), correlation.mean())
+    assert torch.autograd.gradcheck(layer.alignment, (x.requires_grad_(True),))
+
+
+def test_alignment_of_a_constant_concept_is_zero_with_finite_gradients():
+    layer, x = bottleneck(), torch.ones(4, 5, dtype=torch.float64, requires_grad=True)
+    layer.alignment(x).backward()
+    assert layer.alignment(x).item() == 0
+    assert torch.isfinite(x.grad).all()
+    assert torch.isfinite(layer.bottleneck.grad).all()
+
+
 def test_state_pickle_seed_and_repr():
     layer, x = bottleneck(), similarities(4)
     again = pickle.loads(pickle.dumps(layer))
