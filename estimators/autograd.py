@@ -1,7 +1,8 @@
-"""The objective of any model: derivatives by autograd, M-steps in closed form where there is one and by L-BFGS elsewhere."""
+"""The objective of any model: derivatives by autograd; M-steps in closed form where there is one, else by L-BFGS."""
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import scipy.optimize
@@ -148,11 +149,11 @@ class AutogradObjective(Objective):
         """
         ends = torch.empty_like(theta)
         for r, s in np.ndindex(*theta.shape[:2]):
-            ends[r, s] = maximise(lambda v, r=r: self._total(v, r), theta[r, s], self.lower, max_iter)  # type: ignore[misc]
+            ends[r, s] = maximise(partial(self._total, index=r), theta[r, s], self.lower, max_iter)
         gradient = self._map(ends, lambda vector, r: self.value_and_gradient(vector, r)[1])
         value = self.value(ends)
         converged = gradient.abs().amax(-1) < _LBFGS_TOLERANCE * self.n
-        evaluation = Evaluation(value, gradient, None)
+        evaluation = Evaluation(value, gradient, value.new_empty((*value.shape, 0, 0)))
         return Ascent(ends, value, torch.full_like(value, torch.nan), converged, max_iter, evaluation)
 
     def read(self, model: MixtureOfExperts) -> Tensor:
@@ -181,7 +182,7 @@ def maximise(function: Callable[[Tensor], Tensor], start: Tensor, lower: Tensor,
         (gradient,) = torch.autograd.grad(value, leaf)
         if not bool(torch.isfinite(value)):
             return 1e300, np.zeros_like(values)
-        return -float(value), -gradient.cpu().numpy().astype(float)
+        return -float(value.detach()), -gradient.cpu().numpy().astype(float)
 
     first = start.detach().cpu().numpy().astype(float)
     bounds = None if bool(torch.isinf(lower).all()) else [(b if np.isfinite(b) else None, None) for b in lower.tolist()]

@@ -47,8 +47,8 @@ def as_data(model: MixtureOfExperts, x: Any, y: Any, sample_weight: Any, *, is_b
 
     Raises:
         TypeError: if an argument is not numeric.
-        ValueError: if shapes disagree, an entry is NaN or infinite, there are fewer observations than experts, a weight is
-            negative or none is positive, or y is no response of the model's family.
+        ValueError: if shapes disagree, an entry is NaN or infinite, there are fewer observations than experts, a
+            weight is negative or none is positive, or y is no response of the model's family.
     """
     x, y = _tensor("x", x), _tensor("y", y)
     if not is_batch:

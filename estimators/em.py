@@ -20,18 +20,18 @@ class EM(Estimator):
     r"""EM for any mixture of experts, finished by Newton's method on the observed log-likelihood.
 
     The E-step computes :math:`r_{ij} \propto w_j(x_i) f_j(y_i \mid x_i)`; the M-step maximises
-    :math:`\sum_i \sum_j r_{ij} (\log w_j(x_i) + \log f_j(y_i \mid x_i))`: experts by weighted least squares (or one Newton
-    step of their family), softmax gates by one Newton step with the exact Hessian, anything else by L-BFGS with
+    :math:`\sum_i \sum_j r_{ij} (\log w_j(x_i) + \log f_j(y_i \mid x_i))`: experts by weighted least squares (or one
+    Newton step of their family), softmax gates by one Newton step with the exact Hessian, anything else by L-BFGS with
     gradients from autograd. No iteration lowers the log-likelihood: a gate's step that would is shortened.
 
     EM alone stops far from the maximum when the model has more experts than the truth, so ``em_iter`` iterations of all
-    starts are followed by a damped Newton ascent with the exact Hessian (:mod:`estimators.newton`). ``finish=False`` leaves
-    EM to run alone until the relative gain of an iteration falls below ``em_tol``, as published simulations do.
+    starts are followed by a damped Newton ascent with the exact Hessian (:mod:`estimators.newton`). ``finish=False``
+    leaves EM to run alone until the relative gain of an iteration falls below ``em_tol``, as published simulations do.
 
     Top-K gates: the selection makes the likelihood discontinuous in the gate's parameters. A step is computed with
-    the selection held fixed and kept only if the likelihood with the selection it leads to is higher; so the likelihood never
-    falls below the start's, but an end is a maximum within its region, and may lie at a region's border, in which case
-    ``converged`` is False. Many starts are the remedy. Standard errors hold the selection fixed.
+    the selection held fixed and kept only if the likelihood with the selection it leads to is higher; so the
+    likelihood never falls below the start's, but an end is a maximum within its region, and may lie at a region's
+    border, in which case ``converged`` is False. Many starts are the remedy. Standard errors hold the selection fixed.
 
     Args:
         em_iter: EM iterations of every start.

@@ -33,13 +33,13 @@ def em_iterations(
     relative_tol: float = 0.0,
     callback: Callable[[Tensor], None] | None = None,
 ) -> EMRun:
-    """Run EM from ``theta`` until no start gains more than ``relative_tol`` of its value in an iteration, at most ``max_iter``.
+    """Run EM from ``theta`` until no start gains more than ``relative_tol`` of its value, at most ``max_iter`` times.
 
     An iteration whose approximate M-step lowered the likelihood is shortened (``objective.blend``) until it does not.
     """
     value, candidate = objective.em_step(theta)
-    iteration, stopped = 0, torch.zeros_like(value, dtype=torch.bool)
-    for iteration in range(1, max_iter + 1):
+    done, stopped = 0, torch.zeros_like(value, dtype=torch.bool)
+    for done in range(1, max_iter + 1):  # noqa: B007 (read after the loop)
         new_value, new_candidate = objective.em_step(candidate)
         worse = _is_worse(new_value, value)
         if bool(worse.any()):
@@ -50,7 +50,7 @@ def em_iterations(
             callback(value)
         if bool(stopped.all()):
             break
-    return EMRun(theta, value, candidate, stopped, iteration)
+    return EMRun(theta, value, candidate, stopped, done)
 
 
 def _is_worse(new: Tensor, old: Tensor) -> Tensor:

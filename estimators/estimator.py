@@ -111,8 +111,8 @@ class Estimator(ABC):
             sample_weight: ``(n,)``, non-negative; None for ones.
 
         Returns:
-            The fit with the highest log-likelihood among all starts, degenerate ones (an expert on fewer observations than
-            it has coefficients, or a variance at its floor) coming last.
+            The fit with the highest log-likelihood among all starts, degenerate ones (an expert on fewer
+            observations than it has coefficients, or a variance at its floor) coming last.
 
         Raises:
             TypeError: if an argument is not numeric.
@@ -203,7 +203,7 @@ def _best(objective: Objective, climb: Climb) -> Climb:
     best = ranking(objective, climb.ascent).argmax(1)
     rows = torch.arange(len(best), device=best.device)
     ascent = climb.ascent
-    evaluation = Evaluation(*(None if part is None else part[rows, best].unsqueeze(1) for part in ascent.evaluation))
+    evaluation = Evaluation(*(part[rows, best].unsqueeze(1) for part in ascent.evaluation))
     chosen = ascent._replace(
         theta=ascent.theta[rows, best].unsqueeze(1),
         value=ascent.value[rows, best].unsqueeze(1),

@@ -51,8 +51,8 @@ def newton_ascent(
 ) -> Ascent:
     """Maximise the log-likelihood from ``theta (r, s, P)``, each of the batch on its own damping.
 
-    A step solves ``(-H + damping * |diag H|) step = g`` on the parameters that are not held at a lower bound; the damping
-    rises until the matrix is positive definite and the step gains what it promised. Where the gradient vanishes
+    A step solves ``(-H + damping * |diag H|) step = g`` on the parameters that are not held at a lower bound; the
+    damping rises until the matrix is positive definite and the step gains what it promised. Where the gradient vanishes
     and the Hessian still has a positive eigenvalue (a saddle), the ascent leaves along that eigenvector.
 
     Args:

@@ -12,11 +12,14 @@ __all__ = ["Estimate", "Evaluation", "Objective"]
 
 
 class Evaluation(NamedTuple):
-    """Total log-likelihood ``(r, s)``, its gradient ``(r, s, P)`` and Hessian ``(r, s, P, P)``, None if too large."""
+    """Total log-likelihood ``(r, s)``, its gradient ``(r, s, P)`` and Hessian ``(r, s, P, P)``.
+
+    Where P is too large for a Hessian it is empty, ``(r, s, 0, 0)``.
+    """
 
     value: Tensor
     gradient: Tensor
-    hessian: Tensor | None
+    hessian: Tensor
 
 
 class Estimate(NamedTuple):

@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
+from mixkit._validation import check_integer
 from mixkit.experts import Experts, linear_gaussian_experts
 from mixkit.gates import Gate, laplace_gate, sigmoid_gate, softmax_gate
 from mixkit.mixture import ExpertMixture, MixtureOfExperts
@@ -30,7 +31,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
     r"""Mixture-of-experts regression, :math:`p(y \mid x) = \sum_j w_j(x) N(y; a_j^\top x + b_j, \sigma_j^2)`.
 
     Args:
-        n_experts: number of experts k; with fewer observations than that, as many experts as observations.
+        n_experts: number of experts k; at most the number of observations.
         gate: "softmax", "sigmoid" or "laplace", or a :class:`~mixkit.gates.Gate` for the data's number of covariates.
         experts: an :class:`~mixkit.experts.Experts`; None for Gaussian experts with linear means.
         shared_std: whether Gaussian experts built here share one standard deviation.
@@ -38,8 +39,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
         max_iter: most Newton iterations of a start.
         tol: a fit has converged when one more Newton step would add less than this to the log-likelihood.
         variance_floor: least variance of an expert, as a share of the variance of y.
-        estimator: an :class:`~estimators.estimator.Estimator` to use in place of :class:`~estimators.em.EM`; ``n_init``,
-            ``max_iter``, ``tol``, ``variance_floor`` and ``random_state`` are then its own.
+        estimator: an :class:`~estimators.estimator.Estimator` to use in place of :class:`~estimators.em.EM`;
+            ``n_init``, ``max_iter``, ``tol``, ``variance_floor`` and ``random_state`` are then its own.
         random_state: seed, ``numpy.random.RandomState`` or None, as everywhere in scikit-learn.
 
     Attributes:
@@ -109,6 +110,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.result_ = self._estimator().fit(model, X, y, sample_weight)
+        if hasattr(self, "feature_names_in_"):
+            self.result_.rename_features(self.feature_names_in_)
         self.log_likelihood_ = self.result_.llf
         self.converged_ = self.result_.converged
         self.n_iter_ = max(1, len(self.result_.history))
@@ -134,7 +137,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
         )
 
     def _model(self, X: np.ndarray) -> MixtureOfExperts:
-        d, k = X.shape[1], min(self.n_experts, len(X))
+        d, k = X.shape[1], check_integer("n_experts", self.n_experts, low=1)
         generator = torch.Generator().manual_seed(0)
         settings: dict[str, Any] = {"dtype": torch.float64, "generator": generator}
         if isinstance(self.gate, Gate):

@@ -1,6 +1,8 @@
 """What a fit returns: estimates, standard errors, and how it got there."""
 
 import copy
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +17,8 @@ from .newton import Ascent
 from .objective import Objective
 from .summary import Summary, build_summary
 
+_NOT_CONVERGED = "not converged: the end is no maximum, or lies on a border of a selection"
+
 __all__ = ["FitBatch", "FitResult", "build_batch", "build_result"]
 
 
@@ -27,8 +31,8 @@ class FitResult:
         param_names: names of the free parameters ``(P,)``; the last expert's gate is the reference, at zero.
         params: estimates ``(P,)``, scales on their natural scale (``std``, not its logarithm).
         llf: total log-likelihood.
-        converged: whether the end is a maximum: one more Newton step would gain less than the tolerance, and no direction
-            of positive curvature is left.
+        converged: whether the end is a maximum: one more Newton step would gain less than the tolerance, and no
+            direction of positive curvature is left.
         grad_norm: largest entry of the gradient divided by the number of observations, in standardised units.
         predicted_gain: what one more Newton step would add to ``llf`` (NaN if no Hessian was computed).
         history: log-likelihood after each iteration of the start that won.
@@ -51,6 +55,12 @@ class FitResult:
     seconds: float
     warnings: list[str] = field(default_factory=list)
     _covariance: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+
+    def rename_features(self, names: Sequence[str]) -> None:
+        """Put the covariates' names in place of x0, x1, ... in ``param_names``."""
+        self.param_names = [
+            re.sub(r",x(\d+)\]$", lambda match: f",{names[int(match[1])]}]", name) for name in self.param_names
+        ]
 
     def cov_params(self) -> np.ndarray:
         """Covariance of the estimates ``(P, P)`` from the observed information; NaN where it is singular."""
@@ -140,7 +150,7 @@ def build_result(
     estimate = objective.estimate(theta, _covariance(objective, ascent))
     undetermined = estimate.covariance.diagonal().isnan()
     names = [name for name, missing in zip(estimate.names, undetermined.tolist(), strict=True) if missing]
-    if ascent.evaluation.hessian is not None:
+    if ascent.evaluation.hessian.numel():
         warn_undetermined(names)
     return FitResult(
         model=fitted,
@@ -161,15 +171,13 @@ def build_result(
 
 def _covariance(objective: Objective, ascent: Ascent) -> Tensor:
     theta, gradient = ascent.theta[0, 0], ascent.evaluation.gradient[0, 0]
-    if ascent.evaluation.hessian is None:
+    if not ascent.evaluation.hessian.numel():
         return theta.new_full((len(theta), len(theta)), torch.nan)
     return inverse_information(ascent.evaluation.hessian[0, 0], (theta <= objective.lower) & (gradient < 0))
 
 
 def _remarks(objective: Objective, ascent: Ascent, undetermined: list[str]) -> list[str]:
-    remarks = (
-        [] if bool(ascent.converged) else ["not converged: the end is no maximum, or lies on a border of a selection"]
-    )
+    remarks = [] if bool(ascent.converged) else [_NOT_CONVERGED]
     if bool((ascent.theta <= objective.lower).any()):
         remarks.append("a variance is at its floor: an expert may have collapsed on a few observations")
     starved = (objective.shares(ascent.theta)[0, 0] < objective.num_features + 2).nonzero().squeeze(-1).tolist()

@@ -41,7 +41,7 @@ class Summary:
     def __str__(self) -> str:
         """The table as text."""
         half = (len(self.head) + 1) // 2
-        left, right = self.head[:half], self.head[half:] + [("", "")]
+        left, right = self.head[:half], [*self.head[half:], ("", "")]
         lines = ["Mixture of experts".center(_RULE), "=" * _RULE]
         for (label, value), (label_2, value_2) in zip(left, right, strict=False):
             lines.append(f"{label:<18}{value:>24}    {label_2:<18}{value_2:>24}")

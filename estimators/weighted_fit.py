@@ -46,7 +46,7 @@ def _(experts: MultivariateGaussianExperts, x: Tensor, y: Tensor, resp: Tensor, 
     scatter = (resp.mT.unsqueeze(-1) * residual).mT @ residual
     with torch.no_grad():
         if is_linear:
-            predictor.slope.copy_(solution[:, :-1].mT)  # type: ignore[union-attr, operator]
-        predictor.intercept.copy_(solution[:, -1])  # type: ignore[union-attr, operator]
+            predictor.slope.copy_(solution[:, :-1].mT)  # type: ignore[operator]
+        predictor.intercept.copy_(solution[:, -1])
     experts.covariance.update(scatter, resp.sum(0), variance_floor)
     return True

@@ -66,8 +66,8 @@ def load_patents() -> tuple[Tensor, Tensor]:
 
 
 def _load(name: str, covariates: list[str], response: str) -> tuple[Tensor, Tensor]:
-    with files("mixkit").joinpath("data", f"{name}.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    text = files("mixkit").joinpath("data", f"{name}.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
     x = torch.tensor([[float(row[column]) for column in covariates] for row in rows], dtype=torch.float64)
     y = torch.tensor([float(row[response]) for row in rows], dtype=torch.float64)
     return x, y

@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ._validation import check_finite, check_positive, check_tensor
+from ._validation import check_finite, check_integer, check_positive, check_tensor
 from .experts import GaussianExperts, linear_gaussian_experts
 from .gates import Gate, softmax_gate
 from .mixture import MixtureOfExperts
@@ -35,7 +35,7 @@ class MixingMeasure:
         variance: sigma^2, ``(*batch, k)``, positive.
 
     Raises:
-        TypeError: if an argument is not a floating tensor.
+        TypeError: if an argument is not a floating tensor, or their dtypes differ.
         ValueError: if shapes disagree, an entry is not finite, or a variance is not positive.
 
     Source: Nguyen, Nguyen, Ho (2023), arXiv 2305.03288, section 1.
@@ -65,8 +65,16 @@ class MixingMeasure:
         for field in fields(self):
             check_finite(field.name, check_tensor(field.name, getattr(self, field.name)).detach())
         check_positive("variance", self.variance.detach())
-        if self.gate_weight.ndim < 2:
-            raise ValueError(f"gate_weight must have shape (*batch, k, d), got {tuple(self.gate_weight.shape)}")
+        if len({getattr(self, field.name).dtype for field in fields(self)}) > 1:
+            found = ", ".join(f"{field.name} of {getattr(self, field.name).dtype}" for field in fields(self))
+            raise TypeError(f"the tensors of a measure must have one dtype, got {found}")
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        if self.gate_weight.ndim < 2 or 0 in self.gate_weight.shape[-2:]:
+            raise ValueError(
+                f"gate_weight must have shape (*batch, k, d) with k, d >= 1, got {tuple(self.gate_weight.shape)}"
+            )
         rows = self.gate_weight.shape[:-1]
         for name in ("gate_bias", "intercept", "variance"):
             if getattr(self, name).shape != rows:
@@ -107,7 +115,7 @@ class MixingMeasure:
         """One measure, or some, of a batch."""
         if not self.batch_shape:
             raise ValueError("indexing needs a batch of measures, got a single one")
-        return self._map(lambda tensor: tensor[index])  # type: ignore[index]
+        return self._map(lambda tensor: tensor[index])
 
     def _map(self, function) -> "MixingMeasure":  # type: ignore[no-untyped-def]
         return MixingMeasure(*(function(getattr(self, field.name)) for field in fields(self)))
@@ -115,6 +123,8 @@ class MixingMeasure:
     @classmethod
     def from_module(cls, model: MixtureOfExperts) -> "MixingMeasure":
         """Read the measure off a model with a gate linear in x and linear Gaussian experts.
+
+        The tensors are copies, through which gradients flow to the model.
 
         Raises:
             TypeError: if the model has other parameters than a mixing measure has.
@@ -126,13 +136,17 @@ class MixingMeasure:
         if not isinstance(experts, GaussianExperts) or not isinstance(experts.predictor, LinearPredictor):
             raise TypeError(f"model.experts must be Gaussian with a linear mean, got {type(experts).__name__}")
         variance = (2.0 * experts.log_std).exp().expand_as(experts.predictor.intercept)
-        return cls(bias, weight, experts.predictor.slope, experts.predictor.intercept, variance)
+        parts = (bias, weight, experts.predictor.slope, experts.predictor.intercept, variance)
+        return cls(*(part.clone() for part in parts))
 
     def to_module(self, gate: Gate | None = None) -> MixtureOfExperts:
         """A model with these parameters.
 
         Args:
             gate: a gate to copy in which ``beta_0`` and ``beta_1`` are set; a softmax gate if None.
+
+        Raises:
+            ValueError: if ``gate`` has no weight or bias of the measure's shape.
         """
         settings = {"batch_shape": tuple(self.batch_shape), "dtype": self.slope.dtype, "device": self.slope.device}
         sizes = (self.num_features, self.num_experts)
@@ -140,7 +154,7 @@ class MixingMeasure:
         if gate is None:
             gate = softmax_gate(*sizes, **settings, generator=generator)  # type: ignore[arg-type]
         else:
-            gate = _copied(gate, self.slope)
+            gate = deepcopy(gate).to(dtype=self.slope.dtype, device=self.slope.device)
         model = MixtureOfExperts(gate, linear_gaussian_experts(*sizes, **settings, generator=generator))  # type: ignore[arg-type]
         values = {
             "gate.score.weight": self.gate_weight,
@@ -149,9 +163,12 @@ class MixingMeasure:
             "experts.predictor.intercept": self.intercept,
             "experts.log_std": 0.5 * self.variance.log(),
         }
-        with torch.no_grad():
-            for name, value in values.items():
-                model.get_parameter(name).copy_(value)
+        own = dict(model.named_parameters())
+        for name, value in values.items():
+            if name not in own or own[name].shape != value.shape:
+                received = tuple(own[name].shape) if name in own else "none"
+                raise ValueError(f"{name} must be a parameter of shape {tuple(value.shape)}, got {received}")
+            own[name].data.copy_(value.detach())
         return model
 
     def sample(self, x: Tensor, *, gate: Gate | None = None, generator: torch.Generator | None = None) -> Tensor:
@@ -163,7 +180,7 @@ class MixingMeasure:
         self, n: int, *, gate: Gate | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """Draw n pairs: x uniform on the unit cube, y from the mixture; ``(*batch, n, d)`` and ``(*batch, n)``."""
-        shape = (*self.batch_shape, n, self.num_features)
+        shape = (*self.batch_shape, check_integer("n", n, low=1), self.num_features)
         x = torch.rand(shape, generator=generator, dtype=self.slope.dtype, device=self.slope.device)
         return x, self.sample(x, gate=gate, generator=generator)
 
@@ -175,10 +192,10 @@ class MixingMeasure:
     def permute(self, order: Sequence[int] | Tensor) -> "MixingMeasure":
         """The measure with its atoms in ``order``: ``(k,)``, or ``(*batch, k)`` for one order a measure."""
         index = torch.as_tensor(order, device=self.slope.device)
-        if index.shape[-1] != self.num_experts or not torch.equal(
-            index.sort(-1).values, torch.arange(self.num_experts, device=index.device).expand_as(index)
-        ):
+        identity = torch.arange(self.num_experts, device=index.device)
+        if index.shape[-1:] != identity.shape or not (index.sort(-1).values == identity).all():
             raise ValueError(f"order must be a permutation of 0..{self.num_experts - 1}, got {index.tolist()}")
+        index = index.long()
         rows = index.expand(self.gate_bias.shape)
         deep = rows.unsqueeze(-1).expand(self.slope.shape)
         return self._map(
@@ -211,10 +228,6 @@ class MixingMeasure:
         batch = f", batch_shape={tuple(self.batch_shape)}" if self.batch_shape else ""
         head = f"MixingMeasure(k={self.num_experts}, d={self.num_features}{batch})"
         return head if self.batch_shape else "\n".join([head, *_table(self)])
-
-
-def _copied(gate: Gate, like: Tensor) -> Gate:
-    return deepcopy(gate).to(dtype=like.dtype, device=like.device)
 
 
 def _orders(measure: MixingMeasure, other: MixingMeasure) -> np.ndarray:

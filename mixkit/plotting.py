@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ._validation import check_last_dim
-from .mixture import MixtureOfExperts
+from .mixture import ExpertMixture, MixtureOfExperts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,9 +39,14 @@ def _axes(ax: "Axes | None") -> "Axes":
 
 def _grid(model: MixtureOfExperts, x: Tensor) -> Tensor:
     check_last_dim("x", x, 1, "covariate")
-    dtype = next(model.parameters()).dtype
+    own = next(model.parameters())
     low, high = float(x.min()), float(x.max())
-    return torch.linspace(low, high, 600, dtype=dtype).unsqueeze(-1)
+    return torch.linspace(low, high, 600, dtype=own.dtype, device=own.device).unsqueeze(-1)
+
+
+def _array(values: Tensor) -> np.ndarray:
+    """For drawing; float64 so that NumPy knows bfloat16 too."""
+    return values.detach().double().cpu().numpy()
 
 
 @torch.no_grad()
@@ -61,31 +66,59 @@ def plot_fit(model: MixtureOfExperts, x: Tensor, y: Tensor, *, ax: "Axes | None"
     Raises:
         ValueError: if there is more than one covariate.
     """
-    ax, grid = _axes(ax), _grid(model, x)
-    colors, law, line = expert_colors(model.num_experts), model(grid), grid[:, 0].numpy()
-    for coverage, opacity in _BANDS:
-        ends = law.icdf(torch.tensor([[0.5 - coverage / 2], [0.5 + coverage / 2]], dtype=grid.dtype))
-        band = {"color": "0.55", "alpha": opacity, "linewidth": 0, "label": f"{coverage:.0%} predictive band"}
-        ax.fill_between(line, ends[0].numpy(), ends[1].numpy(), **band)
+    grid = _grid(model, x)
+    law, colors, ax = model(grid), expert_colors(model.num_experts), _axes(ax)
+    _draw_bands(ax, grid, law)
     owner = model(x.to(grid)).log_responsibilities(y.to(grid)).argmax(-1)
-    ax.scatter(x[:, 0], y, s=16, c=[colors[j] for j in owner.tolist()], linewidths=0, alpha=0.85, zorder=3)
-    weights, means = law.log_weights.exp().numpy(), law.components.mean.numpy()
-    for j, color in enumerate(colors):
-        shown = np.where(weights[:, j] > _FAINTEST, means[:, j], np.nan)
-        ax.plot(line, shown, color=color, linewidth=2.0, label=f"expert {j}", zorder=4)
-    ax.plot(line, law.mean.numpy(), color="black", linewidth=1.2, linestyle="--", label="conditional mean", zorder=5)
+    point_colors = [colors[j] for j in owner.tolist()]
+    ax.scatter(_array(x[:, 0]), _array(y), s=16, c=point_colors, linewidths=0, alpha=0.85, zorder=3)
+    _draw_means(ax, grid, law, colors)
     ax.set(xlabel="x", ylabel="y")
     ax.legend(frameon=False, fontsize="small")
     return ax
 
 
+def _draw_bands(ax: "Axes", grid: Tensor, law: ExpertMixture) -> None:
+    for coverage, opacity in _BANDS:
+        tail = 0.5 - coverage / 2
+        low, high = _array(law.icdf(torch.tensor([[tail], [1.0 - tail]], dtype=torch.float64)))
+        band = ax.fill_between(_array(grid[:, 0]), low, high, color="0.55", alpha=opacity, linewidth=0)
+        band.set_label(f"{coverage:.0%} predictive band")
+
+
+def _draw_means(ax: "Axes", grid: Tensor, law: ExpertMixture, colors: list[Any]) -> None:
+    """The experts' means, as opaque as their weights are large, and the mean of the mixture."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_rgba
+
+    line, weights, means = _array(grid[:, 0]), _array(law.log_weights.exp()), _array(law.components.mean)
+    for j, color in enumerate(colors):
+        points = np.stack([line, means[:, j]], -1)
+        opacity = np.where(weights[:, j] > _FAINTEST, 0.25 + 0.75 * weights[:, j], 0.0)[1:]
+        shades = np.array([(*to_rgba(color)[:3], alpha) for alpha in opacity])
+        segments = np.stack([points[:-1], points[1:]], 1)[opacity > 0]
+        ax.add_collection(LineCollection(list(segments), colors=shades[opacity > 0], linewidths=2.0, zorder=4))
+        ax.plot([], [], color=color, linewidth=2.0, label=f"expert {j}")
+    ax.plot(line, _array(law.mean), color="black", linewidth=1.2, linestyle="--", label="conditional mean", zorder=5)
+
+
 @torch.no_grad()
 def plot_gate(model: MixtureOfExperts, x: Tensor, *, ax: "Axes | None" = None) -> "Axes":
-    """Gate weights over the range of one covariate, ``x (n, 1)``, stacked so that they fill the unit interval."""
-    ax, grid = _axes(ax), _grid(model, x)
-    weights = model.gate(grid).exp().numpy()
+    """Gate weights over the range of one covariate, ``x (n, 1)``, stacked so that they fill the unit interval.
+
+    Args:
+        model: a model of one covariate.
+        x: covariates ``(n, 1)``, of which the range counts.
+        ax: where to draw; a new figure if None.
+
+    Raises:
+        ValueError: if there is more than one covariate.
+    """
+    grid = _grid(model, x)
+    weights, ax = _array(model.gate(grid).exp()), _axes(ax)
     labels = [f"expert {j}" for j in range(model.num_experts)]
-    ax.stackplot(grid[:, 0].numpy(), weights.T, colors=expert_colors(model.num_experts), labels=labels, alpha=0.8)
+    colors = expert_colors(model.num_experts)
+    ax.stackplot(_array(grid[:, 0]), weights.T, colors=colors, labels=labels, alpha=0.8)
     ax.set(xlabel="x", ylabel="gate weight", ylim=(0.0, 1.0))
     ax.margins(x=0.0)
     return ax

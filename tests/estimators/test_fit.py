@@ -1,0 +1,287 @@
+"""Fits: the maxima they reach, the freedoms they respect, the data they refuse."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import estimators.estimator
+from estimators import EM, MLE, CollinearityWarning, KMeansXY, SingularInformationWarning, SplitAtom
+from estimators.autograd import AutogradObjective
+from estimators.data import Data
+from estimators.estimator import make_objective
+from mixkit import (
+    FullCovariance,
+    LinearPredictor,
+    MixtureOfExperts,
+    MultivariateGaussianExperts,
+    activation_gate,
+    laplace_gate,
+    linear_gaussian_experts,
+    sigmoid_gate,
+    softmax_gate,
+    topk_gate,
+)
+from mixkit.datasets import load_ethanol, load_faithful, load_tone
+from mixkit.experts import DiagonalCovariance, GaussianExperts, SphericalCovariance
+from mixkit.predictors import ModulePredictor
+
+from .models import DTYPE, LINEAR_CASES, reference_truth, seeded, softmax_model
+
+ESTIMATORS = [EM, MLE]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_seed_finds_the_maximum_of_the_reference_problem(estimator):
+    x, y = reference_truth().sample_xy(1000, generator=seeded(0))
+    results = [estimator(random_state=seed, n_init=4).fit(softmax_model(1, 2), x, y) for seed in range(8)]
+    values = np.array([result.llf for result in results])
+    assert values.max() - values.min() < 1e-6 * abs(values.max())
+    assert all(result.converged and result.predicted_gain < 1e-6 for result in results)
+    found = results[0].measure.align(reference_truth())
+    for name in ("slope", "intercept", "variance"):
+        torch.testing.assert_close(getattr(found, name), getattr(reference_truth(), name), rtol=0.2, atol=0.2)
+
+
+@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
+@pytest.mark.parametrize("k", [3, 4])
+def test_more_experts_than_the_truth_still_end_at_a_maximum(k):
+    x, y = reference_truth().sample_xy(3000, generator=seeded(1))
+    result = EM(random_state=0, n_init=5).fit(softmax_model(1, k), x, y)
+    exact = EM(random_state=0, n_init=5).fit(softmax_model(1, 2), x, y)
+    assert result.llf > exact.llf
+    assert result.grad_norm < 1e-8 or result.predicted_gain < 1e-6
+
+
+def test_split_atoms_start_a_larger_fit_above_the_smaller():
+    x, y = reference_truth().sample_xy(1000, generator=seeded(2))
+    small = EM(random_state=0).fit(softmax_model(1, 2), x, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularInformationWarning)
+        large = EM(n_init=1, starts=[SplitAtom(small.model)], random_state=0).fit(softmax_model(1, 3), x, y)
+    assert large.llf > small.llf
+    assert len(large.start_llf) == 6
+
+
+@pytest.mark.parametrize("case", LINEAR_CASES, ids=lambda case: case.name)
+def test_autograd_and_matrix_products_agree(case):
+    model, (x, y) = case.model(2, 2, 3), case.data(40, 2, 3)
+    data = Data(x[None], y[None], torch.rand(1, 40, dtype=DTYPE, generator=seeded(0)))
+    fast = make_objective(model, data, 1e-6, torch.zeros(2, dtype=torch.bool))
+    slow = AutogradObjective(model, data, variance_floor=1e-6)
+    at_fast, at_slow = fast.read(model), slow.read(model)
+    torch.testing.assert_close(fast.value(at_fast), slow.value(at_slow))
+    torch.testing.assert_close(fast.shares(at_fast), slow.shares(at_slow))
+    gain_fast, gain_slow = ((o.em_step(t)[0]) for o, t in ((fast, at_fast), (slow, at_slow)))
+    torch.testing.assert_close(gain_fast, gain_slow)
+    # Newton's decrement g' H^-1 g does not depend on the coordinates.
+    decrements = []
+    for objective, theta in ((fast, at_fast), (slow, at_slow)):
+        evaluation = objective.evaluate(theta)
+        solution = torch.linalg.pinv(evaluation.hessian[0, 0], rtol=1e-12) @ evaluation.gradient[0, 0]
+        decrements.append(evaluation.gradient[0, 0] @ solution)
+    torch.testing.assert_close(decrements[0], decrements[1], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
+@pytest.mark.parametrize("covariance", [FullCovariance, DiagonalCovariance, SphericalCovariance])
+@pytest.mark.parametrize("shared", [False, True])
+def test_vector_responses(covariance, shared):
+    generator = seeded(0)
+    x = torch.rand(150, 1, dtype=DTYPE, generator=generator)
+    noise = 0.1 * torch.randn(150, 2, dtype=DTYPE, generator=generator)
+    low = x < 0.5
+    y = torch.where(low, torch.cat([x, -x], 1), torch.cat([2 - x, 3 * x], 1)) + noise
+    experts = MultivariateGaussianExperts(
+        LinearPredictor(1, 2, response_dim=2, generator=generator), covariance(2, 2, shared=shared)
+    )
+    result = EM(n_init=2, starts=[KMeansXY()], em_iter=5, random_state=0).fit(
+        MixtureOfExperts(softmax_gate(1, 2, generator=generator), experts), x, y
+    )
+    slopes = result.model.experts.predictor.slope.detach()[..., 0].sort(0).values
+    assert result.converged
+    torch.testing.assert_close(slopes, torch.tensor([[-1.0, -1.0], [1.0, 3.0]], dtype=DTYPE), atol=0.3, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
+@pytest.mark.parametrize("gate", [sigmoid_gate, activation_gate, laplace_gate])
+def test_gates_without_linear_scores(gate):
+    x, y = load_faithful()
+    x = (x - x.mean()) / x.std()
+    model = MixtureOfExperts(gate(1, 2, generator=seeded(0)), linear_gaussian_experts(1, 2, generator=seeded(1)))
+    result = EM(n_init=2, em_iter=3, random_state=0).fit(model, x, y)
+    one = EM(n_init=1, random_state=0).fit(softmax_model(1, 1), x, y)
+    assert result.llf > one.llf + 1.0
+    assert result.grad_norm < 1e-6
+    assert all(name.startswith(("gate.", "experts.")) for name in result.param_names)
+
+
+def test_large_networks_climb_by_lbfgs(monkeypatch):
+    monkeypatch.setattr(estimators.estimator, "_LARGEST_HESSIAN", 5)
+    x, y = load_faithful()
+    x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
+    network = torch.nn.utils.skip_init(torch.nn.Linear, 1, 2)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[0.1], [0.3]]))
+        network.bias.copy_(torch.tensor([-0.5, 0.5]))
+    experts = GaussianExperts(ModulePredictor(network, 2))
+    model = MixtureOfExperts(softmax_gate(1, 2, generator=seeded(0)), experts)
+    result = MLE(n_init=2, random_state=0).fit(model, x, y)
+    linear = MLE(n_init=4, random_state=0).fit(softmax_model(1, 2), x, y)
+    assert result.llf == pytest.approx(linear.llf, abs=1e-4)
+    assert np.isnan(result.predicted_gain)
+    assert np.isnan(result.bse).all()
+
+
+def test_many_data_sets_at_once_are_each_alone():
+    pairs = [reference_truth().sample_xy(300, generator=seeded(seed)) for seed in range(3)]
+    x, y = (torch.stack(part) for part in zip(*pairs, strict=True))
+    together = EM(n_init=3, starts=[KMeansXY()], random_state=0).fit_many(softmax_model(1, 2), x, y)
+    for index, (x_one, y_one) in enumerate(pairs):
+        alone = EM(random_state=1).fit(softmax_model(1, 2), x_one, y_one)
+        assert together.llf[index] == pytest.approx(alone.llf, abs=1e-6)
+    assert together.converged.all()
+    assert together.measure.batch_shape == (3,)
+
+
+def test_a_subsample_leads_to_the_same_maximum():
+    x, y = reference_truth().sample_xy(1500, generator=seeded(4))
+    sub = EM(subsample=300, random_state=0).fit(softmax_model(1, 2), x, y)
+    full = EM(random_state=0).fit(softmax_model(1, 2), x, y)
+    assert sub.llf == pytest.approx(full.llf, abs=1e-7)
+    assert sub.nobs == 1500
+    np.testing.assert_allclose(np.sort(sub.bse), np.sort(full.bse), rtol=1e-4)
+
+
+def test_integer_weights_are_repeated_rows():
+    x, y = load_tone()
+    weight = torch.arange(len(y)) % 3
+    weighted = EM(random_state=0).fit(softmax_model(1, 2), x, y, sample_weight=weight)
+    rows = torch.arange(len(y)).repeat_interleave(weight)
+    repeated = EM(random_state=0).fit(softmax_model(1, 2), x[rows], y[rows])
+    assert weighted.llf == pytest.approx(repeated.llf, abs=1e-7)
+
+
+def test_units_of_the_data_change_nothing_but_units():
+    x, y = load_faithful()
+    plain = EM(random_state=0).fit(softmax_model(1, 2), x, y)
+    scaled = EM(random_state=0).fit(softmax_model(1, 2), 1e8 * x + 1e9, 1e-6 * y)
+    assert scaled.llf - len(y) * np.log(1e6) == pytest.approx(plain.llf, abs=1e-5)
+    np.testing.assert_allclose(
+        np.sort(scaled.measure.slope.flatten()), 1e-14 * np.sort(plain.measure.slope.flatten()), rtol=1e-5
+    )
+
+
+def test_experts_and_gate_of_tone_data():
+    x, y = load_tone()
+    result = EM(random_state=0).fit(softmax_model(1, 2), x, y)
+    lines = dict(zip(result.measure.intercept.round().tolist(), result.measure.slope[:, 0].tolist(), strict=True))
+    assert lines[2.0] == pytest.approx(0.04, abs=0.02)  # one group hears the octave,
+    assert lines[0.0] == pytest.approx(1.0, abs=0.05)  # the other the interval as stretched
+
+
+@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
+def test_constant_and_collinear_columns_are_dropped_and_named():
+    x, y = load_ethanol()
+    wide = torch.column_stack([x, torch.full_like(y, 7.0), x[:, 0] - 2.0 * x[:, 1]])
+    with pytest.warns(CollinearityWarning, match=r"\[2, 3\]"):
+        result = EM(random_state=0, n_init=5).fit(softmax_model(4, 2), wide, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularInformationWarning)
+        plain = EM(random_state=0, n_init=5).fit(softmax_model(2, 2), x, y)
+    assert result.llf == pytest.approx(plain.llf, abs=1e-5)
+    assert bool((result.measure.slope[:, 2:] == 0).all())
+
+
+@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_constant_response_and_duplicated_rows_give_a_sane_result(estimator):
+    x = torch.rand(40, 1, dtype=DTYPE, generator=seeded(0))
+    constant = estimator(random_state=0, n_init=2).fit(softmax_model(1, 2), x, torch.full((40,), 3.0, dtype=DTYPE))
+    assert np.isfinite(constant.llf)
+    torch.testing.assert_close(constant.model(x).mean.detach(), torch.full((40,), 3.0, dtype=DTYPE))
+    assert any("floor" in remark for remark in constant.warnings)
+    x, y = load_faithful()
+    rows = torch.zeros(50, dtype=torch.long)
+    rows[25:] = 1
+    duplicated = estimator(random_state=0, n_init=2).fit(softmax_model(1, 2), x[rows], y[rows])
+    assert np.isfinite(duplicated.llf)
+
+
+def test_top_k_fits_end_above_one_expert_and_select():
+    x, y = reference_truth().sample_xy(600, generator=seeded(0))
+    x = x - 0.5  # the ranking by slope leaves the bias out, so regions meet at the origin
+    generator = seeded(0)
+    model = MixtureOfExperts(
+        topk_gate(1, 3, 1, dtype=DTYPE, generator=generator),
+        linear_gaussian_experts(1, 3, dtype=DTYPE, generator=generator),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularInformationWarning)
+        result = EM(random_state=0, n_init=12).fit(model, x, y)
+    one = EM(n_init=1, random_state=0).fit(softmax_model(1, 1), x, y)
+    assert result.llf > one.llf + 100.0
+    weights = result.model.gate(x).exp()
+    assert bool(((weights > 0).sum(-1) == 1).all())
+
+
+def test_results_survive_pickling_and_print():
+    x, y = load_faithful()
+    result = EM(random_state=0).fit(softmax_model(1, 2), x, y)
+    twin = pickle.loads(pickle.dumps(result))
+    np.testing.assert_array_equal(twin.bse, result.bse)
+    assert twin.llf == result.llf
+    assert "FitResult(k=2, llf=-851.315, converged, nobs=272)" in repr(result)
+    text = str(result.summary())
+    assert all(name in text for name in result.param_names)
+    frame = result.summary().to_frame()
+    np.testing.assert_allclose(frame["estimate"], result.params)
+    assert result.bic == pytest.approx(np.log(272) * 8 - 2 * result.llf)
+    assert result.aic == pytest.approx(16 - 2 * result.llf)
+
+
+def test_the_global_random_state_and_the_model_are_left_alone():
+    x, y = load_faithful()
+    model = softmax_model(1, 2)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    EM(n_init=2).fit(model, x, y)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+X, Y = load_faithful()
+BAD = [
+    ({"x": X.clone().fill_(torch.nan)}, r"x must be finite.*272"),
+    ({"y": torch.where(Y > 90, torch.inf, Y)}, r"y must be finite"),
+    ({"x": X[:-1]}, r"y must have one row for each of the 271 rows"),
+    ({"x": X[:, 0]}, r"x must have shape \(n, d\), got \(272,\)"),
+    ({"x": X[:1], "y": Y[:1]}, r"at least as many rows as experts, 2, got 1"),
+    ({"x": X[:, :0]}, r"at least one covariate"),
+    ({"y": Y[:, None].repeat(1, 2)}, r"y must have shape \(n,\)"),
+    ({"sample_weight": -torch.ones_like(Y)}, r"sample_weight must be non-negative"),
+    ({"sample_weight": torch.zeros_like(Y)}, r"sample_weight must be non-negative with a positive sum"),
+    ({"sample_weight": torch.ones(5)}, r"sample_weight must have one entry a row"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD)
+def test_bad_data_is_refused(change, message):
+    arguments = {"x": X, "y": Y, "sample_weight": None} | change
+    with pytest.raises(ValueError, match=message):
+        EM().fit(softmax_model(1, 2), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_init": 0}, "n_init must be at least 1"),
+        ({"tol": 0.0}, "tol must be positive"),
+        ({"max_iter": 0}, "max_iter must be at least 1"),
+        ({"variance_floor": -1.0}, "variance_floor must be positive"),
+        ({"em_iter": -1}, "em_iter must be at least 0"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        EM(**settings)

@@ -1,0 +1,64 @@
+"""Every start gives valid responsibilities, from its generator alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from estimators import EM, Given, KMeansX, KMeansXY, LocalLines, RandomPartition, SplitAtom
+from mixkit.datasets import load_ethanol
+
+from .models import DTYPE, softmax_model
+
+X, Y = load_ethanol()
+K = 3
+STARTS = [
+    KMeansX(),
+    KMeansXY(),
+    RandomPartition(),
+    LocalLines(),
+    LocalLines(0.5),
+    Given(torch.full((K, len(Y)), 1 / K, dtype=DTYPE)),
+    SplitAtom(softmax_model(2, K - 1)),
+]
+
+
+@pytest.mark.parametrize("start", STARTS, ids=repr)
+def test_responsibilities_sum_to_one_and_repeat(start):
+    first, second = (start.responsibilities(X, Y, K, np.random.default_rng(0)) for _ in range(2))
+    assert first.shape[1:] == (K, len(Y))
+    assert bool((first >= 0).all())
+    torch.testing.assert_close(first.sum(1), torch.ones_like(first[:, 0]))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("start", STARTS[:5], ids=repr)
+def test_starts_survive_equal_rows(start):
+    rows = torch.zeros(len(Y), dtype=torch.long)
+    resp = start.responsibilities(X[rows], Y[rows], K, np.random.default_rng(0))
+    assert bool(torch.isfinite(resp).all())
+
+
+def test_split_makes_three_guesses_an_atom():
+    resp = STARTS[-1].responsibilities(X, Y, K, np.random.default_rng(0))
+    assert len(resp) == 3 * (K - 1)
+    assert len({tuple(guess.flatten().tolist()) for guess in resp}) == len(resp)
+
+
+def test_local_lines_separate_crossing_lines():
+    x = torch.linspace(-1, 1, 200, dtype=DTYPE)[:, None]
+    sign = torch.tensor([1.0, -1.0], dtype=DTYPE).repeat(100)
+    best = 0.0
+    for seed in range(10):
+        resp = LocalLines(0.1).responsibilities(x, sign * x[:, 0], 2, np.random.default_rng(seed))[0]
+        agreement = float(((resp[0] > 0.5) == (sign > 0)).double().mean())
+        best = max(best, agreement, 1 - agreement)
+    assert best > 0.6
+
+
+def test_bad_starts_are_refused():
+    with pytest.raises(ValueError, match=r"values must have shape \(k, n\) = \(3, 88\)"):
+        Given(torch.ones(2, 5)).responsibilities(X, Y, K, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="sum to one"):
+        Given(torch.ones(K, len(Y))).responsibilities(X, Y, K, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="model must have k - 1 = 4 experts, got 2"):
+        EM(starts=[STARTS[-1]]).fit(softmax_model(2, 5), X, Y)

@@ -1,0 +1,109 @@
+"""The Newton ascent on functions whose maxima are known."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from estimators.linalg import damped_cholesky, solve_ascent
+from estimators.newton import newton_ascent
+from estimators.objective import Evaluation
+
+from .models import DTYPE, seeded
+
+
+class Surface:
+    """A concave or saddle-shaped function with derivatives by autograd, in the form of an objective."""
+
+    n = 1
+
+    def __init__(self, function, num_params, lower=-torch.inf):
+        self.function = function
+        self.lower = torch.full((num_params,), lower, dtype=DTYPE)
+
+    def project(self, theta: Tensor) -> Tensor:
+        return torch.maximum(theta, self.lower)
+
+    def value(self, theta: Tensor) -> Tensor:
+        return torch.stack([torch.stack([self.function(vector) for vector in row]) for row in theta])
+
+    def evaluate(self, theta: Tensor) -> Evaluation:
+        derivatives = [
+            [
+                (
+                    torch.autograd.functional.jacobian(self.function, v),
+                    torch.autograd.functional.hessian(self.function, v),
+                )
+                for v in row
+            ]
+            for row in theta
+        ]
+        gradient, hessian = (torch.stack([torch.stack([d[i] for d in row]) for row in derivatives]) for i in (0, 1))
+        return Evaluation(self.value(theta), gradient, hessian)
+
+
+def start(*rows):
+    return torch.tensor([rows], dtype=DTYPE)
+
+
+def test_a_quadratic_is_solved_for_every_start_at_once():
+    surface = Surface(lambda v: -((v[0] - 3.0) ** 2) - 100.0 * (v[1] + v[0]) ** 2, 2)
+    end = newton_ascent(surface, start([0.0, 0.0], [50.0, -7.0]))
+    expected = torch.tensor([3.0, -3.0], dtype=DTYPE).expand(1, 2, 2)
+    torch.testing.assert_close(end.theta, expected, atol=1e-4, rtol=0)
+    assert bool(end.converged.all())
+    assert bool((end.predicted_gain < 1e-9).all())
+
+
+def test_a_banana_is_climbed():
+    surface = Surface(lambda v: -100.0 * (v[1] - v[0] ** 2) ** 2 - (1.0 - v[0]) ** 2, 2)
+    end = newton_ascent(surface, start([-1.2, 1.0]))
+    torch.testing.assert_close(end.theta[0, 0], torch.ones(2, dtype=DTYPE), atol=1e-4, rtol=0)
+
+
+def test_a_saddle_is_left():
+    surface = Surface(lambda v: v[0] ** 2 - v[0] ** 4 - v[1] ** 2, 2)
+    end = newton_ascent(surface, start([0.0, 1.0]))
+    assert bool(end.converged)
+    assert float(end.value) == pytest.approx(0.25, abs=1e-8)
+
+
+def test_a_flat_quartic_maximum_counts_as_converged():
+    end = newton_ascent(Surface(lambda v: -((v[0] + v[1]) ** 4), 2), start([1.0, 2.0]))
+    assert bool(end.converged)
+    assert float(end.value) > -1e-8
+
+
+def test_bounds_hold_and_their_gradient_does_not_count():
+    end = newton_ascent(Surface(lambda v: -((v[0] + 2.0) ** 2) - (v[1] - 1.0) ** 2, 2, lower=0.0), start([3.0, 3.0]))
+    torch.testing.assert_close(end.theta[0, 0], torch.tensor([0.0, 1.0], dtype=DTYPE), atol=1e-5, rtol=0)
+    assert bool(end.converged)
+
+
+def test_an_unfinished_ascent_says_so():
+    end = newton_ascent(
+        Surface(lambda v: -100.0 * (v[1] - v[0] ** 2) ** 2 - (1.0 - v[0]) ** 2, 2), start([-1.2, 1.0]), max_iter=2
+    )
+    assert not bool(end.converged)
+    assert float(end.predicted_gain) > 1e-6
+
+
+def test_values_never_fall():
+    values = []
+    surface = Surface(lambda v: torch.sin(3.0 * v[0]) * torch.cos(v[1]) - 0.05 * (v @ v), 2)
+    newton_ascent(surface, 3.0 * torch.randn(1, 6, 2, dtype=DTYPE, generator=seeded(0)), callback=values.append)
+    assert bool((torch.cat(values).diff(dim=0) >= -1e-12).all())
+
+
+@pytest.mark.parametrize("signature", [(1.0, 2.0, 3.0), (1.0, 0.0, 2.0), (1.0, -1.0, 2.0), (0.0, 0.0, 0.0)])
+def test_damping_makes_any_symmetric_matrix_positive_definite(signature):
+    basis, _ = torch.linalg.qr(torch.randn(3, 3, dtype=DTYPE, generator=seeded(0)))
+    matrix = (basis * torch.tensor(signature, dtype=DTYPE)) @ basis.mT
+    factor, used = damped_cholesky(matrix[None])
+    assert bool(torch.isfinite(factor).all())
+    assert (float(used) == 0.0) == (min(signature) > 0.0)
+
+
+def test_solve_ascent_is_the_newton_step():
+    root = torch.randn(4, 4, dtype=DTYPE, generator=seeded(1))
+    hessian, gradient = -(root @ root.mT) - torch.eye(4, dtype=DTYPE), torch.ones(4, dtype=DTYPE)
+    torch.testing.assert_close(solve_ascent(gradient, hessian), torch.linalg.solve(-hessian, gradient))
