@@ -1,12 +1,10 @@
-"""Settings every test runs under: one thread, and a global random state that no test may leave changed."""
+"""What every test runs under: a generator of its own, and a global random state that it must leave alone."""
 
-import matplotlib
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
-
-matplotlib.use("Agg")
-torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -16,7 +14,7 @@ def generator() -> torch.Generator:
 
 
 @pytest.fixture(autouse=True)
-def _global_random_state_is_untouched():
+def _global_random_state_is_untouched() -> Iterator[None]:
     before_torch, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     yield
     assert torch.equal(before_torch, torch.get_rng_state()), "the test changed torch's global random state"
