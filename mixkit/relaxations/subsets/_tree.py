@@ -21,7 +21,7 @@ def tree_levels(logits: Tensor, num_selected: int) -> list[Tensor]:
     while levels[-1].shape[-2] > 1:
         left, right = levels[-1][..., 0::2, :], levels[-1][..., 1::2, :]
         counts = min(2 * (left.shape[-1] - 1), num_selected) + 1
-        levels.append(safe_logsumexp(left.unsqueeze(-2) + _shifted(right, counts, left.shape[-1])))
+        levels.append(_convolve(left, right, counts))
     return levels
 
 
@@ -30,16 +30,16 @@ def root_log_partition(levels: list[Tensor], num_selected: int) -> Tensor:
     return levels[-1][..., 0, num_selected]
 
 
-def _shifted(scores: Tensor, rows: int, columns: int) -> Tensor:
-    """``(..., rows, columns)`` whose entry (c, a) is ``scores[..., c - a]``, -inf outside."""
-    count = torch.arange(rows, device=scores.device).unsqueeze(-1) - torch.arange(columns, device=scores.device)
-    return _take(scores, count)
+def _convolve(left: Tensor, right: Tensor, counts: int) -> Tensor:
+    """``log sum_a exp(left[a] + right[c - a])`` for c in 0 .. counts - 1, over windows of the padded right side."""
+    size = left.shape[-1]
+    windows = _padded(right, size - 1, counts + size - 1).unfold(-1, size, 1)
+    return safe_logsumexp(windows + left.flip(-1).unsqueeze(-2))
 
 
-def _take(scores: Tensor, count: Tensor) -> Tensor:
-    size = scores.shape[-1]
-    padded = torch.nn.functional.pad(scores, (0, 1), value=-torch.inf)
-    return padded[..., torch.where((count >= 0) & (count < size), count, size)]
+def _padded(scores: Tensor, before: int, length: int) -> Tensor:
+    """``scores`` behind ``before`` entries of -inf, filled up with -inf or cut to ``length``."""
+    return torch.nn.functional.pad(scores, (before, length - before - scores.shape[-1]), value=-torch.inf)
 
 
 def tree_log_marginals(levels: list[Tensor], num_selected: int) -> Tensor:
@@ -56,8 +56,9 @@ def tree_log_marginals(levels: list[Tensor], num_selected: int) -> Tensor:
 
 def _outside_of_child(outside: Tensor, sibling: Tensor) -> Tensor:
     """Log weight of everything outside a child that holds a items: the sum over the b items of its sibling."""
-    counts = torch.arange(sibling.shape[-1], device=sibling.device)
-    return safe_logsumexp(_take(outside, counts.unsqueeze(-1) + counts) + sibling.unsqueeze(-2))
+    size = sibling.shape[-1]
+    windows = _padded(outside, 0, 2 * size - 1).unfold(-1, size, 1)
+    return safe_logsumexp(windows + sibling.unsqueeze(-2))
 
 
 def sample_counts(levels: list[Tensor], num_selected: int, generator: torch.Generator | None) -> Tensor:
