@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mixkit._validation import check_finite, check_integer, check_last_dim, check_tensor
+from mixkit._validation import can_read_values, check_finite, check_integer, check_last_dim, check_tensor
 from mixkit.selection import top_k_mask
 
 from .subsets import RelaxedSubset, SubsetSampler
+
+__all__ = ["ConceptBottleneck", "ConceptReport"]
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,9 @@ class ConceptBottleneck(nn.Module):
         """``W s``, before any choice, ``(*batch, num_concepts)``."""
         check_tensor("similarities", similarities)
         check_last_dim("similarities", similarities, self.num_concepts, "concepts")
-        return check_finite("similarities", similarities) @ self.bottleneck.T
+        if can_read_values(similarities):
+            check_finite("similarities", similarities)
+        return similarities @ self.bottleneck.T
 
     def alignment(self, similarities: Tensor) -> Tensor:
         """Mean correlation, over ``n`` rows, of each activation with the concept it is named after; in [-1, 1].

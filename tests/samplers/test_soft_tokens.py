@@ -325,6 +325,24 @@ def test_decoding_drives_a_transformers_model_with_its_cache(monkeypatch):
 
 
 @every_law
+def test_vmap_gives_the_gradient_of_every_draw(law, generator):
+    logits = torch.randn(6, 4, dtype=torch.float64, generator=generator)
+    log_weights = law.sample(logits, generator=generator)
+    per_draw = torch.func.vmap(torch.func.grad(lambda free, drawn: law.log_prob(drawn, free)))(logits, log_weights)
+    free = logits.requires_grad_(True)
+    (expected,) = torch.autograd.grad(law.log_prob(log_weights, free).sum(), free)
+    torch.testing.assert_close(per_draw, expected)
+
+
+@every_law
+def test_compiled_log_prob(law, generator):
+    logits = torch.randn(6, 4, dtype=torch.float64, generator=generator)
+    log_weights = law.sample(logits, generator=generator)
+    compiled = torch.compile(law.log_prob, backend="aot_eager")
+    torch.testing.assert_close(compiled(log_weights, logits), law.log_prob(log_weights, logits))
+
+
+@every_law
 def test_repr_and_pickle(law):
     assert pickle.loads(pickle.dumps(law)) == law
     assert type(law).__name__ in repr(law)
@@ -340,7 +358,7 @@ def test_repr_and_pickle(law):
         (lambda: LAWS[0].sample(torch.full((2, 3), -torch.inf)), ValueError, "logits must have a finite entry"),
         (lambda: LAWS[0].sample(torch.tensor([0.0, torch.nan])), ValueError, "logits must hold no NaN"),
         (lambda: LAWS[0].sample(torch.tensor([0, 1])), TypeError, "logits must have a floating dtype"),
-        (lambda: LAWS[0].sample(torch.zeros(2, 0)), ValueError, "v at least 1"),
+        (lambda: LAWS[0].sample(torch.zeros(2, 0)), ValueError, "at least one category"),
         (lambda: LAWS[0].log_prob(torch.zeros(3), torch.zeros(2)), ValueError, "log_weights must have 2 tokens"),
         (
             lambda: ComposedTokens(3).log_prob(torch.tensor([0.5, 0.5]).log(), torch.zeros(2)),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixkit._validation import check_positive, check_tensor
+from mixkit._validation import can_read_values, check_positive, check_tensor
 
 from ..distributions import LogRelaxedOneHot
 from ..noise import gumbel_like
@@ -206,14 +206,19 @@ def _one_hot(tokens: Tensor, num_categories: int, dtype: torch.dtype) -> Tensor:
     check_tensor("tokens", tokens, floating=False)
     if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
         raise TypeError(f"tokens must have an integer dtype, got {tokens.dtype}")
-    if tokens.numel() and not (int(tokens.min()) >= 0 and int(tokens.max()) < num_categories):
+    if (
+        can_read_values(tokens)
+        and tokens.numel()
+        and not (int(tokens.min()) >= 0 and int(tokens.max()) < num_categories)
+    ):
         low, high = int(tokens.min()), int(tokens.max())
         raise ValueError(f"tokens must lie in [0, {num_categories}), got values from {low} to {high}")
     return torch.nn.functional.one_hot(tokens.long(), num_categories).to(dtype)
 
 
 def _as_time(t: Tensor | float, like: Tensor) -> Tensor:
-    """``t`` on the device and with the dtype of ``like``; a plain number is checked to lie in [0, 1]."""
-    if not isinstance(t, Tensor) and not 0 <= t <= 1:
-        raise ValueError(f"t must lie in [0, 1], got {t}")
-    return torch.as_tensor(t, dtype=like.dtype, device=like.device)
+    """``t`` on the device and with the dtype of ``like``, checked to lie in [0, 1]."""
+    time = torch.as_tensor(t, dtype=like.dtype, device=like.device)
+    if can_read_values(time) and not ((time >= 0) & (time <= 1)).all():
+        raise ValueError(f"t must lie in [0, 1], got {t if time.ndim == 0 else 'entries outside'}")
+    return time

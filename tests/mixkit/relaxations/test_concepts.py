@@ -105,6 +105,12 @@ def test_alignment_of_a_constant_concept_is_zero_with_finite_gradients():
     assert torch.isfinite(layer.bottleneck.grad).all()
 
 
+def test_vmap_and_compile():
+    layer, x = bottleneck().eval(), similarities(6)
+    torch.testing.assert_close(torch.func.vmap(layer)(x), layer(x))
+    torch.testing.assert_close(torch.compile(layer, backend="aot_eager")(x), layer(x))
+
+
 def test_state_pickle_seed_and_repr():
     layer, x = bottleneck(), similarities(4)
     again = pickle.loads(pickle.dumps(layer))

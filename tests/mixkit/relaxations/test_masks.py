@@ -200,11 +200,18 @@ def test_extreme_logits_give_finite_gradients():
     assert torch.isfinite(mask.logits.grad).all()
 
 
-def test_compile():
-    mask = pattern_mask().eval()
-    weight = torch.randn(3, 8, generator=seeded())
-    compiled = torch.compile(mask, backend="aot_eager")
-    torch.testing.assert_close(compiled(weight), mask(weight))
+@pytest.mark.parametrize("make", [PatternMask, SubsetMask])
+def test_compile(make):
+    mask, weight = make((3, 8), 2, 4, generator=seeded()), torch.randn(3, 8, generator=seeded())
+    torch.testing.assert_close(torch.compile(mask.eval(), backend="aot_eager")(weight), mask(weight))
+    torch.testing.assert_close(
+        torch.compile(mask.retained_energy, backend="aot_eager")(weight), mask.retained_energy(weight)
+    )
+
+
+def test_vmap_over_weights():
+    mask, weights = pattern_mask().eval(), torch.randn(4, 3, 8, generator=seeded())
+    torch.testing.assert_close(torch.func.vmap(mask)(weights), torch.stack([mask(weight) for weight in weights]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
