@@ -1,0 +1,1 @@
+"""The same model fitted in other ways: what the benchmarks compare with."""
