@@ -63,10 +63,25 @@ def as_data(model: MixtureOfExperts, x: Any, y: Any, sample_weight: Any, *, is_b
         raise ValueError(f"x must have at least as many rows as experts, {model.num_experts}, got {x.shape[1]}")
     if x.shape[2] == 0:
         raise ValueError("x must have at least one covariate, got none")
+    _check_model(model, x.shape[2])
     model.experts.check_response(y)
     if y.ndim > 2 and len(model.experts(x[:, :1].to(_dtype(model))).event_shape) == 0:
         raise ValueError(f"y must have shape (n,) for experts of a scalar response, got {tuple(y.shape[1:])}")
     return Data(x, y, _weights(sample_weight, x, is_batch))
+
+
+def _check_model(model: MixtureOfExperts, d: int) -> None:
+    bias = model.gate.score.bias
+    if bias is not None and bias.ndim > 1:
+        raise ValueError(
+            f"model must be a single one, got a batch of shape {tuple(bias.shape[:-1])}; build it without batch_shape"
+        )
+    for part in (model.gate.score, getattr(model.experts, "predictor", None)):
+        expected = getattr(part, "num_features", None)
+        if expected is not None and expected != d:
+            raise ValueError(
+                f"x must have the {expected} covariates of the model's {type(part).__name__}, got {d} columns"
+            )
 
 
 def _dtype(model: MixtureOfExperts) -> torch.dtype:

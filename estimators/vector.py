@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
-from mixkit.scores import LinearScore
 
 __all__ = ["ParameterVector"]
 
@@ -14,8 +13,8 @@ __all__ = ["ParameterVector"]
 class ParameterVector:
     """The trainable parameters of a model in one vector, without those the likelihood cannot determine.
 
-    Where adding one constant to all scores changes nothing, the last expert's gate bias is held at zero (with a linear
-    score its weights too): it is the reference expert.
+    Where adding one constant to all scores changes nothing, the last expert's rows of the score's ``translated``
+    parameters are held at zero: it is the reference expert.
 
     Args:
         model: an unbatched model.
@@ -70,8 +69,7 @@ class ParameterVector:
 
 def _reference_rows(model: MixtureOfExperts) -> list[str]:
     """Gate parameters whose last row is redundant."""
-    score = model.gate.score
-    if not model.gate.shift_invariant or getattr(score, "bias", None) is None:
+    if not model.gate.shift_invariant:
         return []
-    names = ["gate.score.bias"]
-    return [*names, "gate.score.weight"] if type(score) is LinearScore else names
+    score = model.gate.score
+    return [f"gate.score.{name}" for name in score.translated if getattr(score, name) is not None]

@@ -23,8 +23,12 @@ class Score(nn.Module, ABC):
         num_experts: number of experts ``k``.
         num_features: number of covariates ``d``; ``None`` where any number will do.
         bias: :math:`\beta_0`, ``(*batch, k)``, or ``None``.
+        translated: names of the parameters (experts in the first dimension after the batch) to whose rows one vector
+            can be added for all experts at once with no other effect than adding one function of x to all scores.
+            Behind a shift-invariant normaliser they are determined only up to that translation.
     """
 
+    translated: tuple[str, ...] = ("bias",)
     num_experts: int
     num_features: int | None = None
     bias: nn.Parameter | None

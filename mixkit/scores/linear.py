@@ -34,6 +34,8 @@ class LinearScore(Score):
         torch.Size([4, 5, 3])
     """
 
+    translated = ("weight", "bias")
+
     def __init__(
         self,
         num_features: int,
@@ -80,6 +82,8 @@ class ActivationScore(LinearScore):
         >>> score(torch.ones(5, 2)).shape
         torch.Size([5, 3])
     """
+
+    translated = ("bias",)
 
     def __init__(
         self,
@@ -137,6 +141,8 @@ class QuadraticScore(LinearScore):
         >>> score.quadratic.shape  # x_1 x_1, x_1 x_2, x_2 x_2
         torch.Size([3, 3])
     """
+
+    translated = ("quadratic", "weight", "bias")
 
     def __init__(
         self,

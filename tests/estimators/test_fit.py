@@ -262,6 +262,7 @@ BAD = [
     ({"sample_weight": -torch.ones_like(Y)}, r"sample_weight must be non-negative"),
     ({"sample_weight": torch.zeros_like(Y)}, r"sample_weight must be non-negative with a positive sum"),
     ({"sample_weight": torch.ones(5)}, r"sample_weight must have one entry a row"),
+    ({"x": X.repeat(1, 3)}, r"x must have the 1 covariates of the model's LinearScore, got 3 columns"),
 ]
 
 
@@ -285,3 +286,11 @@ def test_bad_data_is_refused(change, message):
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         EM(**settings)
+
+
+def test_a_batch_of_models_is_refused():
+    generator = seeded(0)
+    gate = softmax_gate(1, 2, batch_shape=(2,), dtype=DTYPE, generator=generator)
+    experts = linear_gaussian_experts(1, 2, batch_shape=(2,), dtype=DTYPE, generator=generator)
+    with pytest.raises(ValueError, match=r"model must be a single one, got a batch of shape \(2,\)"):
+        EM().fit(MixtureOfExperts(gate, experts), X, Y)
