@@ -53,7 +53,7 @@ def exponential(
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     out = torch.empty(shape, dtype=dtype, device=device)
-    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+    if torch.compiler.is_compiling() or _under_vmap():
         return _to_exponential(_traceable_uniform(out, generator), log)
     for chunk in out.view(-1).split(_CHUNK if out.device.type == "cpu" else max(out.numel(), 1)):
         _to_exponential(_fill_uniform(chunk, generator), log)
@@ -72,8 +72,13 @@ def _fill_uniform(out: Tensor, generator: torch.Generator | None) -> Tensor:
     return out.copy_(bits).add_(0.5).mul_(_STEP)
 
 
+def _under_vmap() -> bool:
+    levels = torch._C._functorch.get_interpreter_stack() or ()
+    return any(level.key() == torch._C._functorch.TransformType.Vmap for level in levels)
+
+
 def _traceable_uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """As :func:`_fill_uniform`, by calls that ``torch.func.vmap`` and ``torch.compile`` accept."""
+    """As :func:`_fill_uniform`, by calls that vmap and the compiler accept; in float32 from other bits."""
     if like.dtype == torch.float64:
         return torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator).clamp(min=2.0**-54)
     bits = torch.randint(0, 2**31 - 1, like.shape, dtype=torch.int32, device=like.device, generator=generator)

@@ -33,13 +33,20 @@ def root_log_partition(levels: list[Tensor], num_selected: int) -> Tensor:
 def _convolve(left: Tensor, right: Tensor, counts: int) -> Tensor:
     """``log sum_a exp(left[a] + right[c - a])`` for c in 0 .. counts - 1, over windows of the padded right side."""
     size = left.shape[-1]
-    windows = _padded(right, size - 1, counts + size - 1).unfold(-1, size, 1)
+    windows = _windows(_padded(right, size - 1, counts + size - 1), size)
     return safe_logsumexp(windows + left.flip(-1).unsqueeze(-2))
 
 
 def _padded(scores: Tensor, before: int, length: int) -> Tensor:
     """``scores`` behind ``before`` entries of -inf, filled up with -inf or cut to ``length``."""
     return torch.nn.functional.pad(scores, (before, length - before - scores.shape[-1]), value=-torch.inf)
+
+
+def _windows(scores: Tensor, size: int) -> Tensor:
+    """``(..., windows, size)``: every run of ``size`` neighbours (``unfold`` has no batching rule for its gradient)."""
+    start = torch.arange(scores.shape[-1] - size + 1, device=scores.device).unsqueeze(-1)
+    index = start + torch.arange(size, device=scores.device)
+    return scores.index_select(-1, index.flatten()).unflatten(-1, index.shape)
 
 
 def tree_log_marginals(levels: list[Tensor], num_selected: int) -> Tensor:
@@ -57,7 +64,7 @@ def tree_log_marginals(levels: list[Tensor], num_selected: int) -> Tensor:
 def _outside_of_child(outside: Tensor, sibling: Tensor) -> Tensor:
     """Log weight of everything outside a child that holds a items: the sum over the b items of its sibling."""
     size = sibling.shape[-1]
-    windows = _padded(outside, 0, 2 * size - 1).unfold(-1, size, 1)
+    windows = _windows(_padded(outside, 0, 2 * size - 1), size)
     return safe_logsumexp(windows + sibling.unsqueeze(-2))
 
 

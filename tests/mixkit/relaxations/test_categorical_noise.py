@@ -153,3 +153,21 @@ def test_num_samples_of_gumbel_rao_is_checked(generator):
         gumbel_rao(torch.zeros(2), num_samples=0, generator=generator)
     with pytest.raises(TypeError, match="num_samples must be an integer"):
         GumbelRao(num_samples=2.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gradient_transform_draws_the_same_bits_as_a_plain_call(dtype):
+    logits = torch.randn(70, 1000, dtype=dtype, generator=torch.Generator().manual_seed(1))
+    plain = gumbel_like(logits, generator=torch.Generator().manual_seed(7))
+
+    def with_noise(scores):
+        return scores.sum(), gumbel_like(scores, generator=torch.Generator().manual_seed(7))
+
+    _, under_grad = torch.func.grad(with_noise, has_aux=True)(logits)
+    assert torch.equal(under_grad, plain)
+
+
+def test_noise_under_vmap_follows_the_law_too(generator):
+    noise = torch.func.vmap(lambda row: gumbel_like(row, generator=generator), randomness="different")
+    values = noise(torch.zeros(50, 2000)).flatten().double().numpy()
+    assert stats.kstest(values, "gumbel_r").pvalue > ALPHA
