@@ -10,12 +10,14 @@ from .limits import (
     optimal_acceptance_different,
 )
 from .multidraft import (
+    GumbelListCoupling,
     ImportanceWeighted,
     KSequential,
     OptimalVerifier,
     RecursiveRejection,
     SamplerMatch,
     WeightedVerifier,
+    list_matching_bound,
 )
 from .node import Decision, Node
 from .results import Info, Verification
@@ -26,6 +28,7 @@ __all__ = [
     "BlockVerification",
     "Decision",
     "GeneratorSource",
+    "GumbelListCoupling",
     "ImportanceWeighted",
     "Info",
     "KSequential",
@@ -44,6 +47,7 @@ __all__ = [
     "acceptance_bound",
     "can_accept_always",
     "linear_program_acceptance",
+    "list_matching_bound",
     "optimal_acceptance",
     "optimal_acceptance_different",
     "output_law",

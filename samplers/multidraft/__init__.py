@@ -1,6 +1,7 @@
 """Verifiers of many drafts."""
 
 from .base import CanonicalVerifier, Selection
+from .gumbel import GumbelListCoupling, list_matching_bound
 from .importance import ImportanceWeighted
 from .kseq import KSequential
 from .match import SamplerMatch
@@ -10,6 +11,7 @@ from .weighted import WeightedVerifier
 
 __all__ = [
     "CanonicalVerifier",
+    "GumbelListCoupling",
     "ImportanceWeighted",
     "KSequential",
     "OptimalVerifier",
@@ -17,4 +19,5 @@ __all__ = [
     "SamplerMatch",
     "Selection",
     "WeightedVerifier",
+    "list_matching_bound",
 ]

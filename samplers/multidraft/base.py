@@ -42,7 +42,9 @@ class CanonicalVerifier(NodeVerifier):
         return offer_selected(node, self.selection(node), source)
 
     def acceptance(self, target: Tensor, drafts: Tensor) -> Tensor:
-        r"""Exact acceptance at one node, $\sum_y \min(x(y), q(y))$.
+        r"""Probability $\sum_y \min(x(y), q(y))$ that the selected draft is accepted at one node.
+
+        A draw from the residual may still hit one of the other drafts; that comes on top, except at the optimum.
 
         Args:
             target: Target probabilities ``(r, v)``.
@@ -52,6 +54,8 @@ class CanonicalVerifier(NodeVerifier):
             Acceptance ``(r,)``.
         """
         node = node_of(target, drafts)
+        if node.num_drafts == 1:
+            return acceptance(node.target, node.draft)
         return acceptance(node.target, self.selection(node).marginal)
 
 

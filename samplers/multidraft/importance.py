@@ -20,9 +20,10 @@ class ImportanceWeighted(CanonicalVerifier):
     r"""Canonical two-step selection by a tournament of pairs whose weights solve a truncated linear program.
 
     The winner of the drafts so far, of law $a$, meets the next draft, of law $b$: from the pair $\{i, j\}$ token $i$ is
-    selected with probability $w_{ij}$. Tokens are ordered by $q - (a + b)/2$ descending. Among the first ``solved`` tokens the
-    weights maximise acceptance by a linear program; beyond them the token earlier in the order is selected; among
-    tokens past the first ``alphabet``, the winner so far. The law of the selected token is a sum, so it is exact.
+    selected with probability $w_{ij}$. Tokens are ordered by $q - (a + b)/2$ descending. Among the first ``solved``
+    tokens the weights maximise acceptance by a linear program; beyond them the token earlier in the order is
+    selected; among tokens past the first ``alphabet``, the winner so far. The law of the selected token is a sum, so
+    it is exact.
 
     Args:
         solved: Tokens in the linear program (the paper's truncated LP).

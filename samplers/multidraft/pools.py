@@ -45,7 +45,7 @@ class Pools:
         inside = (cell >= ends[..., 0]) & (cell <= ends[..., 1]) & (gap != 0)
         span = (level * p - h) * gap.sign()
         weight = share * gap.abs() / torch.where(span > 0, span, 1.0)
-        return torch.where(inside, torch.where(span > 0, weight, share).clamp(0.0, 1.0), 0.0)
+        return torch.where(inside & (span > 0), weight.clamp(0.0, 1.0), 0.0)
 
     def cells(self, row: Tensor, pool: Tensor) -> Tensor:
         """Return weights over cells ``(s, n)`` of the pools ``(s,)``."""
@@ -69,9 +69,9 @@ def pair_runs(plan: ClippedRatio) -> Pools:
     edges = torch.cat([edges, torch.minimum(up[:, -1:], down[:, -1:])], -1).sort(-1).values
     edges = edges.clamp_max(torch.minimum(up[:, -1:], down[:, -1:]))
     size, middle = edges.diff(dim=-1), (edges[:, 1:] + edges[:, :-1]) / 2
-    used = size > _NOISE
     upper, up_total = _run_of(up, starts, middle)
     lower, down_total = _run_of(down, starts, middle)
+    used = (size > _NOISE) & (upper[..., 1] < lower[..., 0])
     share = torch.stack([size / up_total.clamp_min(1e-300), size / down_total.clamp_min(1e-300)], -1)
     level = plan.ratio.gather(-1, upper[..., 1])
     return Pools(upper, lower, torch.where(used[..., None], share.clamp_max(1.0), 0.0), level, plan)
