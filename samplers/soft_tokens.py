@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -47,6 +47,10 @@ __all__ = [
 ]
 
 
+Seeds: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
+"""One generator for all rows, or one for each entry of the first dimension; torch's default if None."""
+
+
 class SoftTokenLaw(ABC):
     """A law over mixtures of tokens given the next-token logits.
 
@@ -54,13 +58,26 @@ class SoftTokenLaw(ABC):
     float32 at least, which is also the dtype of what they return: half precision cannot hold log-weights.
     """
 
-    def sample(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, logits: Tensor, *, generator: Seeds = None) -> Tensor:
         """Draw ``log_weights (*batch, v)``, without gradient; -inf where ``logits`` is.
 
+        Args:
+            logits: next-token logits ``(*batch, v)``, -inf allowed.
+            generator: one for all rows, or a sequence of one for each entry of the first dimension: then what a request
+                draws depends on its own seed alone, not on the batch it is decoded in.
+
         Raises:
-            ValueError: if ``logits`` holds NaN or +inf, or a row is all -inf.
+            ValueError: if ``logits`` holds NaN or +inf, a row is all -inf, or generators and rows differ in number.
         """
-        return self._sample(_log_law(logits.detach()), generator)
+        log_law = _log_law(logits.detach())
+        if not isinstance(generator, Sequence):
+            return self._sample(log_law, generator)
+        if log_law.ndim < 2 or len(generator) != len(log_law):
+            raise ValueError(
+                f"generator must be one, or one for each entry of the first dimension of logits, got {len(generator)} "
+                f"for shape {tuple(log_law.shape)}"
+            )
+        return torch.stack([self._sample(row, seeded) for row, seeded in zip(log_law, generator, strict=True)])
 
     def log_prob(self, log_weights: Tensor, logits: Tensor) -> Tensor:
         """Log-probability (density, for continuous laws) of ``log_weights`` given ``logits``, shape ``(*batch,)``.
@@ -260,7 +277,7 @@ def decode_soft_tokens(
     *,
     num_steps: int,
     truncate: Callable[[Tensor], Tensor] | None = None,
-    generator: torch.Generator | None = None,
+    generator: Seeds = None,
 ) -> SoftTokenTrace:
     """Draw ``num_steps`` soft tokens one after the other.
 
@@ -273,7 +290,7 @@ def decode_soft_tokens(
         law: how a soft token is drawn.
         num_steps: soft tokens to draw, at least 1.
         truncate: maps logits to logits with -inf for the tokens cut off (top-k, top-p); none unless told.
-        generator: source of randomness.
+        generator: source of randomness, one for all or one for each entry of the first dimension of the batch.
 
     Example:
         >>> embedding = torch.eye(4)

@@ -179,6 +179,16 @@ def test_batches_truncation_and_seeds(law):
 
 
 @every_law
+def test_a_request_with_its_own_seed_does_not_depend_on_the_batch(law):
+    logits = torch.randn(3, 7, generator=torch.Generator().manual_seed(0))
+    together = law.sample(logits, generator=[torch.Generator().manual_seed(seed) for seed in (5, 6, 7)])
+    alone = law.sample(logits[1], generator=torch.Generator().manual_seed(6))
+    assert torch.equal(together[1], alone)
+    with pytest.raises(ValueError, match="generator must be one, or one for each entry"):
+        law.sample(logits, generator=[torch.Generator()])
+
+
+@every_law
 def test_one_law_evaluates_many_draws(law, generator):
     logits = torch.randn(6, generator=generator, dtype=torch.float64)
     log_weights = law.sample(logits.expand(4, 6), generator=generator)
