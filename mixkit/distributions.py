@@ -120,6 +120,12 @@ class StudentT(distributions.StudentT):
             self._validate_sample(value)
         return student_t_log_density((value - self.loc) / self.scale, self.df.log()) - self.scale.log()
 
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """Draws, by way of float32 where torch has no gamma draws in the dtype."""
+        df, loc, scale = (at_least_float32(part) for part in (self.df, self.loc, self.scale))
+        draws = distributions.StudentT(df, loc, scale, validate_args=False).rsample(sample_shape)
+        return draws.to(self.loc.dtype)
+
     def _numpy(self, function: Any, value: Tensor) -> Tensor:
         result = function(self.df.detach().cpu().double().numpy(), value.detach().cpu().double().numpy())
         return torch.as_tensor(result, dtype=value.dtype, device=value.device)

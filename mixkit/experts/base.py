@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 from .._validation import can_read_values, check_finite, check_tensor
 from ..predictors import Predictor
 
-__all__ = ["DensityTerms", "Experts", "LocationExperts", "broadcast_over_rows"]
+__all__ = ["DensityTerms", "Experts", "LocationExperts", "check_predictor"]
 
 
 class DensityTerms(NamedTuple):
@@ -84,11 +84,6 @@ class LocationExperts(Experts):
             return [torch.zeros_like(leaf) for leaf in leaves]
         rows = torch.autograd.grad(gradient.sum(), leaves, retain_graph=True, allow_unused=True)
         return [torch.zeros_like(leaf) if g is None else g.detach() for g, leaf in zip(rows, leaves, strict=True)]
-
-
-def broadcast_over_rows(constant: Tensor, like: Tensor) -> Tensor:
-    """Give a constant ``(*batch, k or 1)`` the shape of locations ``(*batch, n, k)``."""
-    return constant.unsqueeze(-2).expand_as(like)
 
 
 def check_predictor(predictor: Predictor) -> Predictor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..distributions import Normal
 from ..predictors import LinearPredictor, Predictor
-from .base import DensityTerms, LocationExperts, broadcast_over_rows
+from .base import DensityTerms, LocationExperts
 
 __all__ = ["GaussianExperts", "linear_gaussian_experts"]
 
@@ -56,8 +56,7 @@ class GaussianExperts(LocationExperts):
 
     def forward(self, x: Tensor) -> Normal:
         """Normal laws of batch shape ``(*batch, n, k)``."""
-        mean = self.predictor(x)
-        return Normal(mean, broadcast_over_rows(self.log_std.exp(), mean), validate_args=False)
+        return Normal(self.predictor(x), self.log_std.exp().unsqueeze(-2), validate_args=False)
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise normal log-density at mean ``eta`` and ``log_std``."""

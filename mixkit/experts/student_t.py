@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .._validation import check_positive
 from ..distributions import StudentT, log1p_square, student_t_log_density, student_t_log_normaliser
 from ..predictors import Predictor
-from .base import DensityTerms, LocationExperts, broadcast_over_rows
+from .base import DensityTerms, LocationExperts
 
 __all__ = ["StudentTExperts"]
 
@@ -60,9 +60,8 @@ class StudentTExperts(LocationExperts):
 
     def forward(self, x: Tensor) -> StudentT:
         """Student-t laws of batch shape ``(*batch, n, k)``."""
-        location = self.predictor(x)
-        scale = broadcast_over_rows(self.log_scale.exp(), location)
-        return StudentT(broadcast_over_rows(self.log_df.exp(), location), location, scale, validate_args=False)
+        df, scale = self.log_df.exp().unsqueeze(-2), self.log_scale.exp().unsqueeze(-2)
+        return StudentT(df, self.predictor(x), scale, validate_args=False)
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise t log-density at location ``eta``, ``log_scale`` and ``log_df``."""

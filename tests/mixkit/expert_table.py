@@ -1,0 +1,210 @@
+"""The contract table: every family of experts, on D covariates and K experts, beside its law in SciPy.
+
+A new family adds one line to ``FAMILIES`` and is then held to every contract in ``test_experts.py``.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from mixkit.distributions import Normal
+from mixkit.experts import (
+    DiagonalCovariance,
+    Experts,
+    FullCovariance,
+    GaussianExperts,
+    LocationExperts,
+    MultivariateGaussianExperts,
+    PoissonExperts,
+    SphericalCovariance,
+    StudentTExperts,
+    linear_gaussian_experts,
+)
+from mixkit.predictors import ConstantPredictor, LinearPredictor, ModulePredictor
+from tests.mixkit.gate_table import Build, D, build, normal, seeded
+
+K, P = 3, 2
+
+
+class Family(NamedTuple):
+    make: Build  # takes batch_shape, dtype
+    reference: Callable[[Experts, np.ndarray, int], Any]  # SciPy's frozen law of expert j at location eta
+
+
+class LogisticExperts(LocationExperts):
+    """A family as a user would write it: the law and its log-density, nothing in closed form."""
+
+    constant_names = ("log_scale",)
+
+    def __init__(self, predictor, batch_shape=(), dtype=None):
+        super().__init__(predictor)
+        self.log_scale = nn.Parameter(torch.zeros((*batch_shape, self.num_experts), dtype=dtype))
+
+    def forward(self, x):
+        return Logistic(self.predictor(x), self.log_scale.exp().unsqueeze(-2))
+
+    def log_density(self, y, eta, *constants):
+        z = (y - eta) / constants[0].exp()
+        return -z - constants[0] - 2 * nn.functional.softplus(-z)
+
+
+class Logistic(torch.distributions.Distribution):
+    """A law that torch does not have, with what a mixture needs of one."""
+
+    arg_constraints: ClassVar = {}
+    support = torch.distributions.constraints.real
+
+    def __init__(self, loc, scale):
+        self.loc, self.scale = torch.broadcast_tensors(loc, scale)
+        super().__init__(self.loc.shape, validate_args=False)
+
+    def expand(self, batch_shape, _instance=None):
+        return Logistic(self.loc.expand(batch_shape), self.scale.expand(batch_shape))
+
+    @property
+    def mean(self):
+        return self.loc
+
+    @property
+    def variance(self):
+        return (self.scale * torch.pi).square() / 3
+
+    def log_prob(self, value):
+        z = (value - self.loc) / self.scale
+        return -z - self.scale.log() - 2 * nn.functional.softplus(-z)
+
+    def cdf(self, value):
+        return torch.sigmoid((value - self.loc) / self.scale)
+
+    def icdf(self, value):
+        return self.loc + self.scale * torch.logit(value)
+
+    def sample(self, sample_shape=()):
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return self.icdf(torch.rand(shape, dtype=self.loc.dtype)).detach()
+
+
+def _linear(response_dim=None, **o):
+    return LinearPredictor(D, K, response_dim=response_dim, generator=seeded(), **o)
+
+
+def _network(response_dim=None, dtype=None, **_):
+    size = K * (response_dim or 1)
+    shape = (K,) if response_dim is None else (K, response_dim)
+    with torch.random.fork_rng(devices=[]):
+        layers = nn.Linear(D, 4, dtype=dtype), nn.Tanh(), nn.Linear(4, size, dtype=dtype), nn.Unflatten(-1, shape)
+    return ModulePredictor(nn.Sequential(*layers), K, response_dim=response_dim)
+
+
+def _constant(response_dim=None, **o):
+    return ConstantPredictor(K, response_dim=response_dim, generator=seeded(), **o)
+
+
+def _vector(predictor, kind, shared):
+    def make(**o):
+        return MultivariateGaussianExperts(predictor(response_dim=P, **o), kind(K, P, shared=shared, **o))
+
+    return make
+
+
+def _constant_of(experts, name, j):
+    values = np.exp(getattr(experts, name).detach().numpy())
+    return values[j % len(values)]
+
+
+def _normal(experts, eta, j):
+    return stats.norm(eta, _constant_of(experts, "log_std", j))
+
+
+def _student_t(experts, eta, j):
+    return stats.t(_constant_of(experts, "log_df", j), eta, _constant_of(experts, "log_scale", j))
+
+
+def _vector_normal(experts, eta, j):
+    tril = experts.covariance.scale_tril().detach().numpy()
+    tril = tril[j % len(tril)]
+    return stats.multivariate_normal(eta, tril @ tril.T)
+
+
+SCALAR: dict[str, Family] = {
+    "gaussian": Family(lambda **o: linear_gaussian_experts(D, K, generator=seeded(), **o), _normal),
+    "gaussian-shared-std": Family(
+        lambda **o: linear_gaussian_experts(D, K, shared_std=True, generator=seeded(), **o), _normal
+    ),
+    "gaussian-constant-mean": Family(lambda **o: GaussianExperts(_constant(**o), **o), _normal),
+    "gaussian-network-mean": Family(lambda **o: GaussianExperts(_network(**o), **o), _normal),
+    "student-t": Family(lambda **o: StudentTExperts(_linear(**o), **o), _student_t),
+    "student-t-network": Family(lambda **o: StudentTExperts(_network(**o), **o), _student_t),
+    "logistic-of-a-user": Family(
+        lambda **o: LogisticExperts(_linear(**o), **o),
+        lambda experts, eta, j: stats.logistic(eta, _constant_of(experts, "log_scale", j)),
+    ),
+    "poisson": Family(lambda **o: PoissonExperts(_linear(**o)), lambda experts, eta, j: stats.poisson(np.exp(eta))),
+    "poisson-constant": Family(
+        lambda **o: PoissonExperts(_constant(**o)), lambda experts, eta, j: stats.poisson(np.exp(eta))
+    ),
+}
+
+VECTOR: dict[str, Family] = {
+    f"{name}-{'shared' if shared else 'own'}": Family(_vector(_linear, kind, shared), _vector_normal)
+    for name, kind in (
+        ("full", FullCovariance),
+        ("diagonal", DiagonalCovariance),
+        ("spherical", SphericalCovariance),
+    )
+    for shared in (False, True)
+} | {
+    "vector-constant-mean": Family(_vector(_constant, FullCovariance, False), _vector_normal),
+    "vector-network-mean": Family(_vector(_network, FullCovariance, False), _vector_normal),
+}
+
+FAMILIES: dict[str, Family] = SCALAR | VECTOR
+LOCATION = SCALAR  # every scalar family here is a LocationExperts
+
+
+@torch.no_grad()
+def build_experts(make: Build, **options: Any) -> Any:
+    """Experts with parameters that matter; the degrees of freedom between 4 and 100, so that moments exist."""
+    experts = build(make, **options)
+    for name, parameter in experts.named_parameters():
+        if name == "log_df":
+            parameter.copy_(2.5 + parameter.clamp(-1.0, 2.0))
+    return experts
+
+
+def draw(law: torch.distributions.Distribution, seed: int = 4) -> Tensor:
+    """One response of every law, whatever the family, without touching the global random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return law.sample()
+
+
+def nodes(law: Any, step: float = 0.01) -> tuple[Tensor, Tensor]:
+    """Points ``(T, *batch)`` and weights whose sums are integrals over the real line, exact for smooth integrands.
+
+    Double-exponential quadrature, ``y = mean + std sinh(pi/2 sinh t)``: heavy tails are reached, narrow peaks resolved.
+    """
+    t = torch.arange(-3.4, 3.4, step, dtype=torch.float64).reshape(-1, *(1 for _ in law.batch_shape))
+    inner = torch.pi / 2 * torch.sinh(t)
+    jacobian = torch.pi / 2 * torch.cosh(t) * torch.cosh(inner)
+    return law.mean + law.stddev * torch.sinh(inner), law.stddev * jacobian * step
+
+
+__all__ = [
+    "FAMILIES",
+    "LOCATION",
+    "SCALAR",
+    "VECTOR",
+    "D",
+    "K",
+    "Normal",
+    "P",
+    "build_experts",
+    "draw",
+    "nodes",
+    "normal",
+]
