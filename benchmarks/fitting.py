@@ -103,7 +103,7 @@ METHODS: dict[str, Callable[[Array, Array, Array, Trace, bool], object]] = {
 def measure(name: str, case: Case, repeats: int, budget: float) -> Run:
     """Run a method ``repeats`` times; the trace of the fastest."""
     torch.set_num_threads(1)
-    small = [part.numpy() for part in data_of(Case(max(200, 2 * case.k), case.k, case.d, case.linear))]
+    small = [part.numpy() for part in data_of(Case(50 * case.k * (case.d + 1), case.k, case.d, case.linear))]
     METHODS[name](small[0], small[1], small[2].T, Trace(1.0), case.linear)  # loads code, so that memory is the fit's
     x, y, resp = (part.numpy() for part in data_of(case))
     before, traces = peak_memory(), []
