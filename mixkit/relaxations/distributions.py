@@ -121,7 +121,7 @@ class LogRelaxedOneHot(TorchDistribution):
         """Values ``(*sample_shape, *batch, k)``, differentiable in logits and temperature."""
         logits = in_float32_at_least(self.logits).expand(self._extended_shape(torch.Size(sample_shape)))
         scores = divide_by_temperature(perturb(logits, generator=generator), self._column_temperature())
-        return scores.log_softmax(-1).to(self.logits.dtype)
+        return _cast_finite(scores.log_softmax(-1), self.logits.dtype)
 
     def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """Values ``(*sample_shape, *batch, k)`` without gradient."""
@@ -143,6 +143,14 @@ class LogRelaxedOneHot(TorchDistribution):
 
     def _column_temperature(self) -> Tensor:
         return self.temperature.unsqueeze(-1)
+
+
+def _cast_finite(log_relaxed: Tensor, dtype: torch.dtype) -> Tensor:
+    """The value in ``dtype``; what a half-precision range cannot hold stays finite at its lowest number."""
+    if dtype == log_relaxed.dtype:
+        return log_relaxed
+    lowest = torch.finfo(dtype).min
+    return torch.where(torch.isneginf(log_relaxed), log_relaxed, log_relaxed.clamp(min=lowest)).to(dtype)
 
 
 def _logits_of(probs: Tensor | None, logits: Tensor | None) -> Tensor:

@@ -104,6 +104,13 @@ def test_extreme_logits_have_finite_gradients(generator):
     assert logits.grad.isfinite().all()
 
 
+def test_values_beyond_the_range_of_half_precision_stay_finite(generator):
+    law = LogRelaxedOneHot(0.05, logits=torch.tensor([1e4, 0.0, -torch.inf], dtype=torch.float16), validate_args=True)
+    value = law.rsample((5,), generator)
+    assert value[:, :2].isfinite().all()
+    assert law.log_prob(value).isfinite().all()
+
+
 def test_absent_categories_are_outside_the_density():
     law = LogRelaxedOneHot(0.5, logits=torch.tensor([0.0, 0.0, -torch.inf]))
     smaller = LogRelaxedOneHot(0.5, logits=torch.zeros(2))
