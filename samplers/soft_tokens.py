@@ -161,13 +161,12 @@ class DirichletTokens(SoftTokenLaw):
 
     def _sample(self, log_law: Tensor, generator: torch.Generator | None) -> Tensor:
         support = log_law > -torch.inf
-        log_alpha = log_law.to(_widest(log_law)) + math.log(self.concentration)
-        alpha = log_alpha.exp()
+        log_alpha = log_law[support].to(_widest(log_law)) + math.log(self.concentration)
         log_boost = -torch.exp(-gumbel_like(log_alpha, generator=generator) - log_alpha)  # log(u) / alpha
-        log_gamma = torch._standard_gamma(alpha + 1, generator=generator).log() + log_boost
-        lowest = torch.finfo(log_law.dtype).min / 4
-        log_weights = torch.log_softmax(log_gamma.clamp_min(lowest).masked_fill(~support, -torch.inf), dim=-1)
-        return log_weights.to(log_law.dtype)
+        log_gamma = torch._standard_gamma(log_alpha.exp() + 1, generator=generator).log() + log_boost
+        scores = torch.full_like(log_law, -torch.inf, dtype=log_gamma.dtype)
+        scores[support] = log_gamma.clamp_min(torch.finfo(log_law.dtype).min / 4)
+        return torch.log_softmax(scores, dim=-1).to(log_law.dtype)
 
     def _log_prob(self, log_weights: Tensor, log_law: Tensor) -> Tensor:
         support, allowed = _support(log_weights, log_law)

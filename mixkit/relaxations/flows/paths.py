@@ -46,7 +46,8 @@ class GumbelSoftmaxPath:
     point only sharpens, and its largest entry is settled at time 0, where it is the token with probability
     ``e^beta / (e^beta + v - 1)``. The exact flow of Eq. 9 has nothing to learn, and the law it starts from is a mixture
     over the data; sampling therefore asks for ``signal(0) = 0`` (``gumbel_softmax_path``), whose start is pure noise.
-    The tests compare both velocities with the derivative of the path at fixed noise and with the continuity equation.
+    The tests compare both velocities with the derivative of the path at fixed noise and with the continuity equation,
+    which the published one misses by three quarters of its largest term.
 
     Args:
         signal: log-odds of the token over any other one; finite, never negative.
