@@ -25,6 +25,8 @@ class Tempered(nn.Module):
 
     def __init__(self, temperature: TemperatureLike) -> None:
         super().__init__()
+        if isinstance(temperature, Tensor):
+            raise TypeError("temperature must be a number or a Temperature such as LearnableTemperature, got a Tensor")
         if not isinstance(temperature, Temperature):
             temperature = FixedTemperature(float(check_positive("temperature", temperature)))
         self.temperature = temperature

@@ -148,6 +148,12 @@ def test_a_temperature_module_is_refused_by_the_functions(generator):
         gumbel_softmax(torch.zeros(2), LearnableTemperature(1.0), generator=generator)
 
 
+@pytest.mark.parametrize("temperature", [torch.nn.Parameter(torch.ones(())), "warm", None])
+def test_a_temperature_that_would_not_be_learned_is_refused(temperature):
+    with pytest.raises(TypeError, match="temperature must be a"):
+        GumbelSoftmax(temperature)
+
+
 def test_num_samples_of_gumbel_rao_is_checked(generator):
     with pytest.raises(ValueError, match="num_samples must be at least 1"):
         gumbel_rao(torch.zeros(2), num_samples=0, generator=generator)
