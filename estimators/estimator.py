@@ -64,7 +64,7 @@ class Estimator(ABC):
         progress: whether to show a progress bar.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument is out of its range; from a fit, if no start has a finite log-likelihood.
     """
 
     def __init__(
@@ -139,12 +139,13 @@ class Estimator(ABC):
         with tqdm(disable=not self.progress, unit="iteration", desc=f"{type(self).__name__}, n={objective.n}") as bar:
             size = max(self.subsample, _ROWS_PER_PARAMETER * objective.num_params)
             if objective.n <= 2 * size:
-                theta = self._first(model, objective, data, rng)
+                theta = self._first(model, objective, data, self._starts(), rng)
                 return objective, _best(objective, self._climbed(objective, theta, bar))
             rows = torch.as_tensor(np.sort(rng.choice(objective.n, size, replace=False)))
             part = data.take(rows)
             small = make_objective(model, part, self.variance_floor, pinned)
-            ends = self._climbed(small, self._first(model, small, part, rng), bar)
+            starts = [start.at(rows, objective.n) for start in self._starts()]
+            ends = self._climbed(small, self._first(model, small, part, starts, rng), bar)
             theta = self._carried(small, objective, ends.ascent)
             climb = _best(objective, self._climbed(objective, theta, bar))
             return objective, climb._replace(ends=ends.ends)
@@ -160,10 +161,16 @@ class Estimator(ABC):
         ascent = self._climb(objective, theta, record)
         return Climb(ascent, values, ascent.value)
 
-    def _first(self, model: MixtureOfExperts, objective: Objective, data: Data, rng: np.random.Generator) -> Tensor:
+    def _first(
+        self,
+        model: MixtureOfExperts,
+        objective: Objective,
+        data: Data,
+        starts: Sequence[Start],
+        rng: np.random.Generator,
+    ) -> Tensor:
         """Parameters ``(r, s, P)`` at which the climbs start."""
         parts = [objective.read(model).expand(len(data.x), 1, -1)] if self.start_at_model else []
-        starts = default_starts(self.n_init) if self.starts is None else self._chosen()
         if starts:
             guesses = [
                 torch.cat([start.responsibilities(x, y, model.num_experts, rng) for start in starts])
@@ -172,14 +179,17 @@ class Estimator(ABC):
             parts.append(objective.from_responsibilities(torch.stack(guesses)))
         return torch.cat(parts, 1)
 
-    def _chosen(self) -> Sequence[Start]:
-        starts = list(self.starts or [])
+    def _starts(self) -> Sequence[Start]:
+        if self.starts is None:
+            return default_starts(self.n_init)
+        starts = list(self.starts)
         return [starts[i % len(starts)] for i in range(max(self.n_init, len(starts)))] if starts else []
 
     def _carried(self, small: Objective, full: Objective, ends: Ascent) -> Tensor:
-        """The best distinct ends on a subsample, as parameters ``(r, n_keep, P)`` on all the data."""
+        """The best different ends on a subsample, at most ``n_keep`` of each data set, as parameters on all the data."""
         order = ranking(small, ends).argsort(dim=1, descending=True, stable=True)
-        kept = torch.stack([_distinct(value, rank, self.n_keep) for value, rank in zip(ends.value, order, strict=True)])
+        kept = _padded([_distinct(value, rank, self.n_keep) for value, rank in zip(ends.value, order, strict=True)])
+        kept = kept.to(order.device)
         return full.carry(ends.theta.gather(1, kept.unsqueeze(-1).expand(-1, -1, ends.theta.shape[-1])), small)
 
     def _finish(self, objective: Objective, theta: Tensor, callback: Callable[[Tensor], None]) -> Ascent:
@@ -200,6 +210,11 @@ def ranking(objective: Objective, ends: Ascent) -> Tensor:
 
 def _best(objective: Objective, climb: Climb) -> Climb:
     """The best end of each data set alone: every tensor with s = 1."""
+    if not bool(torch.isfinite(climb.ascent.value).any(1).all()):
+        raise ValueError(
+            "no start has a finite log-likelihood: y may be impossible under the experts, or x or y too extreme; "
+            "rescale them or try other starts"
+        )
     best = ranking(objective, climb.ascent).argmax(1)
     rows = torch.arange(len(best), device=best.device)
     ascent = climb.ascent
@@ -214,8 +229,8 @@ def _best(objective: Objective, climb: Climb) -> Climb:
     return Climb(chosen, [value[rows, best].unsqueeze(1) for value in climb.values], ascent.value)
 
 
-def _distinct(value: Tensor, order: Tensor, count: int) -> Tensor:
-    """The first ``count`` of ``order`` with different values; filled up with the first if there are fewer."""
+def _distinct(value: Tensor, order: Tensor, count: int) -> list[int]:
+    """The first of ``order`` with different values, at most ``count``."""
     kept: list[int] = []
     for index in order.tolist():
         gaps = [abs(float(value[index] - value[other])) for other in kept]
@@ -223,4 +238,10 @@ def _distinct(value: Tensor, order: Tensor, count: int) -> Tensor:
             kept.append(index)
         if len(kept) == count:
             break
-    return torch.tensor(kept + [kept[0]] * (count - len(kept)), device=value.device)
+    return kept
+
+
+def _padded(rows: list[list[int]]) -> Tensor:
+    """Rows of one length: shorter ones repeat their first entry."""
+    width = max(len(row) for row in rows)
+    return torch.tensor([row + [row[0]] * (width - len(row)) for row in rows])
