@@ -23,6 +23,7 @@ from .node import Decision, Node
 from .results import Info, Verification
 from .sources import GeneratorSource, Source
 from .speculative import SpeculativeSampling, accept_probability, acceptance, output_law, residual
+from .tree import TreeVerification, TreeVerifier
 
 __all__ = [
     "BlockVerification",
@@ -39,6 +40,8 @@ __all__ = [
     "SamplerMatch",
     "Source",
     "SpeculativeSampling",
+    "TreeVerification",
+    "TreeVerifier",
     "Verification",
     "Verifier",
     "WeightedVerifier",

@@ -6,6 +6,7 @@ decisions, continues each output from the target to ``t + 1`` tokens, and adds u
 verifier gives the target's joint law.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +27,7 @@ __all__ = [
     "Laws",
     "chi_square",
     "chi_square_test",
+    "enumerate_law",
     "joint_law",
     "random_laws",
     "target_law",
@@ -74,16 +76,42 @@ def joint_law(verifier: Verifier, laws: Laws, *, lengths: Tensor | None = None) 
         True
     """
     case, tokens, weight = draft_tuples(laws, with_replacement=verifier.with_replacement)
+
+    def run(rows: Tensor, source: Branches) -> Verification:
+        block = block_logits(laws, case[rows], tokens[rows])
+        return verifier.verify(*block, lengths=_spread(lengths, rows), generator=source)
+
+    return enumerate_law(run, laws, case, weight)
+
+
+class Output(Protocol):
+    """What enumeration reads of an output."""
+
+    @property
+    def tokens(self) -> Tensor:
+        """Token ids ``(w, t+1)``."""
+
+    @property
+    def num_accepted(self) -> Tensor:
+        """Accepted tokens ``(w,)``."""
+
+
+def enumerate_law(run: Callable[[Tensor, Branches], Output], laws: Laws, case: Tensor, weight: Tensor) -> Enumeration:
+    """Follow every branch of a procedure from each of its starts.
+
+    Args:
+        run: Maps starts ``(w,)``, as indices, and a source of their decisions to their outputs.
+        laws: Test cases.
+        case: Case of each start ``(s,)``.
+        weight: Probability of each start within its case ``(s,)``.
+    """
     total = _Total(laws)
     row = torch.arange(case.numel())
     forced = torch.zeros(case.numel(), 0, dtype=torch.long)
     while row.numel():
         now, row, forced, left = row[:_ROWS], row[_ROWS:], forced[_ROWS:], forced[:_ROWS]
         source = Branches(left, weight[now])
-        out = verifier.verify(
-            *block_logits(laws, case[now], tokens[now]), lengths=_spread(lengths, now), generator=source
-        )
-        total.add(case[now], out, source.weight)
+        total.add(case[now], run(now, source), source.weight)
         origin, decisions = source.unexplored()
         width = max(decisions.shape[1], forced.shape[1])
         row = torch.cat([row, now[origin]])
@@ -108,7 +136,7 @@ class _Total:
         self.mass = [torch.zeros(cases * self.v ** (n + 1), dtype=torch.float64) for n in range(t + 1)]
         self.accepted = torch.zeros(cases, dtype=torch.float64)
 
-    def add(self, case: Tensor, out: Verification, weight: Tensor) -> None:
+    def add(self, case: Tensor, out: Output, weight: Tensor) -> None:
         prefix = case
         for n, mass in enumerate(self.mass):
             prefix = prefix * self.v + out.tokens[:, n].clamp_min(0)

@@ -9,7 +9,7 @@ from ..sources import Source
 
 
 class GumbelListCoupling(NodeVerifier):
-    r"""Gumbel-list coupling (GLS): draft $i$ holds $\arg\min_y S_i(y)/p_i(y)$, the output is $\arg\min_y \min_i S_i(y)/q(y)$.
+    r"""Gumbel lists (GLS): draft $i$ holds $\arg\min S_i(y)/p_i(y)$, the output is $\arg\min_y \min_i S_i(y)/q(y)$.
 
     All $S_i(y)$ are independent standard exponentials. They are drawn here, given the drafts: the smallest of the
     $S_i(y)/p_i(y)$ is a standard exponential $e$ at $y = x_i$, and elsewhere $S_i(y) = e \, p_i(y)$ plus a fresh
