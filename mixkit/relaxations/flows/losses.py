@@ -54,6 +54,14 @@ def flow_matching_loss(
 
     ``E || u_theta(x_t, t) - u(x_t, t | x_1) ||^2``, ``u_theta`` the path's velocity under the denoiser's probabilities.
     The minimiser is that of ``denoising_loss``, which conditions better where the velocity is small.
+
+    Example:
+        >>> from mixkit.relaxations.flows import gumbel_softmax_path
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> tokens = torch.zeros(8, 5, dtype=torch.long)
+        >>> knows = lambda log_x, t: torch.tensor([50.0, 0.0, 0.0]).expand(log_x.shape)
+        >>> flow_matching_loss(knows, tokens, gumbel_softmax_path(), num_categories=3, generator=generator)
+        tensor(0.)
     """
     log_x, t = _draw(tokens, path, num_categories, generator, dtype)
     time = t.unsqueeze(-1)
@@ -76,6 +84,16 @@ def score_matching_loss(
     The model gives logits ``f`` and its score is ``-T + v T softmax(f)``, ``T = temperature(t)``, as the score of one
     token is (arXiv:2503.17361). The error is divided by ``(v T)^2``, so that all times weigh alike; its
     minimiser is the score of the marginal law (``GumbelSoftmaxPath.score``).
+
+    Example:
+        >>> from mixkit.relaxations.flows import gumbel_softmax_path
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> path, tokens = gumbel_softmax_path(), torch.zeros(8, 5, dtype=torch.long)
+        >>> def knows(log_x, t):  # the score of token 0, as logits
+        ...     signal = path.signal(t)[:, None, None] * torch.tensor([1.0, 0.0, 0.0])
+        ...     return signal - path.temperature(t)[:, None, None] * log_x
+        >>> bool(score_matching_loss(knows, tokens, path, num_categories=3, generator=generator) < 1e-10)
+        True
     """
     log_x, t = _draw(tokens, path, num_categories, generator, dtype)
     time = t.unsqueeze(-1)

@@ -49,7 +49,13 @@ class Euler(Integrator):
 
 @dataclass(frozen=True)
 class Heun(Integrator):
-    """``num_steps`` equal steps of Heun's rule: order 2, two evaluations a step."""
+    """``num_steps`` equal steps of Heun's rule: order 2, two evaluations a step.
+
+    Example:
+        >>> times, states = Heun(10).integrate(lambda y, t: y, torch.ones(()))
+        >>> states[-1], torch.ones(()).exp()
+        (tensor(2.7141), tensor(2.7183))
+    """
 
     num_steps: int = 25
 

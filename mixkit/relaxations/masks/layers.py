@@ -97,7 +97,7 @@ def retained_energy(model: nn.Module) -> Tensor:
 
 
 def harden_masks(model: nn.Module) -> dict[str, Tensor]:
-    """Replace every masked weight by its hard N:M form, an ordinary parameter again.
+    """Replace every masked weight by its hard N:M form, an ordinary parameter again: the export for sparse hardware.
 
     Returns:
         The boolean masks by the name of their layer, each checked to be N:M.
