@@ -21,15 +21,27 @@ from .multidraft import (
 )
 from .node import Decision, Node
 from .results import Info, Verification
+from .soft_tokens import (
+    ComposedTokens,
+    DirichletTokens,
+    GumbelSoftmaxTokens,
+    SoftTokenLaw,
+    SoftTokenTrace,
+    decode_soft_tokens,
+    mixture_embedding,
+)
 from .sources import GeneratorSource, Source
 from .speculative import SpeculativeSampling, accept_probability, acceptance, output_law, residual
 from .tree import TreeVerification, TreeVerifier
 
 __all__ = [
     "BlockVerification",
+    "ComposedTokens",
     "Decision",
+    "DirichletTokens",
     "GeneratorSource",
     "GumbelListCoupling",
+    "GumbelSoftmaxTokens",
     "ImportanceWeighted",
     "Info",
     "KSequential",
@@ -38,6 +50,8 @@ __all__ = [
     "OptimalVerifier",
     "RecursiveRejection",
     "SamplerMatch",
+    "SoftTokenLaw",
+    "SoftTokenTrace",
     "Source",
     "SpeculativeSampling",
     "TreeVerification",
@@ -49,8 +63,10 @@ __all__ = [
     "acceptance",
     "acceptance_bound",
     "can_accept_always",
+    "decode_soft_tokens",
     "linear_program_acceptance",
     "list_matching_bound",
+    "mixture_embedding",
     "optimal_acceptance",
     "optimal_acceptance_different",
     "output_law",
