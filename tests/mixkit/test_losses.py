@@ -155,6 +155,13 @@ def test_rates_of_selection():
     )
 
 
+def test_means_of_half_precision_are_in_float32():
+    values = torch.full((3000, 2), 0.1, dtype=torch.float16)
+    for mask in (None, torch.ones(3000, dtype=torch.bool)):
+        assert torch.allclose(masked_mean(values, mask), values[0].float(), rtol=1e-5)
+        assert masked_mean(values, mask).dtype == torch.float32
+
+
 def test_the_mean_of_no_rows_is_zero():
     assert torch.equal(masked_mean(torch.zeros(0, 3)), torch.zeros(3))
 

@@ -245,7 +245,7 @@ def test_the_logarithm_of_the_softplus_to_the_last_digits(score):
         score - math.exp(score) / 2 if score < -30.0 else math.log(max(score, 0.0) + math.log1p(math.exp(-abs(score))))
     )
     value = SoftplusL1().log_link(torch.tensor([score], dtype=torch.float64)).item()
-    assert value == pytest.approx(exact, rel=1e-14)
+    assert value == pytest.approx(exact, rel=1e-15)
 
 
 def test_sinkhorn_balances_what_can_be_balanced():
