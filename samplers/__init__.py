@@ -2,6 +2,8 @@
 
 from .base import NodeVerifier, Verifier
 from .block import BlockVerification
+from .decoding import Decoding, Drafter, SampledDrafts, Scorer, SpeculativeDecoder, Statistics
+from .drafts import NGramModel, PromptLookup
 from .limits import (
     acceptance_bound,
     can_accept_always,
@@ -20,6 +22,7 @@ from .multidraft import (
     list_matching_bound,
 )
 from .node import Decision, Node
+from .processors import Chain, Epsilon, Eta, MinP, Processor, Temperature, TopK, TopP, Typical
 from .results import Info, Verification
 from .soft_tokens import (
     ComposedTokens,
@@ -36,26 +39,43 @@ from .tree import TreeVerification, TreeVerifier
 
 __all__ = [
     "BlockVerification",
+    "Chain",
     "ComposedTokens",
     "Decision",
+    "Decoding",
     "DirichletTokens",
+    "Drafter",
+    "Epsilon",
+    "Eta",
     "GeneratorSource",
     "GumbelListCoupling",
     "GumbelSoftmaxTokens",
     "ImportanceWeighted",
     "Info",
     "KSequential",
+    "MinP",
+    "NGramModel",
     "Node",
     "NodeVerifier",
     "OptimalVerifier",
+    "Processor",
+    "PromptLookup",
     "RecursiveRejection",
+    "SampledDrafts",
     "SamplerMatch",
+    "Scorer",
     "SoftTokenLaw",
     "SoftTokenTrace",
     "Source",
+    "SpeculativeDecoder",
     "SpeculativeSampling",
+    "Statistics",
+    "Temperature",
+    "TopK",
+    "TopP",
     "TreeVerification",
     "TreeVerifier",
+    "Typical",
     "Verification",
     "Verifier",
     "WeightedVerifier",
