@@ -288,16 +288,18 @@ def decode_soft_tokens(
         embedding: input embedding matrix.
         law: how a soft token is drawn.
         num_steps: soft tokens to draw, at least 1.
-        truncate: maps logits to logits with -inf for the tokens cut off (top-k, top-p); none unless told.
+        truncate: maps logits to logits with -inf for the tokens cut off, for example
+            ``Chain(Temperature(0.7), TopP(0.9)).process`` of ``samplers.processors``; none unless told.
         generator: source of randomness, one for all or one for each entry of the first dimension of the batch.
 
     Example:
+        >>> from samplers.processors import TopK
         >>> embedding = torch.eye(4)
         >>> step = lambda new: new.mean(-2) * 3  # a toy model: favours what it saw last
         >>> trace = decode_soft_tokens(step, embedding[None, :2], embedding, DirichletTokens(5.0), num_steps=3,
-        ...                            generator=torch.Generator().manual_seed(0))
-        >>> trace.embeddings.shape, trace.log_prob.shape
-        (torch.Size([1, 3, 4]), torch.Size([1, 3]))
+        ...                            truncate=TopK(2).process, generator=torch.Generator().manual_seed(0))
+        >>> (trace.log_weights > -torch.inf).sum(-1), trace.log_prob.shape
+        (tensor([[2, 2, 2]]), torch.Size([1, 3]))
     """
     check_integer("num_steps", num_steps, low=1)
     drawn: list[SoftTokenTrace] = []

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 
+from samplers.processors import TopK
 from samplers.soft_tokens import (
     ComposedTokens,
     DirichletTokens,
@@ -283,7 +284,7 @@ def test_decoding_matches_a_hand_written_loop():
         embedding,
         law,
         num_steps=4,
-        truncate=top_3,
+        truncate=TopK(3).process,
         generator=torch.Generator().manual_seed(5),
     )
     generator, last = torch.Generator().manual_seed(5), prompt[:, -1]
