@@ -207,6 +207,16 @@ def test_bad_covariates_are_named(make):
         gate(np.ones((5, D)))
 
 
+@every_gate
+def test_no_rows_are_no_error(make):
+    gate, x = build(make), normal(0, D)
+    routing = gate.route(x, seeded())
+    assert gate(x, seeded()).shape == (0, K)
+    assert routing.weights.shape == routing.indices.shape == (0, gate.num_selected)
+    assert torch.equal(gate.load(x), torch.zeros(K, dtype=torch.float64))
+    gate(x, seeded()).sum().backward()
+
+
 def test_covariates_whose_sum_overflows_are_fine():
     gate = build(GATES["softmax_gate"], dtype=torch.float16)
     assert gate(torch.full((50, D), 6e4, dtype=torch.float16) * 1e-2).isfinite().all()
