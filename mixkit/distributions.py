@@ -30,18 +30,24 @@ class Normal(distributions.Normal):
     """
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density at ``value``."""
-        if self._validate_args:
-            self._validate_sample(value)
-        standardised = (value - self.loc) / self.scale
-        return -_HALF_LOG_TWO_PI - self.scale.log() - 0.5 * standardised.square()
+        """Log-density at ``value``; -inf, with a gradient of zero, where the square of the distance overflows."""
+        standardised, too_far, _ = self._standardise(value)
+        log_density = -_HALF_LOG_TWO_PI - self.scale.log() - 0.5 * standardised.square()
+        return torch.where(too_far, -torch.inf, log_density)
 
     def cdf(self, value: Tensor) -> Tensor:
         """Probability of a value of at most ``value``."""
+        standardised, too_far, distance = self._standardise(value)
+        below = 0.5 * torch.erfc(at_least_float32(standardised) * -math.sqrt(0.5))
+        return torch.where(too_far, (distance > 0).to(below.dtype), below).to(standardised.dtype)
+
+    def _standardise(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Distance over scale, 0 where its square would overflow (for finite gradients); where; the distance."""
         if self._validate_args:
             self._validate_sample(value)
-        standardised = (value - self.loc) / self.scale
-        return (0.5 * torch.erfc(at_least_float32(standardised) * -math.sqrt(0.5))).to(standardised.dtype)
+        distance = value - self.loc
+        too_far = (distance / self.scale).detach().abs() > 0.5 * torch.finfo(distance.dtype).max ** 0.5
+        return torch.where(too_far, 0.0, distance) / self.scale, too_far, distance
 
     def icdf(self, value: Tensor) -> Tensor:
         """The quantile at probability ``value``."""

@@ -61,6 +61,7 @@ def _first_to_reach(law: "ExpertMixture", value: Tensor, bottom: Tensor, top: Te
     low, high = _rank(bottom) - 1, _rank(top)
     while bool((low + 1 < high).any()):
         middle = (low & high) + ((low ^ high) >> 1)  # their mean, without overflow
+        middle = torch.where(low + 1 < high, middle, high)
         reached = law.cdf(_of_rank(middle, value.dtype)) >= value
         low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
     return _of_rank(high, value.dtype)

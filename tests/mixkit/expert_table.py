@@ -24,6 +24,8 @@ from mixkit.experts import (
     StudentTExperts,
     linear_gaussian_experts,
 )
+from mixkit.gates import topk_gate
+from mixkit.mixture import MixtureOfExperts
 from mixkit.predictors import ConstantPredictor, LinearPredictor, ModulePredictor
 from tests.mixkit.gate_table import Build, D, build, normal, seeded
 
@@ -208,3 +210,13 @@ __all__ = [
     "nodes",
     "normal",
 ]
+
+
+def moe(family=None, selected=2, **options):
+    """A mixture of the family behind a top-K gate that keeps ``selected`` of the K experts."""
+    gate = build(lambda **o: topk_gate(D, K, selected, generator=seeded(), **o), **options)
+    return MixtureOfExperts(gate, build_experts((family or SCALAR["gaussian"]).make, **options))
+
+
+def double(*values):
+    return torch.tensor(values, dtype=torch.float64)
