@@ -1,0 +1,21 @@
+"""Voronoi cells and losses between mixing measures, block errors, and distances between conditional densities."""
+
+from .blocks import BlockErrors, block_errors
+from .cells import voronoi_cells
+from .distances import DensityDistances, density_distances
+from .freedom import Freedom
+from .loss import VoronoiLoss, exact_loss, overspecified_loss, rbar, voronoi_loss
+
+__all__ = [
+    "BlockErrors",
+    "DensityDistances",
+    "Freedom",
+    "VoronoiLoss",
+    "block_errors",
+    "density_distances",
+    "exact_loss",
+    "overspecified_loss",
+    "rbar",
+    "voronoi_cells",
+    "voronoi_loss",
+]
