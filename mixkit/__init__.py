@@ -1,6 +1,6 @@
 """What a mixture of experts is: gates, experts, the conditional distribution, the mixing measure."""
 
-from . import datasets
+from . import datasets, losses, normalizers, schedules, scores, selection, temperature
 from ._version import __version__
 from .experts import (
     DiagonalCovariance,
@@ -54,7 +54,13 @@ __all__ = [
     "dense_to_sparse_gate",
     "laplace_gate",
     "linear_gaussian_experts",
+    "losses",
+    "normalizers",
+    "schedules",
+    "scores",
+    "selection",
     "sigmoid_gate",
     "softmax_gate",
+    "temperature",
     "topk_gate",
 ]
