@@ -83,7 +83,7 @@ def score_matching_loss(
 
     The model gives logits ``f`` and its score is ``-T + v T softmax(f)``, ``T = temperature(t)``, as the score of one
     token is (arXiv:2503.17361). The error is divided by ``(v T)^2``, so that all times weigh alike; its
-    minimiser is the score of the marginal law (``GumbelSoftmaxPath.score``).
+    minimiser is the score of the marginal law (``GumbelSoftmaxPath.score``); ``score_denoiser`` turns it into a flow.
 
     Example:
         >>> from mixkit.relaxations.flows import gumbel_softmax_path
