@@ -1,6 +1,7 @@
 """Speed of the relaxations against torch and Pyro, one thread, ratios from one run.
 
-Every row runs ours and the peer's in turn, forward and backward, and reports the ratio of the medians.
+Every row runs ours and the peer's in turn, forward and backward, and reports the ratio of the medians of processor
+time, which other work on the machine disturbs least.
 
 Run: python benchmarks/relaxations.py [--quick]
 """
@@ -28,13 +29,13 @@ Sampler = Callable[[Tensor], Tensor]
 
 
 def seconds_of(run: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+    begun = time.process_time()
     run()
-    return time.perf_counter() - begun
+    return time.process_time() - begun
 
 
 def side_by_side(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median seconds of both, measured in turn after one warm-up each."""
+    """Median processor seconds of both, measured in turn after one warm-up each."""
     ours(), theirs()
     pairs = [(seconds_of(ours), seconds_of(theirs)) for _ in range(repeats)]
     return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs)
