@@ -19,6 +19,7 @@ from .processors import Chain, LogitsFunction, Temperature
 try:
     from transformers import DynamicCache, PreTrainedModel
     from transformers.cache_utils import DynamicLayer
+    from transformers.generation import GenerateDecoderOnlyOutput
 except ImportError as error:  # pragma: no cover
     raise ImportError("samplers.huggingface needs transformers: pip install mixkit[hf]") from error
 
@@ -156,7 +157,7 @@ def speculative_generate(
     on_tokens: Callable[[int, Tensor], None] | None = None,
     on_statistics: Callable[[Any], None] | None = None,
     **model_kwargs: Any,
-) -> Tensor:
+) -> Any:
     """Decode speculatively inside generate: ``model.generate(ids, custom_generate=speculative_generate, draft=...)``.
 
     Temperature, truncation and other processors, stopping criteria, ``max_new_tokens``, ``eos_token_id`` and
@@ -180,7 +181,8 @@ def speculative_generate(
         **model_kwargs: What else ``generate`` passes; the prompts' ``attention_mask`` is used.
 
     Returns:
-        Prompts and new tokens ``(B, L + n)``, right-padded.
+        Prompts and new tokens ``(B, L + n)``, right-padded; with ``return_dict_in_generate``, as the ``sequences`` of
+        transformers' output.
 
     Raises:
         ValueError: If ``draft`` is missing, or beams are asked for.
@@ -212,4 +214,5 @@ def speculative_generate(
     )
     if on_statistics is not None:
         on_statistics(result.statistics)
-    return torch.cat((input_ids, result.tokens), dim=1)
+    sequences = torch.cat((input_ids, result.tokens), dim=1)
+    return GenerateDecoderOnlyOutput(sequences=sequences) if generation_config.return_dict_in_generate else sequences

@@ -56,7 +56,8 @@ class DecodingState:
         on_tokens: OnTokens | None,
         stop: Stop | None,
     ) -> None:
-        self.max_new_tokens, self.eos, self.pad_token_id = max_new_tokens, eos, pad_token_id
+        self.max_new_tokens, self.pad_token_id = max_new_tokens, pad_token_id
+        self.eos = torch.tensor(sorted(eos), dtype=torch.long)
         self.on_tokens, self.stop = on_tokens, stop
         self.prompt_lengths = torch.tensor([len(prompt) for prompt in prompts])
         self.lengths = self.prompt_lengths.clone()
@@ -86,21 +87,30 @@ class DecodingState:
 
     def extend(self, rows: Tensor, tokens: Tensor) -> None:
         """Append the tokens ``(r, n)``, each row up to its first -1, its length limit or its end."""
-        for row, new in zip(rows.tolist(), tokens, strict=True):
-            self._append(row, new[new >= 0][: int(self.remaining[row])])
-
-    def _append(self, row: int, new: Tensor) -> None:
-        start = int(self.lengths[row])
-        self.ids[row, start : start + len(new)] = new
-        for count, token in enumerate(new.tolist(), start=1):
-            history = self.ids[row : row + 1, : start + count]
-            if token in self.eos or (self.stop is not None and self.stop(history)):
-                self.stopped[row], new = True, new[:count]
-                self.ids[row, start + count :] = self.pad_token_id
-                break
-        self.lengths[row] = start + len(new)
+        tokens, step = tokens.cpu(), torch.arange(tokens.shape[1])
+        counts = torch.minimum((tokens >= 0).sum(-1), self.remaining[rows])
+        is_end = torch.isin(tokens, self.eos) & (step < counts[:, None])
+        counts = torch.where(is_end.any(-1), is_end.to(torch.uint8).argmax(-1) + 1, counts)
+        row, column = (step < counts[:, None]).nonzero(as_tuple=True)
+        self.ids[rows[row], self.lengths[rows[row]] + column] = tokens[row, column].to(self.ids.device)
+        self.stopped[rows] = is_end.any(-1)
+        if self.stop is not None:
+            counts = self._stop(rows, counts, self.stop)
         if self.on_tokens is not None:
-            self.on_tokens(row, new)
+            for index, new, count in zip(rows.tolist(), tokens, counts.tolist(), strict=True):
+                self.on_tokens(index, new[:count])
+        self.lengths[rows] += counts
+
+    def _stop(self, rows: Tensor, counts: Tensor, stop: Stop) -> Tensor:
+        """Ask the stop condition after each of the ``counts (r,)`` new tokens; return how many are left."""
+        left = counts.clone()
+        for index, (row, start) in enumerate(zip(rows.tolist(), self.lengths[rows].tolist(), strict=True)):
+            for count in range(1, int(counts[index]) + 1):
+                if stop(self.ids[row : row + 1, : start + count]):
+                    left[index], self.stopped[row] = count, True
+                    self.ids[row, start + count :] = self.pad_token_id
+                    break
+        return left
 
     def result(self, statistics: Statistics) -> Decoding:
         """Return what was decoded."""

@@ -6,11 +6,14 @@ from transformers.generation import logits_process as hf
 
 from samplers import (
     BlockVerification,
+    GumbelListCoupling,
+    ImportanceWeighted,
     KSequential,
     OptimalVerifier,
     RecursiveRejection,
     SamplerMatch,
     SpeculativeSampling,
+    WeightedVerifier,
 )
 from samplers.branches import Branches
 from samplers.decoding import CallableScorer, Scorer, SpeculativeDecoder
@@ -67,6 +70,7 @@ VERIFIERS = [
     pytest.param(RecursiveRejection(), 2, id="recursive"),
     pytest.param(RecursiveRejection(with_replacement=False), 2, id="recursive-without"),
     pytest.param(KSequential(), 2, id="k-seq"),
+    pytest.param(ImportanceWeighted(), 2, id="importance"),
     pytest.param(OptimalVerifier(), 2, id="optimal"),
 ]
 
@@ -89,7 +93,8 @@ def test_law_is_exactly_the_processed_target(processor, draft_processor):
     torch.testing.assert_close(exact_law(decoder, [1], 3), expected, rtol=0, atol=1e-12)
 
 
-def test_law_with_drafts_of_different_models_and_temperatures():
+@pytest.mark.parametrize("verifier", [RecursiveRejection(), WeightedVerifier(steps=5)])
+def test_law_with_drafts_of_different_models_and_temperatures(verifier):
     target = Table(5)
     expected = target.law([1], 3)
     for drafts, processors in (
@@ -98,7 +103,7 @@ def test_law_with_drafts_of_different_models_and_temperatures():
         ([Table(6), Table(7)], [TopK(2), Temperature(2.0)]),
     ):
         decoder = SpeculativeDecoder(
-            target, drafts, RecursiveRejection(), num_drafts=2, draft_length=2, draft_processors=processors
+            target, drafts, verifier, num_drafts=2, draft_length=2, draft_processors=processors
         )
         torch.testing.assert_close(exact_law(decoder, [1], 3), expected, rtol=0, atol=1e-12)
 
@@ -134,11 +139,12 @@ def test_enumeration_sees_a_verifier_that_is_given_the_wrong_law():
     assert (exact_law(decoder, [0, 2], 3) - target.law([0, 2], 3)).abs().max() > 1e-3
 
 
-def test_law_of_a_ragged_batch_by_chi_square(generator):
-    """20,000 rows at once, accepted lengths all different. False-alarm rate 1e-6."""
+@pytest.mark.parametrize("verifier", [OptimalVerifier(), GumbelListCoupling()])
+def test_law_of_a_ragged_batch_by_chi_square(verifier, generator):
+    """10,000 rows at once, accepted lengths all different. False-alarm rate 1e-6."""
     target, draft = Table(11, dtype=torch.float32), Table(12, dtype=torch.float32)
-    decoder = SpeculativeDecoder(target, draft, OptimalVerifier(), num_drafts=3, draft_length=3)
-    out = decoder.decode([[1]] * 20_000, max_new_tokens=5, generator=generator)
+    decoder = SpeculativeDecoder(target, draft, verifier, num_drafts=3, draft_length=3)
+    out = decoder.decode([[1]] * 10_000, max_new_tokens=5, generator=generator)
     code = (out.tokens * V ** torch.arange(4, -1, -1)).sum(-1)
     assert chi_square(torch.bincount(code, minlength=V**5)[None], target.law([1], 5)[None]).passed
 

@@ -227,6 +227,15 @@ def test_a_context_of_bounded_length_is_filled_to_the_end(generator):
     assert torch.equal(ours, plain)
 
 
+def test_output_as_a_dictionary(generator):
+    settings = {"max_new_tokens": 5, "return_dict_in_generate": True, "do_sample": False}
+    model, ids = gpt2(18), torch.tensor([[2, 7]])
+    ours = model.generate(
+        ids, custom_generate=speculative_generate, draft=PromptLookup(), generator=generator, **settings
+    )
+    assert torch.equal(ours.sequences, model.generate(ids, **settings).sequences)
+
+
 def test_padded_vocabularies(generator):
     target, draft = gpt2(15, vocab_size=V + 9), gpt2(16)
     decoder = SpeculativeDecoder(KeyValueScorer(target), KeyValueScorer(draft), vocab_size=V)

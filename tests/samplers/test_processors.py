@@ -183,3 +183,15 @@ def test_repr_and_pickle():
     chain = Chain(Temperature(0.5), TopP(0.9))
     assert repr(chain) == "Chain(Temperature(temperature=0.5), TopP(min_tokens_to_keep=1, top_p=0.9))"
     assert repr(pickle.loads(pickle.dumps(chain))) == repr(chain)
+
+
+@pytest.mark.parametrize("processor", [*TRUNCATIONS, Temperature(0.7), Chain(TopK(3), TopP(0.5))])
+def test_any_layout(processor, generator):
+    """Strided, transposed and broadcast scores, one token, no row."""
+    scores = torch.randn(6, 40, generator=generator)
+    expected = processor.process(scores)
+    assert torch.equal(processor.process(scores.repeat(1, 2).unflatten(1, (2, 40))[:, 1]), expected)
+    assert torch.equal(processor.process(scores.t().contiguous().t()), expected)
+    assert torch.equal(processor.process(scores[:1].expand(3, -1)), expected[:1].expand(3, -1))
+    assert torch.equal(processor.process(torch.tensor([[-3.0]])).isfinite(), torch.tensor([[True]]))
+    assert processor.process(scores[:0]).shape == (0, 40)
