@@ -157,16 +157,16 @@ def draw_bias(axes: plt.Axes, table: dict[str, tuple[float, float]], path: list[
         axes.annotate(f"{temperature:g}", point, color="#999999", fontsize=7, **offset)
     for name, (bias, spread) in table.items():
         axes.scatter(max(bias, floor), spread, s=55, color=ESTIMATORS[name][2], label=name, zorder=2)
-    axes.set(xscale="log", yscale="log", xlabel="bias", ylabel="standard deviation", xlim=(0.6 * floor, 1.0))
+    axes.set(xscale="log", yscale="log", xlabel="bias", ylabel="standard deviation")
+    axes.set(xlim=(0.6 * floor, 1.0), ylim=(0.4, 6.0))
     ticks = [0.5, 1.0, 2.0, 5.0]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_yticks([], minor=True)
     axes.axvspan(0.6 * floor, 1.5e-2, color="#f2f2f2", zorder=-1)
-    axes.text(0.7 * floor, 0.42, "unbiased, up to\nMonte Carlo error", fontsize=7.5, color="#777777", va="bottom")
-    axes.set_title("One gradient, relative to the exact one: four choices of eight values", fontsize=10)
-    axes.legend(
-        frameon=False, fontsize=8, loc="lower center", title="grey: the temperatures of\nstraight-through Gumbel"
-    )
+    axes.text(0.7 * floor, 5.6, "no bias, up to\nMonte Carlo error", fontsize=8, color="#777777", va="top")
+    axes.set_title("Four choices of eight values: one gradient against the exact one", fontsize=10)
+    axes.text(0.95, 0.42, "grey: temperatures of\nstraight-through Gumbel", fontsize=7, color="#999999", ha="right")
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
 
 
 def draw_paths(panels: list[plt.Axes], paths: dict[str, Tensor]) -> None:
@@ -178,8 +178,9 @@ def draw_paths(panels: list[plt.Axes], paths: dict[str, Tensor]) -> None:
             axes.plot(torch.arange(len(smooth)) * 50 + 25, smooth, color=ESTIMATORS[name][2], label=name, linewidth=1.5)
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-        axes.text(0.98, 0.88, f"p = {power:g}", transform=axes.transAxes, ha="right", fontsize=9)
-    panels[0].set_title("Polynomial programming: loss above the optimum, 128 binary choices", fontsize=10)
+        axes.text(0.02, 0.08, f"p = {power:g}", transform=axes.transAxes, fontsize=9)
+        axes.tick_params(labelbottom=axes is panels[-1])
+    panels[0].set_title("Polynomial programming: loss above the optimum", fontsize=10)
     panels[-1].set_xlabel("step")
 
 
