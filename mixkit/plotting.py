@@ -64,10 +64,13 @@ def plot_fit(model: MixtureOfExperts, x: Tensor, y: Tensor, *, ax: "Axes | None"
         its weight exceeds 3%, and the more opaque the larger the weight; bands hold 50% and 95% of the conditional law.
 
     Raises:
-        ValueError: if there is more than one covariate.
+        ValueError: if there is more than one covariate, or the response is a vector.
     """
     grid = _grid(model, x)
-    law, colors, ax = model(grid), expert_colors(model.num_experts), _axes(ax)
+    law, colors = model(grid), expert_colors(model.num_experts)
+    if law.event_shape:
+        raise ValueError(f"model must have a scalar response, got event shape {tuple(law.event_shape)}")
+    ax = _axes(ax)
     _draw_bands(ax, grid, law)
     owner = model(x.to(grid)).log_responsibilities(y.to(grid)).argmax(-1)
     point_colors = [colors[j] for j in owner.tolist()]
