@@ -5,7 +5,6 @@ from .guidance import StraightThroughGuidance
 from .losses import Denoiser, denoising_loss, flow_matching_loss, score_matching_loss
 from .paths import GumbelSoftmaxPath, gumbel_softmax_path, published_path
 from .samplers import Euler, FlowSample, Guidance, Heun, Integrator, SciPyIntegrator, sample_flow
-from .score import score_denoiser
 
 __all__ = [
     "ConstantCurve",
@@ -26,6 +25,5 @@ __all__ = [
     "gumbel_softmax_path",
     "published_path",
     "sample_flow",
-    "score_denoiser",
     "score_matching_loss",
 ]

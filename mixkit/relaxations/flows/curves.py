@@ -10,7 +10,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from mixkit._validation import check_positive
+from ..._validation import check_positive
 
 
 class Curve(ABC):

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixkit._validation import check_finite, check_integer
-
+from ..._validation import check_finite, check_integer
 from ..noise import sample_one_hot
 
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixkit._validation import can_read_values, check_positive, check_tensor
-
+from ..._validation import can_read_values, check_positive, check_tensor
 from ..distributions import LogRelaxedOneHot
 from ..noise import gumbel_like
 from .curves import ConstantCurve, Curve, ExponentialCurve, LinearCurve

@@ -13,8 +13,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from mixkit._validation import check_integer, check_positive
-
+from ..._validation import check_integer, check_positive
 from ..noise import gumbel_like
 from .losses import Denoiser
 from .paths import GumbelSoftmaxPath

@@ -17,7 +17,6 @@ from mixkit.relaxations.flows import (
     gumbel_softmax_path,
     published_path,
     sample_flow,
-    score_denoiser,
     score_matching_loss,
 )
 
@@ -86,32 +85,14 @@ def test_conditional_targets_average_to_the_marginal_ones():
         torch.testing.assert_close((conditional * posterior.exp().unsqueeze(-2)).sum(-1), target(log_x, posterior, t))
 
 
-def exact_score_logits(path):
-    """The logits whose softmax gives the marginal score: ``log((score / T + 1) / v)``."""
-
-    def model(log_x, t):
-        time = t.unsqueeze(-1)
-        score = path.score(log_x, path.log_posterior(log_x, PRIOR.log(), time), time)
-        return torch.log((score / path.temperature(time).unsqueeze(-1) + 1) / V)
-
-    return model
-
-
-@pytest.mark.parametrize(
-    ("loss", "model"),
-    [
-        (denoising_loss, exact_denoiser),
-        (flow_matching_loss, exact_denoiser),
-        (score_matching_loss, exact_score_logits),
-    ],
-)
-def test_each_loss_is_least_at_the_exact_answer(loss, model):
+@pytest.mark.parametrize("loss", [denoising_loss, flow_matching_loss, score_matching_loss])
+def test_each_loss_is_least_at_the_exact_posterior(loss):
     path = gumbel_softmax_path(signal_end=4.0)
     tokens = torch.multinomial(PRIOR, 40000, replacement=True, generator=torch.Generator().manual_seed(2)).unsqueeze(-1)
     direction = torch.tensor([0.4, -0.4, 0.0], dtype=torch.float64)
 
     def at(shift):
-        exact = model(path)
+        exact = exact_denoiser(path)
         return loss(
             lambda log_x, t: exact(log_x, t) + shift * direction,
             tokens,
@@ -127,36 +108,6 @@ def test_each_loss_is_least_at_the_exact_answer(loss, model):
     (slope,) = torch.autograd.grad(at(shift), shift)
     curvature = at(1.0) + at(-1.0) - 2 * at(0.0)
     assert abs(float(slope)) < 0.1 * float(curvature)
-
-
-@pytest.mark.parametrize("t", [0.05, 0.4, 1.0])
-def test_a_score_determines_the_posterior(t):
-    path, times = gumbel_softmax_path(signal_end=6.0), torch.full((50,), t, dtype=torch.float64)
-    generator = torch.Generator().manual_seed(1)
-    tokens = torch.multinomial(PRIOR, 50, replacement=True, generator=generator).unsqueeze(-1)
-    log_x = path.sample(tokens, t, num_categories=V, generator=generator, dtype=torch.float64)
-    recovered = score_denoiser(exact_score_logits(path), path)(log_x, times)
-    expected = path.log_posterior(log_x, PRIOR.log(), t)
-    torch.testing.assert_close(recovered.exp(), expected.exp(), atol=1e-9, rtol=1e-7)
-
-
-def test_a_flow_that_follows_an_exact_score_reaches_the_law_of_the_tokens(generator):
-    path, n = gumbel_softmax_path(signal_end=6.0), 20000
-    denoiser = score_denoiser(exact_score_logits(path), path)
-    sample = sample_flow(
-        denoiser, path, (n, 1), num_categories=V, integrator=Heun(40), generator=generator, dtype=torch.float64
-    )
-    counts = torch.bincount(sample.tokens.flatten(), minlength=V)
-    assert stats.chisquare(counts.numpy(), (n * expected_tokens(path)).numpy()).pvalue > 1e-5
-
-
-def test_an_inconsistent_score_still_gives_probabilities(generator):
-    path, log_x = gumbel_softmax_path(), torch.log_softmax(torch.randn(20, 4, V, generator=generator), -1)
-    noise = torch.randn(20, 4, V, generator=generator)
-    logits = score_denoiser(lambda log_x, t: noise, path)(log_x, torch.linspace(0, 1, 20))
-    probabilities = torch.softmax(logits, -1)
-    assert torch.isfinite(probabilities).all()
-    torch.testing.assert_close(probabilities.sum(-1), torch.ones(20, 4))
 
 
 def test_denoising_loss_of_the_uniform_guess_is_log_v(generator):
@@ -237,8 +188,6 @@ def test_bad_input_is_refused(generator):
     path = gumbel_softmax_path()
     with pytest.raises(ValueError, match=r"path must have signal\(0\) = 0"):
         sample_flow(exact_denoiser(path), published_path(), (2, 1), num_categories=V, generator=generator)
-    with pytest.raises(ValueError, match="min_time must be at most 1"):
-        score_denoiser(exact_denoiser(path), path, min_time=2.0)
     with pytest.raises(ValueError, match="num_steps must be at least 1"):
         Heun(0)
     with pytest.raises(ValueError, match="rtol must be positive"):
