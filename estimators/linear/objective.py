@@ -51,7 +51,8 @@ class LinearObjective(Objective):
         pinned_columns: Tensor,
     ) -> None:
         experts = model.experts
-        assert isinstance(experts, LocationExperts)
+        if not isinstance(experts, LocationExperts):
+            raise TypeError(f"model.experts must be a mixkit.experts.LocationExperts, got {type(experts).__name__}")
         self.experts, self.k, self.n = experts, model.num_experts, x.shape[1]
         self.num_features = x.shape[2]
         names = experts.constant_names

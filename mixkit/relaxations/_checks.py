@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mixkit._validation import can_read_values, check_integer, check_no_nan, check_positive, check_tensor
+from .._validation import can_read_values, check_integer, check_no_nan, check_positive, check_tensor
 
 __all__ = ["check_logits", "check_subset_logits", "check_temperature"]
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mixkit._validation import can_read_values, check_finite, check_integer, check_last_dim, check_tensor
-from mixkit.selection import top_k_mask
-
+from .._validation import can_read_values, check_finite, check_integer, check_last_dim, check_tensor
+from ..selection import top_k_mask
 from .subsets import RelaxedSubset, SubsetSampler
 
 __all__ = ["ConceptBottleneck", "ConceptReport"]

@@ -7,8 +7,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from mixkit._validation import can_read_values, check_tensor
-
+from .._validation import can_read_values, check_tensor
 from ._checks import check_logits
 from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
 from .noise import one_hot_argmax, perturb

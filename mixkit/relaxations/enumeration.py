@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from mixkit._validation import check_integer
-
+from .._validation import check_integer
 from ._steps import in_float32_at_least
 from .estimator import Estimator, Function, evaluate
 from .score_function import choice_log_prob

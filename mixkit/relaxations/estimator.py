@@ -6,8 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mixkit._validation import check_integer
-
+from .._validation import check_integer
 from ._checks import check_logits
 
 __all__ = ["Estimator", "Function", "PathEstimator", "expectation"]

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from mixkit._validation import check_integer
-
+from .._validation import check_integer
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
 from .estimator import PathEstimator

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mixkit._validation import can_read_values
+from .._validation import can_read_values
 
 __all__ = ["conditional_gumbel", "gumbel", "gumbel_like", "perturb", "sample_one_hot"]
 

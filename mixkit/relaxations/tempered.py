@@ -2,9 +2,8 @@
 
 from torch import Tensor, nn
 
-from mixkit._validation import check_positive
-from mixkit.temperature import FixedTemperature, Temperature
-
+from .._validation import check_positive
+from ..temperature import FixedTemperature, Temperature
 from ._steps import in_float32_at_least
 
 __all__ = ["TemperatureLike", "Tempered"]

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mixkit.temperature import ScheduledTemperature
-
+from ...temperature import ScheduledTemperature
 from .learnable import NMMask
 from .patterns import is_nm_mask
 

@@ -7,11 +7,10 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from mixkit._validation import check_integer, check_positive
-from mixkit.schedules import LinearSchedule, Schedule
-from mixkit.selection import top_k_mask
-from mixkit.temperature import ScheduledTemperature
-
+from ..._validation import check_integer, check_positive
+from ...schedules import LinearSchedule, Schedule
+from ...selection import top_k_mask
+from ...temperature import ScheduledTemperature
 from ..estimator import PathEstimator
 from ..gumbel_softmax import GumbelSoftmax
 from ..subsets import Simple, SubsetSampler, subset_log_marginals

@@ -7,8 +7,8 @@ import itertools
 import torch
 from torch import Tensor
 
-from mixkit._validation import check_finite, check_integer, check_tensor
-from mixkit.selection import top_k_mask
+from ..._validation import check_finite, check_integer, check_tensor
+from ...selection import top_k_mask
 
 
 def nm_patterns(num_kept: int, group_size: int, *, dtype: torch.dtype | None = None) -> Tensor:

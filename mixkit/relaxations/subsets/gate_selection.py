@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from mixkit._validation import check_integer
-from mixkit.selection import Selection, top_k_mask
-
+from ..._validation import check_integer
+from ...selection import Selection, top_k_mask
 from .._log_space import safe_log
 from .sampler import SubsetSampler
 

@@ -5,9 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixkit._validation import check_positive
-from mixkit.selection import top_k_mask
-
+from ..._validation import check_positive
+from ...selection import top_k_mask
 from .._checks import check_subset_logits
 from .._steps import in_float32_at_least
 from ..noise import gumbel_like

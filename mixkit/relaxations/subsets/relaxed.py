@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from mixkit.selection import top_k_mask
-
+from ...selection import top_k_mask
 from .._checks import check_subset_logits
 from .._log_space import safe_logsumexp
 from .._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
