@@ -12,6 +12,7 @@ from mixkit.mixture import MixtureOfExperts
 
 __all__ = ["CollinearityWarning", "Data", "as_data"]
 
+_ROWS_AT_ONCE = 2**16
 _COLLINEAR = 1e-9  # a standardised column whose part outside the others' span is smaller than this is dropped
 
 
@@ -119,11 +120,17 @@ def dependent_columns(data: Data, *, warn: bool = True) -> Tensor:
 
 
 def _dependent(x: Tensor) -> Tensor:
-    centred = x - x.mean(0)
-    std = centred.square().mean(0).sqrt()
-    constant = std <= 1e-13 * x.abs().amax(0)
-    scaled = centred / torch.where(constant, torch.ones_like(std), std)
-    _, upper = torch.linalg.qr(torch.where(constant, torch.zeros_like(scaled), scaled), mode="r")
+    std, mean = torch.std_mean(x, 0, correction=0)
+    constant = std <= 1e-13 * torch.maximum(x.amax(0), -x.amin(0))
+    upper = _triangle(x, mean, torch.where(constant, 0.0, 1.0 / torch.where(constant, 1.0, std)))
     diagonal = torch.zeros(x.shape[-1], dtype=x.dtype, device=x.device)
-    diagonal[: min(upper.shape)] = upper.diagonal().abs()
+    diagonal[: len(upper)] = upper.diagonal().abs()
     return constant | (diagonal <= _COLLINEAR * len(x) ** 0.5)
+
+
+def _triangle(x: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
+    """The triangular factor of ``(x - mean) * factor``, by QR of one block of rows after another."""
+    upper = x[:0]
+    for rows in x.split(_ROWS_AT_ONCE):
+        _, upper = torch.linalg.qr(torch.cat([upper, (rows - mean) * factor]), mode="r")
+    return upper

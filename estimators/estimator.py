@@ -186,7 +186,7 @@ class Estimator(ABC):
         return [starts[i % len(starts)] for i in range(max(self.n_init, len(starts)))] if starts else []
 
     def _carried(self, small: Objective, full: Objective, ends: Ascent) -> Tensor:
-        """The best different ends on a subsample, at most ``n_keep`` of each data set, as parameters on all the data."""
+        """The best different ends on a subsample, at most ``n_keep`` a data set, as parameters on all the data."""
         order = ranking(small, ends).argsort(dim=1, descending=True, stable=True)
         kept = _padded([_distinct(value, rank, self.n_keep) for value, rank in zip(ends.value, order, strict=True)])
         kept = kept.to(order.device)

@@ -27,6 +27,10 @@ class Start(ABC):
     def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
         """Guesses ``(s, k, n)``, non-negative and summing to one over k, for ``x (n, d)`` and ``y (n, ...)``."""
 
+    def at(self, rows: Tensor, n: int) -> "Start":
+        """The start for some ``rows`` of n observations; another where the start holds a guess of every observation."""
+        return self
+
 
 def _standardised(columns: Tensor) -> np.ndarray:
     scale = columns.std(0, correction=0)
@@ -114,6 +118,13 @@ class Given(Start):
     """
 
     values: Tensor
+
+    def at(self, rows: Tensor, n: int) -> "Given":
+        """The responsibilities of ``rows``."""
+        values = torch.as_tensor(self.values)
+        if values.ndim == 0 or values.shape[-1] != n:
+            raise ValueError(f"values must have shape (k, n) with n = {n} at the end, got {tuple(values.shape)}")
+        return Given(values[..., rows.to(values.device)])
 
     def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
         """The values, ``(s, k, n)``.

@@ -39,7 +39,7 @@ def _moments(values: Tensor, weight: Tensor | None, dim: int) -> tuple[Tensor, T
         mean = (weight * values).sum(dim) / total
         variance = (weight * (values - mean.unsqueeze(dim)).square()).sum(dim) / total
     std = variance.sqrt()
-    negligible = std <= 1e-13 * values.abs().amax(dim)
+    negligible = std <= 1e-13 * torch.maximum(values.amax(dim), -values.amin(dim))
     return mean, torch.where(negligible, torch.ones_like(std), std)
 
 
