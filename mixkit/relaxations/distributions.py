@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .._validation import can_read_values, check_tensor
-from ._checks import check_logits
+from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
 from .noise import one_hot_argmax, perturb
 
@@ -95,6 +95,7 @@ class LogRelaxedOneHot(TorchDistribution):
         validate_args: bool | None = None,
     ) -> None:
         self.logits = check_logits(_logits_of(probs, logits))
+        check_temperature(temperature)
         if not isinstance(temperature, Tensor):
             temperature = in_float32_at_least(self.logits).new_tensor(temperature)
         batch_shape = torch.broadcast_shapes(temperature.shape, self.logits.shape[:-1])
