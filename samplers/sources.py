@@ -14,7 +14,7 @@ def invert_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
     """Return the index that each uniform picks from its row of unnormalised weights.
 
     The index is the first whose running sum exceeds ``uniform * total``, so an entry of weight zero is never picked.
-    Sums are in float64 and two-level: chunks of 256 first, then inside one chunk.
+    Running sums are in float64 and two-level: chunks of 256 first, then inside one chunk.
 
     Args:
         weights: Weights ``(..., n)``, not negative, with a positive sum in every row.
@@ -33,9 +33,10 @@ def invert_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
         total = weights.cumsum(-1, dtype=torch.float64)
         return _first_above(total, uniforms.double() * total[..., -1])
     whole = n // _CHUNK * _CHUNK
-    sums = weights[..., :whole].unflatten(-1, (-1, _CHUNK)).sum(-1, dtype=torch.float64)
+    sums = weights[..., :whole].unflatten(-1, (-1, _CHUNK)).sum(-1)
     if whole < n:
-        sums = torch.cat([sums, weights[..., whole:].sum(-1, keepdim=True, dtype=torch.float64)], -1)
+        sums = torch.cat([sums, weights[..., whole:].sum(-1, keepdim=True)], -1)
+    sums = sums.double()
     total = sums.cumsum(-1)
     point = uniforms.double() * total[..., -1]
     chunk = _first_above(total, point)

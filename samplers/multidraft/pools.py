@@ -37,20 +37,24 @@ class Pools:
     def weights(self, row: Tensor, cell: Tensor, pool: Tensor) -> Tensor:
         """Return $w$ for rows, groups and pools, all of one shape after broadcasting."""
         plan = self.plan
-        p, x, h = plan.draft[row, cell], plan.marginal[row, cell], plan.highest[row, cell]
-        gap = _gap(x, h)
-        level = self.level[row, pool]
-        share = torch.where(gap > 0, self.share[row, pool, 0], self.share[row, pool, 1])
-        ends = torch.where((gap > 0)[..., None], self.up[row, pool], self.down[row, pool])
-        inside = (cell >= ends[..., 0]) & (cell <= ends[..., 1]) & (gap != 0)
-        span = (level * p - h) * gap.sign()
-        weight = share * gap.abs() / torch.where(span > 0, span, 1.0)
-        return torch.where(inside & (span > 0), weight.clamp(0.0, 1.0), 0.0)
+        p, x, h = (law[row, cell] for law in (plan.draft, plan.marginal, plan.highest))
+        return self._weights(p, x, h, row, cell, pool)
 
     def cells(self, row: Tensor, pool: Tensor) -> Tensor:
         """Return weights over cells ``(s, n)`` of the pools ``(s,)``."""
-        cell = torch.arange(self.plan.draft.shape[1], device=row.device)
-        return self.plan.draft[row] * self.weights(row[:, None], cell, pool[:, None])
+        plan = self.plan
+        cell = torch.arange(plan.draft.shape[1], device=row.device)
+        p, x, h = (law[row] for law in (plan.draft, plan.marginal, plan.highest))
+        return p * self._weights(p, x, h, row[:, None], cell, pool[:, None])
+
+    def _weights(self, p: Tensor, x: Tensor, h: Tensor, row: Tensor, cell: Tensor, pool: Tensor) -> Tensor:
+        gap = _gap(x, h)
+        span = self.level[row, pool] * p - h
+        up, down, share = self.up[row, pool], self.down[row, pool], self.share[row, pool]
+        in_up = (cell >= up[..., 0]) & (cell <= up[..., 1]) & (gap > 0) & (span > 0)
+        in_down = (cell >= down[..., 0]) & (cell <= down[..., 1]) & (gap < 0) & (span < 0)
+        part = share[..., 0] * in_up + share[..., 1] * in_down
+        return (part * gap / torch.where(in_up | in_down, span, 1.0)).clamp(0.0, 1.0)
 
 
 def _gap(marginal: Tensor, highest: Tensor) -> Tensor:

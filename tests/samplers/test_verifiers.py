@@ -3,7 +3,7 @@
 import copy
 import os
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -386,3 +386,17 @@ def test_one_draft_is_speculative_sampling(row):
         case = torch.arange(20).repeat_interleave(500)
         out = row.verifier.verify(*block_logits(laws, case, sample_drafts(laws, case, generator)), generator=generator)
         assert out.num_accepted.double().mean() <= best.mean() + 0.03
+
+
+def test_one_row_alone_takes_the_same_draws_as_a_batch():
+    """A single row of `SpeculativeSampling` has a path of its own: it must be the walk, draw for draw."""
+    row = Row(SpeculativeSampling(), many=False)
+    target, draft, tokens = a_block(row, batch=300)
+    batch = row.verifier.verify(target, draft, tokens, generator=[torch.Generator().manual_seed(i) for i in range(300)])
+    for i in range(300):
+        one = slice(i, i + 1)
+        alone = row.verifier.verify(target[one], draft[one], tokens[one], generator=torch.Generator().manual_seed(i))
+        assert same(alone, replace(batch, tokens=batch.tokens[one], num_accepted=batch.num_accepted[one]))
+        assert alone.winner[0] == batch.winner[i]
+        torch.testing.assert_close(alone.info.accept_probability[0], batch.info.accept_probability[i])
+        assert torch.equal(alone.info.num_active[0], batch.info.num_active[i])
