@@ -201,6 +201,19 @@ def test_extreme_logits_give_finite_gradients():
 
 
 @pytest.mark.parametrize("make", [PatternMask, SubsetMask])
+def test_what_is_ruled_out_is_never_kept(make):
+    mask = make((3, 8), 2, 4, scale=ConstantSchedule(2.0), generator=seeded(), dtype=torch.float64)
+    out = 3 if make is SubsetMask else nm_patterns(2, 4)[:, 3] > 0  # the last entry of every group
+    mask.logits.data[..., out] = -torch.inf
+    last = torch.tensor([0.0, 0.0, 0.0, 1.0] * 2, dtype=torch.float64)
+    for value in (mask.sample(), mask.marginals(), mask.hard_mask().double()):
+        assert (value @ last == 0).all()
+    weight = torch.ones(3, 8, dtype=torch.float64)
+    (mask(weight).sum() + mask.retained_energy(weight)).backward()
+    assert torch.isfinite(mask.logits.grad).all()
+
+
+@pytest.mark.parametrize("make", [PatternMask, SubsetMask])
 def test_compile(make):
     mask, weight = make((3, 8), 2, 4, generator=seeded()), torch.randn(3, 8, generator=seeded())
     torch.testing.assert_close(torch.compile(mask.eval(), backend="aot_eager")(weight), mask(weight))
