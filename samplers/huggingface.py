@@ -14,12 +14,13 @@ from torch import Generator, Tensor
 
 from .base import Verifier
 from .decoding import Scorer, SpeculativeDecoder
-from .processors import Chain, LogitsFunction, Temperature
+from .processors import Chain, Epsilon, Eta, LogitsFunction, MinP, Temperature, TopK, TopP, Typical
 
 try:
     from transformers import DynamicCache, PreTrainedModel
     from transformers.cache_utils import DynamicLayer
     from transformers.generation import GenerateDecoderOnlyOutput
+    from transformers.generation import logits_process as theirs
 except ImportError as error:  # pragma: no cover
     raise ImportError("samplers.huggingface needs transformers: pip install mixkit[hf]") from error
 
@@ -126,6 +127,27 @@ def _map_layers(cache: Any, function: Callable[[Tensor], Tensor]) -> None:
         layer.keys, layer.values = function(layer.keys), function(layer.values)
 
 
+_OURS: dict[type, Callable[[Any], LogitsFunction]] = {
+    theirs.TemperatureLogitsWarper: lambda warper: Temperature(warper.temperature),
+    theirs.TopKLogitsWarper: lambda warper: TopK(warper.top_k),
+    theirs.TopPLogitsWarper: lambda warper: TopP(warper.top_p, warper.min_tokens_to_keep),
+    theirs.MinPLogitsWarper: lambda warper: MinP(warper.min_p, warper.min_tokens_to_keep),
+    theirs.TypicalLogitsWarper: lambda warper: Typical(warper.mass, warper.min_tokens_to_keep),
+    theirs.EpsilonLogitsWarper: lambda warper: Epsilon(warper.epsilon, warper.min_tokens_to_keep),
+    theirs.EtaLogitsWarper: lambda warper: Eta(float(warper.epsilon), warper.min_tokens_to_keep),
+}
+
+
+def translate(processor: LogitsFunction) -> LogitsFunction:
+    """Return our processor of the same results for a warper of transformers, and anything else as it is.
+
+    Ours need no history, so all positions of a round are processed in one call.
+    """
+    if getattr(processor, "filter_value", -torch.inf) != -torch.inf or type(processor) not in _OURS:
+        return processor
+    return _OURS[type(processor)](processor)
+
+
 def with_cache(draft: Any) -> Any:
     """Return models of transformers as scorers with a cache, and anything else as it is."""
     if isinstance(draft, Sequence):
@@ -191,7 +213,7 @@ def speculative_generate(
         raise ValueError("draft must be a model, a sequence of models or a Drafter, got None")
     if generation_config.num_beams > 1:
         raise ValueError(f"num_beams must be 1, got {generation_config.num_beams}")
-    processors = list(logits_processor or [])
+    processors = [translate(processor) for processor in logits_processor or []]
     if not generation_config.do_sample:
         processors.append(Temperature(0))
     decoder = SpeculativeDecoder(

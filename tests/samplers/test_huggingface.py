@@ -5,11 +5,13 @@ import torch
 
 transformers = pytest.importorskip("transformers")
 
+from transformers.generation import logits_process as hf  # noqa: E402
+
 from samplers import OptimalVerifier, RecursiveRejection  # noqa: E402
 from samplers.decoding import CallableScorer, SpeculativeDecoder  # noqa: E402
 from samplers.drafts import NGramModel, PromptLookup  # noqa: E402
-from samplers.huggingface import KeyValueScorer, speculative_generate  # noqa: E402
-from samplers.processors import Temperature, TopK  # noqa: E402
+from samplers.huggingface import KeyValueScorer, speculative_generate, translate  # noqa: E402
+from samplers.processors import Processor, Temperature, TopK  # noqa: E402
 
 V = 23
 SETTINGS = {"vocab_size": V, "bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}
@@ -225,6 +227,29 @@ def test_a_context_of_bounded_length_is_filled_to_the_end(generator):
         ids, custom_generate=speculative_generate, draft=gpt2(14), draft_length=7, generator=generator, **settings
     )
     assert torch.equal(ours, plain)
+
+
+@pytest.mark.parametrize(
+    "warper",
+    [
+        hf.TemperatureLogitsWarper(0.7),
+        hf.TopKLogitsWarper(3, min_tokens_to_keep=5),
+        hf.TopPLogitsWarper(0.6, min_tokens_to_keep=2),
+        hf.MinPLogitsWarper(0.3, min_tokens_to_keep=2),
+        hf.TypicalLogitsWarper(0.6, min_tokens_to_keep=2),
+        hf.EpsilonLogitsWarper(0.05, min_tokens_to_keep=2),
+        hf.EtaLogitsWarper(0.05, min_tokens_to_keep=2),
+    ],
+)
+def test_warpers_are_translated(warper, generator):
+    ours, scores = translate(warper), 2 * torch.randn(20, 50, generator=generator)
+    assert isinstance(ours, Processor)
+    assert torch.equal(ours.process(scores), warper(None, scores.clone()))
+
+
+def test_other_processors_are_not_translated():
+    for processor in (hf.TopKLogitsWarper(3, filter_value=-100.0), hf.RepetitionPenaltyLogitsProcessor(2.0)):
+        assert translate(processor) is processor
 
 
 def test_output_as_a_dictionary(generator):
