@@ -7,14 +7,15 @@ target call, with its standard error over the sequences; all verifiers see the s
 small model at one temperature) or different (the small model at another temperature a draft, or n-grams of another
 order a draft).
 
-Run ``python benchmarks/block_efficiency.py`` (``--quick`` for a minute on one core; ``--plot PATH`` to draw it).
+Run ``python benchmarks/block_efficiency.py`` (``--quick`` for half a minute; ``--prompts N`` for more or fewer sequences;
+``--plot PATH`` to draw it).
 """
 
 import argparse
 import pydoc_data.topics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +42,12 @@ from samplers.huggingface import KeyValueScorer
 from samplers.processors import Temperature
 
 CONTEXT = 128
-SINGLE: dict[str, Verifier] = {"speculative": SpeculativeSampling(), "block": BlockVerification()}
+SINGLE: dict[str, Verifier] = {
+    "speculative": SpeculativeSampling(),  # what the rules below come to with one draft, but the next two
+    "sampler match": SamplerMatch(),
+    "Gumbel list": GumbelListCoupling(),
+    "block": BlockVerification(),
+}
 IDENTICAL: dict[str, Verifier] = {
     "sampler match": SamplerMatch(),
     "K-SEQ": KSequential(),
@@ -66,7 +72,7 @@ class Plan:
 
     target_steps: int = 400
     draft_steps: int = 400
-    num_prompts: int = 24
+    num_prompts: int = 64
     new_tokens: int = 32
     draft_length: int = 4
     num_drafts: Sequence[int] = (1, 2, 4, 8)
@@ -215,15 +221,15 @@ def plot(results: list[Result], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     kinds = list(dict.fromkeys(result.drafts for result in results))
-    names = list(dict.fromkeys([*IDENTICAL, *DIFFERENT, *SINGLE]))
+    names = list(dict.fromkeys([*IDENTICAL, *DIFFERENT, "speculative", "block"]))
     figure, axes = plt.subplots(1, len(kinds), figsize=(3.4 * len(kinds), 4.2), sharey=True, layout="constrained")
     for axis, kind in zip(axes, kinds, strict=True):
         for index, name in enumerate(names):
             line = sorted(result for result in results if (result.drafts, result.verifier) == (kind, name))
             if not line:
                 continue
-            start = [] if name in SINGLE else [r for r in results if (r.drafts, r.verifier) == (kind, "speculative")]
-            points = [*start, *line]
+            first = [] if name in SINGLE else [r for r in results if (r.drafts, r.verifier) == (kind, "speculative")]
+            points = [*first, *line]
             is_ours = name in ("optimal", "weighted")
             axis.errorbar(
                 [point.num_drafts for point in points],
@@ -250,9 +256,11 @@ def plot(results: list[Result], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small target, few settings")
+    parser.add_argument("--prompts", type=int, help="number of sequences decoded in each setting")
     parser.add_argument("--plot", type=Path, help="where to write the picture")
     arguments = parser.parse_args()
-    study = Study(QUICK if arguments.quick else Plan())
+    plan = QUICK if arguments.quick else Plan()
+    study = Study(plan if arguments.prompts is None else replace(plan, num_prompts=arguments.prompts))
     print(f"{'drafts':26} {'verifier':26} {'m':>2}  tokens per target call")
     study.identical()
     study.different()
