@@ -28,15 +28,31 @@ def load_mcycle() -> tuple[Tensor, Tensor]:
 def load_faithful() -> tuple[Tensor, Tensor]:
     """Waiting time (min) to the next eruption of Old Faithful against the length (min) of the last; 272 rows.
 
+    Returns:
+        Lengths ``(272, 1)`` and waiting times ``(272,)``, float64. Short and long eruptions make two clusters.
+
     Source: Azzalini and Bowman (1990), Applied Statistics 39, 357-365; ``faithful`` of R's datasets.
+
+    Example:
+        >>> x, y = load_faithful()
+        >>> x.shape, y.shape
+        (torch.Size([272, 1]), torch.Size([272]))
     """
     return _load("faithful", ["eruptions"], "waiting")
 
 
 def load_ethanol() -> tuple[Tensor, Tensor]:
-    """Exhaust of nitrogen oxides against compression ratio C and equivalence ratio E; 88 rows.
+    """Exhaust of nitrogen oxides against compression ratio C and equivalence ratio E of an ethanol engine; 88 rows.
+
+    Returns:
+        Ratios C (7.5 to 18) and E (0.535 to 1.232) ``(88, 2)`` and nitrogen oxides per unit of work ``(88,)``, float64.
 
     Source: Brinkman (1981), SAE Transactions 90, 1410-1424; ``ethanol`` of R's lattice.
+
+    Example:
+        >>> x, y = load_ethanol()
+        >>> x.shape, y.shape
+        (torch.Size([88, 2]), torch.Size([88]))
     """
     return _load("ethanol", ["C", "E"], "NOx")
 
@@ -44,7 +60,15 @@ def load_ethanol() -> tuple[Tensor, Tensor]:
 def load_tone() -> tuple[Tensor, Tensor]:
     """Tuned ratio against stretch ratio in a tone perception experiment; 150 rows, two regressions mixed.
 
+    Returns:
+        Stretch ratios ``(150, 1)`` and tuned ratios ``(150,)``, float64.
+
     Source: Cohen (1980), PhD thesis, Stanford; de Veaux (1989), CSDA 8, 227-245; ``tonedata`` of R's mixtools.
+
+    Example:
+        >>> x, y = load_tone()
+        >>> x.shape, y.shape
+        (torch.Size([150, 1]), torch.Size([150]))
     """
     return _load("tone", ["stretchratio"], "tuned")
 
@@ -52,7 +76,15 @@ def load_tone() -> tuple[Tensor, Tensor]:
 def load_co2_gnp() -> tuple[Tensor, Tensor]:
     """Carbon dioxide emission per head against gross national product per head, by country, 1996; 28 rows.
 
+    Returns:
+        National products ``(28, 1)`` and emissions ``(28,)``, float64, in the units of the source.
+
     Source: Hurn, Justel and Robert (2003), JCGS 12, 55-79; ``CO2data`` of R's mixtools.
+
+    Example:
+        >>> x, y = load_co2_gnp()
+        >>> x.shape, y.shape
+        (torch.Size([28, 1]), torch.Size([28]))
     """
     return _load("co2_gnp", ["GNP"], "CO2")
 
@@ -60,7 +92,15 @@ def load_co2_gnp() -> tuple[Tensor, Tensor]:
 def load_patents() -> tuple[Tensor, Tensor]:
     """Number of patents against the logarithm of spending on research, by company; 70 rows, counts.
 
+    Returns:
+        Logarithms ``(70, 1)`` and counts ``(70,)``, float64.
+
     Source: Wang, Cockburn and Puterman (1998), JBES 16, 27-41; ``patent`` of R's flexmix.
+
+    Example:
+        >>> x, y = load_patents()
+        >>> x.shape, y.shape
+        (torch.Size([70, 1]), torch.Size([70]))
     """
     return _load("patents", ["lgRD"], "Patents")
 

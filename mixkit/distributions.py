@@ -176,6 +176,11 @@ def student_t_log_density(standardised: Tensor, log_df: Tensor) -> Tensor:
     Args:
         standardised: z, broadcastable with ``log_df``; its square may overflow.
         log_df: logarithm of the degrees of freedom :math:`\nu`.
+
+    Example:
+        >>> import torch
+        >>> student_t_log_density(torch.tensor(0.0), torch.tensor(0.0)).exp()  # Cauchy, 1 / pi
+        tensor(0.3183)
     """
     half = 0.5 * (torch.exp(log_df) + 1.0)
     return student_t_log_normaliser(log_df) - half * log1p_square(standardised * torch.exp(-0.5 * log_df))

@@ -185,7 +185,10 @@ class MixingMeasure:
         return x, self.sample(x, gate=gate, generator=generator)
 
     def canonical(self) -> "MixingMeasure":
-        """The translation in which the last atom has ``beta_0 = 0`` and ``beta_1 = 0`` (the reference expert)."""
+        """The translation in which the last atom has ``beta_0 = 0`` and ``beta_1 = 0`` (the reference expert).
+
+        With a gate that does not change when all scores move by one constant, as the softmax does not, the law stays.
+        """
         bias, weight = self.gate_bias, self.gate_weight
         return replace(self, gate_bias=bias - bias[..., -1:], gate_weight=weight - weight[..., -1:, :])
 
@@ -211,6 +214,14 @@ class MixingMeasure:
 
         Raises:
             ValueError: if the two measures differ in k, d or batch shape.
+
+        Example:
+            >>> import torch
+            >>> weight, slope = torch.tensor([[0.0], [3.0]]), torch.tensor([[1.0], [2.0]])
+            >>> first = MixingMeasure(torch.zeros(2), weight, slope, torch.tensor([0.0, 5.0]), torch.ones(2))
+            >>> second = first.permute([1, 0]).canonical()
+            >>> torch.equal(second.align(first).slope, first.slope)
+            True
         """
         if self.gate_weight.shape != other.gate_weight.shape:
             raise ValueError(

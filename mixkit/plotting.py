@@ -65,6 +65,17 @@ def plot_fit(model: MixtureOfExperts, x: Tensor, y: Tensor, *, ax: "Axes | None"
 
     Raises:
         ValueError: if there is more than one covariate, or the response is a vector.
+
+    Example:
+        >>> import torch
+        >>> from matplotlib import use
+        >>> use("Agg")
+        >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+        >>> from mixkit.datasets import load_faithful
+        >>> settings = {"dtype": torch.float64, "generator": torch.Generator().manual_seed(0)}
+        >>> model = MixtureOfExperts(softmax_gate(1, 2, **settings), linear_gaussian_experts(1, 2, **settings))
+        >>> plot_fit(model, *load_faithful()).get_legend_handles_labels()[1][-1]
+        'conditional mean'
     """
     grid = _grid(model, x)
     law, colors = model(grid), expert_colors(model.num_experts)
@@ -116,6 +127,16 @@ def plot_gate(model: MixtureOfExperts, x: Tensor, *, ax: "Axes | None" = None) -
 
     Raises:
         ValueError: if there is more than one covariate.
+
+    Example:
+        >>> import torch
+        >>> from matplotlib import use
+        >>> use("Agg")
+        >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+        >>> settings = {"generator": torch.Generator().manual_seed(0)}
+        >>> model = MixtureOfExperts(softmax_gate(1, 2, **settings), linear_gaussian_experts(1, 2, **settings))
+        >>> plot_gate(model, torch.rand(50, 1, **settings)).get_ylabel()
+        'gate weight'
     """
     grid = _grid(model, x)
     weights, ax = _array(model.gate(grid).exp()), _axes(ax)

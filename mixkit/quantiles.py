@@ -21,7 +21,7 @@ def mixture_icdf(law: "ExpertMixture", value: Tensor) -> Tensor:
 
     Bisection over the floating-point numbers themselves, which their bit patterns order: at most 64 evaluations of F
     for float64 and 32 for float32, wherever the quantile lies and however far apart or narrow the components are. For
-    a law on the integers the smallest number that reaches p is an integer.
+    a law on the integers the smallest number that reaches p is an integer, found in fewer.
 
     Args:
         law: a mixture of a scalar response.
@@ -32,6 +32,14 @@ def mixture_icdf(law: "ExpertMixture", value: Tensor) -> Tensor:
 
     Raises:
         ValueError: if a probability is outside [0, 1] or NaN.
+
+    Example:
+        >>> import torch
+        >>> from mixkit import ExpertMixture
+        >>> from mixkit.distributions import Normal
+        >>> law = ExpertMixture(torch.tensor([0.5, 0.5]).log(), Normal(torch.tensor([-3.0, 3.0]), torch.ones(2)))
+        >>> mixture_icdf(law, torch.tensor([0.25, 0.75]))
+        tensor([-3., 3.])
     """
     dtype = law.log_weights.dtype
     value = torch.as_tensor(value, dtype=dtype, device=law.log_weights.device)
@@ -63,8 +71,15 @@ def _first_to_reach(law: "ExpertMixture", value: Tensor, bottom: Tensor, top: Te
         middle = (low & high) + ((low ^ high) >> 1)  # their mean, without overflow
         middle = torch.where(low + 1 < high, middle, high)
         reached = law.cdf(_of_rank(middle, value.dtype)) >= value
-        low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
+        last, first = _step(middle, value.dtype) if law.support.is_discrete else (middle, middle)
+        low, high = torch.where(reached, low, last), torch.where(reached, first, high)
     return _of_rank(high, value.dtype)
+
+
+def _step(rank: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The last and the first number that share the whole part of this one, and so the probability up to it."""
+    whole = _of_rank(rank, dtype).floor()
+    return torch.maximum(rank, _rank(whole + 1.0) - 1), _rank(whole)
 
 
 def _rank(value: Tensor) -> Tensor:

@@ -74,6 +74,11 @@ class FullCovariance(Covariance):
 
     Attributes:
         factor: ``(*batch, k or 1, p, p)``; below the diagonal that of ``L``, on it the logarithm of ``L``'s.
+
+    Example:
+        >>> FullCovariance(3, 2, shared=True).scale_tril().detach()
+        tensor([[[1., 0.],
+                 [0., 1.]]])
     """
 
     def _build(self, rows: tuple[int, ...], like: Tensor) -> None:
@@ -96,6 +101,10 @@ class DiagonalCovariance(Covariance):
 
     Attributes:
         log_std: logarithm of the standard deviations, ``(*batch, k or 1, p)``.
+
+    Example:
+        >>> DiagonalCovariance(3, 2).scale_tril().shape
+        torch.Size([3, 2, 2])
     """
 
     def _build(self, rows: tuple[int, ...], like: Tensor) -> None:
@@ -115,6 +124,10 @@ class SphericalCovariance(Covariance):
 
     Attributes:
         log_std: logarithm of the standard deviations, ``(*batch, k or 1)``.
+
+    Example:
+        >>> SphericalCovariance(3, 2).log_std.shape
+        torch.Size([3])
     """
 
     def _build(self, rows: tuple[int, ...], like: Tensor) -> None:

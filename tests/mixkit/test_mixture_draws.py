@@ -32,6 +32,15 @@ class TestPyro:
         trace = poutine.trace(program).get_trace()
         torch.testing.assert_close(trace.log_prob_sum(), model.log_prob(x, y).sum())
 
+    def test_gradients_of_a_trace_reach_the_parameters(self):
+        model, x = moe(), normal(30, D)
+        y = draw(model(x))
+        trace = poutine.trace(lambda: pyro.sample("y", model(x).to_event(1), obs=y)).get_trace()
+        by_pyro = torch.autograd.grad(trace.log_prob_sum(), list(model.parameters()))
+        by_hand = torch.autograd.grad(model.log_prob(x, y).sum(), list(model.parameters()))
+        for ours, theirs in zip(by_pyro, by_hand, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
     def test_a_latent_site_is_drawn_under_pyros_seed(self):
         def program():
             with pyro.plate("many", 50):
