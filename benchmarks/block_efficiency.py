@@ -7,8 +7,8 @@ target call, with its standard error over the sequences; all verifiers see the s
 small model at one temperature) or different (the small model at another temperature a draft, or n-grams of another
 order a draft).
 
-Run ``python benchmarks/block_efficiency.py`` (``--quick`` for half a minute; ``--prompts N`` for more or fewer sequences;
-``--plot PATH`` to draw it).
+Run ``python benchmarks/block_efficiency.py`` (``--quick`` for half a minute; ``--prompts N`` for more or fewer
+sequences; ``--plot PATH`` to draw it).
 """
 
 import argparse
