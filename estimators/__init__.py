@@ -6,8 +6,10 @@ from .estimator import Estimator
 from .inference import SingularInformationWarning
 from .initialization import Given, KMeansX, KMeansXY, LocalLines, RandomPartition, SplitAtom, Start
 from .mle import MLE
+from .rates import RateStudy
 from .regressor import MixtureOfExpertsRegressor
 from .result import FitBatch, FitResult
+from .voronoi import exact_loss, overspecified_loss, voronoi_loss
 
 __all__ = [
     "EM",
@@ -22,7 +24,11 @@ __all__ = [
     "LocalLines",
     "MixtureOfExpertsRegressor",
     "RandomPartition",
+    "RateStudy",
     "SingularInformationWarning",
     "SplitAtom",
     "Start",
+    "exact_loss",
+    "overspecified_loss",
+    "voronoi_loss",
 ]

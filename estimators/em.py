@@ -10,8 +10,8 @@ from mixkit._validation import check_integer
 
 from .em_loop import em_iterations
 from .estimator import Estimator
-from .newton import Ascent
-from .objective import Evaluation, Objective
+from .newton import Ascent, predicted_gain
+from .objective import Objective
 
 __all__ = ["EM"]
 
@@ -26,7 +26,8 @@ class EM(Estimator):
 
     EM alone stops far from the maximum when the model has more experts than the truth, so ``em_iter`` iterations of all
     starts are followed by a damped Newton ascent with the exact Hessian (:mod:`estimators.newton`). ``finish=False``
-    leaves EM to run alone until the relative gain of an iteration falls below ``em_tol``, as published simulations do.
+    leaves EM to run alone until the relative gain of an iteration falls below ``em_tol``, as published simulations do;
+    ``converged`` then means no more than that, and ``predicted_gain`` says how far from a maximum it stopped.
 
     Top-K gates: the selection makes the likelihood discontinuous in the gate's parameters. A step is computed with
     the selection held fixed and kept only if the likelihood with the selection it leads to is higher; so the
@@ -65,7 +66,8 @@ class EM(Estimator):
         run = em_iterations(objective, theta, self.em_iter, relative_tol=self.em_tol, callback=callback)
         if self.finish:
             return self._finish(objective, run.theta, callback)
-        unknown = torch.full_like(run.value, torch.nan)
-        gradient = objective.evaluate(run.theta)
-        evaluation = Evaluation(run.value, gradient.gradient, gradient.hessian)
-        return Ascent(run.theta, run.value, unknown, run.stopped, run.num_iterations, evaluation)
+        evaluation = objective.evaluate(run.theta)._replace(value=run.value)
+        gain = torch.full_like(run.value, torch.nan)
+        if evaluation.hessian.numel():
+            gain = predicted_gain(objective, run.theta, evaluation)
+        return Ascent(run.theta, run.value, gain, run.stopped, run.num_iterations, evaluation)

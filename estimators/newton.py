@@ -9,7 +9,7 @@ from torch import Tensor
 from .linalg import damped_cholesky
 from .objective import Evaluation, Objective
 
-__all__ = ["Ascent", "newton_ascent"]
+__all__ = ["Ascent", "newton_ascent", "predicted_gain"]
 
 _FIRST_DAMPING = 1e-3
 _LEAST_DAMPING = 1e-9  # below it the step is a pure Newton step
@@ -141,6 +141,11 @@ def _solve(objective: Objective, theta: Tensor, at: Evaluation, damping: Tensor)
 def _certificate(objective: Objective, theta: Tensor, at: Evaluation) -> _Model:
     """The undamped model: what a Newton step from here would gain."""
     return _solve(objective, theta, at, torch.zeros_like(at.value))
+
+
+def predicted_gain(objective: Objective, theta: Tensor, at: Evaluation) -> Tensor:
+    """What one more (damped, where it must be) Newton step from ``theta (r, s, P)`` would add, ``(r, s)``."""
+    return _certificate(objective, theta, at).gain
 
 
 def _ratio(actual: Tensor, promised: Tensor, value: Tensor) -> Tensor:

@@ -69,6 +69,6 @@ def block_errors(fitted: MixingMeasure, truth: MixingMeasure, *, gate: Gate | No
     mass, true_mass = terms.cell_mass.squeeze(-2), terms.true_mass.squeeze(-2)
     missing = torch.full_like(mass, torch.nan)
     safe = torch.where(size > 0, mass, torch.ones_like(mass))
-    means = [torch.where(size > 0, value / safe, missing) for value in sums]
+    gate_mean, slope, intercept, variance = (torch.where(size > 0, value / safe, missing) for value in sums)
     relative = torch.where(size > 0, (mass / (loss.scale.unsqueeze(-1) * true_mass) - 1.0).abs(), missing)
-    return BlockErrors(relative, *means, size)
+    return BlockErrors(relative, gate_mean, slope, intercept, variance, size)

@@ -183,17 +183,18 @@ def _translation(terms: Terms, count: int, freedom: Freedom) -> tuple[Tensor, Te
 
 def _least(terms: Terms, scale: Tensor, shift: Tensor, count: int) -> VoronoiLoss:
     """The parts of the candidate with the least total."""
-    mass = (terms.cell_mass - scale.unsqueeze(-1) * terms.true_mass).abs()
-    gate = torch.linalg.vector_norm(terms.gate_gap - shift.unsqueeze(-2), dim=-1).pow(terms.power) * terms.mass
-    rest = [terms.by_cell(value) for value in (gate, *terms.expert.unbind(-1))]
-    parts = torch.stack([mass, *rest], -1)  # (*batch, c, k*, 5)
+    mass_gap = (terms.cell_mass - scale.unsqueeze(-1) * terms.true_mass).abs()
+    gate_gap = torch.linalg.vector_norm(terms.gate_gap - shift.unsqueeze(-2), dim=-1).pow(terms.power) * terms.mass
+    rest = [terms.by_cell(value) for value in (gate_gap, *terms.expert.unbind(-1))]
+    parts = torch.stack([mass_gap, *rest], -1)  # (*batch, c, k*, 5)
     by_atom = parts.sum(-1)
     best = largest_sum(by_atom.detach(), count).argmin(-1, keepdim=True)
     subset = _taken(by_atom.detach(), best).topk(count, -1).indices
     parts = _taken(parts, best)
     chosen = parts.gather(-2, subset.unsqueeze(-1).expand(*subset.shape, parts.shape[-1])).sum(-2)
     cells, scale, shift = (_taken(value, best) for value in (terms.cells, scale.unsqueeze(-1), shift))
-    return VoronoiLoss(chosen.sum(-1), *chosen.unbind(-1), cells, shift, scale.squeeze(-1))
+    mass, gate, slope, intercept, variance = chosen.unbind(-1)
+    return VoronoiLoss(chosen.sum(-1), mass, gate, slope, intercept, variance, cells, shift, scale.squeeze(-1))
 
 
 def _taken(value: Tensor, index: Tensor) -> Tensor:

@@ -1,0 +1,204 @@
+"""What a study found: losses by candidate, size and replicate, and the tables, slopes and reports made of them."""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .laws import compare_laws
+from .slopes import Slope, Statistic, fit_slope, judge, median, trimmed_mean
+from .store import ResultStore
+from .tasks import Row, Task
+from .theory import DeclaredRate, declared_rates
+
+if TYPE_CHECKING:
+    from .study import RateStudy
+
+__all__ = ["StudyResults"]
+
+Array = NDArray[np.float64]
+_QUANTILES = (0.1, 0.9)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StudyResults:
+    """The fits of a study that are done.
+
+    Attributes:
+        study: the design.
+        rows: one a fit, in no order; without the parameters, which stay in the file.
+    """
+
+    study: "RateStudy"
+    rows: Mapping[Task, Row]
+
+    @classmethod
+    def of(cls, study: "RateStudy", store: ResultStore) -> "StudyResults":
+        """Read those of the study's fits that a file holds."""
+        wanted = set(study.tasks)
+        rows = {row.task: _without_parameters(row) for row in store.rows() if row.task in wanted}
+        return cls(study, rows)
+
+    def __repr__(self) -> str:
+        """How many fits there are, and how many of them to mistrust."""
+        failed = sum(bool(row.error) for row in self.rows.values())
+        poor = sum(not self.is_converged(row) for row in self.rows.values()) - failed
+        done, total = len(self.rows), len(self.study.tasks)
+        return f"StudyResults({done} of {total} fits, {poor} not converged, {failed} failed)"
+
+    def is_converged(self, row: Row) -> bool:
+        """Whether the estimator says so and the predicted gain is within the study's tolerance."""
+        return row.converged and not row.error and row.predicted_gain <= self.study.gain_tol
+
+    @property
+    def loss_names(self) -> list[str]:
+        """The names of all losses, in the order in which they were asked for."""
+        return list(dict.fromkeys(name for row in self.rows.values() for name in row.losses))
+
+    def rows_of(self, candidate: str, n: int) -> list[Row]:
+        """The fits of one candidate at one size, by replicate."""
+        tasks = (Task(candidate, int(n), r) for r in range(self.study.replicates))
+        return [self.rows[task] for task in tasks if task in self.rows]
+
+    def losses(self, candidate: str, name: str) -> tuple[list[int], list[Array]]:
+        """Sizes, and the values of one loss at each; sizes at which fewer than two fits have it are left out.
+
+        A value is missing only where a fit failed or the loss is not defined for it: :meth:`table` counts these. Zero
+        losses, which have no logarithm, are raised to the smallest positive number.
+        """
+        sizes, samples = [], []
+        for n in self.study.sample_sizes:
+            values = np.array([row.losses.get(name, math.nan) for row in self.rows_of(candidate, n)])
+            values = values[np.isfinite(values)]
+            if len(values) > 1:
+                sizes.append(int(n))
+                samples.append(np.maximum(values, np.finfo(np.float64).tiny))
+        return sizes, samples
+
+    def slope(self, candidate: str, name: str, *, statistic: Statistic = median) -> Slope:
+        """The slope of one loss; see :func:`~estimators.rates.fit_slope`.
+
+        Raises:
+            ValueError: if fewer than two sizes have the loss.
+        """
+        sizes, samples = self.losses(candidate, name)
+        paired = self.study.nested and len({len(values) for values in samples}) == 1
+        return fit_slope(sizes, samples, statistic=statistic, paired=paired)
+
+    def declared(self, candidate: str) -> Mapping[str, DeclaredRate]:
+        """The exponents that theory declares for a candidate, by loss."""
+        k, d = self.study.experts_of(candidate), self.study.truth.num_features
+        gate = self.study.candidates[candidate].template(d, k).gate
+        return declared_rates(gate, k, self.study.truth.num_experts)
+
+    def sizes_table(self) -> Any:
+        """A pandas frame with a row for each candidate, loss and size: counts, median, means, quantiles."""
+        import pandas as pd
+
+        records = [
+            _size_record(self, candidate, name, int(n))
+            for candidate in self.study.candidates
+            for name in self.loss_names
+            for n in self.study.sample_sizes
+        ]
+        return pd.DataFrame([record for record in records if record is not None])
+
+    def table(self, *, false_alarm_rate: float = 0.01) -> Any:
+        """A pandas frame with a row for each candidate and loss.
+
+        Slopes of medians and of trimmed means with their bootstrap standard errors, the range of n, the declared
+        exponent and its source, the verdict (:func:`~estimators.rates.judge`), the law of least AIC, and the shares of
+        fits not converged, failed, and without this loss.
+
+        Args:
+            false_alarm_rate: of each verdict.
+        """
+        import pandas as pd
+
+        records = [
+            _record(self, candidate, name, false_alarm_rate)
+            for candidate in self.study.candidates
+            for name in self.loss_names
+        ]
+        return pd.DataFrame([record for record in records if record is not None])
+
+    def plot(self, names: list[str] | None = None) -> Any:
+        """A matplotlib figure with a panel for each loss; see :func:`~estimators.rates.plotting.plot_study`."""
+        from .plotting import plot_study
+
+        return plot_study(self, names)
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write one self-contained HTML page; see :func:`~estimators.rates.report.write_report`."""
+        from .report import write_report
+
+        write_report(self, path)
+
+
+def _without_parameters(row: Row) -> Row:
+    return Row(**{**vars(row), "parameters": {}})
+
+
+def _size_record(results: StudyResults, candidate: str, name: str, n: int) -> dict[str, Any] | None:
+    rows = results.rows_of(candidate, n)
+    values = np.array([row.losses.get(name, math.nan) for row in rows])
+    present = values[np.isfinite(values)]
+    if not len(present):
+        return None
+    low, high = np.quantile(present, _QUANTILES)
+    return {
+        "candidate": candidate,
+        "loss": name,
+        "n": n,
+        "fits": len(rows),
+        "missing": len(rows) - len(present),
+        "median": float(median(present)),
+        "trimmed mean": float(trimmed_mean(present)),
+        "mean": float(present.mean()),
+        "q10": float(low),
+        "q90": float(high),
+        "not converged": sum(not results.is_converged(row) for row in rows),
+    }
+
+
+def _record(results: StudyResults, candidate: str, name: str, false_alarm_rate: float) -> dict[str, Any] | None:
+    sizes, samples = results.losses(candidate, name)
+    if len(sizes) < 2:
+        return None
+    slope = results.slope(candidate, name)
+    trimmed = results.slope(candidate, name, statistic=trimmed_mean)
+    declared = results.declared(candidate).get(name, DeclaredRate(None, ""))
+    medians = np.array([float(median(values)) for values in samples])
+    laws = compare_laws(np.array(sizes, dtype=float), medians)
+    exponent = math.nan if declared.exponent is None else declared.exponent
+    verdict = judge(slope, exponent, false_alarm_rate=false_alarm_rate).text if declared.exponent is not None else ""
+    return {
+        "candidate": candidate,
+        "loss": name,
+        "n from": slope.smallest,
+        "n to": slope.largest,
+        "median at largest n": medians[-1],
+        "slope": slope.value,
+        "std err": slope.std_error,
+        "slope of trimmed mean": trimmed.value,
+        "std err of trimmed": trimmed.std_error,
+        "declared": exponent,
+        "verdict": verdict,
+        "least AIC": laws[0].law.name if laws else "",
+        **_shares(results, candidate, name),
+        "source": declared.source,
+    }
+
+
+def _shares(results: StudyResults, candidate: str, name: str) -> dict[str, float]:
+    rows = [row for task, row in results.rows.items() if task.candidate == candidate]
+    missing = sum(not math.isfinite(row.losses.get(name, math.nan)) for row in rows)
+    return {
+        "not converged": sum(not results.is_converged(row) for row in rows) / len(rows),
+        "failed": sum(bool(row.error) for row in rows) / len(rows),
+        "missing": missing / len(rows),
+    }

@@ -1,0 +1,140 @@
+"""Where the fits of a study start; every report names it. To add a way, subclass :class:`StartPolicy`."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixkit.measure import MixingMeasure
+from mixkit.mixture import MixtureOfExperts
+
+from ..estimator import Estimator
+from ..initialization import SplitAtom, default_starts
+from ..result import FitBatch
+
+__all__ = ["DataDriven", "NearTruth", "Oracle", "Problem", "StartPolicy"]
+
+
+class Problem(NamedTuple):
+    """One data set to fit: ``x (n, d)`` and ``y (n,)``, models of any number of experts, the truth, and randomness."""
+
+    x: Tensor
+    y: Tensor
+    build: Callable[[int], MixtureOfExperts]
+    num_experts: int
+    least_experts: int
+    truth: MixtureOfExperts
+    rng: np.random.Generator
+
+
+class StartPolicy(ABC):
+    """A way to fit one data set: where to start, and from there the study's estimator."""
+
+    @abstractmethod
+    def fit(self, estimator: Estimator, problem: Problem) -> FitBatch:
+        """The fit, a batch of one."""
+
+
+def _run(estimator: Estimator, model: MixtureOfExperts, problem: Problem, **changes: Any) -> FitBatch:
+    """Fit with some settings of the estimator changed."""
+    own = copy.copy(estimator)
+    for name, value in {"random_state": problem.rng, "progress": False, **changes}.items():
+        setattr(own, name, value)
+    return own.fit_many(model, problem.x.unsqueeze(0), problem.y.unsqueeze(0))
+
+
+@dataclass(frozen=True)
+class DataDriven(StartPolicy):
+    """Nothing but the data: the estimator's own starts, and every atom of the fit with one expert fewer split in turn.
+
+    Args:
+        split: whether to split the smaller fit, which costs a fit of each smaller number of experts, and finds maxima
+            that random starts miss.
+    """
+
+    split: bool = True
+
+    def fit(self, estimator: Estimator, problem: Problem) -> FitBatch:
+        """The fit, grown from fewer experts."""
+        model = problem.build(problem.num_experts)
+        if not self.split or problem.num_experts <= max(problem.least_experts, 1):
+            return _run(estimator, model, problem)
+        smaller = self.fit(estimator, problem._replace(num_experts=problem.num_experts - 1))
+        own = list(default_starts(estimator.n_init) if estimator.starts is None else estimator.starts)
+        starts = [SplitAtom(smaller.models[0]), *own]
+        return _run(estimator, model, problem, starts=starts, n_init=len(starts))
+
+
+@dataclass(frozen=True)
+class Oracle(StartPolicy):
+    """Start at the truth; for more experts than it has, at each split of its atoms in turn.
+
+    No one with data alone can do this: it bounds what an estimator could reach, and is quick.
+    """
+
+    def fit(self, estimator: Estimator, problem: Problem) -> FitBatch:
+        """The fit from the truth on."""
+        k, true_k = problem.num_experts, problem.truth.num_experts
+        if k == true_k:
+            model = _at(problem.build(k), MixingMeasure.from_module(problem.truth), problem.truth)
+            return _run(estimator, model, problem, starts=[], n_init=0, start_at_model=True)
+        smaller = problem.truth
+        if k > true_k + 1:
+            smaller = self.fit(estimator, problem._replace(num_experts=k - 1)).models[0]
+        return _run(estimator, problem.build(k), problem, starts=[SplitAtom(smaller)], n_init=1)
+
+
+@dataclass(frozen=True)
+class NearTruth(StartPolicy):
+    """Start at one random point near the truth, as published simulations do.
+
+    Every fitted atom is a true one (each at least once, the rest by chance) plus normal noise; the mass of a true atom
+    is shared by those that stand for it.
+
+    Args:
+        std: standard deviation of the noise; of the variance, on the log scale.
+    """
+
+    std: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.std < np.inf:
+            raise ValueError(f"std must be non-negative and finite, got {self.std}")
+
+    def fit(self, estimator: Estimator, problem: Problem) -> FitBatch:
+        """The fit from one perturbed truth."""
+        truth = MixingMeasure.from_module(problem.truth).detach()
+        true_k = truth.num_experts
+        extra = problem.rng.integers(true_k, size=problem.num_experts - true_k)
+        owner = torch.as_tensor(problem.rng.permutation(np.concatenate([np.arange(true_k), extra])))
+        near = self._perturbed(truth, owner, problem.rng)
+        model = _at(problem.build(problem.num_experts), near, problem.truth)
+        return _run(estimator, model, problem, starts=[], n_init=0, start_at_model=True)
+
+    def _perturbed(self, truth: MixingMeasure, owner: Tensor, rng: np.random.Generator) -> MixingMeasure:
+        def noise(like: Tensor) -> Tensor:
+            return like + self.std * torch.as_tensor(rng.standard_normal(like.shape))
+
+        sharing = torch.bincount(owner, minlength=truth.num_experts).double().log()[owner]
+        return MixingMeasure(
+            gate_bias=noise(truth.gate_bias[owner] - sharing),
+            gate_weight=noise(truth.gate_weight[owner]),
+            slope=noise(truth.slope[owner]),
+            intercept=noise(truth.intercept[owner]),
+            variance=noise(truth.variance[owner].log()).exp(),
+        )
+
+
+def _at(template: MixtureOfExperts, measure: MixingMeasure, truth: MixtureOfExperts) -> MixtureOfExperts:
+    """The template's form with the parameters of a measure, and the true temperature where both learn one."""
+    model = measure.to(torch.float64).to_module(template.gate)
+    own, other = (dict(m.gate.temperature.named_parameters()) for m in (model, truth))
+    with torch.no_grad():
+        for name in own.keys() & other.keys():
+            own[name].copy_(other[name])
+    return model

@@ -1,0 +1,222 @@
+"""The design of a rate study, and its run."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from itertools import pairwise
+from numbers import Integral
+from types import MappingProxyType
+
+import torch
+from joblib import Parallel, delayed
+from tqdm.auto import tqdm
+
+from mixkit._validation import check_integer, check_positive
+from mixkit.gates import Gate
+from mixkit.measure import MixingMeasure
+from mixkit.mixture import MixtureOfExperts
+
+from ..estimator import Estimator
+from .candidate import Candidate
+from .covariates import Covariates
+from .losses import Loss
+from .results import StudyResults
+from .starts import DataDriven, StartPolicy
+from .store import ResultStore
+from .tasks import Task, run_task
+
+__all__ = ["RateStudy"]
+
+
+@dataclass(frozen=True, eq=False)
+class RateStudy:
+    """How fast estimators converge: a truth, sample sizes, replicates, and what is measured of each fit.
+
+    Replicate r of size n has a random stream of its own, ``SeedSequence(seed, spawn_key=(n, r))``, so the numbers do
+    not depend on the number of workers, on the backend, or on what was run before. Candidates share the data.
+
+    Args:
+        truth: the measure that data come from; one, of any number k* of atoms.
+        covariates: how x is drawn.
+        estimator: an estimator, or candidates by name to be compared.
+        losses: what is measured of each fit.
+        sample_sizes: increasing.
+        replicates: fits of each size.
+        seed: non-negative.
+        start: where fits start, unless a candidate says otherwise. It is part of every report.
+        num_experts: experts of the fitted model where ``estimator`` is one estimator; those of the truth if None.
+        gate: of the true model, in which the truth's beta are set; softmax if None.
+        nested: whether the sample of a size contains those of smaller sizes (of the same replicate).
+        gain_tol: a fit counts as converged if its estimator says so and one more Newton step is predicted to gain at
+            most this in log-likelihood.
+
+    Raises:
+        TypeError: if an argument is of another kind.
+        ValueError: if a fitted model has fewer experts than the truth, or selects more than it has; if sizes do not
+            increase, or are too small for the model; if samples are to be nested and covariates cannot be.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from estimators import EM
+        >>> from estimators.rates import ExactLoss, Oracle, RateStudy, UniformCovariates
+        >>> truth = MixingMeasure(*(torch.tensor(v).double() for v in ([0.0, 0.0], [[4.0], [0.0]], [[2.0], [-2.0]],
+        ...     [0.0, 1.0], [0.1, 0.1])))
+        >>> study = RateStudy(truth, UniformCovariates(), EM(), [ExactLoss()], [100, 1000], replicates=4, seed=0,
+        ...                   start=Oracle())
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     results = study.run(folder + "/study.sqlite", progress=False)
+        >>> results
+        StudyResults(8 of 8 fits, 0 not converged, 0 failed)
+    """
+
+    truth: MixingMeasure
+    covariates: Covariates
+    estimator: Estimator | Mapping[str, Candidate]
+    losses: Sequence[Loss]
+    sample_sizes: Sequence[int]
+    replicates: int
+    seed: int
+    start: StartPolicy = field(default_factory=DataDriven)
+    num_experts: int | None = None
+    gate: Gate | None = None
+    nested: bool = False
+    gain_tol: float = 1e-6
+
+    def __post_init__(self) -> None:
+        self._check_kinds()
+        check_integer("replicates", self.replicates, low=1)
+        check_integer("seed", self.seed, low=0)
+        check_positive("gain_tol", self.gain_tol)
+        if self.truth.batch_shape:
+            raise ValueError(f"truth must be one measure, got a batch of shape {tuple(self.truth.batch_shape)}")
+        if self.nested and not self.covariates.is_nested:
+            raise ValueError(f"nested samples need covariates drawn at random, got {self.covariates!r}")
+        for name in self.candidates:
+            self._check_candidate(name)
+        _check_sizes(self.sample_sizes, max(self.experts_of(name) for name in self.candidates))
+
+    def _check_kinds(self) -> None:
+        kinds = {"truth": MixingMeasure, "covariates": Covariates, "start": StartPolicy}
+        for name, kind in kinds.items():
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"{name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}")
+        if not self.losses or not all(isinstance(loss, Loss) for loss in self.losses):
+            raise TypeError(f"losses must be one or more estimators.rates losses, got {self.losses!r}")
+        if isinstance(self.estimator, Mapping):
+            if self.num_experts is not None:
+                raise ValueError("num_experts must be None when candidates say it themselves, got both")
+            if not self.estimator or not all(isinstance(c, Candidate) for c in self.estimator.values()):
+                raise TypeError(f"estimator must be an Estimator or candidates by name, got {self.estimator!r}")
+
+    def _check_candidate(self, name: str) -> None:
+        k, true_k = self.experts_of(name), self.truth.num_experts
+        if k < true_k:
+            raise ValueError(f"num_experts of {name!r} must be at least the truth's {true_k}, got {k}")
+        gate = self.candidates[name].template(self.truth.num_features, k).gate
+        if gate.num_experts != k:
+            raise ValueError(f"gate of {name!r} must have {k} experts when asked for them, got {gate.num_experts}")
+
+    @cached_property
+    def candidates(self) -> Mapping[str, Candidate]:
+        """The candidates by name; ``fit`` where there is but one estimator."""
+        if isinstance(self.estimator, Mapping):
+            return MappingProxyType(dict(self.estimator))
+        return MappingProxyType({"fit": Candidate(self.estimator, self.num_experts)})
+
+    @cached_property
+    def truth_model(self) -> MixtureOfExperts:
+        """The true model, float64."""
+        return self.truth.to(torch.float64).to_module(self.gate).eval()
+
+    def experts_of(self, candidate: str) -> int:
+        """Experts that a candidate fits."""
+        return self.candidates[candidate].num_experts or self.truth.num_experts
+
+    def __getstate__(self) -> dict[str, object]:
+        """What pickles: the settings, without what is computed from them."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All the fits: replicate by replicate, so that a study cut short has every size."""
+        names = list(self.candidates)
+        return [Task(name, int(n), r) for r in range(self.replicates) for n in self.sample_sizes for name in names]
+
+    def identity(self) -> dict[str, str]:
+        """What two studies must share for their fits to belong together; sizes and replicates may be extended."""
+        described = {
+            "truth": json.dumps([getattr(self.truth, f.name).tolist() for f in fields(self.truth)]),
+            "truth gate": _describe(self.truth_model.gate),
+            "covariates": repr(self.covariates),
+            "losses": repr(list(self.losses)),
+            "seed": str(self.seed),
+            "nested": str(self.nested),
+        }
+        for name, candidate in self.candidates.items():
+            template = candidate.template(self.truth.num_features, self.experts_of(name))
+            start = candidate.start or self.start
+            described[f"candidate {name}"] = f"{candidate.estimator!r} from {start!r} on {_describe(template)}"
+        return described
+
+    def run(self, path: str | os.PathLike[str], *, n_jobs: int | None = None, progress: bool = True) -> StudyResults:
+        """Run the fits that ``path`` does not hold yet, and keep each as soon as it is done.
+
+        May be stopped at any moment, with ``kill -9`` too, and run again: nothing finished is lost. A study with more
+        sizes or replicates takes over the fits of a smaller one. Workers are joblib's: inside
+        ``joblib.parallel_config(backend="dask")`` or Ray's, fits run on that cluster; none touches the file.
+
+        Args:
+            path: the results file (SQLite), old or new.
+            n_jobs: workers, as in joblib; those of the enclosing ``parallel_config``, or 1, if None.
+            progress: whether to show a bar with an estimate of the time left (by observations, not fits).
+
+        Raises:
+            ResultsFileError: if ``path`` cannot be written, is damaged, or is another kind of file.
+            StudyMismatchError: if it holds a study of another design.
+        """
+        with ResultStore(path, self.identity()) as store:
+            done = store.done()
+            left = [task for task in self.tasks if task not in done]
+            self._work(store, left, n_jobs, progress)
+            return StudyResults.of(self, store)
+
+    def _work(self, store: ResultStore, tasks: list[Task], n_jobs: int | None, progress: bool) -> None:
+        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)
+        total = sum(task.n for task in tasks)
+        with tqdm(total=total, disable=not progress, unit="obs", unit_scale=True, desc=f"{len(tasks)} fits") as bar:
+            for row in parallel(delayed(run_task)(self, task) for task in tasks):
+                store.append(row)
+                bar.update(row.task.n)
+
+    def results(self, path: str | os.PathLike[str]) -> StudyResults:
+        """What ``path`` holds of this study so far; nothing is run.
+
+        Raises:
+            ResultsFileError: as for :meth:`run`; also if there is no such file.
+        """
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"path must be a results file, got {path}, which does not exist")
+        with ResultStore(path, self.identity()) as store:
+            return StudyResults.of(self, store)
+
+
+def _describe(module: torch.nn.Module) -> str:
+    """The form of a module and a digest of its parameters."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().double().numpy().tobytes())
+    form = " ".join(repr(module).split())
+    return f"{form} with parameters {digest.hexdigest()[:16]}"
+
+
+def _check_sizes(sizes: Sequence[int], k: int) -> None:
+    if len(sizes) == 0 or not all(isinstance(n, Integral) and not isinstance(n, bool) for n in sizes):
+        raise TypeError(f"sample_sizes must be one or more integers, got {list(sizes)!r}")
+    if any(b <= a for a, b in pairwise(sizes)):
+        raise ValueError(f"sample_sizes must increase, got {list(sizes)}")
+    if sizes[0] < 2 * k:
+        raise ValueError(f"sample_sizes must be at least twice the {k} experts fitted, got {sizes[0]}")

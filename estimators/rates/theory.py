@@ -1,0 +1,102 @@
+"""The exponents that theory declares, up to logarithmic factors, each with its source.
+
+To declare those of another gate, register a function of the fitted model for its kind of score.
+"""
+
+from collections.abc import Mapping
+from functools import singledispatch
+from typing import NamedTuple
+
+from mixkit.gates import Gate
+from mixkit.scores import ActivationScore, LinearScore, Score
+from mixkit.temperature import FixedTemperature
+
+from ..voronoi import rbar
+
+__all__ = ["DeclaredRate", "declared_rates"]
+
+_SOFTMAX = "Nguyen, Nguyen, Ho (2023), arXiv 2305.03288"
+_TOP_K = "Nguyen, Akbarian, Yan, Ho (2024), arXiv 2309.13850"
+_TEMPERATURE = "Nguyen, Akbarian, Ho (2024), arXiv 2401.13875"
+_DENSITY = ("hellinger", "total variation")
+_GATE_BLOCKS = ("mass", "gate")
+_EXPERT_BLOCKS = ("slope alone", "intercept alone", "variance alone")
+
+
+class DeclaredRate(NamedTuple):
+    """An exponent of n, None for slower than every power, and where it is from."""
+
+    exponent: float | None
+    source: str
+
+
+def declared_rates(gate: Gate, num_experts: int, true_experts: int) -> Mapping[str, DeclaredRate]:
+    """The declared rates of a fit with ``num_experts`` of a truth with ``true_experts``, by the name of a loss.
+
+    Losses without an entry have no rate that we know of.
+
+    Args:
+        gate: that is fitted.
+        num_experts: k.
+        true_experts: k*, at most k.
+
+    Example:
+        >>> import torch
+        >>> from mixkit import softmax_gate
+        >>> gate = softmax_gate(1, 3, generator=torch.Generator().manual_seed(0))
+        >>> declared_rates(gate, 3, 2)["slope shared"]
+        DeclaredRate(exponent=-0.25, source='Nguyen, Nguyen, Ho (2023), arXiv 2305.03288, over-specified')
+    """
+    return _rates(gate.score, gate, num_experts - true_experts)
+
+
+def _density(source: str) -> dict[str, DeclaredRate]:
+    found = {name: DeclaredRate(-0.5, f"{source}, density") for name in _DENSITY}
+    return found | {"kl": DeclaredRate(-1.0, "Wilks (1938): twice n times the divergence is bounded in probability")}
+
+
+@singledispatch
+def _rates(score: Score, gate: Gate, extra: int) -> dict[str, DeclaredRate]:
+    return {}
+
+
+@_rates.register
+def _(score: LinearScore, gate: Gate, extra: int) -> dict[str, DeclaredRate]:
+    if type(score) is not LinearScore or not gate.shift_invariant:
+        return {}
+    if not isinstance(gate.temperature, FixedTemperature):
+        return _linear_with_temperature()
+    source = _SOFTMAX if gate.selection.num_selected is None else _TOP_K
+    return _density(source) | (_exact(source) if extra == 0 else _overspecified(source, extra))
+
+
+@_rates.register
+def _(score: ActivationScore, gate: Gate, extra: int) -> dict[str, DeclaredRate]:
+    if extra:
+        return {name: DeclaredRate(-0.5, f"{_TEMPERATURE}, density") for name in _DENSITY}
+    names = (*_GATE_BLOCKS, *_EXPERT_BLOCKS, "D1", "tau", "beta_1", "beta_1 / tau")
+    declared = DeclaredRate(-0.5, f"{_TEMPERATURE}, activation gate, exact-specified")
+    return _density(_TEMPERATURE) | dict.fromkeys(names, declared)
+
+
+def _exact(source: str) -> dict[str, DeclaredRate]:
+    names = ("D1", "D2", *_GATE_BLOCKS, *_EXPERT_BLOCKS)
+    return dict.fromkeys(names, DeclaredRate(-0.5, f"{source}, exact-specified"))
+
+
+def _overspecified(source: str, extra: int) -> dict[str, DeclaredRate]:
+    """Blocks of shared cells as if the largest cell that ``extra`` atoms can make were made.
+
+    For top-K gates, if the fit selects as many experts as the cells of the selected true atoms hold.
+    """
+    where, order = f"{source}, over-specified", rbar(extra + 1)
+    parametric, slow, slower = (DeclaredRate(e, where) for e in (-0.5, -1.0 / order, -0.5 / order))
+    found = dict.fromkeys(("D2", "mass", *_EXPERT_BLOCKS), parametric)
+    found |= dict.fromkeys(("slope shared", "variance shared"), slow)
+    return found | dict.fromkeys(("gate", "intercept shared"), slower)
+
+
+def _linear_with_temperature() -> dict[str, DeclaredRate]:
+    slow = DeclaredRate(None, f"{_TEMPERATURE}, linear gate: slower than every power")
+    found = {name: DeclaredRate(-0.5, f"{_TEMPERATURE}, density") for name in _DENSITY}
+    return found | dict.fromkeys(("tau", "beta_1"), slow)

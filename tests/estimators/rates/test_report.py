@@ -1,0 +1,151 @@
+"""Tables, pictures, the report, the TOML file and the command."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from estimators.rates import BlockLoss, DensityLoss, ExactLoss, read_study
+from estimators.rates.__main__ import main
+
+from .designs import compared_study, small_study
+
+DESIGN = """
+sample_sizes = [60, 120]
+replicates = 2
+seed = 3
+losses = [{kind = "D1"}, {kind = "density", points = 4}]
+covariates = {kind = "uniform", low = -1.0}
+start = {kind = "oracle"}
+
+[truth]
+gate_bias = [0.3, 0.0]
+gate_weight = [[4.0], [0.0]]
+slope = [[2.0], [-2.0]]
+intercept = [0.0, 1.5]
+variance = [0.1, 0.2]
+
+[candidates.exact]
+estimator = {kind = "EM"}
+
+[candidates.direct]
+estimator = {kind = "MLE", n_init = 2}
+start = {kind = "near-truth", std = 0.01}
+gate = {kind = "softmax"}
+"""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    path = tmp_path_factory.mktemp("study") / "study.sqlite"
+    losses = [ExactLoss(), BlockLoss(), DensityLoss(points=4)]
+    return small_study(losses=losses, sample_sizes=[60, 120, 240], replicates=4).run(path, progress=False)
+
+
+def test_tables_hold_what_the_rows_do(results):
+    table, sizes = results.table(), results.sizes_table()
+    assert set(table.loss) == {
+        "D1", "mass", "gate", "slope alone", "intercept alone", "variance alone", "hellinger", "total variation", "kl"
+    }  # fmt: skip
+    d1 = table[table.loss == "D1"].iloc[0]
+    assert (d1["n from"], d1["n to"], d1["declared"]) == (60, 240, -0.5)
+    assert d1["verdict"] in ("agrees", "slower", "faster")
+    assert "2305.03288" in d1["source"]
+    at_60 = sizes[(sizes.loss == "D1") & (sizes.n == 60)].iloc[0]
+    values = [row.losses["D1"] for row in results.rows_of("fit", 60)]
+    assert at_60["median"] == np.median(values)
+    assert at_60["fits"] == len(values) == 4
+    assert d1["median at largest n"] == np.median([row.losses["D1"] for row in results.rows_of("fit", 240)])
+
+
+def test_missing_losses_are_counted(results):
+    sizes = results.sizes_table()
+    assert (sizes.missing == 0).all()
+    assert "slope shared" in results.loss_names
+    assert results.losses("fit", "slope shared") == ([], [])
+
+
+@pytest.fixture
+def _agg():
+    before = mpl.get_backend()
+    mpl.use("Agg")
+    yield
+    mpl.use(before)
+
+
+@pytest.mark.usefixtures("_agg")
+def test_pictures_have_a_panel_a_loss(results):
+    from matplotlib import pyplot as plt
+
+    figure = results.plot(["D1", "hellinger"])
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles == ["D1", "hellinger"]
+    assert all(ax.get_xscale() == ax.get_yscale() == "log" for ax in figure.axes)
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels[1] == "declared -0.5"
+    plt.close(figure)
+    with pytest.raises(ValueError, match="names must be among"):
+        results.plot(["D7"])
+
+
+@pytest.mark.usefixtures("_agg")
+def test_the_report_needs_nothing_else(results, tmp_path):
+    results.report(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64," in page
+    assert "src='http" not in page
+    assert "href=" not in page
+    assert "12 of 12 fits done" in page
+    assert "Oracle()" in page
+    assert "seed: 1" in page
+
+
+@pytest.mark.usefixtures("_agg")
+def test_the_command_runs_resumes_and_reports(tmp_path, capsys):
+    design = tmp_path / "design.toml"
+    design.write_text(DESIGN, encoding="utf-8")
+    out = tmp_path / "out" / "deep"
+    assert main([str(design), "--out", str(out), "--quiet"]) == 0
+    assert "8 of 8 fits" in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} >= {"results.sqlite", "rates.csv", "sizes.csv", "report.html"}
+    design.write_text(DESIGN.replace("replicates = 2", "replicates = 3"), encoding="utf-8")
+    assert main([str(design), "--out", str(out), "--quiet"]) == 0
+    assert "12 of 12 fits" in capsys.readouterr().out
+    design.write_text(DESIGN.replace("seed = 3", "seed = 4"), encoding="utf-8")
+    assert main([str(design), "--out", str(out), "--quiet"]) == 2
+    assert "another design: seed differ" in capsys.readouterr().err
+
+
+def test_a_design_reads_into_a_study(tmp_path):
+    path = tmp_path / "design.toml"
+    path.write_text(DESIGN, encoding="utf-8")
+    study = read_study(path)
+    assert list(study.candidates) == ["exact", "direct"]
+    assert study.covariates.low == -1.0
+    assert study.sample_sizes == [60, 120]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed = 3", "", "design must have keys"),
+        ("seed = 3", "seed = 3\ncolour = 1", "colour"),
+        ('kind = "D1"', 'kind = "D9"', "losses must be a table with a kind among"),
+        ('kind = "EM"', 'kind = "SGD"', "candidates.exact.estimator must be a table with a kind"),
+        ("[truth]", "[truth", "design must be a TOML file"),
+        ("variance = [0.1, 0.2]", "", "truth must have keys"),
+        ("n_init = 2", "n_init = 0", "n_init must be at least 1"),
+        ('gate = {kind = "softmax"}', 'gate = {kind = "soft"}', "gate must be a table with a kind among"),
+    ],
+)
+def test_bad_designs_are_refused(tmp_path, old, new, message):
+    path = tmp_path / "design.toml"
+    path.write_text(DESIGN.replace(old, new), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        read_study(path)
+
+
+def test_nothing_to_draw_is_said(tmp_path):
+    results = compared_study(sample_sizes=[60], replicates=1).run(tmp_path / "study.sqlite", progress=False)
+    assert results.table().empty
+    with pytest.raises(ValueError, match="a loss at two sizes"):
+        results.plot()

@@ -1,0 +1,159 @@
+"""Slopes, laws and verdicts on losses whose law is known."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom, linregress
+
+from estimators.rates import (
+    LogarithmicLaw,
+    PiecewisePowerLaw,
+    PowerLaw,
+    PowerLawWithLog,
+    Slope,
+    compare_laws,
+    declared_rates,
+    fit_slope,
+    judge,
+    median,
+    required_sample_size,
+    required_size,
+    trimmed_mean,
+)
+from mixkit import activation_gate, dense_to_sparse_gate, laplace_gate, sigmoid_gate, softmax_gate, topk_gate
+
+from ..models import seeded
+
+SIZES = np.geomspace(100, 100_000, 12).round().astype(int)
+
+
+def power_samples(rng, exponent=-0.5, replicates=40, sizes=SIZES):
+    return [3.0 * n**exponent * rng.lognormal(sigma=0.6, size=replicates) for n in sizes]
+
+
+def test_the_slope_of_medians_is_a_regression_of_their_logs():
+    samples = power_samples(np.random.default_rng(0))
+    slope = fit_slope(SIZES, samples)
+    reference = linregress(np.log(SIZES), np.log([np.median(s) for s in samples]))
+    assert slope.value == pytest.approx(reference.slope)
+    assert slope.intercept == pytest.approx(reference.intercept)
+    assert (slope.smallest, slope.largest, slope.num_sizes) == (100, 100_000, 12)
+
+
+@pytest.mark.parametrize("statistic", [median, trimmed_mean])
+def test_bootstrap_errors_are_those_of_repeated_studies(statistic):
+    rng = np.random.default_rng(1)
+    slopes = [fit_slope(SIZES, power_samples(rng), statistic=statistic, rng=rng) for _ in range(100)]
+    spread = np.std([slope.value for slope in slopes], ddof=1)
+    # 100 repeats know their spread to 7%; four of those, and the bootstrap's own error of a median.
+    assert np.mean([slope.std_error for slope in slopes]) == pytest.approx(spread, rel=0.35)
+
+
+def test_paired_errors_of_nested_samples_know_what_is_shared():
+    rng = np.random.default_rng(2)
+    common = rng.lognormal(sigma=0.6, size=200)
+    samples = [n**-0.5 * common for n in SIZES]
+    assert fit_slope(SIZES, samples, paired=True).std_error < 1e-12
+    assert fit_slope(SIZES, samples).std_error > 1e-3
+
+
+def test_verdicts_are_wrong_as_often_as_they_say():
+    rng, rate, studies = np.random.default_rng(3), 0.05, 150
+    alarms = sum(
+        judge(fit_slope(SIZES, power_samples(rng), rng=rng), -0.5, false_alarm_rate=rate).text != "agrees"
+        for _ in range(studies)
+    )
+    # With a true rate of at most twice the stated one (bootstrap of a median), more alarms than this are 1e-5 rare.
+    assert alarms <= binom.isf(1e-5, studies, 2 * rate)
+
+
+def test_verdicts_name_the_side():
+    slope = Slope(-0.4, 0.02, 0.0, 100, 1000, 5)
+    assert judge(slope, -0.5).text == "slower"
+    assert judge(slope, -0.25).text == "faster"
+    assert judge(slope, -0.42).text == "agrees"
+    assert judge(slope, -0.5).z == pytest.approx(5.0)
+    assert judge(slope, -0.44, false_alarm_rate=0.1).text == "slower"
+    exact = Slope(-0.5, 0.0, 0.0, 100, 1000, 5)
+    assert judge(exact, -0.5).text == "agrees"
+    assert judge(exact, -0.6).text == "slower"
+
+
+N = np.geomspace(50, 1e6, 15)
+TRUE_LAWS = [
+    (PowerLaw(), 2 * N**-0.5),
+    (PowerLawWithLog(), 2 * N**-0.5 * np.log(N) ** 3),
+    (LogarithmicLaw(), 5 / np.log(N) ** 2),
+    (PiecewisePowerLaw(), np.exp(1 - 0.5 * np.log(N) + 0.3 * np.minimum(np.log(N / N[7]), 0) ** 2)),
+]
+
+
+@pytest.mark.parametrize(("law", "loss"), TRUE_LAWS, ids=lambda value: getattr(value, "name", ""))
+def test_aic_finds_the_law(law, loss):
+    noisy = loss * np.exp(0.01 * np.random.default_rng(0).standard_normal(len(N)))
+    best = compare_laws(N, noisy)[0]
+    assert best.law.name == law.name
+    np.testing.assert_allclose(best.predict(N), loss, rtol=0.05)
+
+
+def test_a_piecewise_law_is_smooth_and_finds_its_break():
+    fit = PiecewisePowerLaw().fit(np.log(N), np.log(TRUE_LAWS[3][1]))
+    assert fit.law.log_break == pytest.approx(np.log(N[7]))
+    at = np.exp(fit.law.log_break)
+    left, right = (np.diff(np.log(fit.predict(at * np.exp(np.array(h))))) / 1e-4 for h in ([-1e-4, 0], [0, 1e-4]))
+    assert left == pytest.approx(right, abs=1e-3)
+
+
+def test_the_sample_size_that_reaches_a_loss():
+    for law, loss in TRUE_LAWS:
+        fit = law.fit(np.log(N), np.log(loss))
+        assert required_size(fit, float(loss[9])) == pytest.approx(N[9], rel=1e-3)
+    rising = PowerLaw().fit(np.log(N), np.log(N))
+    assert required_size(rising, 1e-3) == np.inf or required_size(rising, 1e-3) == 3.0
+
+
+def test_bounds_of_sample_sizes_hold():
+    rng, missed = np.random.default_rng(4), 0
+    truth = (3.0 / 1e-3) ** 2
+    for _ in range(40):
+        size, bound = required_sample_size(SIZES, power_samples(rng), 1e-3, level=0.9, rng=rng)
+        assert bound > size * 0.9
+        missed += bound < truth
+    assert missed <= binom.isf(1e-5, 40, 0.2)
+
+
+def test_declared_rates():
+    gates = {
+        "softmax": softmax_gate(1, 3, generator=seeded(0)),
+        "topk": topk_gate(1, 3, 2, generator=seeded(0)),
+        "linear": dense_to_sparse_gate(1, 3, generator=seeded(0)),
+        "activation": activation_gate(1, 3, generator=seeded(0)),
+    }
+    for name in ("softmax", "topk"):
+        exact, over = (declared_rates(gates[name], 3, k) for k in (3, 2))
+        assert {exact[loss].exponent for loss in ("D1", "gate", "slope alone", "hellinger")} == {-0.5}
+        assert (over["gate"].exponent, over["intercept shared"].exponent) == (-0.125, -0.125)
+        assert (over["slope shared"].exponent, over["variance shared"].exponent) == (-0.25, -0.25)
+        assert (over["D2"].exponent, over["mass"].exponent) == (-0.5, -0.5)
+    assert declared_rates(gates["softmax"], 4, 2)["gate"].exponent == pytest.approx(-1 / 12)
+    assert declared_rates(gates["linear"], 3, 3)["beta_1"].exponent is None
+    assert declared_rates(gates["activation"], 3, 3)["tau"].exponent == -0.5
+    for gate in (laplace_gate(1, 3, generator=seeded(0)), sigmoid_gate(1, 3, generator=seeded(0))):
+        assert declared_rates(gate, 3, 2) == {}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fit_slope([100], [np.ones(3)]), "sizes must be two or more"),
+        (lambda: fit_slope([100, 200], [np.ones(3), np.zeros(3)]), "at n = 200"),
+        (lambda: fit_slope([100, 200], [np.ones(3), np.ones(1)]), "two or more positive losses"),
+        (lambda: fit_slope([100, 200], [np.ones(3), np.ones(4)], paired=True), "one number of replicates"),
+        (lambda: judge(Slope(0, 1, 0, 1, 2, 2), 0.0, false_alarm_rate=1.0), "false_alarm_rate must be in"),
+        (lambda: compare_laws(np.array([2.0, 10]), np.ones(2)), "sizes must be at least 3"),
+        (lambda: compare_laws(np.array([20.0, 100]), np.zeros(2)), "loss must be positive"),
+        (lambda: required_sample_size([10, 100], [np.ones(3)] * 2, 0.1, level=2.0), "level must be in"),
+    ],
+)
+def test_bad_arguments_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,348 @@
+"""Studies: the same numbers however they are run, nothing lost when killed, bad designs and files refused."""
+
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from joblib import parallel_config
+
+from estimators import EM
+from estimators.rates import (
+    BlockLoss,
+    Candidate,
+    DataDriven,
+    DensityLoss,
+    ExactLoss,
+    GridCovariates,
+    Loss,
+    NearTruth,
+    NormalCovariates,
+    Oracle,
+    ResultsFileError,
+    StudyMismatchError,
+    TemperatureLoss,
+    UniformCovariates,
+    draw_data,
+)
+from estimators.rates.store import ResultStore
+from estimators.rates.tasks import run_task
+from mixkit import topk_gate
+
+from ..models import reference_truth, seeded
+from .designs import compared_study, easy_truth, small_study
+
+
+def numbers(results) -> dict:
+    return {task: (row.losses, row.llf, row.grad_norm, row.predicted_gain) for task, row in results.rows.items()}
+
+
+def test_numbers_do_not_depend_on_the_number_of_workers(tmp_path):
+    alone = compared_study().run(tmp_path / "one.sqlite", progress=False)
+    many = compared_study().run(tmp_path / "two.sqlite", n_jobs=2, progress=False)
+    with parallel_config(backend="threading", n_jobs=3):
+        threads = compared_study().run(tmp_path / "three.sqlite", progress=False)
+    assert numbers(alone) == numbers(many) == numbers(threads)
+    assert len(alone.rows) == 12
+
+
+def test_an_extended_study_keeps_what_is_done(tmp_path, monkeypatch):
+    path = tmp_path / "study.sqlite"
+    small_study().run(path, progress=False)
+    ran = []
+    monkeypatch.setattr(
+        "estimators.rates.study.run_task", lambda study, task: ran.append(task) or run_task(study, task)
+    )
+    larger = small_study(sample_sizes=[60, 90, 120], replicates=4)
+    extended = larger.run(path, progress=False)
+    assert len(ran) == 12 - 6
+    assert {task.n for task in ran if task.replicate < 3} == {90}
+    monkeypatch.undo()
+    assert numbers(extended) == numbers(larger.run(tmp_path / "fresh.sqlite", progress=False))
+    assert len(small_study().results(path).rows) == 6
+
+
+SCRIPT = """
+import sys, time
+sys.path.insert(0, {root!r})
+import estimators.rates.study as module
+from tests.estimators.rates.designs import small_study
+original = module.run_task
+def slow(study, task):
+    row = original(study, task)
+    print(task.n, task.replicate, flush=True)
+    time.sleep(0.2)
+    return row
+module.run_task = slow
+small_study(replicates=30).run({path!r}, progress=False)
+"""
+
+
+def test_a_killed_study_loses_nothing_finished_and_resumes(tmp_path):
+    path, root = tmp_path / "study.sqlite", str(Path(__file__).parents[3])
+    script = SCRIPT.format(root=root, path=str(path))
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    lines = [process.stdout.readline() for _ in range(5)]
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    finished = {tuple(map(int, line.split())) for line in lines[:-1]}
+    study = small_study()
+    kept = {(task.n, task.replicate) for task in study.results(path).rows}
+    assert finished <= kept
+    resumed = study.run(path, progress=False)
+    assert numbers(resumed) == numbers(study.run(tmp_path / "fresh.sqlite", progress=False))
+
+
+def test_a_file_of_another_design_is_refused(tmp_path):
+    path = tmp_path / "study.sqlite"
+    small_study().run(path, progress=False)
+    changes = {
+        "seed": {"seed": 2},
+        "truth": {"truth": reference_truth()},
+        "candidate fit": {"estimator": EM(em_iter=3)},
+        "losses": {"losses": [ExactLoss(), BlockLoss()]},
+        "covariates": {"covariates": NormalCovariates()},
+        "nested": {"nested": True},
+    }
+    for name, change in changes.items():
+        with pytest.raises(StudyMismatchError, match=f"another design: .*{name}.* differ"):
+            small_study(**change).run(path, progress=False)
+    assert len(small_study().results(path).rows) == 6
+
+
+def test_bad_files_are_refused(tmp_path):
+    study, path = small_study(), tmp_path / "study.sqlite"
+    for bad, message in ((tmp_path, "must be a file"), (tmp_path / "none" / "x.sqlite", "directory that exists")):
+        with pytest.raises(ResultsFileError, match=message):
+            study.run(bad, progress=False)
+    path.write_text("not a database, but long enough to be looked at as one" * 10)
+    with pytest.raises(ResultsFileError, match="must be a results file or a new file"):
+        study.run(path, progress=False)
+    other = tmp_path / "other.sqlite"
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE cats (name TEXT)")
+    connection.close()
+    with pytest.raises(ResultsFileError, match="cats"):
+        study.run(other, progress=False)
+    with pytest.raises(FileNotFoundError):
+        study.results(tmp_path / "missing.sqlite")
+
+
+def test_a_damaged_file_is_refused_and_left_alone(tmp_path):
+    study, path = small_study(replicates=20), tmp_path / "study.sqlite"
+    row = run_task(study, study.tasks[0])
+    with ResultStore(path, study.identity()) as store:
+        for task in study.tasks:
+            store.append(type(row)(**{**vars(row), "task": task}))
+    whole = path.read_bytes()
+    broken = whole[:4096] + bytes(reversed(whole[4096:12000])) + whole[12000:]
+    path.write_bytes(broken)
+    with pytest.raises(ResultsFileError, match="results file"):
+        study.run(path, progress=False)
+    assert path.read_bytes() == broken
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"num_experts": 1}, ValueError, "at least the truth's 2, got 1"),
+        ({"sample_sizes": [100, 100]}, ValueError, "sample_sizes must increase"),
+        ({"sample_sizes": [3]}, ValueError, "at least twice the 2 experts"),
+        ({"sample_sizes": [10.5]}, TypeError, "sample_sizes must be one or more integers"),
+        ({"replicates": 0}, ValueError, "replicates must be at least 1"),
+        ({"seed": -1}, ValueError, "seed must be at least 0"),
+        ({"losses": []}, TypeError, "losses must be one or more"),
+        ({"estimator": "EM"}, TypeError, "estimator must be an estimators.Estimator"),
+        ({"covariates": GridCovariates(), "nested": True}, ValueError, "nested samples need covariates drawn"),
+        ({"start": "oracle"}, TypeError, "start must be a StartPolicy"),
+        (
+            {"estimator": {"top": Candidate(EM(), 3, gate=lambda k: topk_gate(1, k, 4, generator=seeded(0)))}},
+            ValueError,
+            "must keep at most num_experts=3",
+        ),
+    ],
+)
+def test_bad_designs_are_refused(change, error, message):
+    with pytest.raises(error, match=message):
+        small_study(**change)
+
+
+def test_seeds_belong_to_size_and_replicate():
+    study = small_study()
+    x, y = draw_data(study, 60, 0)
+    assert all(torch.equal(a, b) for a, b in zip((x, y), draw_data(small_study(replicates=9), 60, 0), strict=True))
+    assert not torch.equal(y, draw_data(study, 60, 1)[1])
+    assert not torch.equal(y, draw_data(study, 120, 0)[1][:60])
+    assert not torch.equal(y, draw_data(small_study(seed=2), 60, 0)[1])
+
+
+def test_nested_samples_contain_smaller_ones():
+    for covariates in (UniformCovariates(-1.0, 2.0), NormalCovariates(0.5)):
+        study = small_study(nested=True, covariates=covariates)
+        small, large = draw_data(study, 60, 0), draw_data(study, 120, 0)
+        assert all(torch.equal(a, b[:60]) for a, b in zip(small, large, strict=True))
+
+
+def test_data_follow_the_truth():
+    study = small_study()
+    x, y = draw_data(study, 100_000, 0)
+    with torch.no_grad():
+        uniform = study.truth_model(x).cdf(y).sort().values
+    grid = torch.arange(1, len(y) + 1, dtype=y.dtype) / len(y)
+    # Kolmogorov's distance; 2 exp(-2 * 2.5^2) is below 1e-5.
+    assert float((uniform - grid).abs().max()) * len(y) ** 0.5 < 2.5
+
+
+class Failing(Loss):
+    def values(self, fitted):
+        raise ValueError("no such thing")
+
+
+def test_failures_are_kept_and_counted(tmp_path):
+    results = small_study(losses=[Failing()]).run(tmp_path / "study.sqlite", progress=False)
+    assert repr(results) == "StudyResults(6 of 6 fits, 0 not converged, 6 failed)"
+    assert all(row.error == "ValueError: no such thing" for row in results.rows.values())
+
+
+def test_fits_that_stopped_early_are_reported(tmp_path):
+    results = compared_study().run(tmp_path / "study.sqlite", progress=False)
+    table = results.table()
+    assert (table[table.candidate == "exact"]["not converged"] == 0).all()
+    assert (table[table.candidate == "stopped"]["not converged"] == 1).all()
+    gains = [row.predicted_gain for task, row in results.rows.items() if task.candidate == "stopped"]
+    assert min(gains) > 1e-6
+    assert all(np.isfinite(row.grad_norm) for row in results.rows.values())
+
+
+def test_starts_end_at_one_maximum_and_grow_from_fewer_experts():
+    oracle, data = (
+        small_study(start=start, estimator=EM(n_init=6), sample_sizes=[1000]) for start in (Oracle(), DataDriven())
+    )
+    near = small_study(start=NearTruth(0.01), sample_sizes=[1000])
+    for task in oracle.tasks[:3]:
+        values = [run_task(study, task).llf for study in (oracle, data, near)]
+        assert values[1] >= values[0] - 1e-6
+        assert values[2] == pytest.approx(values[0], abs=1e-6)
+
+
+def test_more_experts_fit_better_from_every_start(tmp_path):
+    exact = small_study(sample_sizes=[300], replicates=1)
+    llf = run_task(exact, exact.tasks[0]).llf
+    for start in (Oracle(), DataDriven()):
+        study = small_study(sample_sizes=[300], replicates=1, num_experts=4, start=start, estimator=EM(n_init=2))
+        row = run_task(study, study.tasks[0])
+        assert row.error == ""
+        assert row.llf > llf
+
+
+def test_losses_of_the_truth_itself_are_zero(tmp_path):
+    study = small_study(losses=[ExactLoss(), BlockLoss(), DensityLoss(points=4)])
+    from estimators.rates import Fitted
+
+    fitted = Fitted(study.truth_model, study.truth_model, study.covariates)
+    for loss in study.losses:
+        values = loss.values(fitted)
+        assert all(value < 1e-7 or np.isnan(value) for value in values.values())
+        assert sum(np.isnan(list(values.values()))) == (3 if isinstance(loss, BlockLoss) else 0)
+
+
+def test_temperature_losses_need_one_and_divide_by_it():
+    from estimators.rates import Fitted
+    from mixkit import dense_to_sparse_gate
+
+    gate = dense_to_sparse_gate(1, 2, generator=seeded(0))
+    truth, double = easy_truth().to_module(gate), easy_truth().to_module(gate)
+    with torch.no_grad():
+        double.gate.score.weight.mul_(2.0)
+        double.gate.score.bias.mul_(2.0)
+        for parameter in double.gate.temperature.parameters():
+            parameter.add_(torch.log(torch.tensor(2.0)))
+    study = small_study()
+    values = TemperatureLoss().values(Fitted(double, truth, study.covariates))
+    ratio = float(double.gate.temperature.value / truth.gate.temperature.value)
+    expected = abs(2.0 / ratio - 1.0) * 4.0
+    assert values["beta_1 / tau"] == pytest.approx(expected, abs=1e-6)
+    assert values["beta_1"] == pytest.approx(4.0, abs=1e-6)
+
+
+def test_memory_does_not_grow_with_the_number_of_fits(tmp_path, monkeypatch):
+    row = run_task(small_study(), small_study().tasks[0])
+    monkeypatch.setattr("estimators.rates.study.run_task", lambda study, task: type(row)(**{**vars(row), "task": task}))
+    peaks = []
+    for replicates in (200, 800):
+        study = small_study(replicates=replicates)
+        with ResultStore(tmp_path / f"{replicates}.sqlite", study.identity()) as store:
+            tasks = study.tasks
+            tracemalloc.start()
+            study._work(store, tasks, 1, False)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 200_000
+
+
+def test_designs_pickle():
+    study = compared_study()
+    assert study.identity() == pickle.loads(pickle.dumps(study)).identity()
+
+
+def test_progress_is_shown_by_observations(tmp_path, capsys):
+    small_study().run(tmp_path / "study.sqlite")
+    assert "6 fits: 100%" in capsys.readouterr().err
+
+
+def test_dask_workers_may_die(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        study = small_study(replicates=12)
+        victim = next(iter(client.run(os.getpid).values()))
+        kill = _kill_after_first_row(tmp_path / "study.sqlite", victim)
+        with parallel_config(backend="dask"):
+            results = study.run(tmp_path / "study.sqlite", progress=False)
+        kill.wait()
+    assert kill.returncode == 0, "the worker was gone before it could be killed"
+    assert numbers(results) == numbers(study.run(tmp_path / "alone.sqlite", progress=False))
+
+
+KILLER = """
+import os, signal, sqlite3, sys, time
+path, victim = sys.argv[1], int(sys.argv[2])
+while True:
+    try:
+        if sqlite3.connect(path).execute("SELECT count(*) FROM fits").fetchone()[0] > 0:
+            break
+    except sqlite3.Error:
+        pass
+    time.sleep(0.01)
+os.kill(victim, signal.SIGKILL)
+"""
+
+
+def _kill_after_first_row(path: Path, victim: int) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", KILLER, str(path), str(victim)])
+
+
+def test_interrupts_pass_through_and_keep_rows(tmp_path, monkeypatch):
+    path, calls = tmp_path / "study.sqlite", []
+
+    def interrupted(study, task):
+        calls.append(time.time())
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return run_task(study, task)
+
+    monkeypatch.setattr("estimators.rates.study.run_task", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        small_study().run(path, progress=False)
+    assert len(small_study().results(path).rows) == 2
