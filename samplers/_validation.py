@@ -18,7 +18,10 @@ def check_logits(name: str, value: Tensor, valid: Tensor | None = None) -> Tenso
         valid: Rows that count ``(*shape)``; the others are padding and may hold anything.
     """
     peak = value.amax(-1)
-    bad = ~torch.isfinite(peak)
+    finite = torch.isfinite(peak)
+    if finite.all():
+        return value
+    bad = ~finite
     if valid is not None:
         bad &= valid
     if bad.any():
@@ -91,12 +94,13 @@ def check_lengths(lengths: Any, shape: tuple[int, int, int]) -> Tensor:
 
 def check_tokens(tokens: Tensor, draft: Tensor | None, num_tokens: int, valid: Tensor | None) -> Tensor:
     """Return token ids with padding set to 0, if every id is in the vocabulary and possible under its draft law."""
-    bad = (tokens < 0) | (tokens >= num_tokens)
     if valid is not None:
-        bad &= valid
         tokens = tokens.masked_fill(~valid, 0)
-    if bad.any():
-        first = tuple(bad.nonzero()[0].tolist())
+    if tokens.numel() == 0:
+        return tokens
+    low, high = tokens.aminmax()
+    if int(low) < 0 or int(high) >= num_tokens:
+        first = tuple(((tokens < 0) | (tokens >= num_tokens)).nonzero()[0].tolist())
         raise ValueError(f"draft_tokens must lie in 0..{num_tokens - 1}, got {int(tokens[first])} at index {first}")
     if draft is not None:
         bad = draft.gather(-1, tokens[..., None])[..., 0] == -torch.inf

@@ -29,27 +29,33 @@ def invert_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
         tensor([3])
     """
     n = weights.shape[-1]
+    uniforms = uniforms.double()[..., None]
     if n <= 4 * _CHUNK:
         total = weights.cumsum(-1, dtype=torch.float64)
-        return _first_above(total, uniforms.double() * total[..., -1])
-    whole = n // _CHUNK * _CHUNK
-    sums = weights[..., :whole].unflatten(-1, (-1, _CHUNK)).sum(-1)
-    if whole < n:
-        sums = torch.cat([sums, weights[..., whole:].sum(-1, keepdim=True)], -1)
-    sums = sums.double()
+        return _first_above(total, uniforms * total[..., -1:])[..., 0]
+    sums = _chunk_sums(weights, n // _CHUNK * _CHUNK)
     total = sums.cumsum(-1)
-    point = uniforms.double() * total[..., -1]
+    point = uniforms * total[..., -1:]
     chunk = _first_above(total, point)
-    before = (total.gather(-1, chunk[..., None]) - sums.gather(-1, chunk[..., None])).squeeze(-1)
-    index = chunk[..., None] * _CHUNK + torch.arange(_CHUNK, device=weights.device)
-    inside = weights.gather(-1, index.clamp_max(n - 1)).double().masked_fill(index >= n, 0.0)
-    return chunk * _CHUNK + _first_above(inside.cumsum(-1), (point - before).clamp_min(0.0))
+    before = total.gather(-1, chunk) - sums.gather(-1, chunk)
+    index = chunk * _CHUNK + torch.arange(_CHUNK, device=weights.device)
+    inside = weights.gather(-1, index.clamp_max_(n - 1)).cumsum(-1, dtype=torch.float64)
+    place = _first_above(inside, (point - before).clamp_min_(0.0))
+    return index.gather(-1, place)[..., 0]
+
+
+def _chunk_sums(weights: Tensor, whole: int) -> Tensor:
+    sums = weights[..., :whole].unflatten(-1, (-1, _CHUNK)).sum(-1)
+    if whole < weights.shape[-1]:
+        sums = torch.cat([sums, weights[..., whole:].sum(-1, keepdim=True)], -1)
+    return sums.double()
 
 
 def _first_above(total: Tensor, point: Tensor) -> Tensor:
-    """First index whose running sum exceeds the point; at the very end, the last entry that has weight."""
-    last = (total < total[..., -1:]).sum(-1)
-    return torch.minimum((total <= point[..., None]).sum(-1), last)
+    """First index ``(..., 1)`` whose running sum exceeds the point ``(..., 1)``, which is kept below the last one."""
+    end = total[..., -1:]
+    point = torch.minimum(point, torch.nextafter(end, torch.zeros_like(end)))
+    return torch.searchsorted(total, point, right=True)
 
 
 class Source(ABC):
