@@ -1,11 +1,12 @@
 """Nucleus sampling (top-p)."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ._checks import check_unit_interval
 from .base import Truncation
-from .ordering import at_least, has_fast_sort, sort_values
+from .ordering import has_fast_sort, sort_values
 
 
 def nucleus_by_sort(scores: Tensor, top_p: float, min_tokens_to_keep: int) -> Tensor:
@@ -16,21 +17,24 @@ def nucleus_by_sort(scores: Tensor, top_p: float, min_tokens_to_keep: int) -> Te
     return ~removed.scatter(-1, index, removed)
 
 
-def nucleus_by_values(scores: Tensor, top_p: float, min_tokens_to_keep: int) -> tuple[Tensor, Tensor]:
-    """Mask ``(R, v)`` of the nucleus by a sort of the values alone, and the rows where ties leave it open ``(R,)``.
+def nucleus_by_values(scores: Tensor, top_p: float, min_tokens_to_keep: int) -> tuple[Tensor, list[int]]:
+    """Mask ``(R, v)`` of the nucleus by a sort of the values alone, and the rows where ties leave it open.
 
     The sorted values, and so their softmax and its cumulative sums, are those of ``nucleus_by_sort`` bit for bit; the
     mask is a comparison with the smallest kept value, which is unique unless the largest removed value equals it.
     """
     ordered = sort_values(scores)
-    cumulative = ordered.softmax(dim=-1).cumsum_(dim=-1)
-    bound = torch.full_like(ordered[:, :1], 1 - top_p)
-    most = max(scores.shape[-1] - min_tokens_to_keep, 0)
-    num_removed = torch.searchsorted(cumulative, bound, right=True).clamp_(max=most)
-    smallest_kept = ordered.gather(-1, num_removed)
-    largest_removed = ordered.gather(-1, (num_removed - 1).clamp_(min=0))
-    is_open = ((num_removed > 0) & (largest_removed == smallest_kept)).squeeze(-1)
-    return at_least(scores, smallest_kept), is_open
+    cumulative = ordered.softmax(dim=-1).cumsum_(dim=-1).numpy()
+    values, sorted_values = scores.numpy(), ordered.numpy()
+    most, bound = max(scores.shape[-1] - min_tokens_to_keep, 0), cumulative.dtype.type(1 - top_p)
+    kept, is_open = np.empty(values.shape, dtype=bool), []
+    for row in range(len(values)):
+        num_removed = min(int(cumulative[row].searchsorted(bound, side="right")), most)
+        smallest_kept = sorted_values[row, num_removed]
+        np.greater_equal(values[row], smallest_kept, out=kept[row])
+        if num_removed > 0 and sorted_values[row, num_removed - 1] == smallest_kept:
+            is_open.append(row)
+    return torch.from_numpy(kept), is_open
 
 
 class TopP(Truncation):
@@ -59,6 +63,6 @@ class TopP(Truncation):
         if not has_fast_sort(rows):
             return nucleus_by_sort(rows, self.top_p, self.min_tokens_to_keep).reshape(scores.shape)
         kept, is_open = nucleus_by_values(rows, self.top_p, self.min_tokens_to_keep)
-        if is_open.any():
+        if is_open:
             kept[is_open] = nucleus_by_sort(rows[is_open], self.top_p, self.min_tokens_to_keep)
         return kept.reshape(scores.shape)

@@ -16,8 +16,8 @@ _TIE_TOLERANCE = 2 * torch.finfo(torch.float32).eps
 def atypicality(scores: Tensor) -> Tensor:
     """Distance ``(..., v)`` in nats between each token's surprisal and the entropy of its law."""
     log_probs = scores.log_softmax(dim=-1)
-    entropy = -log_probs.exp().mul_(log_probs).nansum(dim=-1, keepdim=True)
-    return log_probs.neg_().sub_(entropy).abs_()
+    negative_entropy = log_probs.exp().mul_(log_probs).nansum(dim=-1, keepdim=True)
+    return log_probs.sub_(negative_entropy).abs_()
 
 
 def typical_by_sort(scores: Tensor, mass: float, min_tokens_to_keep: int) -> Tensor:
