@@ -25,7 +25,7 @@ class Verification:
     """Tokens that follow the target law, and where they came from.
 
     Attributes:
-        tokens: Token ids ``(B, t+1)``: ``num_accepted`` drafted tokens, one token that no draft holds, then -1.
+        tokens: Token ids ``(B, t+1)``: ``num_accepted`` drafted tokens, one token drawn after them, then -1.
         num_accepted: Accepted draft tokens ``(B,)``, in ``0..t``.
         winner: Index ``(B,)`` of the first draft that holds all the accepted tokens; -1 where none was accepted.
         info: What a person wants to know.

@@ -20,7 +20,7 @@ class TreeVerification:
     """Tokens that follow the target law, and the path that was accepted.
 
     Attributes:
-        tokens: Token ids ``(B, n+1)``: the accepted path, one token that is not from the tree, then -1.
+        tokens: Token ids ``(B, n+1)``: the accepted path, one token drawn after it, then -1.
         num_accepted: Length of the accepted path ``(B,)``.
         path: Tree nodes ``(B, n)`` of the accepted path, then -1; the first of siblings that hold the same token.
         info: What a person wants to know, by depth.

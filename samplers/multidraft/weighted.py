@@ -122,6 +122,7 @@ def _product_but(factors: Tensor, left_out: int) -> Tensor:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def kernels(levels: int, span: float, device: torch.device) -> tuple[Tensor, Tensor]:
     r"""Return $e^{-s w}$ ``(levels, n)`` and the quadrature weights times $s w e^{-s w}$ ``(n, levels)``."""
     count = ceil((_LEFT + _RIGHT + 2 * span) / _STEP)
