@@ -22,6 +22,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 _LARGEST_LOG = 100.0
+_GRID = 4001
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def compare_laws(sizes: Array, loss: Array, laws: tuple[RateLaw, ...] = LAWS) ->
 
 
 def required_size(fit: LawFit, loss: float, *, smallest: float = 3.0) -> float:
-    """The sample size at which a law reaches a loss; infinity if it is beyond e^100.
+    """The sample size beyond which a law stays below a loss; infinity if that is beyond e^100.
 
     Example:
         >>> import numpy as np
@@ -169,10 +170,13 @@ def required_size(fit: LawFit, loss: float, *, smallest: float = 3.0) -> float:
     if not loss > 0:
         raise ValueError(f"loss must be positive, got {loss}")
 
-    def gap(log_n: float) -> float:
-        return float((fit.law.columns(np.array([log_n])) @ fit.coefficients)[0] - np.log(loss))
+    def gap(log_n: Array) -> Array:
+        return fit.law.columns(np.atleast_1d(log_n)) @ fit.coefficients - np.log(loss)
 
-    low = float(np.log(smallest))
-    if gap(low) <= 0:
+    grid = np.linspace(np.log(smallest), _LARGEST_LOG, _GRID)
+    above = np.flatnonzero(gap(grid) > 0)
+    if not len(above):
         return smallest
-    return float(np.exp(brentq(gap, low, _LARGEST_LOG))) if gap(_LARGEST_LOG) < 0 else float("inf")
+    if above[-1] == len(grid) - 1:
+        return float("inf")
+    return float(np.exp(brentq(lambda log_n: float(gap(log_n)[0]), *grid[above[-1] : above[-1] + 2])))

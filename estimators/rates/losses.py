@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
+from mixkit.temperature import FixedTemperature, LearnableTemperature
 
 from ..voronoi import block_errors, density_distances, rbar, voronoi_loss
 from .covariates import Covariates
@@ -155,10 +156,11 @@ class TemperatureLoss(Loss):
 
 
 def _temperature(model: MixtureOfExperts) -> float:
-    value = getattr(model.gate.temperature, "value", None)
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        raise ValueError(f"gate must have one temperature, got {model.gate.temperature!r}")
-    return float(value)
+    temperature = model.gate.temperature
+    if not isinstance(temperature, FixedTemperature | LearnableTemperature):
+        raise ValueError(f"gate must have one temperature for all x, got {temperature!r}")
+    with torch.no_grad():
+        return float(temperature(torch.zeros(1, 1, dtype=torch.float64)))
 
 
 def _divided(measure: MixingMeasure, temperature: float) -> MixingMeasure:

@@ -90,9 +90,12 @@ TRUE_LAWS = [
 @pytest.mark.parametrize(("law", "loss"), TRUE_LAWS, ids=lambda value: getattr(value, "name", ""))
 def test_aic_finds_the_law(law, loss):
     noisy = loss * np.exp(0.01 * np.random.default_rng(0).standard_normal(len(N)))
-    best = compare_laws(N, noisy)[0]
-    assert best.law.name == law.name
-    np.testing.assert_allclose(best.predict(N), loss, rtol=0.05)
+    fits = compare_laws(N, noisy)
+    own = next(fit for fit in fits if fit.law.name == law.name)
+    # A law that contains it may gain a little by chance; those that do not are far off.
+    assert own.aic < fits[0].aic + 4.0
+    assert fits[-1].aic > own.aic + 20.0
+    np.testing.assert_allclose(own.predict(N), loss, rtol=0.05)
 
 
 def test_a_piecewise_law_is_smooth_and_finds_its_break():
@@ -108,7 +111,8 @@ def test_the_sample_size_that_reaches_a_loss():
         fit = law.fit(np.log(N), np.log(loss))
         assert required_size(fit, float(loss[9])) == pytest.approx(N[9], rel=1e-3)
     rising = PowerLaw().fit(np.log(N), np.log(N))
-    assert required_size(rising, 1e-3) == np.inf or required_size(rising, 1e-3) == 3.0
+    assert required_size(rising, 1e-3) == np.inf
+    assert required_size(rising, np.exp(101.0)) == 3.0
 
 
 def test_bounds_of_sample_sizes_hold():

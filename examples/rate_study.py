@@ -1,0 +1,79 @@
+"""How fast do the estimates of a softmax-gated mixture converge, with as many experts as the truth and with more?
+
+The simulation of Nguyen, Nguyen and Ho (2023), arXiv 2305.03288, with covariates drawn at random: two crossing lines,
+fitted with two and with three experts, to the maximum of the likelihood; and beside them with three experts the way
+published simulations do it, from a point near the truth by EM until its relative gain falls below 1e-6.
+
+Run: python examples/rate_study.py --jobs 2. Stop it at any moment and run it again: it goes on where it was.
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import torch
+
+from estimators import EM, RateStudy
+from estimators.rates import (
+    BlockLoss,
+    Candidate,
+    DataDriven,
+    DensityLoss,
+    NearTruth,
+    Oracle,
+    OverspecifiedLoss,
+    UniformCovariates,
+)
+from mixkit import MixingMeasure
+
+SHOWN = ["D2", "hellinger", "gate", "slope shared", "intercept shared", "variance shared"]
+
+
+def truth() -> MixingMeasure:
+    """Gates (-8 + 25 x, 0), means 15 - 20 x and -5 + 20 x, standard deviations 0.3 and 0.4."""
+    values = ([-8.0, 0.0], [[25.0], [0.0]], [[-20.0], [20.0]], [15.0, -5.0], [0.09, 0.16])
+    return MixingMeasure(*(torch.tensor(value, dtype=torch.float64) for value in values))
+
+
+def design(quick: bool) -> RateStudy:
+    """The study; small sizes and few replicates if quick."""
+    stopping_early = EM(finish=False, em_iter=10_000, em_tol=1e-6)
+    return RateStudy(
+        truth(),
+        UniformCovariates(),
+        {
+            "k = 2": Candidate(EM(n_init=4), 2, start=DataDriven()),
+            "k = 3": Candidate(EM(n_init=4), 3, start=Oracle()),
+            "k = 3, stopped early near the truth": Candidate(stopping_early, 3, start=NearTruth(0.1)),
+        },
+        [OverspecifiedLoss(), BlockLoss(), DensityLoss(points=32)],
+        sample_sizes=[100, 200, 400] if quick else [250, 500, 1000, 2000, 4000, 8000, 16000],
+        replicates=3 if quick else 40,
+        seed=20230505,
+    )
+
+
+def main(quick: bool, jobs: int) -> None:
+    """Run or resume, print the rates, draw, write the report."""
+    output = Path("examples/output")
+    output.mkdir(parents=True, exist_ok=True)
+    name = "rate_study_quick" if quick else "rate_study"
+    results = design(quick).run(output / f"{name}.sqlite", n_jobs=jobs)
+    print(results)
+    columns = ["candidate", "loss", "slope", "std err", "declared", "verdict", "least AIC", "not converged"]
+    table = results.table()
+    print(table[table.loss.isin(SHOWN)][columns].to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    results.plot(SHOWN).savefig(output / f"{name}.png", dpi=150)
+    results.report(output / f"{name}.html")
+    print(f"Picture: {output / name}.png; report: {output / name}.html")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, three replicates")
+    parser.add_argument("--jobs", type=int, default=1, help="worker processes")
+    options = parser.parse_args()
+    main(options.quick, options.jobs)
