@@ -1,5 +1,8 @@
 """The decoding loop: its exact law by enumeration of every branch, and what it promises besides."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from transformers.generation import logits_process as hf
@@ -413,3 +416,8 @@ def test_bad_logits_are_refused(bad, generator):
         SpeculativeDecoder(model, Table(0)).decode([[0]], max_new_tokens=3, generator=generator)
     with pytest.raises(ValueError, match="no NaN"):
         SpeculativeDecoder(Table(0), model).decode([[0]], max_new_tokens=3, generator=generator)
+
+
+def test_transformers_is_not_imported():
+    code = "import sys, samplers, samplers.drafts; sys.exit('transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
