@@ -118,7 +118,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for v in [4096] if arguments.quick else [32_000, 128_256]:
-        table(v, *((2, 2) if arguments.quick else (8, 7)), arguments.device)
+        table(v, *((2, 2) if arguments.quick else (4, 5)), arguments.device)
 
 
 if __name__ == "__main__":

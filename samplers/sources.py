@@ -1,5 +1,6 @@
 """Where a verifier's randomness comes from, so that the same code can sample a law or enumerate it."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ def invert_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
         tensor([3])
     """
     n = weights.shape[-1]
+    if uniforms.numel() == 1 and n > 4 * _CHUNK:
+        return torch.full_like(uniforms, _invert_one(weights.reshape(n), float(uniforms)), dtype=torch.long)
     uniforms = uniforms.double()[..., None]
     if n <= 4 * _CHUNK:
         total = weights.cumsum(-1, dtype=torch.float64)
@@ -42,6 +45,19 @@ def invert_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
     inside = weights.gather(-1, index.clamp_max_(n - 1)).cumsum(-1, dtype=torch.float64)
     place = _first_above(inside, (point - before).clamp_min_(0.0))
     return index.gather(-1, place)[..., 0]
+
+
+def _invert_one(weights: Tensor, uniform: float) -> int:
+    """One row of `invert_cdf`: the same arithmetic with less overhead."""
+    sums = _chunk_sums(weights, weights.shape[-1] // _CHUNK * _CHUNK)
+    total = sums.cumsum(-1)
+    end = float(total[-1])
+    point = min(uniform * end, math.nextafter(end, 0.0))
+    chunk = int(torch.searchsorted(total, point, right=True))
+    inside = weights[chunk * _CHUNK : (chunk + 1) * _CHUNK].cumsum(-1, dtype=torch.float64)
+    point = max(point - (float(total[chunk]) - float(sums[chunk])), 0.0)
+    point = min(point, math.nextafter(float(inside[-1]), 0.0))
+    return chunk * _CHUNK + int(torch.searchsorted(inside, point, right=True))
 
 
 def _chunk_sums(weights: Tensor, whole: int) -> Tensor:
@@ -72,6 +88,10 @@ class Source(ABC):
     def accept(self, probability: Tensor) -> Tensor:
         """Return a boolean ``(r,)``, true with the given probability ``(r,)``."""
         return self.uniform(1)[:, 0] < probability
+
+    def accept_one(self, probability: float) -> bool:
+        """`accept` for a source of one row."""
+        return bool(self.accept(torch.tensor([probability], dtype=torch.float64)))
 
     def choose(self, weights: Tensor) -> Tensor:
         """Return an index ``(r,)`` with probability proportional to ``weights (r, n)``."""
@@ -134,6 +154,10 @@ class GeneratorSource(Source):
         if isinstance(self.generator, list):
             return torch.cat([self._draw(1, count, generator) for generator in self.generator])
         return self._draw(self.num_rows, count, self.generator)
+
+    def accept_one(self, probability: float) -> bool:
+        """`accept` for a source of one row."""
+        return float(self.uniform(1)) < probability
 
     def _draw(self, rows: int, count: int, generator: Generator | None) -> Tensor:
         device = self.device if generator is None else generator.device

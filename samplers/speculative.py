@@ -145,7 +145,7 @@ def _one_chain(block: Block, draft_logits: Tensor, source: Source) -> Verificati
         draft = draft_logits[accepted].softmax(-1, dtype=dtype)
         here, there = float(target[drafted[accepted]]), float(draft[drafted[accepted]])
         tests.append(float(here > 0) if here >= there else here / there)
-        if not source.accept(target.new_tensor(tests[-1:], dtype=torch.float64)):
+        if not source.accept_one(tests[-1]):
             weights = residual_weights(target, draft)
             break
         accepted += 1
@@ -157,14 +157,10 @@ def _one_chain(block: Block, draft_logits: Tensor, source: Source) -> Verificati
 def _one_row(block: Block, accepted: list[int], following: int, tests: list[float]) -> Verification:
     size, device = block.shape[2], block.tokens.device
     tokens = [*accepted, following] + [-1] * (size - len(accepted))
-    unreached = size - len(tests)
-    info = Info(
-        torch.tensor([tests + [0.0] * unreached], dtype=torch.float64, device=device),
-        torch.tensor([[1] * len(tests) + [0] * unreached], dtype=torch.long, device=device),
+    unreached = [0] * (size - len(tests))
+    whole = torch.tensor(
+        [tokens + [1] * len(tests) + unreached + [len(accepted), 0 if accepted else -1]], device=device
     )
-    return Verification(
-        torch.tensor([tokens], device=device),
-        torch.tensor([len(accepted)], device=device),
-        torch.tensor([0 if accepted else -1], device=device),
-        info,
-    )
+    tokens_out, num_active, num_accepted, winner = whole.split([size + 1, size, 1, 1], -1)
+    probability = torch.tensor([tests + unreached], dtype=torch.float64, device=device)
+    return Verification(tokens_out, num_accepted[0], winner[0], Info(probability, num_active))

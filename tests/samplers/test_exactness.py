@@ -290,3 +290,14 @@ def test_sampled_drafts_follow_their_laws(generator):
 
 def test_chi_square_fails_impossible_outputs():
     assert not chi_square(torch.tensor([[10, 1]]), torch.tensor([[1.0, 0.0]])).passed
+
+
+def test_one_row_is_inverted_as_in_a_batch(generator):
+    """Rows alone take a path of their own, with the same arithmetic."""
+    weights = torch.rand(60, 3001, generator=generator)
+    weights[torch.rand(60, 3001, generator=generator) < 0.5] = 0
+    weights[:, -1] = 1e-3
+    uniforms = torch.rand(60, generator=generator, dtype=torch.float64)
+    uniforms[:4] = torch.tensor([0.0, 1 - 2**-53, 1e-300, 1 - 1e-9])
+    alone = [invert_cdf(weights[i : i + 1], uniforms[i : i + 1]) for i in range(60)]
+    assert torch.equal(torch.cat(alone), invert_cdf(weights, uniforms))
