@@ -104,7 +104,7 @@ def main(quick: bool) -> None:
     """Compare, print, draw."""
     torch.set_num_threads(1)
     x, y = ((part - part.mean(0)) / part.std(0) for part in load_mcycle())
-    folds, n_init = (2, 1) if quick else (10, 6)
+    folds, n_init = (2, 1) if quick else (5, 3)
     comparisons = {name: cross_validate(gate, x, y, folds, n_init) for name, gate in _GATES.items()}
     print_table(comparisons, x)
     output = Path("examples/output")
