@@ -26,6 +26,9 @@ except ImportError as error:  # pragma: no cover
 
 __all__ = ["KeyValueScorer", "speculative_generate"]
 
+_MATCH_SIZE = 2**22
+"""Token comparisons made at once when rows look for their place in the cache."""
+
 
 class KeyValueScorer(Scorer):
     """A causal model of transformers that does not compute again what its KV cache holds.
@@ -58,7 +61,7 @@ class KeyValueScorer(Scorer):
     @torch.no_grad()
     def scores(self, ids: Tensor, lengths: Tensor, count: int) -> Tensor:
         """Run the model on the tokens that the cache does not hold, and on the last ``count`` at least."""
-        source, common = self._match(ids, lengths)
+        source, common = self._match(ids, lengths, count)
         width = int((lengths - torch.minimum(common, lengths - count)).max())
         kept = (lengths - width).clamp(min=0)
         self._arrange(source, kept)
@@ -77,20 +80,25 @@ class KeyValueScorer(Scorer):
         self._ids, self._lengths = ids, lengths
         return output.logits[:, -count:]
 
-    def _match(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """For each row, the old row ``(R,)`` with the longest common prefix, and its length ``(R,)``."""
+    def _match(self, ids: Tensor, lengths: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """For each row, the old row ``(R,)`` with the longest common prefix, and its length ``(R,)``.
+
+        A row that still has its own place and goes on from it is not compared with others.
+        """
+        source, common = torch.zeros_like(lengths), torch.zeros_like(lengths)
         if self._cache is None:
-            return torch.zeros_like(lengths), torch.zeros_like(lengths)
-        size = min(ids.shape[1], self._ids.shape[1])
-        is_equal = ids[:, None, :size] == self._ids[None, :, :size]
-        common = is_equal.long().cumprod(-1).sum(-1)
-        longest = torch.minimum(common, torch.minimum(lengths[:, None], self._lengths[None, :]))
-        if longest.shape[0] == longest.shape[1]:  # among equals, the row itself: it need not be moved
-            longest = 2 * longest + torch.eye(len(longest), dtype=torch.long, device=ids.device)
-            best, source = longest.max(dim=1)
-            return source, best // 2
-        best, source = longest.max(dim=1)
-        return source, best
+            return source, common
+        if len(lengths) == len(self._lengths):
+            source = torch.arange(len(lengths), device=ids.device)
+            common = common_prefix(ids, lengths, self._ids, self._lengths)
+        searching = (common < lengths - count).nonzero()[:, 0]
+        for rows in searching.split(max(_MATCH_SIZE // self._ids.numel(), 1)):
+            found = common_prefix(ids[rows, None], lengths[rows, None], self._ids[None], self._lengths[None])
+            longest, best = found.max(dim=1)
+            is_longer = longest > common[rows]
+            source[rows] = torch.where(is_longer, best, source[rows])
+            common[rows] = torch.where(is_longer, longest, common[rows])
+        return source, common
 
     def _arrange(self, source: Tensor, kept: Tensor) -> None:
         """Make row ``r`` of the cache the first ``kept[r]`` tokens of the old row ``source[r]``, right-aligned."""
@@ -112,6 +120,20 @@ class KeyValueScorer(Scorer):
                 2, slot.expand(-1, states.shape[1], -1, states.shape[3])
             ),
         )
+
+
+def common_prefix(ids: Tensor, lengths: Tensor, other_ids: Tensor, other_lengths: Tensor) -> Tensor:
+    """Length ``(...)`` of the common prefix of rows ``(..., L)`` and ``(..., K)`` of the given lengths.
+
+    Example:
+        >>> common_prefix(torch.tensor([1, 2, 3]), torch.tensor(3), torch.tensor([1, 2, 4, 5]), torch.tensor(4))
+        tensor(2)
+    """
+    size = min(ids.shape[-1], other_ids.shape[-1])
+    is_equal = ids[..., :size] == other_ids[..., :size]
+    position = torch.arange(size, dtype=torch.int32, device=ids.device)
+    first_difference = torch.where(is_equal, size, position).amin(dim=-1).long()
+    return torch.minimum(first_difference, torch.minimum(lengths, other_lengths))
 
 
 def check_layers(cache: Any) -> list[Any]:
