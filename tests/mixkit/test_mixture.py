@@ -147,7 +147,12 @@ def test_expanding_repeats_the_law(family):
     assert wide.event_shape == law.event_shape
     torch.testing.assert_close(wide.log_prob(y), law.log_prob(y).expand(3, N), rtol=1e-14, atol=1e-14)
     assert wide.sample(generator=seeded()).shape == (3, N, *law.event_shape)
-    assert wide._validate_args == law._validate_args
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_expanding_keeps_whether_values_are_checked(checked):
+    law = ExpertMixture(double(0.5, 0.5).log(), Normal(double(0.0, 1.0), double(1.0, 1.0)), validate_args=checked)
+    assert law.expand((3,))._validate_args is checked
 
 
 def test_weights_and_components_broadcast():

@@ -86,6 +86,12 @@ def test_the_components_are_drawn_with_their_weights():
     assert stats.chisquare(counts.numpy(), 100_000 * weights.numpy()).pvalue > 1e-5
 
 
+def test_the_largest_uniform_draw_falls_on_a_component_of_positive_weight(monkeypatch):
+    law = ExpertMixture(double(0.4, 0.6, 0.0).log(), Normal(double(0.0, 10.0, 20.0), double(0.1, 0.1, 0.1)))
+    monkeypatch.setattr(torch, "rand", lambda shape, **options: torch.ones(shape, **options))
+    assert round(law.sample(generator=seeded()).item() / 10) == 1
+
+
 def test_the_draws_are_the_generators():
     law = moe()(normal(N, D))
     first, second = (law.sample((3,), generator=seeded(5)) for _ in range(2))
