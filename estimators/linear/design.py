@@ -9,7 +9,7 @@ from torch import Tensor
 __all__ = ["Chunk", "Design", "Scaling", "outer_products", "unpack_symmetric"]
 
 _CACHE_ENTRIES = 2**25  # at most 256 MiB of stored outer products in float64
-_CHUNK_ENTRIES = 2**20
+_CHUNK_ENTRIES = 2**21
 _SHORTEST_CHUNK = 64
 
 
