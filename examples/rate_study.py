@@ -51,7 +51,7 @@ def design(quick: bool) -> RateStudy:
         },
         [OverspecifiedLoss(), BlockLoss(), DensityLoss(points=32)],
         sample_sizes=[100, 200, 400] if quick else [250, 500, 1000, 2000, 4000, 8000, 16000],
-        replicates=3 if quick else 40,
+        replicates=2 if quick else 20,
         seed=20230505,
     )
 
@@ -73,7 +73,7 @@ def main(quick: bool, jobs: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, three replicates")
+    parser.add_argument("--quick", action="store_true", help="small sizes, two replicates")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
     options = parser.parse_args()
     main(options.quick, options.jobs)
