@@ -38,7 +38,7 @@ def truth() -> MixingMeasure:
     return MixingMeasure(*(torch.tensor(value, dtype=torch.float64) for value in values))
 
 
-def design(quick: bool) -> RateStudy:
+def design(quick: bool, replicates: int) -> RateStudy:
     """The study; small sizes and few replicates if quick."""
     stopping_early = EM(finish=False, em_iter=10_000, em_tol=1e-6)
     return RateStudy(
@@ -51,17 +51,17 @@ def design(quick: bool) -> RateStudy:
         },
         [OverspecifiedLoss(), BlockLoss(), DensityLoss(points=32)],
         sample_sizes=[100, 200, 400] if quick else [250, 500, 1000, 2000, 4000, 8000, 16000],
-        replicates=2 if quick else 20,
+        replicates=2 if quick else replicates,
         seed=20230505,
     )
 
 
-def main(quick: bool, jobs: int) -> None:
+def main(quick: bool, replicates: int, jobs: int) -> None:
     """Run or resume, print the rates, draw, write the report."""
     output = Path("examples/output")
     output.mkdir(parents=True, exist_ok=True)
     name = "rate_study_quick" if quick else "rate_study"
-    results = design(quick).run(output / f"{name}.sqlite", n_jobs=jobs)
+    results = design(quick, replicates).run(output / f"{name}.sqlite", n_jobs=jobs)
     print(results)
     columns = ["candidate", "loss", "slope", "std err", "declared", "verdict", "least AIC", "not converged"]
     table = results.table()
@@ -74,6 +74,7 @@ def main(quick: bool, jobs: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, two replicates")
+    parser.add_argument("--replicates", type=int, default=20, help="more of them extend a finished study")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
     options = parser.parse_args()
-    main(options.quick, options.jobs)
+    main(options.quick, options.replicates, options.jobs)

@@ -40,7 +40,7 @@ def activated(name: str, k: int) -> Gate:
     return activation_gate(1, k, activation=ACTIVATIONS[name], generator=torch.Generator().manual_seed(0))
 
 
-def design(gate: partial[Gate], quick: bool) -> RateStudy:
+def design(gate: partial[Gate], quick: bool, replicates: int) -> RateStudy:
     """A truth of two experts with tau = 1, fitted by its own gate from points near the truth."""
     values = ([0.5, 0.0], [[3.0], [-1.5]], [[2.0], [-1.0]], [1.0, -1.0], [0.05, 0.1])
     truth = MixingMeasure(*(torch.tensor(value, dtype=torch.float64) for value in values))
@@ -49,8 +49,8 @@ def design(gate: partial[Gate], quick: bool) -> RateStudy:
         UniformCovariates(-2.0, 2.0),
         {"fit": Candidate(EM(em_iter=0), 2, gate=gate)},
         [TemperatureLoss(), DensityLoss(points=16)],
-        sample_sizes=[200, 400, 800] if quick else [250, 500, 1000, 2000, 4000, 8000],
-        replicates=2 if quick else 20,
+        sample_sizes=[200, 400, 800] if quick else [250, 500, 1000, 2000, 4000],
+        replicates=2 if quick else replicates,
         seed=20240113,
         start=NearTruth(0.3),
         gate=gate(2),
@@ -72,7 +72,7 @@ def draw(found: dict[str, StudyResults], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def main(quick: bool, jobs: int) -> None:
+def main(quick: bool, replicates: int, jobs: int) -> None:
     """Run or resume a study for each gate, print the rates, draw."""
     output = Path("examples/output")
     output.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def main(quick: bool, jobs: int) -> None:
     found = {}
     for label, gate in gates.items():
         path = output / f"{name}_{label.replace(': ', '_')}.sqlite"
-        found[label] = design(gate, quick).run(path, n_jobs=jobs)
+        found[label] = design(gate, quick, replicates).run(path, n_jobs=jobs)
         table = found[label].table()
         columns = ["loss", "slope", "std err", "declared", "verdict", "least AIC", "not converged"]
         text = table[table.loss.isin(SHOWN)][columns].to_string(index=False, float_format=lambda v: f"{v:.3f}")
@@ -94,6 +94,7 @@ def main(quick: bool, jobs: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two gates, small sizes, two replicates")
+    parser.add_argument("--replicates", type=int, default=8, help="more of them extend a finished study")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
     options = parser.parse_args()
-    main(options.quick, options.jobs)
+    main(options.quick, options.replicates, options.jobs)
