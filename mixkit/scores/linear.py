@@ -34,7 +34,7 @@ class LinearScore(Score):
         torch.Size([4, 5, 3])
     """
 
-    translated = ("weight", "bias")
+    translated: tuple[str, ...] = ("weight", "bias")
 
     def __init__(
         self,
