@@ -27,7 +27,9 @@ __all__ = ["compare", "main", "whole_study"]
 
 
 def _study(sizes: list[int], replicates: int, **settings: object) -> RateStudy:
-    return RateStudy(REFERENCE, UniformCovariates(), EM(n_init=4), [ExactLoss()], sizes, replicates, 0, **settings)
+    return RateStudy(
+        REFERENCE, UniformCovariates(), EM(n_init=2, n_keep=2), [ExactLoss()], sizes, replicates, 0, **settings
+    )
 
 
 def compare(n: int, replicate: int, tolerance: float, budget: float) -> tuple[float, float, bool]:

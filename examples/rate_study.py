@@ -29,7 +29,7 @@ from estimators.rates import (
 )
 from mixkit import MixingMeasure
 
-SHOWN = ["D2", "hellinger", "gate", "slope shared", "intercept shared", "variance shared"]
+SHOWN = ["D2", "hellinger", "gate", "slope shared", "intercept shared", "intercept farthest"]
 
 
 def truth() -> MixingMeasure:
@@ -40,13 +40,13 @@ def truth() -> MixingMeasure:
 
 def design(quick: bool, replicates: int) -> RateStudy:
     """The study; small sizes and few replicates if quick."""
-    stopping_early = EM(finish=False, em_iter=10_000, em_tol=1e-6)
+    stopping_early = EM(finish=False, em_iter=10_000, em_tol=1e-6, subsample=5000)
     return RateStudy(
         truth(),
         UniformCovariates(),
         {
-            "k = 2": Candidate(EM(n_init=4), 2, start=DataDriven()),
-            "k = 3": Candidate(EM(n_init=4), 3, start=Oracle()),
+            "k = 2": Candidate(EM(n_init=4, subsample=5000), 2, start=DataDriven()),
+            "k = 3": Candidate(EM(n_init=4, subsample=5000), 3, start=Oracle()),
             "k = 3, stopped early near the truth": Candidate(stopping_early, 3, start=NearTruth(0.1)),
         },
         [OverspecifiedLoss(), BlockLoss(), DensityLoss(points=32)],

@@ -20,11 +20,13 @@ matplotlib.use("Agg")
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 from estimators import EM, RateStudy
 from estimators.rates import Candidate, DensityLoss, NearTruth, StudyResults, TemperatureLoss, UniformCovariates
 from mixkit import MixingMeasure, activation_gate, dense_to_sparse_gate
 from mixkit.gates import Gate
+from mixkit.temperature import LearnableTemperature
 
 SHOWN = ["hellinger", "beta_1 / tau", "beta_1", "tau"]
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "GELU": torch.nn.functional.gelu}
@@ -32,17 +34,24 @@ ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "GELU": torch.nn.fu
 
 def linear(k: int) -> Gate:
     """(beta_1 x + beta_0) / tau."""
-    return dense_to_sparse_gate(1, k, generator=torch.Generator().manual_seed(0))
+    temperature = LearnableTemperature(0.4)
+    return dense_to_sparse_gate(1, k, temperature=temperature, generator=torch.Generator().manual_seed(0))
 
 
 def activated(name: str, k: int) -> Gate:
     """(act(beta_1 x) + beta_0) / tau."""
-    return activation_gate(1, k, activation=ACTIVATIONS[name], generator=torch.Generator().manual_seed(0))
+    return activation_gate(
+        1,
+        k,
+        activation=ACTIVATIONS[name],
+        temperature=LearnableTemperature(0.4),
+        generator=torch.Generator().manual_seed(0),
+    )
 
 
 def design(gate: partial[Gate], quick: bool, replicates: int) -> RateStudy:
-    """A truth of two experts with tau = 1, fitted by its own gate from points near the truth."""
-    values = ([0.5, 0.0], [[3.0], [-1.5]], [[2.0], [-1.0]], [1.0, -1.0], [0.05, 0.1])
+    """A truth of two experts with tau = 0.4, fitted by its own gate from points near the truth."""
+    values = ([0.2, 0.0], [[1.5], [-1.0]], [[2.0], [-1.0]], [1.0, -1.0], [0.05, 0.1])
     truth = MixingMeasure(*(torch.tensor(value, dtype=torch.float64) for value in values))
     return RateStudy(
         truth,
@@ -67,6 +76,7 @@ def draw(found: dict[str, StudyResults], path: Path) -> None:
             label = f"{gate}: {slope.value:.2f} ± {slope.std_error:.2f}"
             ax.loglog(sizes, [np.median(values) for values in samples], "o-", markersize=4, label=label)
         ax.set(title=name, xlabel="n", ylabel="median error")
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.grid(True, linewidth=0.4, alpha=0.5)
         ax.legend(frameon=False, fontsize="small")
     figure.savefig(path, dpi=150)

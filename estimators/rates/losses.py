@@ -12,7 +12,7 @@ from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 from mixkit.temperature import FixedTemperature, LearnableTemperature
 
-from ..voronoi import block_errors, density_distances, rbar, voronoi_loss
+from ..voronoi import atom_errors, block_errors, density_distances, rbar, voronoi_loss
 from .covariates import Covariates
 
 __all__ = ["BlockLoss", "DensityLoss", "ExactLoss", "Fitted", "Loss", "OverspecifiedLoss", "TemperatureLoss"]
@@ -87,11 +87,18 @@ class BlockLoss(Loss):
 
     Those of slope, intercept and variance apart for atoms alone in their cell and atoms that share one, for their rates
     differ; NaN where there are none. Those of mass and gate together, for only differences between atoms mean anything.
+
+    An atom counts by its share of its cell's mass. ``farthest`` are the errors of the worst of the atoms that share a
+    cell, whatever its mass, which may vanish: no rate is declared for those.
     """
 
     def values(self, fitted: Fitted) -> dict[str, float]:
-        """``mass``, ``gate``, ``slope alone``, ``slope shared`` and so on."""
-        return _by_sharing(*fitted.measures, fitted)
+        """``mass``, ``gate``, ``slope alone``, ``slope shared``, ``slope farthest`` and so on."""
+        own, truth = fitted.measures
+        atoms = atom_errors(own, truth, gate=fitted.truth.gate)
+        shared = atoms.cell_size > 1
+        farthest = {f"{name} farthest": _largest(getattr(atoms, name)[shared]) for name in ("gate", *_EXPERT_BLOCKS)}
+        return _by_sharing(own, truth, fitted) | farthest
 
 
 def _by_sharing(own: MixingMeasure, truth: MixingMeasure, fitted: Fitted) -> dict[str, float]:

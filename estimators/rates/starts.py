@@ -97,7 +97,7 @@ class NearTruth(StartPolicy):
     is shared by those that stand for it.
 
     Args:
-        std: standard deviation of the noise; of the variance, on the log scale.
+        std: standard deviation of the noise; of variances, and of a temperature that is learned, on the log scale.
     """
 
     std: float = 0.1
@@ -114,6 +114,9 @@ class NearTruth(StartPolicy):
         owner = torch.as_tensor(problem.rng.permutation(np.concatenate([np.arange(true_k), extra])))
         near = self._perturbed(truth, owner, problem.rng)
         model = _at(problem.build(problem.num_experts), near, problem.truth)
+        with torch.no_grad():
+            for parameter in model.gate.temperature.parameters():
+                parameter.add_(self.std * torch.as_tensor(problem.rng.standard_normal(parameter.shape)))
         return _run(estimator, model, problem, starts=[], n_init=0, start_at_model=True)
 
     def _perturbed(self, truth: MixingMeasure, owner: Tensor, rng: np.random.Generator) -> MixingMeasure:

@@ -1,16 +1,18 @@
 """Voronoi cells and losses between mixing measures, block errors, and distances between conditional densities."""
 
-from .blocks import BlockErrors, block_errors
+from .blocks import AtomErrors, BlockErrors, atom_errors, block_errors
 from .cells import voronoi_cells
 from .distances import DensityDistances, density_distances
 from .freedom import Freedom
 from .loss import VoronoiLoss, exact_loss, overspecified_loss, rbar, voronoi_loss
 
 __all__ = [
+    "AtomErrors",
     "BlockErrors",
     "DensityDistances",
     "Freedom",
     "VoronoiLoss",
+    "atom_errors",
     "block_errors",
     "density_distances",
     "exact_loss",

@@ -5,14 +5,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mixkit._precision import at_least_float32
 from mixkit.gates import Gate
 from mixkit.measure import MixingMeasure
 
 from .freedom import Freedom
 from .loss import rbar, voronoi_loss
-from .terms import build_terms
+from .terms import assigned_gap, build_terms
 
-__all__ = ["BlockErrors", "block_errors"]
+__all__ = ["AtomErrors", "BlockErrors", "atom_errors", "block_errors"]
 
 
 class BlockErrors(NamedTuple):
@@ -33,6 +34,28 @@ class BlockErrors(NamedTuple):
     intercept: Tensor
     variance: Tensor
     cell_size: Tensor
+
+
+class AtomErrors(NamedTuple):
+    """Errors of each fitted atom, every tensor ``(*batch, k)``.
+
+    Attributes:
+        mass: ``exp(beta_0i)``, as normalised in :func:`~estimators.voronoi.voronoi_loss`.
+        gate: ``|beta_1i - beta*_1j - t_1|``, j being the atom's cell.
+        slope: ``|a_i - a*_j|``.
+        intercept: ``|b_i - b*_j|``.
+        variance: ``|sigma^2_i - sigma*^2_j|``.
+        cell_size: fitted atoms in the same cell, itself among them.
+        cells: j.
+    """
+
+    mass: Tensor
+    gate: Tensor
+    slope: Tensor
+    intercept: Tensor
+    variance: Tensor
+    cell_size: Tensor
+    cells: Tensor
 
 
 def block_errors(fitted: MixingMeasure, truth: MixingMeasure, *, gate: Gate | None = None) -> BlockErrors:
@@ -60,15 +83,57 @@ def block_errors(fitted: MixingMeasure, truth: MixingMeasure, *, gate: Gate | No
         >>> block_errors(truth, truth).slope
         tensor([0., 0.])
     """
+    return _by_true_atom(_assigned(fitted, truth, gate), fitted.gate_bias)
+
+
+def atom_errors(fitted: MixingMeasure, truth: MixingMeasure, *, gate: Gate | None = None) -> AtomErrors:
+    """Errors of each fitted atom, whatever its mass, at the cells and translation of the over-specified loss.
+
+    Losses weigh an atom by its mass, so that one of vanishing mass may lie anywhere; here is where.
+
+    Args:
+        fitted: a measure of k atoms, or a batch.
+        truth: a measure of k* atoms.
+        gate: whose freedom of translation counts; a softmax gate's if None.
+
+    Raises:
+        TypeError: if an argument is of another kind.
+        ValueError: if the measures do not fit each other.
+    """
+    at = _assigned(fitted, truth, gate)
+    size = at.owner.sum(-2, keepdim=True).expand(at.owner.shape).gather(-1, at.cells.unsqueeze(-1)).squeeze(-1)
+    return AtomErrors(at.mass, *at.gaps.unbind(-1), size, at.cells)  # type: ignore[call-arg]
+
+
+class _Assigned(NamedTuple):
+    """Fitted atoms ``(*batch, k)`` with their cells, and gaps ``(*batch, k, 4)``: gate, slope, intercept, variance."""
+
+    cells: Tensor
+    owner: Tensor
+    mass: Tensor
+    gaps: Tensor
+    relative_mass: Tensor
+
+
+def _assigned(fitted: MixingMeasure, truth: MixingMeasure, gate: Gate | None) -> _Assigned:
+    """At the best assignment and translation of the over-specified loss."""
     loss = voronoi_loss(fitted, truth, gate=gate, rbar=rbar)
     terms = build_terms(fitted, truth, loss.cells.unsqueeze(-2), Freedom.of(gate), None)
-    gap = torch.linalg.vector_norm(terms.gate_gap - loss.shift[..., None, None, :], dim=-1)
-    size = terms.owner.sum(-2).squeeze(-2)
-    weighted = [gap * terms.mass, *terms.expert.unbind(-1)]
-    sums = [terms.by_cell(value).squeeze(-2) for value in weighted]
-    mass, true_mass = terms.cell_mass.squeeze(-2), terms.true_mass.squeeze(-2)
-    missing = torch.full_like(mass, torch.nan)
-    safe = torch.where(size > 0, mass, torch.ones_like(mass))
-    gate_mean, slope, intercept, variance = (torch.where(size > 0, value / safe, missing) for value in sums)
-    relative = torch.where(size > 0, (mass / (loss.scale.unsqueeze(-1) * true_mass) - 1.0).abs(), missing)
-    return BlockErrors(relative, gate_mean, slope, intercept, variance, size)
+    names = ("gate_weight", "slope", "intercept", "variance")
+    gaps = [assigned_gap(fitted, truth, name, terms.cells).squeeze(-3) for name in names]
+    gaps[0] = gaps[0] - loss.shift.unsqueeze(-2)
+    norms = torch.stack([torch.linalg.vector_norm(gap, dim=-1) for gap in gaps], -1)
+    relative = terms.cell_mass.squeeze(-2) / (loss.scale.unsqueeze(-1) * terms.true_mass.squeeze(-2))
+    return _Assigned(loss.cells, terms.owner.squeeze(-3), terms.mass.squeeze(-2), norms, (relative - 1.0).abs())
+
+
+def _by_true_atom(at: _Assigned, bias: Tensor) -> BlockErrors:
+    """Means over cells; shares of a cell's mass are taken on the log scale, for masses themselves may underflow."""
+    size = at.owner.sum(-2)
+    empty = (size == 0).unsqueeze(-2)
+    logits = torch.where(at.owner, at_least_float32(bias).unsqueeze(-1), -torch.inf)
+    share = torch.softmax(torch.where(empty, 0.0, logits), -2)
+    means = (share.unsqueeze(-1) * at.gaps.unsqueeze(-2)).sum(-3)
+    parts = torch.cat([at.relative_mass.unsqueeze(-1), means], -1)
+    parts = torch.where((size == 0).unsqueeze(-1), torch.nan, parts)
+    return BlockErrors(*parts.unbind(-1), size)  # type: ignore[call-arg]

@@ -12,7 +12,7 @@ from mixkit.measure import MixingMeasure
 from .cells import expert_atoms, pair_gaps
 from .freedom import Freedom
 
-__all__ = ["Terms", "anchored_cells", "build_terms"]
+__all__ = ["Terms", "anchored_cells", "assigned_gap", "build_terms"]
 
 
 class Terms(NamedTuple):
@@ -63,7 +63,7 @@ def build_terms(
     mass, true_mass = (_mass(measure, freedom).unsqueeze(-2) for measure in (fitted, truth))
     mass = mass.expand(cells.shape)
     power = _powers(owner, rbar, mass)
-    gaps = [_gap(fitted, truth, name, cells) for name in ("gate_weight", "slope", "intercept", "variance")]
+    gaps = [assigned_gap(fitted, truth, name, cells) for name in ("gate_weight", "slope", "intercept", "variance")]
     half = torch.where(power > 1.0, 0.5 * power, power)
     norms = [torch.linalg.vector_norm(gap, dim=-1) for gap in gaps[1:]]
     expert = torch.stack([mass * n.pow(q) for n, q in zip(norms, (half, power, half), strict=True)], -1)
@@ -87,7 +87,7 @@ def _powers(owner: Tensor, rbar: Callable[[int], float] | None, like: Tensor) ->
     return like.new_tensor(table)[(sizes * owner).sum(-1)]
 
 
-def _gap(fitted: MixingMeasure, truth: MixingMeasure, name: str, cells: Tensor) -> Tensor:
+def assigned_gap(fitted: MixingMeasure, truth: MixingMeasure, name: str, cells: Tensor) -> Tensor:
     """Fitted less assigned true parameter, ``(*batch, c, k, q)``."""
     own, other = at_least_float32(getattr(fitted, name)), at_least_float32(getattr(truth, name))
     if name in ("intercept", "variance"):

@@ -12,6 +12,7 @@ from torch.distributions import Normal
 
 from estimators.voronoi import (
     Freedom,
+    atom_errors,
     block_errors,
     density_distances,
     exact_loss,
@@ -281,6 +282,10 @@ def test_block_errors_of_known_gaps():
     torch.testing.assert_close(errors.variance, torch.tensor([0.005, 0.03], dtype=DTYPE))
     torch.testing.assert_close(errors.mass, torch.zeros(2, dtype=DTYPE))
     assert errors.cell_size.tolist() == [2, 1]
+    atoms = atom_errors(MixingMeasure(bias, **parts), truth)
+    torch.testing.assert_close(atoms.slope, torch.tensor([0.4, 0.2, 0.01], dtype=DTYPE))
+    torch.testing.assert_close(atoms.variance, torch.tensor([0.02, 0.0, 0.03], dtype=DTYPE))
+    assert (atoms.cell_size.tolist(), atoms.cells.tolist()) == ([2, 2, 1], [0, 0, 1])
     empty = block_errors(truth.permute([1, 0]), MixingMeasure(*(getattr(truth, n).clone() for n in NAMES)))
     assert not empty.gate.isnan().any()
 

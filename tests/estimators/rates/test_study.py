@@ -252,7 +252,7 @@ def test_losses_of_the_truth_itself_are_zero(tmp_path):
     for loss in study.losses:
         values = loss.values(fitted)
         assert all(value < 1e-7 or np.isnan(value) for value in values.values())
-        assert sum(np.isnan(list(values.values()))) == (3 if isinstance(loss, BlockLoss) else 0)
+        assert sum(np.isnan(list(values.values()))) == (7 if isinstance(loss, BlockLoss) else 0)
 
 
 def test_temperature_losses_need_one_and_divide_by_it():
