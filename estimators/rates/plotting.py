@@ -58,11 +58,14 @@ def _shown(results: "StudyResults", names: list[str] | None) -> list[str]:
 
 
 def _draw_panel(ax: "Axes", results: "StudyResults", name: str) -> None:
+    from matplotlib.ticker import NullFormatter
+
     candidates = list(results.study.candidates)
     for candidate, color in zip(candidates, expert_colors(len(candidates)), strict=True):
         if len(results.losses(candidate, name)[0]) > 1:
             _draw_candidate(ax, results, candidate, name, color)
     ax.set(xscale="log", yscale="log", xlabel="n", title=name)
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.grid(True, which="major", linewidth=0.4, alpha=0.5)
     ax.legend(frameon=False, fontsize="x-small")
 
