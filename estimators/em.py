@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixkit._validation import check_integer
 
-from .em_loop import em_iterations
+from .em_loop import EMRun, em_iterations
 from .estimator import Estimator
 from .newton import Ascent, predicted_gain
 from .objective import Objective
@@ -66,6 +66,15 @@ class EM(Estimator):
         run = em_iterations(objective, theta, self.em_iter, relative_tol=self.em_tol, callback=callback)
         if self.finish:
             return self._finish(objective, run.theta, callback)
+        return self._unfinished(objective, run)
+
+    def _climb_on(self, objective: Objective, theta: Tensor, callback: Callable[[Tensor], None]) -> Ascent:
+        """Near a maximum EM has nothing to add to Newton's method."""
+        return (self._finish if self.finish else self._climb)(objective, theta, callback)
+
+    @staticmethod
+    def _unfinished(objective: Objective, run: EMRun) -> Ascent:
+        """Where EM stands, with what a Newton step would still gain."""
         evaluation = objective.evaluate(run.theta)._replace(value=run.value)
         gain = torch.full_like(run.value, torch.nan)
         if evaluation.hessian.numel():

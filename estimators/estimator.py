@@ -76,7 +76,7 @@ class Estimator(ABC):
         max_iter: int = 200,
         tol: float = 1e-9,
         variance_floor: float = 1e-6,
-        subsample: int = 5_000,
+        subsample: int = 3_000,
         n_keep: int = 4,
         random_state: int | np.random.Generator | None = None,
         progress: bool = False,
@@ -100,6 +100,10 @@ class Estimator(ABC):
     @abstractmethod
     def _climb(self, objective: Objective, theta: Tensor, callback: Callable[[Tensor], None]) -> Ascent:
         """From ``theta (r, s, P)`` to maxima."""
+
+    def _climb_on(self, objective: Objective, theta: Tensor, callback: Callable[[Tensor], None]) -> Ascent:
+        """From ``theta`` that are maxima of a subsample."""
+        return self._climb(objective, theta, callback)
 
     def fit(self, model: MixtureOfExperts, x: Any, y: Any, sample_weight: Any = None) -> FitResult:
         """Fit a copy of ``model`` to one data set.
@@ -147,10 +151,10 @@ class Estimator(ABC):
             starts = [start.at(rows, objective.n) for start in self._starts()]
             ends = self._climbed(small, self._first(model, small, part, starts, rng), bar)
             theta = self._carried(small, objective, ends.ascent)
-            climb = _best(objective, self._climbed(objective, theta, bar))
+            climb = _best(objective, self._climbed(objective, theta, bar, is_near=True))
             return objective, climb._replace(ends=ends.ends)
 
-    def _climbed(self, objective: Objective, theta: Tensor, bar: Any) -> Climb:
+    def _climbed(self, objective: Objective, theta: Tensor, bar: Any, *, is_near: bool = False) -> Climb:
         values: list[Tensor] = []
 
         def record(value: Tensor) -> None:
@@ -158,7 +162,7 @@ class Estimator(ABC):
             bar.update()
             bar.set_postfix({"log-likelihood": f"{float(value.max()):.6g}"})
 
-        ascent = self._climb(objective, theta, record)
+        ascent = (self._climb_on if is_near else self._climb)(objective, theta, record)
         return Climb(ascent, values, ascent.value)
 
     def _first(
