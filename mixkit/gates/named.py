@@ -64,6 +64,9 @@ def topk_gate(num_features: int, num_experts: int, num_selected: int, **options:
     the bias. Most code ranks the full score, which is ``Gate(LinearScore(...), selection=TopKByScore(K))``. With K = 1
     the weight is 1 whatever the scores, so no gradient reaches them: see ``renormalize`` of :meth:`Gate.route`.
 
+    Centre the covariates: without a bias in the ranking the regions of selection meet at the origin, and where every
+    row of x points the same way (one positive covariate) the same K experts are kept for all of them.
+
     Args:
         num_features: number of covariates ``d``.
         num_experts: number of experts ``k``.
