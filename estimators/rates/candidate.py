@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 
@@ -14,6 +15,8 @@ from ..estimator import Estimator
 from .starts import StartPolicy
 
 __all__ = ["Candidate"]
+
+_GLOBAL_RANDOM_STATE = Lock()  # workers may be threads, and gates may draw from the global state
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,7 @@ class Candidate:
 
     def template(self, num_features: int, num_experts: int) -> MixtureOfExperts:
         """A float64 model to fit; the same every time."""
-        with torch.random.fork_rng(devices=[]):
+        with _GLOBAL_RANDOM_STATE, torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
             gate = softmax_gate(num_features, num_experts) if self.gate is None else self.gate(num_experts)
             return MixtureOfExperts(gate, linear_gaussian_experts(num_features, num_experts)).to(torch.float64)
