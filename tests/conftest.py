@@ -14,6 +14,14 @@ def generator() -> torch.Generator:
 
 
 @pytest.fixture(autouse=True)
+def _distributions_check_their_arguments() -> Iterator[None]:
+    """Torch's default, which Pyro's inference switches off on its way out."""
+    torch.distributions.Distribution.set_default_validate_args(True)
+    yield
+    torch.distributions.Distribution.set_default_validate_args(True)
+
+
+@pytest.fixture(autouse=True)
 def _global_random_state_is_untouched() -> Iterator[None]:
     before_torch, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     yield
