@@ -164,7 +164,7 @@ def test_bad_settings_are_refused(settings, message):
 
 def test_bad_predictions_are_refused(fitted):
     x, _ = faithful()
-    with pytest.raises(ValueError, match="coverage must be strictly between 0 and 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"coverage must be strictly between 0 and 1, got 1\.5"):
         fitted.predict_interval(x, coverage=1.5)
     with pytest.raises(ValueError, match=r"probabilities in \[0, 1\]"):
         fitted.predict_quantiles(x, [1.5])
