@@ -23,6 +23,7 @@ __all__ = ["AutogradObjective"]
 _M_STEP_ITERATIONS = 10
 _START_ITERATIONS = 50
 _LBFGS_TOLERANCE = 1e-6
+_REFUSED = 1e300  # the negative log-likelihood L-BFGS sees where there is none
 
 
 class AutogradObjective(Objective):
@@ -40,6 +41,7 @@ class AutogradObjective(Objective):
         self.data, self.n, self.num_features = data, *data.x.shape[1:]
         self.vector = ParameterVector(self.model)
         self.num_params = self.vector.size
+        self._log_prob(self.vector.read(self.model), 0)  # what is wrong with model and data together shows here
         self.total_weight = self._weights(0).new_full((len(data.x),), float(self.n))
         if data.weight is not None:
             self.total_weight = data.weight.sum(-1)
@@ -49,10 +51,16 @@ class AutogradObjective(Objective):
     def _weights(self, index: int) -> Tensor:
         return torch.ones_like(self.data.x[index, :, 0]) if self.data.weight is None else self.data.weight[index]
 
+    def _log_prob(self, vector: Tensor, index: int) -> Tensor:
+        law = functional_call(self.model, self.vector.to_parameters(vector), (self.data.x[index],))
+        return law.log_prob(self.data.y[index])
+
     def _total(self, vector: Tensor, index: int) -> Tensor:
-        parameters = self.vector.to_parameters(vector)
-        law = functional_call(self.model, parameters, (self.data.x[index],))
-        return (self._weights(index) * law.log_prob(self.data.y[index])).sum()
+        """Log-likelihood; NaN, which every ascent steps back from, where the scores of a trial step overflow."""
+        try:
+            return (self._weights(index) * self._log_prob(vector, index)).sum()
+        except ValueError:
+            return torch.nan * vector.square().sum()
 
     def _map(self, theta: Tensor, function: Callable[[Tensor, int], Tensor]) -> Tensor:
         rows = [torch.stack([function(vector, r) for vector in theta[r]]) for r in range(len(theta))]
@@ -63,30 +71,31 @@ class AutogradObjective(Objective):
         with torch.no_grad():
             return self._map(theta, self._total)
 
-    def value_and_gradient(self, vector: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        """Log-likelihood and gradient ``(P,)`` at one parameter vector of one data set."""
-        leaf = vector.detach().clone().requires_grad_()
-        value = self._total(leaf, index)
-        (gradient,) = torch.autograd.grad(value, leaf)
-        return value.detach(), gradient
+    def gradient(self, theta: Tensor) -> Tensor:
+        """Gradient of the log-likelihood, ``(r, s, P)``."""
+
+        def one(vector: Tensor, index: int) -> Tensor:
+            leaf = vector.detach().clone().requires_grad_()
+            return torch.autograd.grad(self._total(leaf, index), leaf)[0]
+
+        return self._map(theta, one)
 
     def evaluate(self, theta: Tensor) -> Evaluation:
-        """Log-likelihood with exact gradient and Hessian, P backward passes each."""
-        gradient = self._map(theta, lambda vector, r: self.value_and_gradient(vector, r)[1])
-        return Evaluation(self.value(theta), gradient, self._map(theta, self._hessian))
+        """Log-likelihood with exact gradient and Hessian, from P + 1 backward passes."""
+        cells = [[self._derivatives(vector, r) for vector in theta[r]] for r in range(len(theta))]
+        return Evaluation(*(torch.stack([torch.stack([cell[i] for cell in row]) for row in cells]) for i in range(3)))
 
-    def _hessian(self, vector: Tensor, index: int) -> Tensor:
+    def _derivatives(self, vector: Tensor, index: int) -> tuple[Tensor, Tensor, Tensor]:
         leaf = vector.detach().clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(self._total(leaf, index), leaf, create_graph=True)
-        rows = [torch.autograd.grad(g, leaf, retain_graph=True)[0] for g in gradient]
-        hessian = torch.stack(rows)
-        return 0.5 * (hessian + hessian.mT)
+        value = self._total(leaf, index)
+        (gradient,) = torch.autograd.grad(value, leaf, create_graph=True)
+        hessian = torch.stack([torch.autograd.grad(entry, leaf, retain_graph=True)[0] for entry in gradient])
+        return value.detach(), gradient.detach(), 0.5 * (hessian + hessian.mT)
 
     def scores(self, theta: Tensor) -> Tensor:
         """Gradient of each observation's log-likelihood, ``(n, P)``, at one parameter vector ``(P,)`` of data set 0."""
         leaf = theta.detach().clone().requires_grad_()
-        law = functional_call(self.model, self.vector.to_parameters(leaf), (self.data.x[0],))
-        terms = self._weights(0) * law.log_prob(self.data.y[0])
+        terms = self._weights(0) * self._log_prob(leaf, 0)
         return torch.stack([torch.autograd.grad(term, leaf, retain_graph=True)[0] for term in terms])
 
     def shares(self, theta: Tensor) -> Tensor:
@@ -150,8 +159,7 @@ class AutogradObjective(Objective):
         ends = torch.empty_like(theta)
         for r, s in np.ndindex(*theta.shape[:2]):
             ends[r, s] = maximise(partial(self._total, index=r), theta[r, s], self.lower, max_iter)
-        gradient = self._map(ends, lambda vector, r: self.value_and_gradient(vector, r)[1])
-        value = self.value(ends)
+        gradient, value = self.gradient(ends), self.value(ends)
         converged = gradient.abs().amax(-1) < _LBFGS_TOLERANCE * self.n
         evaluation = Evaluation(value, gradient, value.new_empty((*value.shape, 0, 0)))
         return Ascent(ends, value, torch.full_like(value, torch.nan), converged, max_iter, evaluation)
@@ -178,10 +186,13 @@ def maximise(function: Callable[[Tensor], Tensor], start: Tensor, lower: Tensor,
 
     def negative(values: np.ndarray) -> tuple[float, np.ndarray]:
         leaf = torch.as_tensor(values, dtype=start.dtype, device=start.device).requires_grad_()
-        value = function(leaf)
+        try:
+            value = function(leaf)
+        except ValueError:  # the gate refuses scores that overflow: a step too long
+            return _REFUSED, np.zeros_like(values)
         (gradient,) = torch.autograd.grad(value, leaf)
         if not bool(torch.isfinite(value)):
-            return 1e300, np.zeros_like(values)
+            return _REFUSED, np.zeros_like(values)
         return -float(value.detach()), -gradient.cpu().numpy().astype(float)
 
     first = start.detach().cpu().numpy().astype(float)

@@ -294,3 +294,13 @@ def test_a_batch_of_models_is_refused():
     experts = linear_gaussian_experts(1, 2, batch_shape=(2,), dtype=DTYPE, generator=generator)
     with pytest.raises(ValueError, match=r"model must be a single one, got a batch of shape \(2,\)"):
         EM().fit(MixtureOfExperts(gate, experts), X, Y)
+
+
+def test_a_step_that_overflows_has_no_value_and_is_not_taken():
+    model = MixtureOfExperts(
+        activation_gate(1, 2, generator=seeded(0)), linear_gaussian_experts(1, 2, generator=seeded(1))
+    )
+    objective = AutogradObjective(model, Data(X[None], Y[None], None), variance_floor=1e-6)
+    theta = torch.full((1, 1, objective.num_params), 1e308, dtype=DTYPE)
+    assert bool(objective.value(theta).isnan().all())
+    assert all(bool(part.isnan().all()) for part in objective.evaluate(theta))
