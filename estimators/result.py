@@ -185,6 +185,10 @@ def _remarks(objective: Objective, ascent: Ascent, undetermined: list[str]) -> l
         remarks.append(f"experts {starved} have fewer observations than coefficients")
     if undetermined:
         remarks.append(f"no standard error for {', '.join(undetermined)}: the observed information is singular")
+    if any(name.startswith("gate") for name in undetermined):
+        remarks.append(
+            "gate parameters grow without bound where experts change abruptly; only their ratio has a meaning"
+        )
     return remarks
 
 

@@ -1,5 +1,6 @@
 """A fit as a table."""
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,8 @@ class Summary:
         lines += ["-" * _RULE, " " * width + "".join(f"{column:>10}" for column in _COLUMNS), "-" * _RULE]
         for name, row in zip(self.names, self.values, strict=True):
             lines.append(f"{name:<{width}}" + "".join(f"{_number(value):>10}" for value in row))
-        return "\n".join([*lines, "=" * _RULE, *self.notes])
+        notes = [textwrap.fill(note, _RULE) for note in self.notes]
+        return "\n".join([*lines, "=" * _RULE, *notes])
 
     __repr__ = __str__
 
