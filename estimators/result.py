@@ -17,6 +17,7 @@ from .newton import Ascent
 from .objective import Objective
 from .summary import Summary, build_summary
 
+_ABRUPT = "where experts change abruptly the gate has no finite estimate, only the border between them has one"
 _NOT_CONVERGED = "not converged: the end is no maximum, or lies on a border of a selection"
 
 __all__ = ["FitBatch", "FitResult", "build_batch", "build_result"]
@@ -186,9 +187,7 @@ def _remarks(objective: Objective, ascent: Ascent, undetermined: list[str]) -> l
     if undetermined:
         remarks.append(f"no standard error for {', '.join(undetermined)}: the observed information is singular")
     if any(name.startswith("gate") for name in undetermined):
-        remarks.append(
-            "gate parameters grow without bound where experts change abruptly; only their ratio has a meaning"
-        )
+        remarks.append(_ABRUPT)
     return remarks
 
 
