@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .design import Chunk, unpack_symmetric
+from .design import Chunk, block_matrix
 from .layout import Layout
 from .likelihood import Posterior, against, weighted
 
@@ -41,22 +41,11 @@ def assemble_hessian(sums: Curvature, layout: Layout) -> Tensor:
     constants = layout.constant_positions
     size = len(layout.index)
     hessian = sums.pairs.new_zeros((*sums.pairs.shape[:2], size, size))
-    hessian[:, :, linear[:, None], linear] = _linear_block(sums.pairs, layout)
+    hessian[:, :, linear[:, None], linear] = block_matrix(sums.pairs, layout.num_gate_rows + layout.k, layout.width)
     hessian[:, :, constants[:, None], linear] = sums.mixed
     hessian[:, :, linear[:, None], constants] = sums.mixed.mT
     hessian[:, :, constants[:, None], constants] = sums.constants
     return hessian
-
-
-def _linear_block(pairs: Tensor, layout: Layout) -> Tensor:
-    """Symmetric blocks ``(r, s, m D, m D)`` from the packed sums."""
-    m, width = layout.num_gate_rows + layout.k, layout.width
-    a, b = torch.tril_indices(m, m, device=pairs.device)
-    blocks = unpack_symmetric(pairs, width)
-    full = blocks.new_empty((*blocks.shape[:2], m, m, width, width))
-    full[:, :, a, b] = blocks
-    full[:, :, b, a] = blocks
-    return full.transpose(-3, -2).reshape(*blocks.shape[:2], m * width, m * width)
 
 
 def _linear_rows(state: Posterior, layout: Layout) -> Tensor:

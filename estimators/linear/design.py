@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Chunk", "Design", "Scaling", "outer_products", "unpack_symmetric"]
+__all__ = ["Chunk", "Design", "Scaling", "block_matrix", "outer_products", "unpack_symmetric"]
 
 _CACHE_ENTRIES = 2**25  # at most 256 MiB of stored outer products in float64
 _CHUNK_ENTRIES = 2**21
@@ -110,3 +110,16 @@ def unpack_symmetric(packed: Tensor, width: int) -> Tensor:
     position[i, j] = order
     position[j, i] = order
     return packed[..., position]
+
+
+def block_matrix(packed: Tensor, count: int, width: int) -> Tensor:
+    """Symmetric ``(r, s, count D, count D)`` of symmetric D x D blocks.
+
+    ``packed (r, s, count (count + 1) / 2, q)`` holds the lower triangle of blocks row by row; each block is packed too.
+    """
+    a, b = torch.tril_indices(count, count, device=packed.device)
+    blocks = unpack_symmetric(packed, width)
+    full = blocks.new_empty((*blocks.shape[:2], count, count, width, width))
+    full[:, :, a, b] = blocks
+    full[:, :, b, a] = blocks
+    return full.transpose(-3, -2).reshape(*blocks.shape[:2], count * width, count * width)

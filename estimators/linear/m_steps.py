@@ -15,13 +15,13 @@ from torch import Tensor
 from mixkit.experts import GaussianExperts, LocationExperts
 
 from ..linalg import solve_ascent
-from .design import Chunk, unpack_symmetric
+from .design import Chunk, block_matrix, unpack_symmetric
 from .layout import Coefficients, Layout
 from .likelihood import Posterior, against, weighted
 
 __all__ = ["ExpertStep", "GateSums", "expert_step", "gate_step", "gate_sums"]
 
-_LARGEST_GATE_MOVE = 5.0  # in units of standardised covariates, per M-step
+_LARGEST_MOVE = 5.0  # in units of standardised covariates, per M-step
 _NEGLIGIBLE_WEIGHT = 1e-8  # an expert with less responsibility than this (in observations) keeps its coefficients
 
 
@@ -34,19 +34,14 @@ class GateSums(NamedTuple):
 
 def gate_sums(chunk: Chunk, state: Posterior, layout: Layout) -> GateSums:
     """One chunk's contribution to the gate's Newton step."""
-    g, width = layout.num_gate_rows, layout.width
+    g = layout.num_gate_rows
     w = weighted(state.weights[:, :, :g], chunk)
     r = weighted(state.responsibilities[:, :, :g], chunk)
     gradient = against(r - w, chunk.design.mT).flatten(-2)
-    a, b = torch.tril_indices(g, g, device=w.device)
     pairs = torch.cat([w[:, :, i : i + 1] * state.weights[:, :, : i + 1] for i in range(g)], -2)
     diagonal = torch.arange(g, device=w.device)
     pairs[:, :, diagonal * (diagonal + 3) // 2] -= w
-    blocks = unpack_symmetric(against(pairs, chunk.outer), width)
-    full = blocks.new_empty((*blocks.shape[:2], g, g, width, width))
-    full[:, :, a, b] = blocks
-    full[:, :, b, a] = blocks
-    return GateSums(gradient, full.transpose(-3, -2).reshape(*blocks.shape[:2], g * width, g * width))
+    return GateSums(gradient, block_matrix(against(pairs, chunk.outer), g, layout.width))
 
 
 def gate_step(gate: Tensor, sums: GateSums, layout: Layout) -> Tensor:
@@ -54,7 +49,7 @@ def gate_step(gate: Tensor, sums: GateSums, layout: Layout) -> Tensor:
     free = layout.index[layout.gate_positions] < layout.num_params
     step = torch.zeros_like(sums.gradient)
     step[..., free] = solve_ascent(sums.gradient[..., free], sums.hessian[..., free, :][..., free])
-    step = step.clamp(-_LARGEST_GATE_MOVE, _LARGEST_GATE_MOVE)
+    step = step.clamp(-_LARGEST_MOVE, _LARGEST_MOVE)
     moved = gate.clone()
     moved[:, :, : layout.num_gate_rows] += step.unflatten(-1, (layout.num_gate_rows, layout.width))
     return moved
@@ -145,7 +140,7 @@ class NewtonStep(ExpertStep):
         )
         step = torch.zeros_like(gradient)
         step[..., free] = solve_ascent(gradient[..., free], hessian[..., free, :][..., free])
-        step = step.clamp(-_LARGEST_GATE_MOVE, _LARGEST_GATE_MOVE)
+        step = step.clamp(-_LARGEST_MOVE, _LARGEST_MOVE)
         moved = [c + step[..., layout.width + i, None] for i, c in enumerate(old.constants)]
         return Coefficients(old.gate, old.expert + step[..., : layout.width], moved)
 
