@@ -18,13 +18,18 @@ class ParameterVector:
 
     Args:
         model: an unbatched model.
+
+    Attributes:
+        names: of the entries, P in all.
+        size: P.
+        positions: by parameter, where in the vector each of its entries is; P for those held at zero.
     """
 
     def __init__(self, model: MixtureOfExperts) -> None:
         pinned = _reference_rows(model)
         self._pinned = pinned
-        self._shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
-        self._keep = {name: torch.ones(shape, dtype=torch.bool) for name, shape in self._shapes.items()}
+        shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+        self._keep = {name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()}
         for name in pinned:
             self._keep[name][-1] = False
         self.names = [
@@ -33,18 +38,20 @@ class ParameterVector:
             for index in (tuple(i) for i in keep.nonzero().tolist())
         ]
         self.size = len(self.names)
+        self.positions = self._entries()
+
+    def _entries(self) -> dict[str, Tensor]:
+        """For every entry of each parameter its place in the vector; ``size``, one past the end, if held at zero."""
+        places, start = {}, 0
+        for name, keep in self._keep.items():
+            places[name] = torch.where(keep, start + keep.flatten().cumsum(0).reshape(keep.shape) - 1, self.size)
+            start += int(keep.sum())
+        return places
 
     def to_parameters(self, vector: Tensor) -> dict[str, Tensor]:
-        """Parameters by name, differentiable in ``vector (P,)``."""
-        parameters, start = {}, 0
-        for name, keep in self._keep.items():
-            count = int(keep.sum())
-            flat = vector.new_zeros(keep.numel()).masked_scatter(
-                keep.flatten().to(vector.device), vector[start : start + count]
-            )
-            parameters[name] = flat.reshape(keep.shape)
-            start += count
-        return parameters
+        """Parameters by name, differentiable in ``vector (*batch, P)``; each keeps the batch in front of its shape."""
+        padded = torch.cat([vector, vector.new_zeros((*vector.shape[:-1], 1))], -1)
+        return {name: padded[..., position.to(vector.device)] for name, position in self.positions.items()}
 
     def read(self, model: MixtureOfExperts) -> Tensor:
         """The vector ``(P,)`` of a model, its gate translated so that the reference expert's score is zero."""
