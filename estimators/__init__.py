@@ -1,9 +1,9 @@
 """How a mixture of experts is learned: EM, maximum likelihood, standard errors, the scikit-learn face."""
 
+from .covariance import SingularInformationWarning
 from .data import CollinearityWarning
 from .em import EM
 from .estimator import Estimator
-from .inference import SingularInformationWarning
 from .initialization import Given, KMeansX, KMeansXY, LocalLines, RandomPartition, SplitAtom, Start
 from .mle import MLE
 from .rates import RateStudy

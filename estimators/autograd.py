@@ -14,7 +14,7 @@ from mixkit.mixture import MixtureOfExperts
 
 from .data import Data
 from .newton import Ascent
-from .objective import Estimate, Evaluation, Objective
+from .objective import Evaluation, Objective, UserMap
 from .vector import ParameterVector
 from .weighted_fit import fit_weighted
 
@@ -168,17 +168,18 @@ class AutogradObjective(Objective):
         """The parameter vector ``(1, 1, P)`` of a model."""
         return self.vector.read(model)[None, None]
 
-    def write(self, theta: Tensor, model: MixtureOfExperts, index: int = 0) -> None:
-        """Set the parameters of ``model`` from one vector ``(P,)``."""
-        self.vector.write(theta, model)
+    def parameters(self, theta: Tensor, index: int = 0) -> dict[str, Tensor]:
+        """The module's trainable parameters by name."""
+        return self.vector.to_parameters(theta)
 
     def carry(self, theta: Tensor, source: Objective) -> Tensor:
         """The parameters as they are."""
         return self.project(theta)
 
-    def estimate(self, theta: Tensor, covariance: Tensor) -> Estimate:
-        """The module's own parameters, by name."""
-        return Estimate(self.vector.names, theta, covariance)
+    def user_map(self) -> UserMap:
+        """The module's own parameters, by name, as they are."""
+        zero = torch.zeros_like(self.lower)
+        return UserMap(self.vector.names, None, zero, zero > 0)
 
 
 def maximise(function: Callable[[Tensor], Tensor], start: Tensor, lower: Tensor, max_iter: int) -> Tensor:

@@ -1,5 +1,6 @@
 """What an optimiser sees of a model and data: a parameter vector, its log-likelihood, derivatives and EM step."""
 
+import copy
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
@@ -8,7 +9,9 @@ from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
 
-__all__ = ["Estimate", "Evaluation", "Objective"]
+from .covariance import propagate
+
+__all__ = ["Estimate", "Evaluation", "Objective", "UserMap"]
 
 
 class Evaluation(NamedTuple):
@@ -28,6 +31,36 @@ class Estimate(NamedTuple):
     names: list[str]
     values: Tensor
     covariance: Tensor
+
+
+class UserMap(NamedTuple):
+    """Users' parameters as functions of the parameter vector: ``matrix @ theta + offset``, or its exponential.
+
+    Attributes:
+        names: of the parameters ``(P,)``.
+        matrix: ``(P, P)``, invertible; None for the identity.
+        offset: ``(P,)``.
+        is_log: which parameters users read as the exponential, ``(P,)`` bool: scales, positive by construction.
+    """
+
+    names: list[str]
+    matrix: Tensor | None
+    offset: Tensor
+    is_log: Tensor
+
+    def linear(self, theta: Tensor) -> Tensor:
+        """``matrix @ theta + offset`` at ``theta (*batch, P)``: positive parameters as logarithms."""
+        return (theta if self.matrix is None else theta @ self.matrix.mT) + self.offset
+
+    def values(self, theta: Tensor) -> Tensor:
+        """Users' parameters at ``theta (*batch, P)``."""
+        linear = self.linear(theta)
+        return torch.where(self.is_log, linear.exp(), linear)
+
+    def jacobian(self, theta: Tensor) -> Tensor:
+        """Derivatives ``(P, P)`` of users' parameters in the vector ``theta (P,)``."""
+        scale = torch.where(self.is_log, self.linear(theta).exp(), 1.0)
+        return torch.diag(scale) if self.matrix is None else self.matrix * scale.unsqueeze(-1)
 
 
 class Objective(ABC):
@@ -76,16 +109,31 @@ class Objective(ABC):
         """The parameter vector ``(1, 1, P)`` of a model."""
 
     @abstractmethod
+    def parameters(self, theta: Tensor, index: int = 0) -> dict[str, Tensor]:
+        """The model's parameters by name at one vector ``(P,)`` of data set ``index``, differentiable in it."""
+
     def write(self, theta: Tensor, model: MixtureOfExperts, index: int = 0) -> None:
         """Set the parameters of an unbatched ``model`` from one vector ``(P,)`` of data set ``index``."""
+        with torch.no_grad():
+            for name, value in self.parameters(theta, index).items():
+                model.get_parameter(name).copy_(value)
 
     @abstractmethod
     def carry(self, theta: Tensor, source: "Objective") -> Tensor:
         """The parameters here that mean what ``theta (r, s, P)`` means to ``source``, an objective on other data."""
 
     @abstractmethod
+    def user_map(self) -> UserMap:
+        """How users' parameters follow from the parameter vector of data set 0."""
+
     def estimate(self, theta: Tensor, covariance: Tensor) -> Estimate:
-        """Names, values and covariance in the users' parameters, from one vector ``(P,)`` of data set 0."""
+        """Names, values and covariance (delta method) in users' parameters, from one vector ``(P,)`` of data set 0."""
+        to_user = self.user_map()
+        return Estimate(to_user.names, to_user.values(theta), propagate(to_user.jacobian(theta), covariance))
+
+    def compact(self) -> "Objective":
+        """A copy without what evaluations have stored on the way: what a result keeps."""
+        return copy.copy(self)
 
     def project(self, theta: Tensor) -> Tensor:
         """``theta`` with every parameter raised to its lower bound."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
-from .inference import inverse_information, warn_undetermined
+from .covariance import inverse_information, warn_undetermined
 from .newton import Ascent
 from .objective import Objective
 from .summary import Summary, build_summary

@@ -76,6 +76,10 @@ class Design:
         self.chunk_length = max(_SHORTEST_CHUNK, -(-self.n // count))
         self._cache: list[Chunk] | None = [] if self.num_sets * self.n * pairs <= _CACHE_ENTRIES else None
 
+    def __getstate__(self) -> dict[str, object]:
+        """What is copied and pickled: the data, without the stored chunks."""
+        return self.__dict__ | {"_cache": None if self._cache is None else []}
+
     def chunks(self) -> Iterator[Chunk]:
         """All observations in order, stored after the first pass if they are few enough."""
         if self._cache:

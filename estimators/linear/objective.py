@@ -1,5 +1,6 @@
 """The objective of models with linear predictors: softmax gates of linear scores, experts with one linear location."""
 
+import copy
 import math
 
 import torch
@@ -14,8 +15,7 @@ from mixkit.scores import ConstantScore, LinearScore
 from mixkit.selection import Dense, TopKByScore, TopKBySlope
 from mixkit.temperature import FixedTemperature
 
-from ..inference import propagate
-from ..objective import Estimate, Evaluation, Objective
+from ..objective import Evaluation, Objective, UserMap
 from .curvature import assemble_hessian, curvature_sums
 from .design import Chunk, Design, Scaling
 from .layout import Coefficients, Layout
@@ -58,13 +58,14 @@ class LinearObjective(Objective):
         names = experts.constant_names
         self.scale_constant = names.index(experts.scale_name) if experts.scale_name else None
         self.temperature = _temperature(model.gate)
+        self.has_gate_weight = isinstance(model.gate.score, LinearScore)
         self.scaling = Scaling.of(x, y, weight, scale_response=self.scale_constant is not None)
         free = torch.cat([~pinned_columns, pinned_columns.new_ones(1)])
         intercept_only = torch.zeros_like(free)
         intercept_only[-1] = True
         self.layout = Layout(
             self.k,
-            free if isinstance(model.gate.score, LinearScore) else intercept_only,
+            free if self.has_gate_weight else intercept_only,
             free if isinstance(experts.predictor, LinearPredictor) else intercept_only,
             [getattr(experts, name).shape[-1] == 1 and self.k > 1 for name in names],
             has_reference=True,
@@ -219,40 +220,43 @@ class LinearObjective(Objective):
             self.layout.pack(to_standardised(user, self.scaling, self.temperature, self.scale_constant))
         )
 
-    def write(self, theta: Tensor, model: MixtureOfExperts, index: int = 0) -> None:
-        """Set the parameters of an unbatched ``model`` from ``theta (P,)`` of data set ``index``."""
+    def parameters(self, theta: Tensor, index: int = 0) -> dict[str, Tensor]:
+        """Parameters of an unbatched model by name, in the units of data set ``index``."""
         user = self._user_of(theta[None, None], index)
-        experts = self._same_family(model)
-        values = {"gate.score.bias": user.gate[..., -1], "experts.predictor.intercept": user.expert[..., -1]}
-        if isinstance(model.gate.score, LinearScore):
-            values["gate.score.weight"] = user.gate[..., :-1]
-        if isinstance(experts.predictor, LinearPredictor):
-            values["experts.predictor.slope"] = user.expert[..., :-1]
-        for name, constant in zip(experts.constant_names, user.constants, strict=True):
-            shared = getattr(experts, name).shape[-1] == 1
-            values[f"experts.{name}"] = constant[..., :1, 0] if shared else constant[..., 0]
-        with torch.no_grad():
-            for name, value in values.items():
-                parameter = model.get_parameter(name)
-                parameter.copy_(value.reshape(parameter.shape))
+        gate, expert = user.gate[0, 0], user.expert[0, 0]
+        values = {"gate.score.bias": gate[:, -1], "experts.predictor.intercept": expert[:, -1]}
+        if self.has_gate_weight:
+            values["gate.score.weight"] = gate[:, :-1]
+        if isinstance(self.experts.predictor, LinearPredictor):
+            values["experts.predictor.slope"] = expert[:, :-1]
+        for name, constant in zip(self.experts.constant_names, user.constants, strict=True):
+            shared = getattr(self.experts, name).shape[-1] == 1
+            values[f"experts.{name}"] = constant[0, 0, :1, 0] if shared else constant[0, 0, :, 0]
+        return values
+
+    def compact(self) -> "LinearObjective":
+        """A copy without the stored outer products."""
+        twin = copy.copy(self)
+        twin.design = copy.copy(self.design)
+        return twin
 
     def _user_of(self, theta: Tensor, index: int) -> Coefficients:
         """Coefficients in the units of data set ``index``, of ``theta (1, s, P)``."""
         scaling = Scaling(*(part[index : index + 1] for part in self.scaling))
         return to_user_units(self.layout.unpack(theta), scaling, self.temperature, self.scale_constant)
 
-    def estimate(self, theta: Tensor, covariance: Tensor) -> Estimate:
-        """Gate, slopes and intercepts in the units of the data; constants on their natural scale (delta method)."""
+    def user_map(self) -> UserMap:
+        """Gate, slopes and intercepts in the units of the data; constants that are logarithms on their own scale."""
 
         def user(vectors: Tensor) -> Tensor:
             return self.layout.pack(self._user_of(vectors[None], 0))[0]
 
-        values, jacobian = user(theta[None])[0], linear_map(user, theta)
-        logs = torch.zeros(self.num_params, dtype=torch.bool, device=theta.device)
-        logs[self.layout.index[self.layout.constant_positions]] = True
-        scale = torch.where(logs, values.exp(), torch.ones_like(values))
-        jacobian = jacobian * scale.unsqueeze(-1)
-        return Estimate(self._names(), torch.where(logs, scale, values), propagate(jacobian, covariance))
+        zero = self.lower.new_zeros(self.num_params)
+        is_log = torch.zeros(self.num_params + 1, dtype=torch.bool, device=zero.device)
+        for position, name in enumerate(self.experts.constant_names):
+            rows = self.layout.constant_positions[position * self.k : (position + 1) * self.k]
+            is_log[self.layout.index[rows]] = name.startswith("log_")
+        return UserMap(self._names(), linear_map(user, zero), user(zero[None])[0], is_log[:-1])
 
     def _names(self) -> list[str]:
         columns = [*(f"x{i}" for i in range(self.layout.width - 1)), None]
