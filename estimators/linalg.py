@@ -21,9 +21,11 @@ def damped_cholesky(matrix: Tensor, damping: Tensor | None = None) -> tuple[Tens
     size = matrix.diagonal(dim1=-2, dim2=-1).abs()
     scale = torch.maximum(size, 1e-10 * size.amax(-1, keepdim=True)).clamp(min=torch.finfo(matrix.dtype).tiny)
     used = torch.zeros_like(matrix[..., 0, 0]) if damping is None else damping.clone()
+    damped = matrix.clone()
     for _ in range(40):
-        factor, failed = torch.linalg.cholesky_ex(matrix + torch.diag_embed(used.unsqueeze(-1) * scale))
-        bad = (failed > 0) | ~torch.isfinite(factor).all(-1).all(-1)
+        damped.diagonal(dim1=-2, dim2=-1).copy_(matrix.diagonal(dim1=-2, dim2=-1) + used.unsqueeze(-1) * scale)
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        bad = (failed > 0) | ~torch.isfinite(factor.diagonal(dim1=-2, dim2=-1)).all(-1)
         if not bool(bad.any()):
             break
         used = torch.where(bad, (used * 10.0).clamp(min=_FIRST_DAMPING), used)
