@@ -21,7 +21,7 @@ def damped_cholesky(matrix: Tensor, damping: Tensor | None = None) -> tuple[Tens
     size = matrix.diagonal(dim1=-2, dim2=-1).abs()
     scale = torch.maximum(size, 1e-10 * size.amax(-1, keepdim=True)).clamp(min=torch.finfo(matrix.dtype).tiny)
     used = torch.zeros_like(matrix[..., 0, 0]) if damping is None else damping.clone()
-    damped = matrix.clone()
+    damped = matrix.clone(memory_format=torch.contiguous_format)
     for _ in range(40):
         damped.diagonal(dim1=-2, dim2=-1).copy_(matrix.diagonal(dim1=-2, dim2=-1) + used.unsqueeze(-1) * scale)
         factor, failed = torch.linalg.cholesky_ex(damped)

@@ -100,7 +100,10 @@ def test_damping_makes_any_symmetric_matrix_positive_definite(signature):
     matrix = (basis * torch.tensor(signature, dtype=DTYPE)) @ basis.mT
     factor, used = damped_cholesky(matrix[None])
     assert bool(torch.isfinite(factor).all())
-    assert (float(used) == 0.0) == (min(signature) > 0.0)
+    damped = matrix + torch.diag(float(used) * matrix.diagonal().abs().clamp(min=torch.finfo(DTYPE).tiny))
+    assert torch.allclose(factor[0] @ factor[0].mT, damped, atol=1e-14)
+    if min(signature) != 0.0:  # of a singular matrix rounding decides whether it has a factor as it is
+        assert (float(used) == 0.0) == (min(signature) > 0.0)
 
 
 def test_solve_ascent_is_the_newton_step():
