@@ -27,9 +27,13 @@ class MixingMeasure:
     the same when the atoms are permuted and when one ``(t_0, t_1)`` is added to every ``(beta_0, beta_1)``: these are
     the two freedoms that :meth:`canonical` and :meth:`align` take away.
 
+    With other gates :math:`\beta_1` is what their score makes of it (``Score.weight_name``): the centres of a Laplace
+    gate, whose weights are softmax of :math:`-\lVert x - \beta_1 \rVert + \beta_0`. A temperature is no part of the
+    measure.
+
     Args:
         gate_bias: beta_0, ``(*batch, k)``.
-        gate_weight: beta_1, ``(*batch, k, d)``.
+        gate_weight: beta_1, ``(*batch, k, d)``; a Laplace gate's centres.
         slope: a, ``(*batch, k, d)``.
         intercept: b, ``(*batch, k)``.
         variance: sigma^2, ``(*batch, k)``, positive.
@@ -122,7 +126,7 @@ class MixingMeasure:
 
     @classmethod
     def from_module(cls, model: MixtureOfExperts) -> "MixingMeasure":
-        """Read the measure off a model with a gate linear in x and linear Gaussian experts.
+        """Read the measure off a model with linear Gaussian experts and a gate whose score has one weight per expert.
 
         The tensors are copies, through which gradients flow to the model.
 
@@ -130,9 +134,9 @@ class MixingMeasure:
             TypeError: if the model has other parameters than a mixing measure has.
         """
         experts, score = model.experts, model.gate.score
-        weight, bias = getattr(score, "weight", None), getattr(score, "bias", None)
-        if not isinstance(weight, Tensor) or not isinstance(bias, Tensor):
-            raise TypeError(f"model.gate.score must have a weight and a bias, got {type(score).__name__}")
+        weight, bias = getattr(score, score.weight_name or "", None), score.bias
+        if not isinstance(weight, Tensor) or bias is None:
+            raise TypeError(f"model.gate.score must have a bias and one weight per expert, got {type(score).__name__}")
         if not isinstance(experts, GaussianExperts) or not isinstance(experts.predictor, LinearPredictor):
             raise TypeError(f"model.experts must be Gaussian with a linear mean, got {type(experts).__name__}")
         variance = (2.0 * experts.log_std).exp().expand_as(experts.predictor.intercept)
@@ -143,7 +147,8 @@ class MixingMeasure:
         """A model with these parameters.
 
         Args:
-            gate: a gate to copy in which ``beta_0`` and ``beta_1`` are set; a softmax gate if None.
+            gate: a gate to copy in which ``beta_0`` and ``beta_1`` (of a Laplace gate the centres) are set; a softmax
+                gate if None.
 
         Raises:
             ValueError: if ``gate`` has no weight or bias of the measure's shape.
@@ -157,7 +162,7 @@ class MixingMeasure:
             gate = deepcopy(gate).to(dtype=self.slope.dtype, device=self.slope.device)
         model = MixtureOfExperts(gate, linear_gaussian_experts(*sizes, **settings, generator=generator))  # type: ignore[arg-type]
         values = {
-            "gate.score.weight": self.gate_weight,
+            f"gate.score.{model.gate.score.weight_name or 'weight'}": self.gate_weight,
             "gate.score.bias": self.gate_bias,
             "experts.predictor.slope": self.slope,
             "experts.predictor.intercept": self.intercept,
@@ -187,7 +192,7 @@ class MixingMeasure:
     def canonical(self) -> "MixingMeasure":
         """The translation in which the last atom has ``beta_0 = 0`` and ``beta_1 = 0`` (the reference expert).
 
-        With a gate that does not change when all scores move by one constant, as the softmax does not, the law stays.
+        With a softmax gate, with or without a selection, the law stays; centres of a Laplace gate are not free to move.
         """
         bias, weight = self.gate_bias, self.gate_weight
         return replace(self, gate_bias=bias - bias[..., -1:], gate_weight=weight - weight[..., -1:, :])

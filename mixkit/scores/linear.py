@@ -35,6 +35,7 @@ class LinearScore(Score):
     """
 
     translated: tuple[str, ...] = ("weight", "bias")
+    weight_name: str | None = "weight"
 
     def __init__(
         self,
@@ -143,6 +144,7 @@ class QuadraticScore(LinearScore):
     """
 
     translated = ("quadratic", "weight", "bias")
+    weight_name = None
 
     def __init__(
         self,

@@ -50,6 +50,8 @@ class DistanceScore(Score):
         -5.0
     """
 
+    weight_name = "centre"
+
     def __init__(
         self,
         num_features: int,
@@ -113,6 +115,8 @@ class CosineScore(Score):
         >>> torch.allclose(score(x), score(10 * x))
         True
     """
+
+    weight_name = "weight"
 
     def __init__(
         self,

@@ -18,13 +18,14 @@ from mixkit import (
     ModulePredictor,
     PoissonExperts,
     constant_gate,
+    laplace_gate,
     linear_gaussian_experts,
     softmax_gate,
     topk_gate,
 )
 from mixkit.normalizers import Sparsemax
 from mixkit.predictors import LinearPredictor
-from mixkit.scores import LinearScore
+from mixkit.scores import LinearScore, QuadraticScore
 from tests.mixkit.expert_table import double
 from tests.mixkit.gate_table import normal, seeded
 
@@ -202,6 +203,15 @@ class TestModules:
         assert isinstance(model.gate.normalizer, Sparsemax)
         assert_same(MixingMeasure.from_module(model), g, rtol=1e-14, atol=0)
 
+    def test_centres_of_a_laplace_gate_are_its_weights(self):
+        g = measure(3, 2)
+        model = g.to_module(laplace_gate(2, 3, generator=seeded()))
+        assert torch.equal(model.gate.score.centre, g.gate_weight)
+        x = torch.randn(5, 2, dtype=torch.float64, generator=seeded(8))
+        scores = g.gate_bias - torch.cdist(x, g.gate_weight)
+        torch.testing.assert_close(model.gate(x), torch.log_softmax(scores, -1))
+        assert_same(MixingMeasure.from_module(model), g, rtol=1e-14, atol=0)
+
     def test_a_shared_standard_deviation(self):
         experts = linear_gaussian_experts(2, 3, shared_std=True, dtype=torch.float64, generator=seeded())
         model = MixtureOfExperts(softmax_gate(2, 3, dtype=torch.float64, generator=seeded()), experts)
@@ -226,8 +236,9 @@ class TestModules:
             MixingMeasure.from_module(MixtureOfExperts(gate, PoissonExperts(LinearPredictor(2, 3, generator=seeded()))))
         with pytest.raises(TypeError, match=r"model\.experts must be Gaussian with a linear mean"):
             MixingMeasure.from_module(MixtureOfExperts(gate, GaussianExperts(network)))
-        with pytest.raises(TypeError, match=r"model\.gate\.score must have a weight and a bias, got ConstantScore"):
-            MixingMeasure.from_module(MixtureOfExperts(constant_gate(3), linear))
+        for own in (constant_gate(3), Gate(QuadraticScore(2, 3, generator=seeded()))):
+            with pytest.raises(TypeError, match=r"model\.gate\.score must have a bias and one weight per expert, got "):
+                MixingMeasure.from_module(MixtureOfExperts(own, linear))
 
     @pytest.mark.parametrize(
         "gate",
