@@ -15,6 +15,7 @@ from mixkit.mixture import MixtureOfExperts
 
 from .autograd import AutogradObjective
 from .data import Data, as_data, dependent_columns
+from .general.objective import SmoothGateObjective
 from .initialization import Start, default_starts
 from .linear.objective import LinearObjective
 from .newton import Ascent, newton_ascent
@@ -41,6 +42,8 @@ def make_objective(model: MixtureOfExperts, data: Data, variance_floor: float, p
     """The fastest objective that supports the model."""
     if LinearObjective.supports(model):
         return LinearObjective(model, data.x, data.y, data.weight, variance_floor=variance_floor, pinned_columns=pinned)
+    if SmoothGateObjective.supports(model):
+        return SmoothGateObjective(model, data, variance_floor=variance_floor)
     return AutogradObjective(model, data, variance_floor=variance_floor)
 
 
