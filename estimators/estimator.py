@@ -128,7 +128,8 @@ class Estimator(ABC):
         started = time.perf_counter()
         data = as_data(model, x, y, sample_weight, is_batch=False)
         objective, climb = self._run(model, data)
-        return build_result(model, objective, climb.ascent, climb.values, climb.ends, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        return build_result(model, objective, climb.ascent, climb.values, climb.ends, seconds, self)
 
     def fit_many(self, model: MixtureOfExperts, x: Any, y: Any, sample_weight: Any = None) -> FitBatch:
         """Fit one model to each of ``r`` data sets at once; ``x (r, n, d)``, ``y (r, n)``, otherwise as :meth:`fit`.
