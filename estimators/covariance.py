@@ -1,11 +1,11 @@
-"""Standard errors from the observed information, honest about what the data do not determine."""
+"""Covariances of estimates, honest about what the data do not determine."""
 
 import warnings
 
 import torch
 from torch import Tensor
 
-__all__ = ["SingularInformationWarning", "inverse_information", "propagate", "warn_undetermined"]
+__all__ = ["SingularInformationWarning", "inverse_information", "propagate", "sandwich", "warn_undetermined"]
 
 _SINGULAR = 1e-10  # eigenvalues of the unit-diagonal information below this are taken as zero
 _INVOLVED = 1e-2  # a parameter with more than this of a null direction in it has no standard error
@@ -26,23 +26,48 @@ def inverse_information(hessian: Tensor, held: Tensor) -> Tensor:
         ``(P, P)``; the rows and columns of held parameters, and of those in a direction in which the likelihood is flat
         (or still rises), are NaN.
     """
-    covariance = hessian.new_full(hessian.shape, torch.nan)
+    inverse, undetermined = _regular_inverse(-hessian, held)
+    return _masked(inverse, undetermined)
+
+
+def sandwich(hessian: Tensor, held: Tensor, scores: Tensor) -> Tensor:
+    r"""The covariance :math:`H^{-1} (\sum_i s_i s_i^\top) H^{-1}`, right under misspecification too.
+
+    Args:
+        hessian: H of the log-likelihood at its maximum, ``(P, P)``.
+        held: parameters held at a bound, ``(P,)`` bool.
+        scores: gradient of each observation's log-likelihood times its weight, ``(n, P)``.
+
+    Returns:
+        ``(P, P)``; NaN where :func:`inverse_information` is.
+
+    Source: Huber (1967), Proc. 5th Berkeley Symposium 1, 221-233; White (1982), Econometrica 50, 1-25, theorem 3.2.
+    """
+    inverse, undetermined = _regular_inverse(-hessian, held)
+    rows = scores @ inverse
+    return _masked(rows.mT @ rows, undetermined)
+
+
+def _masked(covariance: Tensor, undetermined: Tensor) -> Tensor:
+    return covariance.masked_fill(undetermined.unsqueeze(-1) | undetermined, torch.nan)
+
+
+def _regular_inverse(information: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+    """The inverse on the directions with information, zero on the others; and which parameters those others involve."""
+    inverse, undetermined = torch.zeros_like(information), held.clone()
     free = (~held).nonzero().squeeze(-1)
     if not len(free):
-        return covariance
-    information = -hessian[free][:, free]
-    size = information.diagonal().clamp(min=0.0)
-    tiny = size <= 1e-12 * size.max().clamp(min=torch.finfo(hessian.dtype).tiny)
+        return inverse, undetermined
+    matrix = information[free][:, free]
+    size = matrix.diagonal().clamp(min=0.0)
+    tiny = size <= 1e-12 * size.max().clamp(min=torch.finfo(matrix.dtype).tiny)
     scale = torch.where(tiny, size.max().clamp(min=1e-300), size).sqrt()
-    values, vectors = torch.linalg.eigh(information / scale.unsqueeze(-1) / scale)
+    values, vectors = torch.linalg.eigh(matrix / scale.unsqueeze(-1) / scale)
     null = values < _SINGULAR
-    involved = (vectors[:, null].abs() > _INVOLVED).any(-1) | tiny
+    undetermined[free] = (vectors[:, null].abs() > _INVOLVED).any(-1) | tiny
     regular = vectors[:, ~null]
-    inverse = (regular / values[~null]) @ regular.mT / scale.unsqueeze(-1) / scale
-    inverse[involved] = torch.nan
-    inverse[:, involved] = torch.nan
-    covariance[free.unsqueeze(-1), free] = inverse
-    return covariance
+    inverse[free.unsqueeze(-1), free] = (regular / values[~null]) @ regular.mT / scale.unsqueeze(-1) / scale
+    return inverse, undetermined
 
 
 def propagate(jacobian: Tensor, covariance: Tensor) -> Tensor:

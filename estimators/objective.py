@@ -10,6 +10,7 @@ from torch import Tensor
 from mixkit.mixture import MixtureOfExperts
 
 from .covariance import propagate
+from .data import Data
 
 __all__ = ["Estimate", "Evaluation", "Objective", "UserMap"]
 
@@ -67,6 +68,7 @@ class Objective(ABC):
     """The log-likelihood of ``r`` data sets at ``s`` parameter vectors each, ``theta (r, s, P)``.
 
     Attributes:
+        data: the observations.
         n: observations of a data set.
         num_features: covariates d.
         num_params: length P of the parameter vector.
@@ -74,6 +76,7 @@ class Objective(ABC):
         total_weight: sum of the observations' weights, ``(r,)``.
     """
 
+    data: Data
     n: int
     num_features: int
     num_params: int
@@ -87,6 +90,10 @@ class Objective(ABC):
     @abstractmethod
     def evaluate(self, theta: Tensor) -> Evaluation:
         """Log-likelihood with gradient and Hessian."""
+
+    @abstractmethod
+    def scores(self, theta: Tensor) -> Tensor:
+        """Gradient of each observation's log-likelihood times its weight, ``(n, P)``, at ``theta (P,)``, data set 0."""
 
     @abstractmethod
     def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,20 +2,28 @@
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
+from mixkit._validation import check_choice, check_finite
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
-from .covariance import inverse_information, warn_undetermined
+from .covariance import warn_undetermined
+from .maximum import DataRemovedError, Maximum
 from .newton import Ascent
 from .objective import Objective
 from .summary import Summary, build_summary
+from .wald import DeltaEstimate, check_level, delta_method, estimate_at, wald_intervals
+
+if TYPE_CHECKING:
+    from .estimator import Estimator
 
 _ABRUPT = "where experts change abruptly the gate has no finite estimate, only the border between them has one"
 _NOT_CONVERGED = "not converged: the end is no maximum, or lies on a border of a selection"
@@ -55,7 +63,27 @@ class FitResult:
     nobs: int
     seconds: float
     warnings: list[str] = field(default_factory=list)
-    _covariance: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    _maximum: Maximum | None = None
+    _estimator: "Estimator | None" = None
+
+    @property
+    def maximum(self) -> Maximum:
+        """The parameter vector, its derivatives and the data: what intervals and tests are computed from."""
+        if self._maximum is None:
+            raise DataRemovedError("this result was made without the data of its fit")
+        return self._maximum
+
+    @property
+    def estimator(self) -> "Estimator":
+        """A copy of the estimator that made the result, with its settings."""
+        if self._estimator is None:
+            raise DataRemovedError("this result was made without its estimator")
+        return copy.copy(self._estimator)
+
+    @property
+    def is_positive(self) -> np.ndarray:
+        """Which parameters are scales, positive by construction, ``(P,)`` bool."""
+        return self.maximum.to_user.is_log.numpy(force=True)
 
     def rename_features(self, names: Sequence[str]) -> None:
         """Put the covariates' names in place of x0, x1, ... in ``param_names``."""
@@ -63,15 +91,97 @@ class FitResult:
             re.sub(r",x(\d+)\]$", lambda match: f",{names[int(match[1])]}]", name) for name in self.param_names
         ]
 
-    def cov_params(self) -> np.ndarray:
-        """Covariance of the estimates ``(P, P)`` from the observed information; NaN where it is singular."""
-        return self._covariance.copy()
+    def remove_data(self) -> None:
+        """Forget the observations, for a small pickle; what needs them raises ``DataRemovedError`` from then on.
+
+        Estimates, standard errors from the observed information, the summary and the model stay; so do covariances of
+        other kinds that were asked for before.
+        """
+        self.maximum.remove_data()
+
+    def cov_params(self, kind: str = "observed") -> np.ndarray:
+        r"""Covariance of the estimates ``(P, P)``, NaN where the data do not determine a parameter.
+
+        With H the Hessian of the log-likelihood, :math:`s_i` the gradient of observation i's, :math:`w_i` its weight:
+
+        ========== ==================================================== =====================================
+        kind       formula                                              right if
+        ========== ==================================================== =====================================
+        observed   :math:`(-H)^{-1}`                                    the model holds; weights are counts
+        sandwich   :math:`H^{-1} (\sum_i w_i^2 s_i s_i^\top) H^{-1}`    rows are independent, any law or weight
+        opg        :math:`(\sum_i w_i s_i s_i^\top)^{-1}`               the model holds; weights are counts
+        ========== ==================================================== =====================================
+
+        Args:
+            kind: one of the three.
+
+        Raises:
+            ValueError: for another kind; ``DataRemovedError`` if it needs data that were removed.
+        """
+        return self.maximum.user_covariance(kind).numpy(force=True)
+
+    def standard_errors(self, kind: str = "observed") -> np.ndarray:
+        """Standard errors ``(P,)``, the roots of the diagonal of :meth:`cov_params`."""
+        with np.errstate(invalid="ignore"):
+            return np.sqrt(np.diag(self.cov_params(kind)))
 
     @property
     def bse(self) -> np.ndarray:
-        """Standard errors ``(P,)``; NaN for parameters that the data do not determine."""
-        with np.errstate(invalid="ignore"):
-            return np.sqrt(np.diag(self._covariance))
+        """Standard errors ``(P,)`` from the observed information; NaN for parameters that the data do not determine."""
+        return self.standard_errors()
+
+    def conf_int(self, level: float = 0.95, *, kind: str = "observed", method: str = "wald") -> np.ndarray:
+        """Confidence intervals ``(P, 2)``; those of positive parameters are computed on the log scale.
+
+        Args:
+            level: probability of covering the truth, in (0, 1).
+            kind: of standard errors, for ``method="wald"`` (see :meth:`cov_params`).
+            method: "wald", or "profile" for the parameters at which the likelihood, maximised over all others, has
+                fallen by half a chi-square quantile (:func:`estimators.inference.profile_intervals`, which is slower
+                and right where the likelihood is not quadratic).
+
+        Raises:
+            TypeError: if ``level`` is not a number.
+            ValueError: if ``level`` is not in (0, 1), or for another kind or method.
+        """
+        return _METHODS[check_choice("method", method, _METHODS)](self, check_level(level), kind)
+
+    def delta_method(
+        self, function: Callable[[Mapping[str, Tensor]], Tensor], level: float = 0.95, *, kind: str = "observed"
+    ) -> DeltaEstimate:
+        """A differentiable function of the parameters, with standard error and interval to first order.
+
+        Args:
+            function: of a mapping from ``param_names`` to scalar tensors, e.g.
+                ``lambda p: -p["intercept[0]"] / p["slope[0,x0]"]``; returns a tensor of any shape.
+            level: of the interval, in (0, 1).
+            kind: of covariance (see :meth:`cov_params`).
+
+        Raises:
+            TypeError: if ``function`` does not return a tensor.
+            ValueError: if its value does not depend on the parameters differentiably.
+        """
+        named = dict(zip(self.param_names, self.params.tolist(), strict=True))
+        return delta_method(function, named, self.cov_params(kind), level)
+
+    def mean_conf_int(self, x: Any, level: float = 0.95, *, kind: str = "observed") -> DeltaEstimate:
+        """The conditional mean at each row of ``x (n, d)``, with pointwise confidence intervals by the delta method.
+
+        They show how sure the mean is; ``MixtureOfExpertsRegressor.predict_interval`` shows where y may fall.
+
+        Raises:
+            ValueError: if ``x`` is not ``(n, d)`` and finite; ``DataRemovedError`` after ``remove_data``.
+        """
+        points = check_finite("x", torch.as_tensor(x, dtype=torch.float64))
+        objective = self.maximum.objective
+        if points.ndim != 2 or points.shape[1] != objective.num_features:
+            raise ValueError(f"x must have shape (n, {objective.num_features}), got {tuple(points.shape)}")
+
+        def mean(theta: Tensor) -> Tensor:
+            law = functional_call(self.model, objective.parameters(theta), (points.to(theta.device),))
+            return law.mean
+
+        return estimate_at(mean, self.maximum.theta, self.maximum.covariance(kind), level)
 
     @property
     def df_model(self) -> int:
@@ -93,14 +203,36 @@ class FitResult:
         """The fit as a mixing measure; raises ``TypeError`` for models that have none."""
         return MixingMeasure.from_module(self.model).detach()
 
-    def summary(self) -> Summary:
-        """A table of estimates, standard errors, z values and 95% intervals; prints as text."""
-        return build_summary(self)
+    def summary(self, *, kind: str = "observed", level: float = 0.95) -> Summary:
+        """A table of estimates, standard errors, z values, p values and intervals; prints as text.
+
+        Args:
+            kind: of standard errors (see :meth:`cov_params`).
+            level: of the intervals, in (0, 1).
+        """
+        return build_summary(self, kind, level)
+
+    def to_frame(self, *, kind: str = "observed", level: float = 0.95) -> Any:
+        """The table of :meth:`summary` as a pandas frame, a row for each parameter."""
+        return self.summary(kind=kind, level=level).to_frame()
 
     def __repr__(self) -> str:
         """The main figures in a line."""
         state = "converged" if self.converged else "not converged"
         return f"FitResult(k={self.model.num_experts}, llf={self.llf:.6g}, {state}, nobs={self.nobs})"
+
+
+def _wald(result: FitResult, level: float, kind: str) -> np.ndarray:
+    return wald_intervals(result.params, result.standard_errors(kind), result.is_positive, level)
+
+
+def _profile(result: FitResult, level: float, kind: str) -> np.ndarray:
+    from .inference import profile_intervals  # which imports this module
+
+    return profile_intervals(result, level=level)
+
+
+_METHODS: dict[str, Callable[[FitResult, float, str], np.ndarray]] = {"wald": _wald, "profile": _profile}
 
 
 @dataclass(eq=False)
@@ -142,21 +274,25 @@ def _grad_norm(objective: Objective, ascent: Ascent) -> Tensor:
 
 
 def build_result(
-    model: MixtureOfExperts, objective: Objective, ascent: Ascent, values: list[Tensor], ends: Tensor, seconds: float
+    model: MixtureOfExperts,
+    objective: Objective,
+    ascent: Ascent,
+    values: list[Tensor],
+    ends: Tensor,
+    seconds: float,
+    estimator: "Estimator | None" = None,
 ) -> FitResult:
     """The result of one data set from its best end."""
-    theta = ascent.theta[0, 0]
+    maximum = Maximum.of(objective, ascent)
     fitted = copy.deepcopy(model).to(torch.float64).eval()
-    objective.write(theta, fitted)
-    estimate = objective.estimate(theta, _covariance(objective, ascent))
-    undetermined = estimate.covariance.diagonal().isnan()
-    names = [name for name, missing in zip(estimate.names, undetermined.tolist(), strict=True) if missing]
-    if ascent.evaluation.hessian.numel():
+    objective.write(maximum.theta, fitted)
+    names = _undetermined(maximum)
+    if maximum.hessian.numel():
         warn_undetermined(names)
     return FitResult(
         model=fitted,
-        param_names=estimate.names,
-        params=estimate.values.numpy(force=True),
+        param_names=list(maximum.to_user.names),
+        params=maximum.to_user.values(maximum.theta).numpy(force=True),
         llf=float(ascent.value),
         converged=bool(ascent.converged),
         grad_norm=float(_grad_norm(objective, ascent)),
@@ -166,15 +302,17 @@ def build_result(
         nobs=objective.n,
         seconds=seconds,
         warnings=_remarks(objective, ascent, names),
-        _covariance=estimate.covariance.numpy(force=True),
+        _maximum=maximum,
+        _estimator=estimator,
     )
 
 
-def _covariance(objective: Objective, ascent: Ascent) -> Tensor:
-    theta, gradient = ascent.theta[0, 0], ascent.evaluation.gradient[0, 0]
-    if not ascent.evaluation.hessian.numel():
-        return theta.new_full((len(theta), len(theta)), torch.nan)
-    return inverse_information(ascent.evaluation.hessian[0, 0], (theta <= objective.lower) & (gradient < 0))
+def _undetermined(maximum: Maximum) -> list[str]:
+    """Names of the parameters without a standard error, where a Hessian was computed."""
+    if not maximum.hessian.numel():
+        return list(maximum.to_user.names)
+    missing = maximum.user_covariance("observed").diagonal().isnan().tolist()
+    return [name for name, is_missing in zip(maximum.to_user.names, missing, strict=True) if is_missing]
 
 
 def _remarks(objective: Objective, ascent: Ascent, undetermined: list[str]) -> list[str]:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import norm
 
+from .wald import check_level, wald_intervals
+
 if TYPE_CHECKING:
     from .result import FitResult
 
 __all__ = ["Summary", "build_summary"]
 
-_COLUMNS = ("estimate", "std err", "z", "P>|z|", "[0.025", "0.975]")
-_RULE = 88
+_RULE = 84
+_KINDS = {"observed": "observed information", "sandwich": "sandwich (robust)", "opg": "outer product of scores"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -23,77 +25,107 @@ class Summary:
     Attributes:
         head: facts on the fit, pairs of a label and a value.
         names: parameter names ``(P,)``.
-        values: ``(P, 6)``: estimate, standard error, z, p value and the ends of a 95% interval. Intervals of positive
+        values: ``(P, 6)``: estimate, standard error, z, p value and the ends of an interval. Intervals of positive
             parameters (``std``, ``scale``, ``df``) are computed on the log scale, and have no z or p value.
         notes: remarks below the table.
+        level: of the intervals, in (0, 1).
     """
 
     head: list[tuple[str, str]]
     names: list[str]
     values: np.ndarray
     notes: list[str]
+    level: float = 0.95
+
+    @property
+    def columns(self) -> list[str]:
+        """Headings of the six columns."""
+        low, high = 0.5 - 0.5 * self.level, 0.5 + 0.5 * self.level
+        return ["coef", "std err", "z", "P>|z|", f"[{low:.4g}", f"{high:.4g}]"]
 
     def to_frame(self) -> Any:
-        """The table as a pandas frame."""
-        import pandas as pd
-
-        return pd.DataFrame(self.values, index=self.names, columns=list(_COLUMNS))
+        """The table as a pandas frame, parameters in rows; ``ImportError`` without pandas."""
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("to_frame needs pandas: pip install mixkit[rates]") from error
+        return pd.DataFrame(self.values, index=self.names, columns=self.columns)
 
     def __str__(self) -> str:
         """The table as text."""
         half = (len(self.head) + 1) // 2
         left, right = self.head[:half], [*self.head[half:], ("", "")]
-        lines = ["Mixture of experts".center(_RULE), "=" * _RULE]
+        lines = ["Mixture of Experts Results".center(_RULE), "=" * _RULE]
         for (label, value), (label_2, value_2) in zip(left, right, strict=False):
-            lines.append(f"{label:<18}{value:>24}    {label_2:<18}{value_2:>24}")
-        width = max(24, *(len(name) for name in self.names))
-        lines += ["-" * _RULE, " " * width + "".join(f"{column:>10}" for column in _COLUMNS), "-" * _RULE]
+            lines.append(f"{_entry(label, value, 42)}   {_entry(label_2, value_2, 39)}".rstrip())
+        width = max(_RULE - 64, *(len(name) for name in self.names))
+        rule = max(_RULE, width + 64)
+        heading = " " * width + "".join(f"{column:>{size}}" for column, size in zip(self.columns, _WIDTHS, strict=True))
+        lines += ["=" * rule, heading, "-" * rule]
         for name, row in zip(self.names, self.values, strict=True):
-            lines.append(f"{name:<{width}}" + "".join(f"{_number(value):>10}" for value in row))
-        notes = [textwrap.fill(note, _RULE) for note in self.notes]
-        return "\n".join([*lines, "=" * _RULE, *notes])
+            lines.append(f"{name:<{width}}" + "".join(map(_cell, row, _WIDTHS, _DECIMALS)))
+        notes = [textwrap.fill(f"[{i}] {note}", rule, subsequent_indent="    ") for i, note in enumerate(self.notes, 1)]
+        return "\n".join([*lines, "=" * rule, "Notes:", *notes])
 
     __repr__ = __str__
 
 
-def _number(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.4g}"
+_WIDTHS = (11, 11, 10, 8, 12, 12)
+_DECIMALS = (4, 3, 3, 3, 3, 3)
 
 
-def _is_positive(name: str) -> bool:
-    return name.split("[")[0] in ("std", "scale", "df")
+def _entry(label: str, value: str, width: int) -> str:
+    return f"{label}:{value:>{width - len(label) - 1}}" if label else ""
 
 
-def _rows(names: list[str], estimates: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    quantile = norm.ppf(0.975)
-    positive = np.array([_is_positive(name) for name in names])
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+def _cell(value: float, width: int, decimals: int) -> str:
+    """A number with a fixed number of decimals, in powers of ten where these would not show it; blank for NaN."""
+    if np.isnan(value):
+        return " " * width
+    is_p_value = width == _WIDTHS[3]
+    is_shown = is_p_value or value == 0 or 0.5 * 10.0**-decimals <= abs(value) < 10.0 ** (width - decimals - 3)
+    return f"{value:>{width}.{decimals}f}" if is_shown else f"{value:>{width}.{decimals - 1}e}"
+
+
+def _rows(result: "FitResult", kind: str, level: float) -> np.ndarray:
+    estimates, errors, positive = result.params, result.standard_errors(kind), result.is_positive
+    with np.errstate(invalid="ignore", divide="ignore"):
         z = np.where(positive, np.nan, estimates / errors)
-        p_value = 2.0 * norm.sf(np.abs(z))
-        factor = np.exp(quantile * errors / estimates)
-        low = np.where(positive, estimates / factor, estimates - quantile * errors)
-        high = np.where(positive, estimates * factor, estimates + quantile * errors)
-    return np.column_stack([estimates, errors, z, p_value, low, high])
+    p_value = 2.0 * norm.sf(np.abs(z))
+    return np.column_stack([estimates, errors, z, p_value, wald_intervals(estimates, errors, positive, level)])
 
 
-def build_summary(result: "FitResult") -> Summary:
-    """The table of a result."""
-    head = [
-        ("Experts", f"{type(result.model.experts).__name__} x {result.model.num_experts}"),
-        ("Observations", str(result.nobs)),
-        ("Free parameters", str(result.df_model)),
-        ("Converged", "yes" if result.converged else "no"),
-        ("Gradient per obs.", f"{result.grad_norm:.1e}"),
-        ("Log-likelihood", f"{result.llf:.4f}"),
-        ("AIC", f"{result.aic:.4f}"),
-        ("BIC", f"{result.bic:.4f}"),
-        ("Starts at this maximum", _share(result)),
-        ("Time (s)", f"{result.seconds:.2f}"),
-    ]
+def build_summary(result: "FitResult", kind: str = "observed", level: float = 0.95) -> Summary:
+    """The table of a result.
+
+    Raises:
+        ValueError: for an unknown kind of standard errors, or a level outside (0, 1).
+    """
+    rows = _rows(result, kind, check_level(level))
     reference = result.model.num_experts - 1
-    notes = [f"Expert {reference} is the gate's reference. Standard errors: observed information."]
-    rows = _rows(result.param_names, result.params, result.bse)
-    return Summary(head, result.param_names, rows, [*notes, *(f"Note: {remark}." for remark in result.warnings)])
+    notes = [
+        f"Expert {reference} is the gate's reference. Standard errors: {_KINDS[kind]}.",
+        *(f"Warning: {remark}." for remark in result.warnings),
+    ]
+    return Summary(_head(result, kind), result.param_names, rows, notes, level)
+
+
+def _head(result: "FitResult", kind: str) -> list[tuple[str, str]]:
+    model = result.model
+    return [
+        ("Experts", f"{model.num_experts} x {type(model.experts).__name__}"),
+        ("Gate", f"{type(model.gate.normalizer).__name__} of {type(model.gate.score).__name__}"),
+        ("Method", "Maximum likelihood"),
+        ("Covariance Type", kind),
+        ("Converged", "yes" if result.converged else "no"),
+        ("Starts at this maximum", _share(result)),
+        ("No. Observations", str(result.nobs)),
+        ("Df Model", str(result.df_model)),
+        ("Log-Likelihood", f"{result.llf:.4f}"),
+        ("AIC", f"{result.aic:.3f}"),
+        ("BIC", f"{result.bic:.3f}"),
+        ("Gradient per obs.", f"{result.grad_norm:.1e}"),
+    ]
 
 
 def _share(result: "FitResult") -> str:

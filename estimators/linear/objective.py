@@ -15,6 +15,7 @@ from mixkit.scores import ConstantScore, LinearScore
 from mixkit.selection import Dense, TopKByScore, TopKBySlope
 from mixkit.temperature import FixedTemperature
 
+from ..data import Data
 from ..objective import Evaluation, Objective, UserMap
 from .curvature import assemble_hessian, curvature_sums
 from .design import Chunk, Design, Scaling
@@ -53,6 +54,7 @@ class LinearObjective(Objective):
         experts = model.experts
         if not isinstance(experts, LocationExperts):
             raise TypeError(f"model.experts must be a mixkit.experts.LocationExperts, got {type(experts).__name__}")
+        self.data = Data(x, y, weight)
         self.experts, self.k, self.n = experts, model.num_experts, x.shape[1]
         self.num_features = x.shape[2]
         names = experts.constant_names

@@ -237,7 +237,7 @@ def test_results_survive_pickling_and_print():
     text = str(result.summary())
     assert all(name in text for name in result.param_names)
     frame = result.summary().to_frame()
-    np.testing.assert_allclose(frame["estimate"], result.params)
+    np.testing.assert_allclose(frame["coef"], result.params)
     assert result.bic == pytest.approx(np.log(272) * 8 - 2 * result.llf)
     assert result.aic == pytest.approx(16 - 2 * result.llf)
 

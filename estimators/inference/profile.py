@@ -1,0 +1,187 @@
+"""Profile likelihoods: one parameter held, all others refitted."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.stats import chi2
+from torch import Tensor
+
+from ..linear.objective import LinearObjective
+from ..maximum import Maximum
+from ..result import FitResult
+from ..wald import check_level
+from .restriction import Restricted, Restriction, climb_restricted
+from .search import EndSearch
+
+__all__ = ["ProfileWarning", "profile_intervals", "profile_likelihood"]
+
+_MAX_ITER = 100
+_TOL = 1e-9
+
+
+class ProfileWarning(UserWarning):
+    """Some ends of profile-likelihood intervals could not be found."""
+
+
+def profile_likelihood(result: FitResult, parameter: str, values: Sequence[float]) -> np.ndarray:
+    r"""The profile :math:`\max \{\ell(\theta) : \theta_i = c\}` of one parameter at several values c.
+
+    Args:
+        result: a converged fit with its data.
+        parameter: one of ``result.param_names``.
+        values: c ``(m,)``; positive for positive parameters.
+
+    Returns:
+        Log-likelihoods ``(m,)``; NaN where the refit did not reach a maximum. Each refit starts at the estimate.
+
+    Raises:
+        ValueError: if there is no such parameter, or a value is out of its range.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from estimators import MLE
+        >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+        >>> from mixkit.datasets import load_tone
+        >>> g = torch.Generator().manual_seed(0)
+        >>> model = MixtureOfExperts(softmax_gate(1, 2, generator=g), linear_gaussian_experts(1, 2, generator=g))
+        >>> result = MLE(random_state=0).fit(model, *load_tone())
+        >>> drop = result.llf - profile_likelihood(result, "std[0]", [0.1, 0.2, 0.3])
+        >>> bool((drop > 0).all())
+        True
+    """
+    index = _indices(result, [parameter])
+    levels = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    if result.is_positive[index[0]]:
+        if not (levels > 0).all():
+            raise ValueError(f"values of {parameter} must be positive, got {levels.min()}")
+        levels = np.log(levels)
+    if levels.ndim != 1 or not np.isfinite(levels).all():
+        raise ValueError(f"values must be a list of finite numbers, got {values!r}")
+    rows, offset = _lines(result.maximum, index.repeat(len(levels)))
+    target = torch.as_tensor(levels).to(rows) - offset
+    start = _shifted(result.maximum, rows, target)
+    found = _climb(result.maximum, rows, target, start)
+    return torch.where(found.converged, found.value, torch.nan).numpy(force=True)
+
+
+def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None, *, level: float = 0.95) -> np.ndarray:
+    r"""Intervals of the values that a likelihood-ratio test does not reject.
+
+    The ends solve :math:`2 (\hat\ell - \max \{\ell(\theta) : \theta_i = c\}) = \chi^2_{1, level}`. They do not change
+    when the parameter is transformed, and hold where the likelihood is far from quadratic. Each step of the search
+    refits all other parameters by Newton's method from the last step's; for models with linear predictors all ends are
+    sought together.
+
+    Args:
+        result: a converged fit with its data.
+        parameters: names among ``result.param_names``; None for all P.
+        level: probability of covering the truth, in (0, 1).
+
+    Returns:
+        ``(len(parameters), 2)``. An end is infinite (0 for the lower end of a positive parameter) where the profile
+        never drops that far: a gate that jumps has no largest weight. It is NaN, with a :class:`ProfileWarning`, where
+        a refit did not converge or found a higher likelihood than the fit's.
+
+    Raises:
+        ValueError: for an unknown parameter, a level outside (0, 1), or a result without a Hessian or data.
+
+    Source: Venzon and Moolgavkar (1988), Applied Statistics 37, 87-94.
+
+    Example:
+        >>> import torch
+        >>> from estimators import MLE
+        >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+        >>> from mixkit.datasets import load_tone
+        >>> g = torch.Generator().manual_seed(0)
+        >>> model = MixtureOfExperts(softmax_gate(1, 2, generator=g), linear_gaussian_experts(1, 2, generator=g))
+        >>> result = MLE(random_state=0).fit(model, *load_tone())
+        >>> profile_intervals(result, ["std[0]", "std[1]"]).shape
+        (2, 2)
+    """
+    maximum, index = result.maximum, _indices(result, parameters)
+    if not maximum.hessian.numel():
+        raise ValueError(
+            f"profile intervals need second derivatives, which a model of {result.df_model} parameters lacks"
+        )
+    root = float(np.sqrt(chi2.ppf(check_level(level), 1)))
+    sides = 2 * len(index)
+    batch = sides if isinstance(maximum.objective, LinearObjective) else 1
+    sign = np.tile([-1.0, 1.0], len(index))
+    parts = [
+        _ends(result, index.repeat(2)[start : start + batch], sign[start : start + batch], root)
+        for start in range(0, sides, batch)
+    ]
+    ends = np.concatenate(parts).reshape(-1, 2)
+    _warn(result, index, ends)
+    positive = result.is_positive[index, None]
+    with np.errstate(over="ignore"):
+        return np.where(positive, np.exp(ends), ends)
+
+
+def _indices(result: FitResult, parameters: Sequence[str] | None) -> np.ndarray:
+    if parameters is None:
+        return np.arange(result.df_model)
+    names = [parameters] if isinstance(parameters, str) else list(parameters)
+    unknown = [name for name in names if name not in result.param_names]
+    if unknown:
+        raise ValueError(f"parameters must be among {result.param_names}, got {unknown}")
+    return np.array([result.param_names.index(name) for name in names], dtype=np.intp)
+
+
+def _lines(maximum: Maximum, index: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Coefficients ``(m, P)`` and offsets ``(m,)`` of some of users' parameters as affine functions of the vector."""
+    to_user, chosen = maximum.to_user, torch.as_tensor(index)
+    identity = torch.eye(len(maximum.theta), dtype=maximum.theta.dtype, device=maximum.theta.device)
+    matrix = identity if to_user.matrix is None else to_user.matrix
+    return matrix[chosen], to_user.offset[chosen]
+
+
+def _shifted(maximum: Maximum, rows: Tensor, levels: Tensor) -> Tensor:
+    """Where a quadratic log-likelihood would have its restricted maxima, ``(m, P)``: first guesses."""
+    return maximum.theta + (levels - rows @ maximum.theta).unsqueeze(-1) * _directions(maximum, rows)
+
+
+def _directions(maximum: Maximum, rows: Tensor) -> Tensor:
+    """How the restricted maximum moves with the level, to first order, ``(m, P)``."""
+    covariance = maximum.covariance("observed").nan_to_num(0.0)
+    direction = rows @ covariance
+    size = (direction * rows).sum(-1, keepdim=True)
+    along = direction / torch.where(size > 0, size, 1.0)
+    return torch.where(size > 0, along, rows / rows.square().sum(-1, keepdim=True))
+
+
+def _climb(maximum: Maximum, rows: Tensor, levels: Tensor, start: Tensor) -> Restricted:
+    return climb_restricted(Restriction(maximum.objective, rows, levels), start, max_iter=_MAX_ITER, tol=_TOL)
+
+
+def _ends(result: FitResult, index: np.ndarray, sign: np.ndarray, root: float) -> np.ndarray:
+    """The ends on the sides given by ``sign (m,)`` of the parameters at ``index (m,)``, logarithms of positive ones."""
+    maximum = result.maximum
+    rows, offset = _lines(maximum, index)
+    directions = _directions(maximum, rows)
+    centre = rows @ maximum.theta
+    variance = (rows * (rows @ maximum.covariance("observed").nan_to_num(0.0))).sum(-1)
+    determined = torch.as_tensor(~np.isnan(result.bse[index])).to(variance.device) & (variance > 0)
+    unit = torch.where(determined, variance.clamp(min=0.0).sqrt(), rows.norm(dim=-1) + 0.5 * centre.abs())
+    search = EndSearch(torch.as_tensor(sign).to(unit) * unit, root)
+    theta = maximum.theta.expand(len(index), -1).clone()
+    at = torch.zeros_like(unit)
+    for active, distance in search.rounds():
+        start = theta[active] + (distance - at[active]).unsqueeze(-1) * directions[active]
+        found = _climb(maximum, rows[active], centre[active] + distance, start)
+        is_inside = search.tell(active, distance, result.llf - found.value, found.converged)
+        moved = active[is_inside]
+        theta[moved], at[moved] = found.theta[is_inside], distance[is_inside]
+    return (centre + offset + search.ends()).numpy(force=True)
+
+
+def _warn(result: FitResult, index: np.ndarray, ends: np.ndarray) -> None:
+    lost = [result.param_names[i] for i, pair in zip(index, ends, strict=True) if np.isnan(pair).any()]
+    if lost:
+        warnings.warn(
+            f"no end of a profile interval for {', '.join(lost)}: a refit did not converge, or rose above the fit",
+            ProfileWarning,
+            stacklevel=3,
+        )
