@@ -3,15 +3,22 @@
 from . import datasets, losses, normalizers, schedules, scores, selection, temperature
 from ._version import __version__
 from .experts import (
+    AtomExperts,
+    CategoricalExperts,
     DiagonalCovariance,
     Experts,
     FullCovariance,
     GaussianExperts,
+    LaplaceExperts,
     LocationExperts,
+    LogNormalExperts,
+    MixedExperts,
     MultivariateGaussianExperts,
+    NegativeBinomialExperts,
     PoissonExperts,
     SphericalCovariance,
     StudentTExperts,
+    ZeroInflatedLogNormalExperts,
     linear_gaussian_experts,
 )
 from .gates import (
@@ -30,6 +37,8 @@ from .mixture import ExpertMixture, MixtureOfExperts
 from .predictors import ConstantPredictor, LinearPredictor, ModulePredictor
 
 __all__ = [
+    "AtomExperts",
+    "CategoricalExperts",
     "ConstantPredictor",
     "DiagonalCovariance",
     "ExpertMixture",
@@ -37,16 +46,21 @@ __all__ = [
     "FullCovariance",
     "Gate",
     "GaussianExperts",
+    "LaplaceExperts",
     "LinearPredictor",
     "LocationExperts",
+    "LogNormalExperts",
+    "MixedExperts",
     "MixingMeasure",
     "MixtureOfExperts",
     "ModulePredictor",
     "MultivariateGaussianExperts",
+    "NegativeBinomialExperts",
     "PoissonExperts",
     "Routing",
     "SphericalCovariance",
     "StudentTExperts",
+    "ZeroInflatedLogNormalExperts",
     "__version__",
     "activation_gate",
     "constant_gate",

@@ -1,23 +1,38 @@
 """Families of experts: one file each."""
 
-from .base import DensityTerms, Experts, LocationExperts
+from .atom import AtomExperts
+from .base import DensityExperts, DensityTerms, Experts, LocationExperts, MultiLocationExperts
+from .categorical import CategoricalExperts
 from .covariance import Covariance, DiagonalCovariance, FullCovariance, SphericalCovariance
 from .gaussian import GaussianExperts, linear_gaussian_experts
+from .laplace import LaplaceExperts
+from .log_normal import LogNormalExperts, ZeroInflatedLogNormalExperts
+from .mixed import MixedExperts
 from .multivariate import MultivariateGaussianExperts
+from .negative_binomial import NegativeBinomialExperts
 from .poisson import PoissonExperts
 from .student_t import StudentTExperts
 
 __all__ = [
+    "AtomExperts",
+    "CategoricalExperts",
     "Covariance",
+    "DensityExperts",
     "DensityTerms",
     "DiagonalCovariance",
     "Experts",
     "FullCovariance",
     "GaussianExperts",
+    "LaplaceExperts",
     "LocationExperts",
+    "LogNormalExperts",
+    "MixedExperts",
+    "MultiLocationExperts",
     "MultivariateGaussianExperts",
+    "NegativeBinomialExperts",
     "PoissonExperts",
     "SphericalCovariance",
     "StudentTExperts",
+    "ZeroInflatedLogNormalExperts",
     "linear_gaussian_experts",
 ]

@@ -10,14 +10,22 @@ from torch.distributions import Distribution
 from .._validation import can_read_values, check_finite, check_tensor
 from ..predictors import Predictor
 
-__all__ = ["DensityTerms", "Experts", "LocationExperts", "check_predictor"]
+__all__ = [
+    "DensityExperts",
+    "DensityTerms",
+    "Experts",
+    "LocationExperts",
+    "MultiLocationExperts",
+    "check_counts",
+    "check_predictor",
+]
 
 
 class DensityTerms(NamedTuple):
     """A component log-density and its derivatives in the predictors.
 
-    Shapes put the experts first and the observations last, ``(..., k, n)``; predictor 0 is the location eta_j(x),
-    predictors 1, 2, ... are the constants in the order of ``constant_names``.
+    Shapes put the experts first and the observations last, ``(..., k, n)``; the predictors are the L locations (one for
+    :class:`LocationExperts`), then the constants in the order of ``constant_names``.
     """
 
     log_prob: Tensor  # (..., k, n)
@@ -42,32 +50,30 @@ class Experts(nn.Module, ABC):
         return y
 
 
-class LocationExperts(Experts):
-    r"""Experts of a scalar response whose law depends on x through one location, plus constants.
+class DensityExperts(Experts):
+    r"""Experts of a scalar response whose law depends on x through a few locations, plus constants.
 
-    The log-density of expert j is :math:`f(y; \eta_j(x), c_{j1}, c_{j2}, \dots)`. A subclass names its constants,
-    each a parameter of shape ``(*batch, k)`` (or ``(*batch, 1)`` where the experts share it), and writes
-    ``log_density``; it may override ``density_terms`` with derivatives in closed form, which the estimators use for
-    Newton steps. ``scale_name`` names the constant that is the logarithm of a scale, if :math:`(y - \eta) / s` has a
-    fixed law.
+    The log-density of expert j is :math:`f(y; \eta_{j1}(x), \dots, \eta_{jL}(x), c_{j1}, c_{j2}, \dots)`. A subclass
+    names its constants, each a parameter of shape ``(*batch, k)`` (or ``(*batch, 1)`` where the experts share it), and
+    writes ``log_density``; it may override ``density_terms`` with derivatives in closed form, which the estimators use
+    for Newton steps. ``floor_name`` names the constant, the logarithm of a scale, that estimators keep above a floor
+    because the likelihood has no bound as the scale vanishes.
+
+    Derive from :class:`LocationExperts` (L = 1) or :class:`MultiLocationExperts`.
     """
 
     predictor: Predictor
+    num_locations: int = 1
     constant_names: tuple[str, ...] = ()
-    scale_name: str | None = None
+    floor_name: str | None = None
 
-    def __init__(self, predictor: Predictor) -> None:
-        super().__init__()
-        if check_predictor(predictor).response_dim is not None:
-            raise ValueError(
-                f"predictor must have response_dim None for experts of a scalar response, got {predictor.response_dim}"
-            )
-        self.predictor = predictor
-        self.num_experts = predictor.num_experts
+    def start_locations(self, y: Tensor) -> list[Tensor]:
+        """Rough locations at single responses, L tensors like ``y``, from which fits start; zeros unless told."""
+        return [torch.zeros_like(y) for _ in range(self.num_locations)]
 
     @abstractmethod
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
-        """Elementwise log-density of ``y`` at location ``eta``; all arguments broadcast together."""
+        """Elementwise log-density of ``y`` at the locations, then the constants; all arguments broadcast together."""
 
     def density_terms(self, y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
         """The log-density with its first and second derivatives in ``(eta, *constants)``, here by autograd."""
@@ -86,6 +92,56 @@ class LocationExperts(Experts):
         return [torch.zeros_like(leaf) if g is None else g.detach() for g, leaf in zip(rows, leaves, strict=True)]
 
 
+class LocationExperts(DensityExperts):
+    r"""Experts of a scalar response whose law depends on x through one location, :math:`f(y; \eta_j(x), c_j)`.
+
+    Args:
+        predictor: the location, with ``response_dim`` None.
+
+    A subclass sets ``scale_name``, in place of ``floor_name``, to the constant that is the logarithm of a scale s if
+    :math:`(y - \eta) / s` has a fixed law; estimators then standardise y.
+    """
+
+    scale_name: str | None = None
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__()
+        if check_predictor(predictor).response_dim is not None:
+            raise ValueError(
+                f"predictor must have response_dim None for experts of a scalar response, got {predictor.response_dim}"
+            )
+        self.predictor = predictor
+        self.num_experts = predictor.num_experts
+
+
+class MultiLocationExperts(DensityExperts):
+    r"""Experts of a scalar response whose law depends on x through L locations, one for each output of the predictor.
+
+    Args:
+        predictor: the locations ``(*batch, n, k, L)``, built with ``response_dim=L``.
+        num_locations: L.
+
+    Raises:
+        TypeError: if ``predictor`` is none.
+        ValueError: if it has another ``response_dim``.
+    """
+
+    def __init__(self, predictor: Predictor, num_locations: int) -> None:
+        super().__init__()
+        if check_predictor(predictor).response_dim != num_locations:
+            raise ValueError(
+                f"predictor must have response_dim {num_locations} for {type(self).__name__}, "
+                f"got {predictor.response_dim}"
+            )
+        self.predictor = predictor
+        self.num_experts = predictor.num_experts
+        self.num_locations = num_locations
+
+    def locations(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The L locations at ``x (*batch, n, d)``, each ``(*batch, n, k)``."""
+        return self.predictor(x).unbind(-1)
+
+
 def check_predictor(predictor: Predictor) -> Predictor:
     """Return ``predictor`` if it is one, else raise ``TypeError``."""
     if not isinstance(predictor, Predictor):
@@ -94,3 +150,11 @@ def check_predictor(predictor: Predictor) -> Predictor:
             f"got {type(predictor).__name__}"
         )
     return predictor
+
+
+def check_counts(y: Tensor, family: str) -> Tensor:
+    """Return ``y`` if it holds counts, else raise ``ValueError``."""
+    bad = (y < 0) | (y != y.floor())
+    if can_read_values(y) and bad.any():
+        raise ValueError(f"y must hold non-negative integers for {family} experts, got {float(y[bad][0])}")
+    return y

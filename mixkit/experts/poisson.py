@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from .._validation import can_read_values
 from ..distributions import Poisson
-from .base import DensityTerms, LocationExperts
+from .base import DensityTerms, LocationExperts, check_counts
 
 __all__ = ["PoissonExperts"]
 
@@ -32,11 +31,11 @@ class PoissonExperts(LocationExperts):
 
     def check_response(self, y: Tensor) -> Tensor:
         """Return ``y`` if it holds counts, else raise ``ValueError``."""
-        super().check_response(y)
-        bad = (y < 0) | (y != y.floor())
-        if can_read_values(y) and bad.any():
-            raise ValueError(f"y must hold non-negative integers for Poisson experts, got {float(y[bad][0])}")
-        return y
+        return check_counts(super().check_response(y), "Poisson")
+
+    def start_locations(self, y: Tensor) -> list[Tensor]:
+        """``log(y + 1/2)``, finite at 0."""
+        return [torch.log(y + 0.5)]
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise Poisson log-probability at log-rate ``eta``."""

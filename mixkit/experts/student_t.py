@@ -63,6 +63,10 @@ class StudentTExperts(LocationExperts):
         df, scale = self.log_df.exp().unsqueeze(-2), self.log_scale.exp().unsqueeze(-2)
         return StudentT(df, self.predictor(x), scale, validate_args=False)
 
+    def start_locations(self, y: Tensor) -> list[Tensor]:
+        """The response itself."""
+        return [y]
+
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise t log-density at location ``eta``, ``log_scale`` and ``log_df``."""
         log_scale, log_df = constants

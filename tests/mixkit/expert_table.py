@@ -3,25 +3,31 @@
 A new family adds one line to ``FAMILIES`` and is then held to every contract in ``test_experts.py``.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import special, stats
 from torch import Tensor, nn
 
 from mixkit.distributions import Normal
 from mixkit.experts import (
+    CategoricalExperts,
     DiagonalCovariance,
     Experts,
     FullCovariance,
     GaussianExperts,
+    LaplaceExperts,
     LocationExperts,
+    LogNormalExperts,
     MultivariateGaussianExperts,
+    NegativeBinomialExperts,
     PoissonExperts,
     SphericalCovariance,
     StudentTExperts,
+    ZeroInflatedLogNormalExperts,
     linear_gaussian_experts,
 )
 from mixkit.gates import topk_gate
@@ -35,6 +41,7 @@ K, P = 3, 2
 class Family(NamedTuple):
     make: Build  # takes batch_shape, dtype
     reference: Callable[[Experts, np.ndarray, int], Any]  # SciPy's frozen law of expert j at location eta
+    has_atom: bool = False  # whether a continuous law puts a mass at zero
 
 
 class LogisticExperts(LocationExperts):
@@ -126,10 +133,44 @@ def _student_t(experts, eta, j):
     return stats.t(_constant_of(experts, "log_df", j), eta, _constant_of(experts, "log_scale", j))
 
 
+def _laplace(experts, eta, j):
+    return stats.laplace(eta, _constant_of(experts, "log_scale", j))
+
+
 def _vector_normal(experts, eta, j):
     tril = experts.covariance.scale_tril().detach().numpy()
     tril = tril[j % len(tril)]
     return stats.multivariate_normal(eta, tril @ tril.T)
+
+
+def _negative_binomial(experts, eta, j):
+    size = 1.0 / _constant_of(experts, "log_dispersion", j)
+    return stats.nbinom(size, size / (size + np.exp(eta)))
+
+
+def _log_normal(experts, eta, j):
+    return stats.lognorm(_constant_of(experts, "log_std", j), scale=np.exp(eta))
+
+
+def _categorical(experts, eta, j):
+    return stats.rv_discrete(values=(np.arange(len(eta) + 1), special.softmax(np.append(eta, 0.0))))
+
+
+class ZeroInflated:
+    """A law of zeros and positive values, written out over SciPy's of the positive part."""
+
+    def __init__(self, share, positive):
+        self.share, self.positive = share, positive
+
+    def logpdf(self, y):
+        return np.log1p(-self.share) if y == 0 else np.log(self.share) + self.positive.logpdf(y)
+
+    def cdf(self, y):
+        return (y >= 0) * (1.0 - self.share) + self.share * self.positive.cdf(y)
+
+
+def _zero_inflated(experts, eta, j):
+    return ZeroInflated(special.expit(eta[0]), _log_normal(experts, eta[1], j))
 
 
 SCALAR: dict[str, Family] = {
@@ -149,6 +190,21 @@ SCALAR: dict[str, Family] = {
     "poisson-constant": Family(
         lambda **o: PoissonExperts(_constant(**o)), lambda experts, eta, j: stats.poisson(np.exp(eta))
     ),
+    "laplace": Family(lambda **o: LaplaceExperts(_linear(**o), **o), _laplace),
+    "laplace-shared-scale": Family(lambda **o: LaplaceExperts(_network(**o), shared_scale=True, **o), _laplace),
+    "log-normal": Family(lambda **o: LogNormalExperts(_linear(**o), **o), _log_normal),
+    "log-normal-network": Family(lambda **o: LogNormalExperts(_network(**o), **o), _log_normal),
+    "negative-binomial": Family(lambda **o: NegativeBinomialExperts(_linear(**o), **o), _negative_binomial),
+    "negative-binomial-shared": Family(
+        lambda **o: NegativeBinomialExperts(_network(**o), shared_dispersion=True, **o), _negative_binomial
+    ),
+    "zero-inflated": Family(lambda **o: ZeroInflatedLogNormalExperts(_linear(2, **o), **o), _zero_inflated, True),
+    "zero-inflated-network": Family(
+        lambda **o: ZeroInflatedLogNormalExperts(_network(2, **o), **o), _zero_inflated, True
+    ),
+    "categorical": Family(lambda **o: CategoricalExperts(_linear(3, **o)), _categorical),
+    "categorical-two-classes": Family(lambda **o: CategoricalExperts(_constant(1, **o)), _categorical),
+    "categorical-network": Family(lambda **o: CategoricalExperts(_network(2, **o)), _categorical),
 }
 
 VECTOR: dict[str, Family] = {
@@ -165,7 +221,7 @@ VECTOR: dict[str, Family] = {
 }
 
 FAMILIES: dict[str, Family] = SCALAR | VECTOR
-LOCATION = SCALAR  # every scalar family here is a LocationExperts
+LOCATION = SCALAR  # every scalar family here is a DensityExperts
 
 
 @torch.no_grad()
@@ -186,14 +242,38 @@ def draw(law: torch.distributions.Distribution, seed: int = 4) -> Tensor:
 
 
 def nodes(law: Any, step: float = 0.01) -> tuple[Tensor, Tensor]:
-    """Points ``(T, *batch)`` and weights whose sums are integrals over the real line, exact for smooth integrands.
+    """Points ``(T, *batch)`` and weights whose sums are integrals over the real line, exact if smooth between breaks.
 
-    Double-exponential quadrature, ``y = mean + std sinh(pi/2 sinh t)``: heavy tails are reached, narrow peaks resolved.
+    Double-exponential quadrature: tanh-sinh between neighbouring breaks, ``break +- std exp(pi/2 sinh t)`` beyond the
+    outermost, so that heavy tails are reached and narrow peaks resolved. The breaks are zero for laws of positive
+    values, else the mean, or the means of a mixture's components.
     """
-    t = torch.arange(-3.4, 3.4, step, dtype=torch.float64).reshape(-1, *(1 for _ in law.batch_shape))
-    inner = torch.pi / 2 * torch.sinh(t)
-    jacobian = torch.pi / 2 * torch.cosh(t) * torch.cosh(inner)
-    return law.mean + law.stddev * torch.sinh(inner), law.stddev * jacobian * step
+    breaks = law.mean.unsqueeze(0)
+    if getattr(law.support, "lower_bound", None) == 0:
+        breaks = torch.zeros_like(breaks)
+    elif hasattr(law, "components"):
+        breaks = law.components.mean.movedim(-1, 0).sort(0).values
+    t = torch.arange(-4.5, 4.0, step, dtype=torch.float64).reshape(-1, *(1 for _ in law.batch_shape))
+    inner, slope = torch.pi / 2 * torch.sinh(t), torch.pi / 2 * torch.cosh(t) * step
+    distance = law.stddev * torch.exp(inner)
+    points, weights = [breaks[0] - distance, breaks[-1] + distance], [distance * slope, distance * slope]
+    for low, high in itertools.pairwise(breaks):
+        points.append((low + high + (high - low) * torch.tanh(inner)) / 2)
+        weights.append((high - low) / 2 * slope / torch.cosh(inner).square())
+    return torch.cat(points), torch.cat(weights)
+
+
+def with_atom(family: Family, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The points and weights of an integral, with the atom at zero as one more point where there is one."""
+    if not family.has_atom:
+        return y, weights
+    return torch.cat([y, torch.zeros_like(y[:1])]), torch.cat([weights, torch.ones_like(weights[:1])])
+
+
+def below(family: Family, law: Any, y: Tensor) -> Tensor:
+    """Probability of less than ``y``: the distribution function's limit from the left, at draws of the law."""
+    lower = law.cdf(y - 1) if law.support.is_discrete else law.cdf(y)
+    return torch.where(y == 0, 0.0, lower) if family.has_atom else lower
 
 
 __all__ = [
@@ -205,10 +285,12 @@ __all__ = [
     "K",
     "Normal",
     "P",
+    "below",
     "build_experts",
     "draw",
     "nodes",
     "normal",
+    "with_atom",
 ]
 
 

@@ -9,7 +9,20 @@ import pytest
 import torch
 from scipy import special, stats
 
-from mixkit.distributions import Normal, Poisson, StudentT, student_t_log_density, student_t_log_normaliser
+from mixkit.distributions import (
+    Atom,
+    Categorical,
+    Laplace,
+    LogNormal,
+    NegativeBinomial,
+    Normal,
+    Poisson,
+    StudentT,
+    ZeroInflatedLogNormal,
+    negative_binomial_log_prob,
+    student_t_log_density,
+    student_t_log_normaliser,
+)
 from tests.mixkit.expert_table import double
 from tests.mixkit.gate_table import check_derivatives, normal
 
@@ -23,14 +36,31 @@ LAWS = {
         lambda: StudentT(double(0.7, 5.0), double(-1.0, 2.0), double(0.5, 3.0)),
         stats.t([0.7, 5.0], [-1.0, 2.0], [0.5, 3.0]),
     ),
+    "laplace": (lambda: Laplace(double(-1.0, 2.0), double(0.5, 3.0)), stats.laplace([-1.0, 2.0], [0.5, 3.0])),
+    "log-normal": (
+        lambda: LogNormal(double(-1.0, 2.0), double(0.5, 3.0)),
+        stats.lognorm([0.5, 3.0], scale=np.exp([-1.0, 2.0])),
+    ),
+    "negative-binomial": (
+        lambda: NegativeBinomial(double(0.5, 40.0).log(), double(0.5, 3.0).log()),
+        stats.nbinom([2.0, 1 / 3], [2.0 / 2.5, (1 / 3) / (1 / 3 + 40.0)]),
+    ),
+    "categorical": (
+        lambda: Categorical(double(0.2, 0.5, 0.3).log().expand(2, 3)),
+        stats.rv_discrete(values=([0, 1, 2], [0.2, 0.5, 0.3])),
+    ),
 }
 every_law = pytest.mark.parametrize(("make", "reference"), LAWS.values(), ids=LAWS.keys())
 
 
 def points(law):
     if law.support.is_discrete:
-        return torch.arange(0.0, 120.0, dtype=torch.float64).unsqueeze(-1)
-    return torch.cat([-torch.logspace(3, -3, 40), torch.zeros(1), torch.logspace(-3, 3, 40)]).double().unsqueeze(-1)
+        last = 3.0 if isinstance(law, Categorical) else 120.0
+        return torch.arange(0.0, last, dtype=torch.float64).unsqueeze(-1)
+    line = torch.cat([-torch.logspace(3, -3, 40), torch.zeros(1), torch.logspace(-3, 3, 40)]).double()
+    if isinstance(law, Laplace):
+        line = line[line.abs() < 300]  # SciPy's logarithm of the density is -inf where the density underflows
+    return line[line >= 0 if isinstance(law, LogNormal) else slice(None)].unsqueeze(-1)
 
 
 @every_law
@@ -38,8 +68,9 @@ def test_density_and_distribution_function_are_scipys(make, reference):
     law = make()
     y = points(law)
     log_density = reference.logpmf if law.support.is_discrete else reference.logpdf
-    np.testing.assert_allclose(law.log_prob(y), log_density(y.numpy()), rtol=1e-11, atol=1e-12)
-    np.testing.assert_allclose(law.cdf(y), reference.cdf(y.numpy()), rtol=1e-8, atol=1e-300)
+    expected, below = (np.broadcast_to(f(y.numpy()), (len(y), 2)) for f in (log_density, reference.cdf))
+    np.testing.assert_allclose(law.log_prob(y), expected, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(law.cdf(y), below, rtol=1e-8, atol=1e-300)
 
 
 @every_law
@@ -156,3 +187,99 @@ class TestStudentT:
     def test_distribution_functions_leave_the_graph(self):
         law = StudentT(double(3.0).requires_grad_(), double(0.0), double(1.0))
         assert not law.cdf(double(0.3)).requires_grad
+
+
+class TestNegativeBinomial:
+    @pytest.mark.parametrize("mean", [1e-8, 0.3, 5.0, 400.0])
+    @pytest.mark.parametrize("log_dispersion", [-700.0, -40.0, -20.0])
+    def test_the_poisson_limit(self, mean, log_dispersion):
+        y, log_mean = double(0.0, 1.0, 3.0, 50.0, 1000.0), double(mean).log()
+        law = NegativeBinomial(log_mean, double(log_dispersion))
+        poisson = Poisson(log_rate=log_mean)
+        # The first-order gap is dispersion / 2 times (y - mean)^2 - y, at most 1e6 here.
+        gap = 1e6 * math.exp(log_dispersion)
+        torch.testing.assert_close(law.log_prob(y), poisson.log_prob(y), rtol=1e-12, atol=1e-12 + gap)
+        torch.testing.assert_close(law.cdf(y), poisson.cdf(y), rtol=1e-9, atol=1e-12 + gap)
+
+    def test_series_and_closed_form_meet(self):
+        """Values and first and second derivatives on both sides of where the branches change, at r = 32 and m = 0.1."""
+        for log_mean, edge in ((math.log(3.0), -math.log(32.0)), (0.7, math.log(0.1) - 0.7)):
+            log_dispersion = double(edge - 1e-9, edge + 1e-9).requires_grad_()
+            value = negative_binomial_log_prob(double(0.0, 2.0, 9.0).unsqueeze(-1), double(log_mean), log_dispersion)
+            (first,) = torch.autograd.grad(value.sum(), log_dispersion, create_graph=True)
+            (second,) = torch.autograd.grad(first.sum(), log_dispersion)
+            for order in (value.mT, first, second):
+                assert float((order[0] - order[1]).detach().abs().max()) < 1e-7
+
+    def test_derivatives(self):
+        leaves = tuple(t.requires_grad_() for t in (normal(6), double(-30.0, -5.0, -3.0, -1.0, 0.0, 2.0)))
+        y = double(0.0, 1.0, 4.0, 2.0, 30.0, 5.0)
+        check_derivatives(
+            lambda log_mean, log_dispersion: negative_binomial_log_prob(y, log_mean, log_dispersion), leaves
+        )
+
+    def test_values_that_are_no_counts_have_probability_zero(self):
+        law = NegativeBinomial(double(0.5), double(0.1), validate_args=False)
+        assert law.log_prob(double(-1.0, 0.5)).tolist() == [-INF, -INF]
+        assert law.cdf(double(-0.5)).item() == 0.0
+
+    def test_an_extreme_dispersion_draws_counts(self):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            draws = NegativeBinomial(double(1.0).expand(3), double(-800.0, 0.0, 50.0)).sample((500,))
+        assert torch.equal(draws, draws.floor())
+        mean, error = draws[:, 0].mean(), math.sqrt(math.e / 500)
+        assert abs(float(mean) - math.e) < 4.4 * error  # false alarms 1e-5
+
+
+class TestLaplace:
+    def test_tails_keep_their_relative_precision(self):
+        z = double(-700.0, -40.0, -1.0, 0.0, 30.0)
+        np.testing.assert_allclose(Laplace(double(0.0), double(1.0)).cdf(z), stats.laplace.cdf(z.numpy()), rtol=1e-13)
+
+    def test_quantiles(self):
+        p = double(0.0, 1e-300, 1e-12, 0.5, 1 - 1e-12, 1.0)
+        np.testing.assert_allclose(
+            Laplace(double(1.0), double(2.0)).icdf(p), stats.laplace.ppf(p.numpy(), 1.0, 2.0), rtol=1e-13
+        )
+
+    def test_derivatives_away_from_the_kink(self):
+        leaves = tuple(t.requires_grad_() for t in (normal(4), normal(4, seed=2).exp(), normal(4, seed=3)))
+        check_derivatives(lambda loc, scale, y: (Laplace(loc, scale).log_prob(y), Laplace(loc, scale).cdf(y)), leaves)
+
+
+class TestPositiveLaws:
+    def test_zero_and_below_have_density_zero(self):
+        law = LogNormal(double(0.0).requires_grad_(), double(1.0), validate_args=False)
+        value = law.log_prob(double(0.0, -1.0, 1.0))
+        assert value[:2].tolist() == [-INF, -INF]
+        value[2].backward()
+        assert law.cdf(double(0.0, -1.0)).tolist() == [0.0, 0.0]
+        zero_inflated = ZeroInflatedLogNormal(double(0.0), double(0.0), double(1.0), validate_args=False)
+        assert zero_inflated.log_prob(double(-1.0)).item() == -INF
+        assert zero_inflated.cdf(double(-1.0)).item() == 0.0
+
+    def test_certain_zeros_and_certain_sales(self):
+        for logit, at_zero in ((-800.0, 0.0), (800.0, -800.0)):
+            leaf = double(logit).requires_grad_()
+            law = ZeroInflatedLogNormal(leaf, double(0.0), double(1.0))
+            value = law.log_prob(double(0.0))
+            value.backward()
+            assert value.item() == at_zero
+            assert leaf.grad.isfinite().all()
+
+    def test_an_atom(self):
+        law = Atom(double(0.0, 2.0))
+        assert law.log_prob(double(2.0)).tolist() == [-INF, 0.0]
+        assert law.cdf(double(1.0)).tolist() == [1.0, 0.0]
+        assert torch.equal(law.icdf(double(0.3)), law.mean)
+        assert torch.equal(law.sample((3,)), law.mean.expand(3, 2))
+        assert law.variance.tolist() == [0.0, 0.0]
+        assert law.expand((4, 2)).batch_shape == (4, 2)
+
+
+def test_labels_outside_the_classes_have_probability_zero():
+    law = Categorical(double(0.2, 0.8).log(), validate_args=False)
+    assert law.log_prob(double(2.0, 0.5, -1.0)).tolist() == [-INF, -INF, -INF]
+    assert law.mean.item() == pytest.approx(0.8)
+    assert law.variance.item() == pytest.approx(0.16)

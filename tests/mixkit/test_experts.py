@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -12,20 +13,41 @@ import torch
 from scipy import stats
 from torch import nn
 
+from mixkit.distributions import Atom, LogNormal, SideBySide, ZeroInflatedLogNormal
 from mixkit.experts import (
+    AtomExperts,
+    CategoricalExperts,
+    DensityExperts,
     DiagonalCovariance,
     FullCovariance,
     GaussianExperts,
-    LocationExperts,
+    LaplaceExperts,
+    LogNormalExperts,
+    MixedExperts,
     MultivariateGaussianExperts,
+    NegativeBinomialExperts,
     PoissonExperts,
     SphericalCovariance,
     StudentTExperts,
+    ZeroInflatedLogNormalExperts,
     linear_gaussian_experts,
 )
 from mixkit.mixture import ExpertMixture
 from mixkit.predictors import ConstantPredictor, LinearPredictor
-from tests.mixkit.expert_table import FAMILIES, LOCATION, SCALAR, VECTOR, D, K, P, build_experts, draw, nodes
+from tests.mixkit.expert_table import (
+    FAMILIES,
+    LOCATION,
+    SCALAR,
+    VECTOR,
+    D,
+    K,
+    P,
+    below,
+    build_experts,
+    draw,
+    nodes,
+    with_atom,
+)
 from tests.mixkit.gate_table import check_derivatives, normal, one_of_batch, seeded
 
 INF = torch.inf
@@ -73,10 +95,12 @@ def test_the_density_has_total_mass_one_and_the_moments_of_the_law(family):
     else:
         y = torch.arange(400, dtype=torch.float64).reshape(-1, 1, 1).expand(400, N, K)
         weights = torch.ones_like(y)
+    y, weights = with_atom(family, y, weights)
     mass = law.log_prob(y).exp() * weights
     torch.testing.assert_close(mass.sum(0), torch.ones(N, K, dtype=torch.float64), rtol=1e-9, atol=0)
     torch.testing.assert_close((mass * y).sum(0), law.mean, rtol=1e-8, atol=1e-8)
-    torch.testing.assert_close((mass * (y - law.mean).square()).sum(0), law.variance, rtol=1e-6, atol=0)
+    square = torch.where(mass > 0, mass * (y - law.mean).square(), 0.0)
+    torch.testing.assert_close(square.sum(0), law.variance, rtol=1e-6, atol=0)
 
 
 @table(VECTOR)
@@ -98,39 +122,42 @@ def test_first_and_second_derivatives(family):
     experts, x = build_experts(family.make), normal(N, D)
     law = experts(x)
     y, names = draw(law), [name for name, _ in experts.named_parameters()]
+    with_response = continuous(law) and not family.has_atom
 
     def call(x, *given):
-        *parameters, response = given if continuous(law) else (*given, y)
+        *parameters, response = given if with_response else (*given, y)
         values = dict(zip(names, parameters, strict=True))
         return torch.func.functional_call(experts, values, (x,)).log_prob(response)
 
-    leaves = (x, *experts.parameters(), *((y,) if continuous(law) else ()))
+    leaves = (x, *experts.parameters(), *((y,) if with_response else ()))
     check_derivatives(call, tuple(leaf.detach().clone().requires_grad_() for leaf in leaves))
 
 
 def _location_arguments(family, rows=6):
     experts, x = build_experts(family.make), normal(rows, D)
     law = experts(x)
+    locations = experts.predictor(x).detach()
+    locations = [locations.mT] if locations.ndim == 2 else [part.mT for part in locations.unbind(-1)]
+    assert len(locations) == experts.num_locations
     constants = [getattr(experts, name).detach().unsqueeze(-1) for name in experts.constant_names]
-    return experts, law, draw(law), experts.predictor(x).detach().mT, constants
+    return experts, law, draw(law), [*locations, *constants]
 
 
 @table(LOCATION)
 def test_the_log_density_of_the_estimators_is_that_of_the_law(family):
-    experts, law, y, eta, constants = _location_arguments(family)
-    assert len(constants) == len(experts.constant_names)
+    experts, law, y, arguments = _location_arguments(family)
     for j in range(K):
         expected = law.log_prob(y[:, j : j + 1])
-        torch.testing.assert_close(experts.log_density(y[:, j], eta, *constants).mT, expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(experts.log_density(y[:, j], *arguments).mT, expected, rtol=1e-12, atol=1e-12)
 
 
 @table(LOCATION)
 def test_density_terms_are_the_derivatives(family):
-    experts, _, y, eta, constants = _location_arguments(family)
-    terms = experts.density_terms(y[:, 0], eta, *constants)
-    expected = LocationExperts.density_terms(experts, y[:, 0], eta, *constants)
-    assert len(terms.first) == 1 + len(constants)
-    assert [len(row) for row in terms.second] == list(range(1, 2 + len(constants)))
+    experts, _, y, arguments = _location_arguments(family)
+    terms = experts.density_terms(y[:, 0], *arguments)
+    expected = DensityExperts.density_terms(experts, y[:, 0], *arguments)
+    assert len(terms.first) == len(arguments)
+    assert [len(row) for row in terms.second] == list(range(1, 1 + len(arguments)))
     flat = [terms.log_prob, *terms.first, *itertools.chain(*terms.second)]
     other = [expected.log_prob, *expected.first, *itertools.chain(*expected.second)]
     for ours, theirs in zip(flat, other, strict=True):
@@ -141,10 +168,11 @@ def test_density_terms_are_the_derivatives(family):
 @table(LOCATION)
 def test_a_named_scale_is_a_scale(family):
     """With y and eta multiplied by c and the scale too, the log-density moves by -log c."""
-    experts, _, y, eta, constants = _location_arguments(family)
-    if experts.scale_name is None:
-        assert not isinstance(experts, GaussianExperts | StudentTExperts)
+    experts, _, y, arguments = _location_arguments(family)
+    if getattr(experts, "scale_name", None) is None:
+        assert not isinstance(experts, GaussianExperts | StudentTExperts | LaplaceExperts)
         return
+    eta, *constants = arguments
     at = experts.constant_names.index(experts.scale_name)
     scaled = [c + math.log(7.0) * (i == at) for i, c in enumerate(constants)]
     before = experts.log_density(y[:, 0], eta, *constants)
@@ -175,7 +203,7 @@ def test_distribution_and_quantile_functions(family):
     law = experts(x)
     y = draw(law)
     torch.testing.assert_close(law.cdf(y), by_scipy(family, experts, x, "cdf", y), rtol=1e-10, atol=0)
-    if continuous(law):
+    if continuous(law) and not family.has_atom:
         p = torch.tensor([1e-10, 1e-3, 0.3, 0.9, 1 - 1e-6], dtype=torch.float64).reshape(-1, 1, 1)
         torch.testing.assert_close(law.cdf(law.icdf(p)), p.expand(5, N, K), rtol=1e-8, atol=0)
 
@@ -188,7 +216,7 @@ def test_draws_follow_the_distribution_function(family):
     one_hot = torch.eye(K, dtype=torch.float64).log()
     components = law.expand((K, K))  # every expert chosen in its turn
     y = ExpertMixture(one_hot, components).sample((count,), generator=generator)
-    upper, lower = law.cdf(y), law.cdf(y - 1) if not continuous(law) else law.cdf(y)
+    upper, lower = law.cdf(y), below(family, law, y)
     uniform = lower + (upper - lower) * torch.rand(y.shape, generator=generator, dtype=torch.float64)
     for j in range(K):
         assert stats.kstest(uniform[:, j].numpy(), "uniform").pvalue > 1e-5 / K
@@ -258,11 +286,110 @@ def test_responses_are_checked(family):
         experts.check_response(y.long())
 
 
-@pytest.mark.parametrize("value", [-1.0, 0.5])
-def test_poisson_responses_are_counts(value):
-    experts = build_experts(SCALAR["poisson"].make)
-    with pytest.raises(ValueError, match=f"y must hold non-negative integers for Poisson experts, got {value}"):
+BAD_RESPONSES = [
+    ("poisson", -1.0, "non-negative integers for Poisson experts, got -1.0"),
+    ("poisson", 0.5, "non-negative integers for Poisson experts, got 0.5"),
+    ("negative-binomial", 1.5, "non-negative integers for negative binomial experts, got 1.5"),
+    ("log-normal", -0.5, "non-negative for log-normal experts, got -0.5"),
+    ("zero-inflated", -0.5, "non-negative for zero-inflated log-normal experts, got -0.5"),
+    ("categorical", 4.0, "labels 0, ..., 3 for categorical experts, got 4.0"),
+    ("categorical", 0.5, "labels 0, ..., 3 for categorical experts, got 0.5"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), BAD_RESPONSES)
+def test_responses_outside_the_support_are_refused(name, value, message):
+    experts = build_experts(SCALAR[name].make)
+    with pytest.raises(ValueError, match=f"y must (be|hold) {re.escape(message)}"):
         experts.check_response(torch.tensor([1.0, value]))
+
+
+class TestMixedFamilies:
+    @staticmethod
+    def experts():
+        log_normal = LogNormalExperts(
+            LinearPredictor(D, 2, dtype=torch.float64, generator=seeded()), dtype=torch.float64
+        )
+        return MixedExperts([AtomExperts(0.0), log_normal, PoissonExperts(ConstantPredictor(1, generator=seeded()))])
+
+    def test_every_law_stands_at_its_place(self):
+        experts, x, y = self.experts(), normal(N, D), torch.tensor([0.0, 1.0, 2.5, 3.0], dtype=torch.float64)
+        law = experts(x)
+        assert (experts.num_experts, law.batch_shape) == (4, (N, 4))
+        parts = [family(x) for family in experts.families]
+        for name in ("log_prob", "cdf"):
+            apart = torch.cat([getattr(part, name)(y.unsqueeze(-1)).expand(N, -1) for part in parts], -1)
+            assert torch.equal(getattr(law, name)(y.unsqueeze(-1)), apart.to(torch.float64))
+            own = getattr(law, name)(y.unsqueeze(-1).expand(N, 4))
+            assert torch.equal(own, apart.to(torch.float64))
+        assert torch.equal(law.mean, torch.cat([part.mean for part in parts], -1))
+        assert torch.equal(law.variance, torch.cat([part.variance for part in parts], -1))
+        assert law.expand((3, N, 4)).mean.shape == (3, N, 4)
+        with pytest.raises(ValueError, match="batch_shape must end in 4"):
+            law.expand((N, 1))
+
+    def test_an_atom_and_a_log_normal_law_make_the_zero_inflated_one(self):
+        """With the gate's weight of the atom as the probability of zero the mixture is the zero-inflated law."""
+        share, loc, scale = torch.tensor([0.7, 0.4, 1.3], dtype=torch.float64)
+        mixture = ExpertMixture(
+            torch.stack([1 - share, share]).log(),
+            SideBySide([Atom(torch.zeros(1).double()), LogNormal(loc.reshape(1), scale.reshape(1))]),
+        )
+        whole = ZeroInflatedLogNormal(torch.logit(share), loc, scale)
+        y = torch.tensor([0.0, 0.1, 1.0, 20.0], dtype=torch.float64)
+        torch.testing.assert_close(mixture.log_prob(y), whole.log_prob(y))
+        torch.testing.assert_close(mixture.cdf(y), whole.cdf(y))
+        torch.testing.assert_close(mixture.mean, whole.mean)
+        torch.testing.assert_close(mixture.variance, whole.variance)
+        p = torch.tensor([0.01, 0.1, 0.29, 0.35, 0.99], dtype=torch.float64)
+        torch.testing.assert_close(mixture.icdf(p), whole.icdf(p), rtol=1e-9, atol=1e-12)
+        assert mixture.icdf(p)[2] == 0.0
+        draws = mixture.sample((2000,), generator=seeded(3))
+        assert abs(float((draws == 0).double().mean()) - 0.3) < 4.4 * math.sqrt(0.21 / 2000)  # false alarms 1e-5
+
+    def test_what_is_no_family_is_named(self):
+        with pytest.raises(TypeError, match=r"families must hold mixkit\.experts\.Experts, got Identity"):
+            MixedExperts([nn.Identity()])
+        with pytest.raises(ValueError, match="families must hold at least one"):
+            MixedExperts([])
+        with pytest.raises(ValueError, match="laws must hold at least one"):
+            SideBySide([])
+        with pytest.raises(ValueError, match=r"laws must be of scalar responses .* got batch shape \(\)"):
+            SideBySide([LogNormal(torch.tensor(0.0), torch.tensor(1.0))])
+
+    def test_state_travels(self):
+        experts, x, y = self.experts(), normal(N, D), torch.ones(N, 1, dtype=torch.float64)
+        for twin in (copy.deepcopy(experts), pickle.loads(pickle.dumps(experts))):
+            assert torch.equal(twin(x).log_prob(y), experts(x).log_prob(y))
+        assert "num_experts=4" in repr(experts)
+        assert experts.check_response(y) is y
+        with pytest.raises(ValueError, match="Poisson"):
+            experts.check_response(y + 0.5)
+
+
+def test_multi_location_families_name_the_predictor_they_need():
+    with pytest.raises(ValueError, match="response_dim 2 for ZeroInflatedLogNormalExperts, got 3"):
+        ZeroInflatedLogNormalExperts(LinearPredictor(D, K, response_dim=3, generator=seeded()))
+    with pytest.raises(ValueError, match="response_dim 1 for CategoricalExperts, got None"):
+        CategoricalExperts(LinearPredictor(D, K, generator=seeded()))
+
+
+def test_negative_binomial_experts_without_dispersion_are_poisson_ones():
+    """At a dispersion of 1e-13 all derivatives in the location agree to the order of the dispersion."""
+    experts = NegativeBinomialExperts(ConstantPredictor(1, generator=seeded()))
+    y = torch.tensor([0.0, 1.0, 7.0, 60.0], dtype=torch.float64)
+    eta, log_dispersion = normal(1, 4), torch.full((1, 1), math.log(1e-13), dtype=torch.float64)
+    ours, poisson = (
+        experts.density_terms(y, eta, log_dispersion),
+        PoissonExperts(experts.predictor).density_terms(y, eta),
+    )
+    torch.testing.assert_close(ours.log_prob, poisson.log_prob, rtol=1e-10, atol=0)
+    torch.testing.assert_close(ours.first[0], poisson.first[0], rtol=1e-10, atol=0)
+    torch.testing.assert_close(ours.second[0][0], poisson.second[0][0], rtol=1e-10, atol=0)
+    rate = eta.exp()
+    expected = 0.5e-13 * ((y - rate).square() - y)  # the score test of overdispersion
+    torch.testing.assert_close(ours.first[1], expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(ours.second[1][1], expected, rtol=1e-6, atol=0)
 
 
 def test_vector_responses_have_the_dimension_of_the_experts():
@@ -270,7 +397,10 @@ def test_vector_responses_have_the_dimension_of_the_experts():
         build_experts(VECTOR["full-own"].make).check_response(torch.zeros(5, 3))
 
 
-@pytest.mark.parametrize("family", [GaussianExperts, StudentTExperts, PoissonExperts])
+SCALAR_FAMILIES = [GaussianExperts, LaplaceExperts, NegativeBinomialExperts, PoissonExperts, StudentTExperts]
+
+
+@pytest.mark.parametrize("family", SCALAR_FAMILIES)
 def test_predictors_of_another_kind_are_named(family):
     with pytest.raises(TypeError, match=r"predictor must be a mixkit\.predictors\.Predictor .*, got Identity"):
         family(nn.Identity())

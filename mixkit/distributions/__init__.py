@@ -1,0 +1,29 @@
+"""Component distributions that keep their precision in the tails, with the distribution functions that torch lacks."""
+
+from .atom import Atom
+from .categorical import Categorical
+from .laplace import Laplace
+from .log_normal import LogNormal
+from .negative_binomial import NegativeBinomial, negative_binomial_log_prob
+from .normal import Normal
+from .poisson import Poisson
+from .side_by_side import SideBySide
+from .student_t import StudentT, log1p_square, student_t_log_density, student_t_log_normaliser
+from .zero_inflated import ZeroInflatedLogNormal
+
+__all__ = [
+    "Atom",
+    "Categorical",
+    "Laplace",
+    "LogNormal",
+    "NegativeBinomial",
+    "Normal",
+    "Poisson",
+    "SideBySide",
+    "StudentT",
+    "ZeroInflatedLogNormal",
+    "log1p_square",
+    "negative_binomial_log_prob",
+    "student_t_log_density",
+    "student_t_log_normaliser",
+]

@@ -1,0 +1,68 @@
+"""A point mass."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+__all__ = ["Atom"]
+
+
+class Atom(Distribution):
+    r"""All mass at one value: density 1 there with respect to a unit mass at it, 0 elsewhere.
+
+    In a mixture with laws that have Lebesgue densities the dominating measure is Lebesgue's plus that unit mass, so
+    the other laws must give it density zero: a log-normal law at 0 does.
+
+    Args:
+        value: where the mass is, any shape.
+        validate_args: as everywhere in torch.
+
+    Example:
+        >>> import torch
+        >>> Atom(torch.tensor(0.0)).log_prob(torch.tensor([0.0, 1.0]))
+        tensor([0., -inf])
+    """
+
+    arg_constraints: dict[str, Any] = {"value": constraints.real}  # noqa: RUF012 (torch's own name and type)
+    support = constraints.real
+
+    def __init__(self, value: Tensor, validate_args: bool | None = None) -> None:
+        self.value = value
+        super().__init__(value.shape, validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "Atom":
+        """The same law with a larger batch shape."""
+        law = Atom(self.value.expand(torch.Size(batch_shape)), validate_args=False)
+        law._validate_args = self._validate_args
+        return law
+
+    @property
+    def mean(self) -> Tensor:
+        """The value."""
+        return self.value
+
+    @property
+    def variance(self) -> Tensor:
+        """Zero."""
+        return torch.zeros_like(self.value)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """0 at the atom, -inf elsewhere."""
+        if self._validate_args:
+            self._validate_sample(value)
+        zero = torch.zeros(torch.broadcast_shapes(value.shape, self.batch_shape), dtype=self.value.dtype).to(value)
+        return torch.where(value == self.value, zero, -torch.inf)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """1 from the atom on, 0 below."""
+        return (value >= self.value).to(self.value.dtype)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """The atom at every probability."""
+        return self.value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """The atom, always."""
+        return self.value.detach().expand(self._extended_shape(torch.Size(sample_shape))).clone()

@@ -1,0 +1,69 @@
+"""The Poisson law with its distribution function, also at rates that underflow."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributions
+
+from .._precision import at_least_float32
+
+__all__ = ["Poisson"]
+
+
+class Poisson(distributions.Poisson):
+    r"""The Poisson law with its distribution function, :math:`F(y) = Q(\lfloor y \rfloor + 1, \lambda)`.
+
+    Here Q is the regularised upper incomplete gamma function. Given by its rate or, for rates that underflow, by the
+    logarithm of it. Values that are not counts have probability zero.
+
+    Args:
+        rate: the mean, non-negative; give this or ``log_rate``.
+        log_rate: logarithm of the mean.
+        validate_args: as everywhere in torch.
+
+    Raises:
+        ValueError: if both or none of ``rate`` and ``log_rate`` are given.
+
+    Example:
+        >>> import torch
+        >>> Poisson(torch.tensor(2.0)).cdf(torch.tensor(1.0))  # 3 exp(-2)
+        tensor(0.4060)
+    """
+
+    def __init__(
+        self, rate: Tensor | None = None, *, log_rate: Tensor | None = None, validate_args: bool | None = None
+    ) -> None:
+        if rate is not None and log_rate is None:
+            super().__init__(rate, validate_args=validate_args)
+            self.log_rate = _log(self.rate)
+        elif rate is None and log_rate is not None:
+            self.log_rate = log_rate
+            super().__init__(log_rate.exp(), validate_args=validate_args)
+        else:
+            raise ValueError("rate or log_rate must be given, and not both")
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "Poisson":
+        """The same law with a larger batch shape."""
+        return Poisson(log_rate=self.log_rate.expand(torch.Size(batch_shape)), validate_args=self._validate_args)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability of ``value``."""
+        if self._validate_args:
+            self._validate_sample(value)
+        is_count = (value >= 0) & (value == value.floor())
+        counts = torch.where(is_count, value, 0.0)
+        # A count of 0 has log-probability -rate, though 0 times a log-rate of -inf is NaN.
+        power = torch.where(counts > 0, counts * torch.where(counts > 0, self.log_rate, 0.0), 0.0)
+        return torch.where(is_count | value.isnan(), power - self.rate - torch.lgamma(counts + 1.0), -torch.inf)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """Probability of a count of at most ``value``; differentiable in the rate."""
+        counts = torch.floor(value.detach()).clamp(min=0.0)
+        below = torch.special.gammaincc(at_least_float32(counts) + 1.0, at_least_float32(self.rate))
+        return torch.where(value < 0, 0.0, below).to(torch.promote_types(value.dtype, self.rate.dtype))
+
+
+def _log(rate: Tensor) -> Tensor:
+    """Logarithm, with no gradient where it is -inf."""
+    positive = rate > 0
+    return torch.where(positive, torch.where(positive, rate, 1.0).log(), -torch.inf)

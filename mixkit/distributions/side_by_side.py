@@ -1,0 +1,116 @@
+"""Laws of different families as one distribution."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+__all__ = ["SideBySide"]
+
+
+class SideBySide(Distribution):
+    r"""Several scalar laws joined along the last batch dimension: the components of a mixture of families.
+
+    Args:
+        laws: of batch shapes ``(*batch, k_1)``, ``(*batch, k_2)``, ...; the result has ``(*batch, k_1 + k_2 + ...)``.
+        validate_args: as everywhere in torch.
+
+    Raises:
+        ValueError: if there is no law, or one has an event shape or no batch dimension.
+
+    Example:
+        >>> import torch
+        >>> from mixkit.distributions import Atom, LogNormal
+        >>> zero = torch.zeros(1)
+        >>> SideBySide([Atom(zero), LogNormal(zero, zero + 1)]).log_prob(torch.tensor(0.0))
+        tensor([0., -inf])
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch's own name and type)
+
+    def __init__(self, laws: Sequence[Distribution], validate_args: bool | None = None) -> None:
+        if not laws:
+            raise ValueError("laws must hold at least one distribution, got none")
+        for law in laws:
+            if law.event_shape or not law.batch_shape:
+                raise ValueError(
+                    "laws must be of scalar responses with at least one batch dimension, got batch shape "
+                    f"{tuple(law.batch_shape)} and event shape {tuple(law.event_shape)}"
+                )
+        batch = torch.broadcast_shapes(*(law.batch_shape[:-1] for law in laws))
+        self.sizes = [law.batch_shape[-1] for law in laws]
+        self.laws = [law.expand(torch.Size((*batch, size))) for law, size in zip(laws, self.sizes, strict=True)]
+        super().__init__(torch.Size((*batch, sum(self.sizes))), validate_args=validate_args)
+
+    @constraints.dependent_property
+    def support(self) -> Any:
+        """The narrowest interval that holds all the supports."""
+        return _Hull([law.support for law in self.laws])
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "SideBySide":
+        """The same laws with a larger batch shape; one law may also be repeated along the last dimension."""
+        shape = torch.Size(batch_shape)
+        if shape[-1] != sum(self.sizes):
+            raise ValueError(f"batch_shape must end in {sum(self.sizes)}, got {tuple(shape)}")
+        laws = [law.expand(torch.Size((*shape[:-1], n))) for law, n in zip(self.laws, self.sizes, strict=True)]
+        return SideBySide(laws, validate_args=self._validate_args)
+
+    def _join(self, function: Callable[[Distribution], Tensor]) -> Tensor:
+        parts = [function(law) for law in self.laws]
+        batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)
+
+    def _apply(self, name: str, value: Tensor) -> Tensor:
+        """The method ``name`` of every law at its part of ``value``, whose last dimension is 1 or that of the batch."""
+        if value.ndim == 0 or value.shape[-1] == 1:
+            return self._join(lambda law: getattr(law, name)(value))
+        pieces = value.split(self.sizes, -1)
+        parts = [getattr(law, name)(piece) for law, piece in zip(self.laws, pieces, strict=True)]
+        return torch.cat(parts, -1)
+
+    @property
+    def mean(self) -> Tensor:
+        """Means of the laws."""
+        return self._join(lambda law: law.mean)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variances of the laws."""
+        return self._join(lambda law: law.variance)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density under every law; -inf outside a law's support, whatever the law makes of it."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return self._apply("log_prob", value)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """Probability of a value of at most ``value``."""
+        return self._apply("cdf", value)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """The quantile at probability ``value``."""
+        return self._apply("icdf", value)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """Draws of every law."""
+        return self._join(lambda law: law.sample(sample_shape))
+
+
+class _Hull(constraints.Constraint):
+    """The interval from the lowest to the highest end of some supports."""
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.is_discrete = all(part.is_discrete for part in parts)
+        self.lower_bound = min(_end(part, "lower_bound", -torch.inf) for part in parts)
+        self.upper_bound = max(_end(part, "upper_bound", torch.inf) for part in parts)
+
+    def check(self, value: Tensor) -> Tensor:
+        return (value >= self.lower_bound) & (value <= self.upper_bound)
+
+
+def _end(support: Any, name: str, default: float) -> float:
+    end = getattr(support, name, default)
+    return float(end) if isinstance(end, int | float) else default

@@ -1,0 +1,89 @@
+"""The zero-inflated log-normal law."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+from torch.nn.functional import logsigmoid
+
+from .._precision import at_least_float32
+from .log_normal import LogNormal
+
+__all__ = ["ZeroInflatedLogNormal"]
+
+
+class ZeroInflatedLogNormal(Distribution):
+    r"""Zero with probability :math:`1 - \pi`, else log-normal: spending of customers, rainfall of days.
+
+    The density is taken with respect to Lebesgue measure plus a unit mass at zero: :math:`1 - \pi` at 0 and
+    :math:`\pi \, \mathrm{LogNormal}(y; m, s)` at y > 0.
+
+    Args:
+        logit: log-odds :math:`\log(\pi / (1 - \pi))` of a positive value.
+        loc: mean m of the logarithm of positive values.
+        scale: standard deviation s of that logarithm, positive.
+        validate_args: as everywhere in torch.
+
+    Source: Wang, Liu, Miao (2019), arXiv 1912.07753.
+
+    Example:
+        >>> import torch
+        >>> law = ZeroInflatedLogNormal(torch.tensor(0.0), torch.tensor(0.0), torch.tensor(1.0))
+        >>> law.log_prob(torch.tensor([0.0, 1.0])).exp(), law.cdf(torch.tensor(0.0))
+        (tensor([0.5000, 0.1995]), tensor(0.5000))
+    """
+
+    arg_constraints: dict[str, Any] = {  # noqa: RUF012 (torch's own name and type)
+        "logit": constraints.real,
+        "loc": constraints.real,
+        "scale": constraints.positive,
+    }
+    support = constraints.greater_than_eq(0.0)
+
+    def __init__(self, logit: Tensor, loc: Tensor, scale: Tensor, validate_args: bool | None = None) -> None:
+        self.logit, self.loc, self.scale = torch.broadcast_tensors(logit, loc, scale)
+        super().__init__(self.logit.shape, validate_args=validate_args)
+        self._positive = LogNormal(self.loc, self.scale, validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "ZeroInflatedLogNormal":
+        """The same law with a larger batch shape."""
+        logit, loc, scale = (part.expand(torch.Size(batch_shape)) for part in (self.logit, self.loc, self.scale))
+        law = ZeroInflatedLogNormal(logit, loc, scale, validate_args=False)
+        law._validate_args = self._validate_args
+        return law
+
+    @property
+    def mean(self) -> Tensor:
+        """``pi exp(m + s^2 / 2)``."""
+        return torch.sigmoid(self.logit) * self._positive.mean
+
+    @property
+    def variance(self) -> Tensor:
+        """``pi (V + (1 - pi) M^2)`` with M and V the mean and variance of the log-normal part."""
+        squared = self._positive.mean.square()
+        return torch.sigmoid(self.logit) * (self._positive.variance + torch.sigmoid(-self.logit) * squared)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density at ``value``: at zero the logarithm of the atom's mass; -inf below."""
+        if self._validate_args:
+            self._validate_sample(value)
+        positive = self._positive.log_prob(torch.where(value == 0, 1.0, value))
+        return torch.where(value == 0, logsigmoid(-self.logit), logsigmoid(self.logit) + positive)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """Probability of a value of at most ``value``."""
+        share = torch.sigmoid(self.logit)
+        return torch.where(value < 0, 0.0, torch.sigmoid(-self.logit) + share * self._positive.cdf(value))
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """The quantile at probability ``value``: 0 up to the atom's mass."""
+        rest = ((value - torch.sigmoid(-self.logit)) * (1.0 + torch.exp(-self.logit))).clamp(0.0, 1.0)
+        return self._positive.icdf(rest)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """Draws."""
+        positive = self._positive.rsample(sample_shape)
+        uniform = torch.rand(positive.shape, dtype=at_least_float32(positive).dtype, device=positive.device)
+        return torch.where(uniform < torch.sigmoid(at_least_float32(self.logit)), positive, 0.0)

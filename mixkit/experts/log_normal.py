@@ -1,0 +1,176 @@
+"""Experts for positive responses with long tails, with or without zeros among them."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from .._validation import can_read_values
+from ..distributions import LogNormal, ZeroInflatedLogNormal
+from ..predictors import Predictor
+from .base import DensityTerms, LocationExperts, MultiLocationExperts
+
+__all__ = ["LogNormalExperts", "ZeroInflatedLogNormalExperts"]
+
+_HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class LogNormalExperts(LocationExperts):
+    r"""Log-normal experts, :math:`\log y \sim N(\eta_j(x), s_j^2)`; a response of zero has density zero.
+
+    Args:
+        predictor: the mean of log y (see :mod:`mixkit.predictors`).
+        batch_shape: leading dimensions of independent models; those of the predictor.
+        dtype: dtype of ``log_std``.
+        device: device of ``log_std``.
+
+    Attributes:
+        log_std: logarithm of the standard deviations of log y, ``(*batch, k)``; starts at 0.
+
+    Example:
+        >>> import torch
+        >>> from mixkit.predictors import ConstantPredictor
+        >>> experts = LogNormalExperts(ConstantPredictor(2, generator=torch.Generator().manual_seed(0)))
+        >>> experts(torch.zeros(4, 1)).batch_shape
+        torch.Size([4, 2])
+    """
+
+    constant_names = ("log_std",)
+    floor_name = "log_std"
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        *,
+        batch_shape: tuple[int, ...] = (),
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(predictor)
+        self.log_std = nn.Parameter(torch.zeros((*batch_shape, self.num_experts), dtype=dtype, device=device))
+
+    def forward(self, x: Tensor) -> LogNormal:
+        """Log-normal laws of batch shape ``(*batch, n, k)``."""
+        return LogNormal(self.predictor(x), self.log_std.exp().unsqueeze(-2), validate_args=False)
+
+    def check_response(self, y: Tensor) -> Tensor:
+        """Return ``y`` if it is non-negative, else raise ``ValueError``."""
+        return _check_non_negative(super().check_response(y), "log-normal")
+
+    def start_locations(self, y: Tensor) -> list[Tensor]:
+        """``log y``; at zeros that of the smallest positive response."""
+        return [_positive_log(y)]
+
+    def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
+        """Elementwise log-density at mean ``eta`` of log y and ``log_std``; -inf where y is 0."""
+        return torch.where(y > 0, _log_normal(y, eta, constants[0]), -torch.inf)
+
+    def density_terms(self, y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
+        """Log-density and derivatives in ``(eta, log_std)`` in closed form."""
+        value, first, second = _log_normal_terms(y, eta, constants[0])
+        return DensityTerms(torch.where(y > 0, value, -torch.inf), first, second)
+
+
+class ZeroInflatedLogNormalExperts(MultiLocationExperts):
+    r"""Zero with probability :math:`1 - \pi_j(x)`, else log-normal: each expert a law of customer lifetime value.
+
+    The predictor gives two locations: the log-odds :math:`\log \frac{\pi_j(x)}{1 - \pi_j(x)}` of a positive response,
+    and the mean of its logarithm. The density is taken with respect to Lebesgue measure plus a unit mass at zero,
+    :math:`f(y) = (1 - \pi)^{[y = 0]} (\pi \, \mathrm{LogNormal}(y; m, s))^{[y > 0]}`. A gate over several such experts
+    selects the distribution for each x, as in OptDist.
+
+    Args:
+        predictor: log-odds and mean of the logarithm, built with ``response_dim=2`` (see :mod:`mixkit.predictors`).
+        batch_shape: leading dimensions of independent models; those of the predictor.
+        dtype: dtype of ``log_std``.
+        device: device of ``log_std``.
+
+    Attributes:
+        log_std: logarithm of the standard deviations of log y given y > 0, ``(*batch, k)``; starts at 0.
+
+    Source: Wang, Liu, Miao (2019), arXiv 1912.07753 (there the deviation depends on x too); Weng et al. (2024), arXiv
+    2408.08585.
+
+    Example:
+        >>> import torch
+        >>> from mixkit.predictors import LinearPredictor
+        >>> predictor = LinearPredictor(1, 3, response_dim=2, generator=torch.Generator().manual_seed(0))
+        >>> ZeroInflatedLogNormalExperts(predictor)(torch.zeros(4, 1)).batch_shape
+        torch.Size([4, 3])
+    """
+
+    constant_names = ("log_std",)
+    floor_name = "log_std"
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        *,
+        batch_shape: tuple[int, ...] = (),
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(predictor, num_locations=2)
+        self.log_std = nn.Parameter(torch.zeros((*batch_shape, self.num_experts), dtype=dtype, device=device))
+
+    def forward(self, x: Tensor) -> ZeroInflatedLogNormal:
+        """Zero-inflated log-normal laws of batch shape ``(*batch, n, k)``."""
+        logit, mean = self.locations(x)
+        return ZeroInflatedLogNormal(logit, mean, self.log_std.exp().unsqueeze(-2), validate_args=False)
+
+    def check_response(self, y: Tensor) -> Tensor:
+        """Return ``y`` if it is non-negative, else raise ``ValueError``."""
+        return _check_non_negative(super().check_response(y), "zero-inflated log-normal")
+
+    def start_locations(self, y: Tensor) -> list[Tensor]:
+        """Log-odds of one to three, and ``log y``; at zeros that of the smallest positive response."""
+        return [torch.where(y > 0, 1.0, -1.0).to(y), _positive_log(y)]
+
+    def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
+        """Elementwise log-density at log-odds ``eta``, the mean of log y and ``log_std``."""
+        mean, log_std = constants
+        return torch.where(y == 0, logsigmoid(-eta), logsigmoid(eta) + _log_normal(y, mean, log_std))
+
+    def density_terms(self, y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
+        """Log-density and derivatives in ``(log-odds, mean, log_std)`` in closed form."""
+        mean, log_std = constants
+        value, first, second = _log_normal_terms(y, mean, log_std)
+        share, is_positive = torch.sigmoid(eta), (y > 0).to(eta.dtype).expand_as(eta)
+        zeros = torch.zeros_like(eta)
+        return DensityTerms(
+            torch.where(y == 0, logsigmoid(-eta), logsigmoid(eta) + value),
+            [is_positive - share, *first],
+            [[-share * (1.0 - share)], [zeros, second[0][0]], [zeros, *second[1]]],
+        )
+
+
+def _check_non_negative(y: Tensor, family: str) -> Tensor:
+    if can_read_values(y) and bool((y < 0).any()):
+        raise ValueError(f"y must be non-negative for {family} experts, got {float(y.min())}")
+    return y
+
+
+def _positive_log(y: Tensor) -> Tensor:
+    positive = y > 0
+    least = y[positive].min() if bool(positive.any()) else torch.ones_like(y.sum())
+    return torch.where(positive, y, least).log()
+
+
+def _log_normal(y: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log-density at y > 0; finite, and of no use, elsewhere."""
+    log_y = torch.where(y > 0, y, 1.0).log()
+    standardised = (log_y - mean) * torch.exp(-log_std)
+    return -_HALF_LOG_TWO_PI - log_std - log_y - 0.5 * standardised.square()
+
+
+def _log_normal_terms(y: Tensor, mean: Tensor, log_std: Tensor) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
+    """Log-density at y > 0 and its derivatives in ``(mean, log_std)``, zero elsewhere."""
+    mean, log_std = torch.broadcast_tensors(mean, log_std)
+    positive = (y > 0).to(mean.dtype).expand_as(mean)
+    inverse_std = torch.exp(-log_std)
+    standardised = (torch.where(y > 0, y, 1.0).log() - mean) * inverse_std
+    square = standardised.square()
+    first = positive * standardised * inverse_std
+    second = [[-positive * inverse_std.square()], [-2.0 * first, -2.0 * positive * square]]
+    return _log_normal(y, mean, log_std), [first, positive * (square - 1.0)], second
