@@ -186,7 +186,7 @@ class LinearObjective(Objective):
         return theta
 
     def read(self, model: MixtureOfExperts) -> Tensor:
-        """The parameter vector ``(r, 1, P)`` of a model (r = 1 unless the model is a batch)."""
+        """The parameter vectors ``(r, 1, P)`` of a model, one for each data set's units, or of a batch of r models."""
         k, d = self.k, self.layout.width - 1
         score, experts = model.gate.score, self._same_family(model)
         bias = score.bias.detach().to(self.lower)  # type: ignore[union-attr]
@@ -196,7 +196,9 @@ class LinearObjective(Objective):
         intercept = experts.predictor.intercept.detach().to(self.lower).reshape(-1, 1, k, 1)  # type: ignore[operator]
         slope = _block(getattr(experts.predictor, "slope", None), intercept, d)
         constants = [self._constant(getattr(experts, name)) for name in experts.constant_names]
-        raw = Coefficients(gate - gate[..., -1:, :], torch.cat([slope, intercept], -1), constants)
+        blocks = [gate - gate[..., -1:, :], torch.cat([slope, intercept], -1), *constants]
+        gate, expert, *constants = (block.expand(len(self.data.x), -1, -1, -1) for block in blocks)
+        raw = Coefficients(gate, expert, constants)
         standard = to_standardised(raw, self.scaling, self.temperature, self.scale_constant)
         return self.project(self.layout.pack(standard))
 
