@@ -140,6 +140,11 @@ class Estimator(ABC):
         objective, climb = self._run(model, data)
         return build_batch(model, objective, climb.ascent)
 
+    def ends(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Ascent]:
+        """The log-likelihood of ``r`` checked data sets, and the best end on each, ``theta (r, 1, P)``."""
+        objective, climb = self._run(model, data)
+        return objective, climb.ascent
+
     def _run(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Climb]:
         rng = np.random.default_rng(self.random_state)
         pinned = dependent_columns(data)
