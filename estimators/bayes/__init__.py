@@ -1,0 +1,25 @@
+"""Bayesian mixtures of experts: priors, variational inference, Hamiltonian Monte Carlo, predictions."""
+
+from .chi_square import fit_chi_square
+from .importance import ImportanceSample
+from .laplace import LaplaceApproximation, laplace
+from .model import BayesianMixtureOfExperts
+from .nuts import fit_nuts
+from .posterior import DivergenceWarning, Posterior
+from .predictive import Waic
+from .priors import default_priors
+from .svi import fit_svi
+
+__all__ = [
+    "BayesianMixtureOfExperts",
+    "DivergenceWarning",
+    "ImportanceSample",
+    "LaplaceApproximation",
+    "Posterior",
+    "Waic",
+    "default_priors",
+    "fit_chi_square",
+    "fit_nuts",
+    "fit_svi",
+    "laplace",
+]

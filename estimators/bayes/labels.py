@@ -1,0 +1,184 @@
+"""Which expert is which: the posterior is the same under every permutation, so each draw needs names for them."""
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from .model import BayesianMixtureOfExperts
+
+if TYPE_CHECKING:
+    from .laplace import LaplaceApproximation
+
+__all__ = [
+    "Labelling",
+    "NearestLabels",
+    "SortedLabels",
+    "Unlabelled",
+    "in_order",
+    "is_exchangeable",
+    "labelling",
+    "permute",
+]
+
+_TOL = 1e-9
+_MOST_LISTED = 5  # with more experts the nearest permutation is found draw by draw, not among all k!
+
+Draws = Mapping[str, Tensor]
+
+
+def permute(bayes: BayesianMixtureOfExperts, draws: Draws, order: Tensor) -> dict[str, Tensor]:
+    """Experts of each draw in a new order.
+
+    Args:
+        bayes: whose parameters have a first dimension of experts, unless they are shared.
+        draws: parameters by name, ``(s, *shape)``.
+        order: for each draw which expert comes first, second, ...: ``(s, k)``.
+    """
+    k = bayes.model.num_experts
+    rows = torch.arange(len(order), device=order.device).unsqueeze(-1)
+    return {n: v[rows, order] if bayes.shapes[n][:1] == (k,) else v for n, v in draws.items()}
+
+
+def is_exchangeable(bayes: BayesianMixtureOfExperts, vector: Tensor) -> bool:
+    """Whether permuting the experts leaves prior and likelihood as they are: not where a prior or a network names them.
+
+    Checked at one point near ``vector (P,)``, with two permutations that generate all.
+    """
+    k = bayes.model.num_experts
+    noise = torch.randn((2, len(vector)), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(vector)
+    draw = bayes.parameters(vector * (1.0 + 0.1 * noise[:1]) + 0.01 * noise[1:])
+    cycle, swap = torch.arange(k).roll(1), torch.arange(k)
+    swap[:2] = swap[:2].flip(0)
+    here = _densities(bayes, draw)
+    for order in (cycle, swap):
+        there = _densities(bayes, permute(bayes, draw, order.unsqueeze(0).to(vector.device)))
+        if not torch.allclose(here, there, rtol=_TOL, atol=_TOL):
+            return False
+    return True
+
+
+def _densities(bayes: BayesianMixtureOfExperts, draw: Draws) -> Tensor:
+    """Log prior, then the log-density of every observation."""
+    parameters = {name: value[0] for name, value in draw.items()}
+    terms = bayes.law(parameters, bayes.x).log_prob(bayes.y)
+    return torch.cat([bayes.log_prior(parameters).reshape(1), terms])
+
+
+class Labelling(ABC):
+    """A rule that gives every draw one order of its experts."""
+
+    num_copies: int = 1
+    """How many copies of the posterior the rule folds into one, k! or 1."""
+
+    @abstractmethod
+    def order(self, draws: Draws) -> Tensor:
+        """The order of the experts of each draw, ``(s, k)``."""
+
+    def holds(self, draws: Draws) -> Tensor:
+        """Whether each draw has its experts in order already, ``(s,)``."""
+        order = self.order(draws)
+        return (order == torch.arange(order.shape[-1], device=order.device)).all(-1)
+
+
+class Unlabelled(Labelling):
+    """Draws as they are."""
+
+    def __init__(self, num_experts: int) -> None:
+        self.num_experts = num_experts
+
+    def order(self, draws: Draws) -> Tensor:
+        """The identity."""
+        first = next(iter(draws.values()))
+        return torch.arange(self.num_experts, device=first.device).expand(len(first), -1)
+
+
+class SortedLabels(Labelling):
+    """Experts sorted by the first entry of one parameter.
+
+    Args:
+        name: the parameter.
+        num_experts: k.
+    """
+
+    def __init__(self, name: str, num_experts: int) -> None:
+        self.name, self.num_copies = name, math.factorial(num_experts)
+
+    def order(self, draws: Draws) -> Tensor:
+        """Experts by increasing value."""
+        rows = draws[self.name]
+        return rows.reshape(*rows.shape[:2], -1)[..., 0].argsort(-1)
+
+
+class NearestLabels(Labelling):
+    """Experts in the order in which the draw is nearest to the posterior mode, in standard deviations.
+
+    Distances are squared and summed over the parameters of an expert; a gate that is determined up to a translation has
+    mean zero over the experts first.
+
+    Args:
+        bayes: model and data.
+        at: the mode and the standard deviations.
+    """
+
+    def __init__(self, bayes: BayesianMixtureOfExperts, at: "LaplaceApproximation") -> None:
+        self.bayes, self.k = bayes, bayes.model.num_experts
+        self.num_copies = math.factorial(self.k)
+        self._centre = self._features(bayes.parameters(at.mode.unsqueeze(0)))[0]
+        spread = {n: v.unsqueeze(0) for n, v in _split(bayes, at.factor.square().sum(-1)).items()}
+        variance = self._rows(spread)[0]
+        self._variance = variance.mean(0, keepdim=True).clamp(min=torch.finfo(variance.dtype).tiny)
+
+    def _rows(self, draws: Draws) -> Tensor:
+        """All that belongs to an expert, side by side: ``(s, k, f)``."""
+        own = [v for n, v in draws.items() if self.bayes.shapes[n][:1] == (self.k,)]
+        return torch.cat([value.reshape(len(value), self.k, -1) for value in own], -1)
+
+    def _features(self, draws: Draws) -> Tensor:
+        centred = dict(draws)
+        for name in self.bayes.translated:
+            centred[name] = centred[name] - centred[name].mean(1, keepdim=True)
+        return self._rows(centred)
+
+    def order(self, draws: Draws) -> Tensor:
+        """The order of least total distance."""
+        features = self._features(draws)
+        difference = features.unsqueeze(1) - self._centre.unsqueeze(1)  # (s, place, expert, f)
+        cost = (difference.square() / self._variance).sum(-1)
+        if self.k > _MOST_LISTED:
+            matches = [linear_sum_assignment(rows)[1] for rows in cost.numpy(force=True)]
+            return torch.as_tensor(np.array(matches), device=cost.device)
+        orders = torch.tensor(list(itertools.permutations(range(self.k))), device=cost.device)
+        totals = cost[:, torch.arange(self.k, device=cost.device), orders].sum(-1)
+        return orders[totals.argmin(-1)]
+
+
+def _split(bayes: BayesianMixtureOfExperts, vector: Tensor) -> dict[str, Tensor]:
+    """The entries of a vector ``(P,)`` by the parameter they belong to."""
+    sizes = [shape.numel() for shape in bayes.shapes.values()]
+    parts = vector.split(sizes)
+    return {name: part.reshape(shape) for (name, shape), part in zip(bayes.shapes.items(), parts, strict=True)}
+
+
+def in_order(bayes: BayesianMixtureOfExperts, vector: Tensor) -> Tensor:
+    """``vector (P,)`` with its experts sorted, where ``bayes.ordering`` names a parameter to sort by."""
+    k, name = bayes.model.num_experts, bayes.ordering
+    if k == 1 or name in (None, "nearest") or not is_exchangeable(bayes, vector):
+        return vector
+    draw = bayes.parameters(vector.unsqueeze(0))
+    ordered = permute(bayes, draw, SortedLabels(str(name), k).order(draw))
+    return bayes.vector({n: value[0] for n, value in ordered.items()})
+
+
+def labelling(bayes: BayesianMixtureOfExperts, at: "LaplaceApproximation") -> Labelling:
+    """The rule that ``bayes.ordering`` asks for, where the experts are exchangeable."""
+    k = bayes.model.num_experts
+    if k == 1 or bayes.ordering is None or not is_exchangeable(bayes, at.mode):
+        return Unlabelled(k)
+    return NearestLabels(bayes, at) if bayes.ordering == "nearest" else SortedLabels(bayes.ordering, k)

@@ -1,0 +1,125 @@
+"""The posterior mode and the normal law around it: where every inference starts, and the scale on which it works."""
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixkit.mixture import MixtureOfExperts
+
+from ..em import EM
+from ..linalg import damped_cholesky
+from .labels import in_order
+from .model import BayesianMixtureOfExperts
+
+__all__ = ["LaplaceApproximation", "laplace"]
+
+_MAX_ITER = 200
+_TOL = 1e-10
+_HALVINGS = 30
+
+
+@dataclass(frozen=True, eq=False)
+class LaplaceApproximation:
+    r"""A normal law at the posterior mode, :math:`N(\hat u, L L^\top)` with :math:`L L^\top = (-H)^{-1}`.
+
+    Attributes:
+        mode: the real vector :math:`\hat u`, ``(P,)``.
+        factor: L, ``(P, P)``.
+        log_density: log of prior times likelihood at the mode.
+        converged: whether a Newton step would gain less than 1e-10, with a negative definite Hessian.
+    """
+
+    mode: Tensor
+    factor: Tensor
+    log_density: float
+    converged: bool
+
+    def to_vector(self, z: Tensor) -> Tensor:
+        """``mode + L z``: from whitened vectors ``(*batch, P)``, on which the law is standard normal, to real ones."""
+        return self.mode + z @ self.factor.mT
+
+    @property
+    def log_determinant(self) -> float:
+        """Logarithm of the determinant of L."""
+        return float(self.factor.diagonal().log().sum())
+
+    @property
+    def log_evidence(self) -> float:
+        r"""Laplace's approximation :math:`\log p(\hat u, y) + \frac P2 \log 2 \pi + \log |L|`, around this one mode."""
+        return self.log_density + 0.5 * len(self.mode) * math.log(2.0 * math.pi) + self.log_determinant
+
+
+def laplace(
+    bayes: BayesianMixtureOfExperts,
+    start: MixtureOfExperts | None = None,
+    *,
+    random_state: int | np.random.Generator | None = None,
+) -> LaplaceApproximation:
+    """Climb to the posterior mode by a damped Newton ascent.
+
+    Args:
+        bayes: model, data and priors.
+        start: parameters to start from; None for those of maximum likelihood (:class:`~estimators.em.EM`).
+        random_state: seed of the starts of that fit.
+
+    Example:
+        >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+        >>> from mixkit.datasets import load_tone
+        >>> model = MixtureOfExperts(softmax_gate(1, 2), linear_gaussian_experts(1, 2))
+        >>> laplace(BayesianMixtureOfExperts(model, *load_tone()), random_state=0).converged
+        True
+    """
+    if start is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            start = EM(random_state=random_state).fit(bayes.model, bayes.x, bayes.y).model
+    vector = in_order(bayes, bayes.vector(bayes.read(start)))
+    value, gradient, hessian = _derivatives(bayes, vector)
+    for _ in range(_MAX_ITER):
+        factor, damping = damped_cholesky(-hessian)
+        step = torch.cholesky_solve(gradient.unsqueeze(-1), factor).squeeze(-1)
+        gain = 0.5 * float(gradient @ step)
+        if gain < _TOL and float(damping) == 0.0:
+            break
+        moved = _shortened(bayes, vector, value, step)
+        if moved is None:
+            break
+        vector = moved
+        value, gradient, hessian = _derivatives(bayes, vector)
+    factor, damping = damped_cholesky(-hessian)
+    identity = torch.eye(len(vector), dtype=vector.dtype, device=vector.device)
+    covariance = torch.cholesky_solve(identity, factor)
+    spread = torch.linalg.cholesky(0.5 * (covariance + covariance.mT))
+    return LaplaceApproximation(vector, spread, float(value), gain < 1e-6 and float(damping) == 0.0)
+
+
+def _shortened(bayes: BayesianMixtureOfExperts, vector: Tensor, value: Tensor, step: Tensor) -> Tensor | None:
+    """The longest of the step's halves that raises the density; None if none does."""
+    for halving in range(_HALVINGS):
+        trial = vector + 0.5**halving * step
+        if float(_log_density(bayes, trial)) > float(value):
+            return trial
+    return None
+
+
+def _log_density(bayes: BayesianMixtureOfExperts, vector: Tensor) -> Tensor:
+    """The log-density; -inf where a trial step makes scores overflow."""
+    try:
+        value = bayes.log_density(vector)
+    except ValueError:
+        return vector.new_full((), -math.inf)
+    return torch.where(value.isnan(), -math.inf, value)
+
+
+def _derivatives(bayes: BayesianMixtureOfExperts, vector: Tensor) -> tuple[Any, Tensor, Tensor]:
+    leaf = vector.detach().clone().requires_grad_()
+    value = bayes.log_density(leaf)
+    (gradient,) = torch.autograd.grad(value, leaf, create_graph=True)
+    rows = [torch.autograd.grad(entry, leaf, retain_graph=True)[0] for entry in gradient]
+    hessian = torch.stack(rows)
+    return value.detach(), gradient.detach(), 0.5 * (hessian + hessian.mT)

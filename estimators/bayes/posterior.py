@@ -1,0 +1,168 @@
+"""Draws from a posterior: summaries, convergence of chains, predictions, ArviZ."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from pyro.ops.stats import effective_sample_size, split_gelman_rubin
+from torch import Tensor
+
+from .export import loo_of, to_arviz
+from .importance import ImportanceSample
+from .labels import Labelling, permute
+from .model import BayesianMixtureOfExperts, over_draws
+from .predictive import PosteriorPredictive, Waic, waic_of
+from .reported import reported
+from .table import PosteriorSummary
+
+__all__ = ["DivergenceWarning", "Posterior", "name_experts"]
+
+
+class DivergenceWarning(UserWarning):
+    """Trajectories of the sampler diverged: what it drew may miss a part of the posterior."""
+
+
+def name_experts(
+    bayes: BayesianMixtureOfExperts, labels: Labelling, draws: Mapping[str, Tensor], num_chains: int
+) -> dict[str, Tensor]:
+    """Draws ``(chains, draws, *shape)`` with their experts in order, from ``(chains * draws, *shape)``."""
+    named = permute(bayes, draws, labels.order(draws))
+    return {name: value.unflatten(0, (num_chains, -1)) for name, value in named.items()}
+
+
+@dataclass(eq=False, repr=False)
+class Posterior(PosteriorPredictive):
+    """Draws of equal weight from the posterior, or from an approximation to it.
+
+    Attributes:
+        bayes: model, data and priors.
+        samples: parameters of the module by name, ``(chains, draws, *shape)``, experts in order.
+        method: how they were drawn.
+        diverging: whether the trajectory of each draw diverged, ``(chains, draws)``; None but for NUTS.
+        history: objective of a variational fit after each step; None for NUTS.
+        importance: weighted draws of a variational fit, with evidence and effective sample size; None for NUTS.
+        seconds: time taken.
+    """
+
+    bayes: BayesianMixtureOfExperts
+    samples: dict[str, Tensor]
+    method: str
+    diverging: Tensor | None = None
+    history: np.ndarray | None = None
+    importance: ImportanceSample | None = None
+    seconds: float = float("nan")
+    _reported: tuple[list[str], Tensor] | None = field(default=None, init=False)
+
+    def __repr__(self) -> str:
+        """The main figures in a line."""
+        chains, draws = self.values.shape[:2]
+        tail = "" if self.diverging is None else f", divergences={self.num_divergences}"
+        return f"Posterior({self.method}, chains={chains}, draws={draws}, parameters={len(self.param_names)}{tail})"
+
+    def draws(self) -> dict[str, Tensor]:
+        """All draws of all chains, parameters of the module by name, ``(s, *shape)``."""
+        return {name: value.flatten(0, 1) for name, value in self.samples.items()}
+
+    def _users(self) -> tuple[list[str], Tensor]:
+        if self._reported is None:
+            self._reported = reported(self.bayes, self.samples)
+        return self._reported
+
+    @property
+    def param_names(self) -> list[str]:
+        """Names of the parameters as users read them, those of ``FitResult.param_names``."""
+        return self._users()[0]
+
+    @property
+    def values(self) -> Tensor:
+        """Draws of those parameters, ``(chains, draws, P)``: gates relative to the last expert, ``std`` not its log."""
+        return self._users()[1]
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Posterior means ``(P,)``."""
+        return self.values.flatten(0, 1).mean(0).numpy(force=True)
+
+    @property
+    def std(self) -> np.ndarray:
+        """Posterior standard deviations ``(P,)``."""
+        return self.values.flatten(0, 1).std(0).numpy(force=True)
+
+    def interval(self, level: float = 0.95) -> np.ndarray:
+        """Central credible intervals ``(P, 2)``.
+
+        Raises:
+            ValueError: if ``level`` is not strictly between 0 and 1.
+        """
+        ends = tail_quantiles(level).to(self.values)
+        return torch.quantile(self.values.flatten(0, 1), ends, dim=0).mT.numpy(force=True)
+
+    @property
+    def num_divergences(self) -> int:
+        """Trajectories that diverged."""
+        return 0 if self.diverging is None else int(self.diverging.sum())
+
+    @property
+    def r_hat(self) -> np.ndarray:
+        """Split R-hat ``(P,)``: near 1 where chains agree. Needs at least 4 draws (Gelman et al. 2013, BDA3, 11.4)."""
+        return split_gelman_rubin(self.values, chain_dim=0, sample_dim=1).numpy(force=True)
+
+    @property
+    def ess(self) -> np.ndarray:
+        """Effective sample size of the mean ``(P,)``, from the autocorrelations (Geyer 1992)."""
+        return effective_sample_size(self.values, chain_dim=0, sample_dim=1).numpy(force=True)
+
+    def summary(self, level: float = 0.95) -> PosteriorSummary:
+        """A table of means, deviations, intervals and convergence; prints as text."""
+        ends = self.interval(level)
+        columns = [self.mean, self.std, ends[:, 0], ends[:, 1], self.ess, self.r_hat]
+        return PosteriorSummary(self._head(), self.param_names, np.column_stack(columns), level, self._notes())
+
+    def _head(self) -> list[tuple[str, str]]:
+        chains, draws = self.values.shape[:2]
+        head = [("Method", self.method), ("Observations", str(self.bayes.n)), ("Draws", f"{chains} x {draws}")]
+        if self.diverging is not None:
+            head.append(("Divergences", str(self.num_divergences)))
+        if self.importance is not None:
+            head += [
+                ("Log-evidence", f"{self.importance.log_evidence:.3f}"),
+                ("Importance ESS", f"{self.importance.ess:.0f} of {len(self.importance.log_weights)}"),
+            ]
+        return [*head, ("Time (s)", f"{self.seconds:.1f}")]
+
+    def _notes(self) -> list[str]:
+        last = self.bayes.model.num_experts - 1
+        return [f"Gates are relative to expert {last}. Prior and data: estimators.bayes."]
+
+    def expectation(self, function: Callable[[dict[str, Tensor]], Tensor]) -> Tensor:
+        """Posterior mean of a function of the module's parameters by name."""
+        return over_draws(function, self.draws()).mean(0)
+
+    def waic(self) -> Waic:
+        """The widely applicable information criterion on the data."""
+        return waic_of(self.log_likelihood(self.bayes.x, self.bayes.y))
+
+    def loo(self) -> Any:
+        """PSIS leave-one-out cross-validation by ArviZ: ``elpd_loo``, ``p_loo``, Pareto's k of each observation.
+
+        Raises:
+            ImportError: without ArviZ (``pip install mixkit[bayes]``).
+        """
+        return loo_of(self)
+
+    def to_arviz(self, *, predictive: bool = False, random_state: int | np.random.Generator | None = None) -> Any:
+        """An ``arviz.InferenceData`` of the users' parameters, log-likelihoods and, if asked, predictive draws.
+
+        Raises:
+            ImportError: without ArviZ (``pip install mixkit[bayes]``).
+        """
+        return to_arviz(self, predictive=predictive, random_state=random_state)
+
+
+def tail_quantiles(level: float) -> Tensor:
+    """Probabilities at the ends of a central interval."""
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must be strictly between 0 and 1, got {level}")
+    return torch.tensor([0.5 - level / 2.0, 0.5 + level / 2.0], dtype=torch.float64)

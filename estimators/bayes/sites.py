@@ -1,0 +1,88 @@
+"""Sample sites: a prior of the shape of its parameter, on the parameter itself or on its exponential."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch.distributions import Distribution, Transform, biject_to
+from torch.distributions.transforms import ExpTransform
+
+from .priors import Prior
+
+__all__ = ["as_site", "override", "real_transform"]
+
+
+def as_site(name: str, law: Any, shape: torch.Size) -> Distribution:
+    """``law`` expanded to a parameter of ``shape``, all of whose dimensions are then event dimensions.
+
+    Raises:
+        TypeError: if ``law`` is no distribution.
+        ValueError: if its shapes do not broadcast to ``shape``.
+
+    Example:
+        >>> import torch
+        >>> import pyro.distributions as dist
+        >>> as_site("slope", dist.Normal(0.0, 1.0), torch.Size([2, 3])).event_shape
+        torch.Size([2, 3])
+    """
+    if not isinstance(law, Distribution):
+        raise TypeError(f"the prior of {name} must be a torch or Pyro distribution, got {type(law).__name__}")
+    batch = shape[: len(shape) - len(law.event_shape)]
+    try:
+        wide = law if law.batch_shape == batch else law.expand(batch)
+        fits = wide.batch_shape + wide.event_shape == shape
+    except (RuntimeError, ValueError):
+        fits = False
+    if not fits:
+        shapes = f"batch shape {tuple(law.batch_shape)} and event shape {tuple(law.event_shape)}"
+        raise ValueError(f"the prior of {name} must broadcast to the parameter's shape {tuple(shape)}, got {shapes}")
+    wide = _unchecked(wide)
+    return dist.Independent(wide, len(batch), validate_args=False) if batch else wide
+
+
+def _unchecked(law: Any) -> Any:
+    """A copy that does not look at values, which would stop :func:`torch.vmap`."""
+    law = copy.copy(law)
+    law._validate_args = False
+    if hasattr(law, "base_dist"):
+        law.base_dist = _unchecked(law.base_dist)
+    return law
+
+
+def real_transform(law: Distribution) -> Transform | None:
+    """The map from the real line to the support of a site; None for the identity."""
+    support = law.support
+    inner = getattr(support, "base_constraint", support)
+    return None if inner is torch.distributions.constraints.real else biject_to(support)
+
+
+def override(defaults: Mapping[str, Prior], given: Mapping[str, Prior]) -> dict[str, Prior]:
+    """The defaults, those of a name in ``given`` replaced.
+
+    A name may be shortened from the left (``slope`` for ``experts.predictor.slope``), and may leave out ``log_``: the
+    law is then that of the exponential (``std`` for ``experts.log_std``).
+
+    Raises:
+        TypeError: if a prior is neither a distribution nor a function.
+        ValueError: if a name belongs to no parameter, or to several.
+    """
+    priors = dict(defaults)
+    for name, law in given.items():
+        full, is_log = _resolve(name, list(defaults))
+        if not isinstance(law, Distribution) and (is_log or not callable(law)):
+            raise TypeError(f"the prior of {full} must be a torch or Pyro distribution, got {type(law).__name__}")
+        priors[full] = dist.TransformedDistribution(law, [ExpTransform().inv]) if is_log else law
+    return priors
+
+
+def _resolve(name: str, options: list[str]) -> tuple[str, bool]:
+    head, _, last = name.rpartition(".")
+    for candidate, is_log in ((name, False), (f"{head}.log_{last}" if head else f"log_{last}", True)):
+        found = [option for option in options if option == candidate or option.endswith(f".{candidate}")]
+        if len(found) == 1:
+            return found[0], is_log
+        if len(found) > 1:
+            raise ValueError(f"priors must name one parameter each, got {name!r}, which may be any of {found}")
+    raise ValueError(f"priors must name parameters of the model, {options}, got {name!r}")

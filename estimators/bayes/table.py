@@ -1,0 +1,60 @@
+"""The table of a posterior."""
+
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["PosteriorSummary"]
+
+_RULE = 88
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PosteriorSummary:
+    """A table that prints as text; :meth:`to_frame` gives a pandas frame.
+
+    Attributes:
+        head: pairs of a label and a value.
+        names: parameter names ``(P,)``.
+        values: ``(P, 6)``: mean, standard deviation, ends of the interval, effective sample size, split R-hat.
+        level: of the interval.
+        notes: remarks below the table.
+    """
+
+    head: list[tuple[str, str]]
+    names: list[str]
+    values: np.ndarray
+    level: float
+    notes: list[str]
+
+    @property
+    def columns(self) -> list[str]:
+        """Column titles."""
+        low, high = 0.5 - self.level / 2.0, 0.5 + self.level / 2.0
+        return ["mean", "std", f"{low:.4g}", f"{high:.4g}", "ess", "r_hat"]
+
+    def to_frame(self) -> Any:
+        """The table as a pandas frame."""
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("pandas is needed here: pip install 'mixkit[rates]'") from error
+        return pd.DataFrame(self.values, index=self.names, columns=self.columns)
+
+    def __str__(self) -> str:
+        """The table as text."""
+        half = (len(self.head) + 1) // 2
+        left, right = self.head[:half], [*self.head[half:], ("", "")]
+        lines = ["Posterior of a mixture of experts".center(_RULE), "=" * _RULE]
+        for (label, value), (label_2, value_2) in zip(left, right, strict=False):
+            lines.append(f"{label:<18}{value:>24}    {label_2:<18}{value_2:>24}")
+        width = max(28, *(len(name) for name in self.names))
+        lines += ["-" * _RULE, " " * width + "".join(f"{column:>10}" for column in self.columns), "-" * _RULE]
+        for name, row in zip(self.names, self.values, strict=True):
+            numbers = "".join(f"{value:>10.4g}" for value in row[:4])
+            lines.append(f"{name:<{width}}{numbers}{row[4]:>10.0f}{row[5]:>10.3f}")
+        return "\n".join([*lines, "=" * _RULE, *(textwrap.fill(note, _RULE) for note in self.notes)])
+
+    __repr__ = __str__
