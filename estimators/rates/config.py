@@ -39,6 +39,7 @@ _GATES: dict[str, Callable[..., Gate]] = {
     "temperature": gates.dense_to_sparse_gate,
     "activation": gates.activation_gate,
     "sigmoid": gates.sigmoid_gate,
+    "laplace": gates.laplace_gate,
 }
 _MEASURE = ("gate_bias", "gate_weight", "slope", "intercept", "variance")
 _REQUIRED = {"truth", "covariates", "sample_sizes", "replicates", "seed", "losses", "candidates"}
@@ -72,8 +73,8 @@ def read_study(path: str | os.PathLike[str]) -> RateStudy:
         num_experts = 3
 
     Kinds: estimators EM, MLE; covariates uniform, normal, grid; starts data-driven, oracle, near-truth; losses D1, D2,
-    blocks, density, temperature; gates softmax, top-k, temperature, activation, sigmoid (``gate`` is that of the truth,
-    or of a candidate).
+    blocks, density, temperature; gates softmax, top-k, temperature, activation, sigmoid, laplace (``gate`` is that of
+    the truth, or of a candidate).
 
     Raises:
         ValueError: if the file is no TOML, a key is missing or unknown, or the design is a bad one.

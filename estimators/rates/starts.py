@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixkit._validation import check_integer
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
@@ -91,23 +92,30 @@ class Oracle(StartPolicy):
 
 @dataclass(frozen=True)
 class NearTruth(StartPolicy):
-    """Start at one random point near the truth, as published simulations do.
+    """Start at a random point near the truth, as published simulations do, or at several.
 
     Every fitted atom is a true one (each at least once, the rest by chance) plus normal noise; the mass of a true atom
     is shared by those that stand for it.
 
     Args:
         std: standard deviation of the noise; of variances, and of a temperature that is learned, on the log scale.
+        draws: points to start at; the end of the highest log-likelihood counts.
     """
 
     std: float = 0.1
+    draws: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.std < np.inf:
             raise ValueError(f"std must be non-negative and finite, got {self.std}")
+        check_integer("draws", self.draws, low=1)
 
     def fit(self, estimator: Estimator, problem: Problem) -> FitBatch:
-        """The fit from one perturbed truth."""
+        """The best of the fits from perturbed truths."""
+        fits = [self._fit_once(estimator, problem) for _ in range(self.draws)]
+        return max(fits, key=lambda fit: float(fit.llf[0]))
+
+    def _fit_once(self, estimator: Estimator, problem: Problem) -> FitBatch:
         truth = MixingMeasure.from_module(problem.truth).detach()
         true_k = truth.num_experts
         extra = problem.rng.integers(true_k, size=problem.num_experts - true_k)

@@ -8,7 +8,8 @@ from functools import singledispatch
 from typing import NamedTuple
 
 from mixkit.gates import Gate
-from mixkit.scores import ActivationScore, LinearScore, Score
+from mixkit.normalizers import NormalizedSigmoid
+from mixkit.scores import ActivationScore, DistanceScore, LinearScore, Score
 from mixkit.temperature import FixedTemperature
 
 from ..voronoi import rbar
@@ -18,6 +19,8 @@ __all__ = ["DeclaredRate", "declared_rates"]
 _SOFTMAX = "Nguyen, Nguyen, Ho (2023), arXiv 2305.03288"
 _TOP_K = "Nguyen, Akbarian, Yan, Ho (2024), arXiv 2309.13850"
 _TEMPERATURE = "Nguyen, Akbarian, Ho (2024), arXiv 2401.13875"
+_LAPLACE = "Han, Nguyen, Harris, Ho, Saria (2024), arXiv 2402.03226"
+_SIGMOID = "regular and identified; the gate: Nguyen, Ho, Rinaldo (2024), arXiv 2405.13997"
 _DENSITY = ("hellinger", "total variation")
 _GATE_BLOCKS = ("mass", "gate")
 _EXPERT_BLOCKS = ("slope alone", "intercept alone", "variance alone")
@@ -62,7 +65,11 @@ def _rates(score: Score, gate: Gate, extra: int) -> dict[str, DeclaredRate]:
 
 @_rates.register
 def _(score: LinearScore, gate: Gate, extra: int) -> dict[str, DeclaredRate]:
-    if type(score) is not LinearScore or not gate.shift_invariant:
+    if type(score) is not LinearScore:
+        return {}
+    if isinstance(gate.normalizer, NormalizedSigmoid) and gate.selection.num_selected is None:
+        return _density(_SIGMOID) | (_exact(_SIGMOID) if extra == 0 else {})
+    if not gate.shift_invariant:
         return {}
     if not isinstance(gate.temperature, FixedTemperature):
         return _linear_with_temperature()
@@ -77,6 +84,19 @@ def _(score: ActivationScore, gate: Gate, extra: int) -> dict[str, DeclaredRate]
     names = (*_GATE_BLOCKS, *_EXPERT_BLOCKS, "D1", "tau", "beta_1", "beta_1 / tau")
     declared = DeclaredRate(-0.5, f"{_TEMPERATURE}, activation gate, exact-specified")
     return _density(_TEMPERATURE) | dict.fromkeys(names, declared)
+
+
+@_rates.register
+def _(score: DistanceScore, gate: Gate, extra: int) -> dict[str, DeclaredRate]:
+    """Laplace gates: unlike the softmax's, their derivatives do not mix with those of the experts, so that only the
+    heat equation of the normal density, ``d2/db2 = 2 d/d(sigma^2)``, slows atoms that share a cell.
+    """
+    if score.squared or gate.selection.num_selected is not None or not isinstance(gate.temperature, FixedTemperature):
+        return {}
+    if extra == 0:
+        return _density(_LAPLACE) | _exact(_LAPLACE)
+    quarter = DeclaredRate(-0.25, f"{_LAPLACE}, over-specified")
+    return _density(_LAPLACE) | _overspecified(_LAPLACE, extra) | dict.fromkeys(("gate", "slope shared"), quarter)
 
 
 def _exact(source: str) -> dict[str, DeclaredRate]:

@@ -19,7 +19,8 @@ from estimators.rates import (
     required_size,
     trimmed_mean,
 )
-from mixkit import activation_gate, dense_to_sparse_gate, laplace_gate, sigmoid_gate, softmax_gate, topk_gate
+from mixkit import Gate, activation_gate, dense_to_sparse_gate, laplace_gate, sigmoid_gate, softmax_gate, topk_gate
+from mixkit.scores import CosineScore
 
 from ..models import seeded
 
@@ -141,7 +142,13 @@ def test_declared_rates():
     assert declared_rates(gates["softmax"], 4, 2)["gate"].exponent == pytest.approx(-1 / 12)
     assert declared_rates(gates["linear"], 3, 3)["beta_1"].exponent is None
     assert declared_rates(gates["activation"], 3, 3)["tau"].exponent == -0.5
-    for gate in (laplace_gate(1, 3, generator=seeded(0)), sigmoid_gate(1, 3, generator=seeded(0))):
+    laplace, sigmoid = laplace_gate(1, 3, generator=seeded(0)), sigmoid_gate(1, 3, generator=seeded(0))
+    over = declared_rates(laplace, 3, 2)
+    assert (over["gate"].exponent, over["slope shared"].exponent) == (-0.25, -0.25)
+    assert (over["intercept shared"].exponent, over["variance shared"].exponent) == (-0.125, -0.25)
+    assert {rates["gate"].exponent for rates in (declared_rates(g, 3, 3) for g in (laplace, sigmoid))} == {-0.5}
+    assert set(declared_rates(sigmoid, 3, 2)) == {"hellinger", "total variation", "kl"}
+    for gate in (laplace_gate(1, 3, squared=True, generator=seeded(0)), Gate(CosineScore(1, 3, generator=seeded(0)))):
         assert declared_rates(gate, 3, 2) == {}
 
 

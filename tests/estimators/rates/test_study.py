@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ from estimators.rates import (
 )
 from estimators.rates.store import ResultStore
 from estimators.rates.tasks import run_task
-from mixkit import topk_gate
+from mixkit import MixingMeasure, laplace_gate, sigmoid_gate, topk_gate
 
 from ..models import reference_truth, seeded
 from .designs import compared_study, easy_truth, small_study
@@ -232,6 +233,32 @@ def test_starts_end_at_one_maximum_and_grow_from_fewer_experts():
         values = [run_task(study, task).llf for study in (oracle, data, near)]
         assert values[1] >= values[0] - 1e-6
         assert values[2] == pytest.approx(values[0], abs=1e-6)
+
+
+def test_several_draws_near_the_truth_never_end_lower_than_the_first():
+    settings = {"sample_sizes": [200], "replicates": 2, "num_experts": 3, "estimator": EM(em_iter=0)}
+    one, four = (small_study(start=NearTruth(0.3, draws), **settings) for draws in (1, 4))
+    for task in one.tasks:
+        assert run_task(four, task).llf >= run_task(one, task).llf
+
+
+@pytest.mark.parametrize("gate", [laplace_gate, sigmoid_gate])
+def test_studies_of_other_gates_declare_their_rates(tmp_path, gate):
+    build = partial(gate, 2, generator=seeded(0))
+    values = ([0.3, 0.0], [[0.6, 0.3], [-0.6, 0.0]], [[2.0, 0.0], [-1.0, 1.0]], [9.0, -9.0], [0.05, 0.1])
+    truth = MixingMeasure(*(torch.tensor(value, dtype=torch.float64) for value in values))
+    study = small_study(
+        truth=truth,
+        covariates=UniformCovariates(-1.0, 1.0),
+        estimator={"exact": Candidate(EM(em_iter=0), 2, gate=partial(gate, 2))},
+        losses=[ExactLoss(), BlockLoss(), DensityLoss(points=2)],
+        sample_sizes=[200, 400],
+        start=NearTruth(0.05),
+        gate=build(2),
+    )
+    table = study.run(tmp_path / "study.sqlite", progress=False).table()
+    assert set(table.loss) >= {"D1", "gate", "mass", "slope alone", "hellinger"}
+    assert set(table[table.loss != "kl"].declared) == {-0.5}
 
 
 def test_more_experts_fit_better_from_every_start(tmp_path):
