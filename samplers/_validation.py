@@ -10,8 +10,8 @@ from torch import Generator, Tensor
 from mixkit._validation import check_tensor
 
 
-def check_logits(name: str, value: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Return ``value`` if every row is a law up to a constant: no NaN, no +inf, not all -inf.
+def check_logits(name: str, value: Tensor, valid: Tensor | None = None) -> None:
+    """Refuse logits unless every row is a law up to a constant: no NaN, no +inf, not all -inf.
 
     Args:
         name: Name of the argument.
@@ -20,7 +20,7 @@ def check_logits(name: str, value: Tensor, valid: Tensor | None = None) -> Tenso
     """
     peak = value.amax(-1)
     if math.isfinite(float(peak.sum(dtype=torch.float64))):
-        return value
+        return
     bad = ~torch.isfinite(peak)
     if valid is not None:
         bad &= valid
@@ -30,7 +30,6 @@ def check_logits(name: str, value: Tensor, valid: Tensor | None = None) -> Tenso
             f"{name} must hold no NaN, no +inf and no row that is all -inf, got a row of maximum {float(peak[first])} "
             f"at index {first}"
         )
-    return value
 
 
 def check_probs(name: str, value: Any, *, tolerance: float = 1e-4) -> Tensor:
@@ -103,7 +102,10 @@ def check_tokens(tokens: Tensor, draft: Tensor | None, num_tokens: int, valid: T
         first = tuple(((tokens < 0) | (tokens >= num_tokens)).nonzero()[0].tolist())
         raise ValueError(f"draft_tokens must lie in 0..{num_tokens - 1}, got {int(tokens[first])} at index {first}")
     if draft is not None:
-        bad = draft.gather(-1, tokens[..., None])[..., 0] == -torch.inf
+        held = draft.gather(-1, tokens[..., None])[..., 0]
+        if valid is None and float(held.amin()) > -torch.inf:
+            return tokens
+        bad = held == -torch.inf
         if valid is not None:
             bad &= valid
         if bad.any():

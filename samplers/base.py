@@ -4,14 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Generator, Tensor
 
-from ._validation import check_block_shapes, check_generator, check_lengths, check_logits, check_tokens
+from ._validation import check_block_shapes, check_generator, check_lengths
 from .node import Decision, Node
 from .results import Verification
 from .sources import GeneratorSource, Source
-from .walk import Block, walk
+from .walk import Block, check_block, walk
 
 Randomness = Generator | Sequence[Generator] | Source | None
 
@@ -35,7 +34,6 @@ class Verifier(ABC):
     def rule(self, block: Block, source: Source) -> Verification:
         """Verify a checked block of drafts that have laws; all randomness comes from ``source``."""
 
-    @torch.no_grad()
     def verify(
         self,
         target_logits: Tensor,
@@ -68,36 +66,33 @@ class Verifier(ABC):
             ValueError: If shapes or vocabularies do not fit together, if a row of logits holds NaN or +inf or is all
                 -inf, if a token is out of range, or if a drafted token has draft probability 0.
         """
-        block = self._check(target_logits, draft_logits, draft_tokens, lengths)
-        batch = block.shape[0]
-        if isinstance(generator, Source):
-            source = generator
-        else:
-            source = GeneratorSource(check_generator(generator, batch), batch, block.target.device)
-        if block.draft is None:
-            return walk(block, source, None, precise=False)
-        return self.rule(block, source)
+        block = self._block(target_logits, draft_logits, draft_tokens, lengths)
+        if not isinstance(generator, Source):
+            batch = block.shape[0]
+            generator = GeneratorSource(check_generator(generator, batch), batch, block.target.device)
+        return self._verify(block, generator)
 
-    def _check(self, target: Any, draft: Any, tokens: Any, lengths: Any) -> Block:
+    def _block(self, target: Any, draft: Any, tokens: Any, lengths: Any) -> Block:
+        """Return a block whose shapes fit; what it holds is not checked yet."""
         check_block_shapes(target, draft, tokens)
+        target = target.detach()  # tokens have no derivative, and nothing below needs a graph
+        draft = None if draft is None else draft.detach()
         if tokens.ndim == 2:
             target, tokens = target[:, None], tokens[:, None]
             draft = None if draft is None else draft[:, None]
         batch, num_drafts, size = tokens.shape
         if self.max_drafts is not None and num_drafts > self.max_drafts:
             raise ValueError(f"{type(self).__name__} takes at most {self.max_drafts} draft, got {num_drafts}")
-        inside = reached = None
-        if lengths is None:
-            lengths = torch.full((batch, num_drafts), size, dtype=torch.long, device=tokens.device)
-        else:
+        if lengths is not None:
             lengths = check_lengths(lengths, (batch, num_drafts, size))
-            steps = torch.arange(size + 1, device=tokens.device)
-            reached = steps <= lengths[..., None]
-            inside = reached[..., 1:]
-        check_logits("target_logits", target, reached)
-        if draft is not None:
-            check_logits("draft_logits", draft, inside)
-        return Block(target, draft, check_tokens(tokens, draft, target.shape[-1], inside), lengths)
+        return Block(target, draft, tokens, lengths)
+
+    def _verify(self, block: Block, source: Source) -> Verification:
+        """Check what the block holds and verify it."""
+        block = check_block(block)
+        if block.draft is None:
+            return walk(block, source, None, precise=False)
+        return self.rule(block, source)
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())

@@ -2,8 +2,10 @@
 
 import math
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Generator, Tensor
@@ -31,7 +33,7 @@ def invert_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
     """
     n = weights.shape[-1]
     if uniforms.numel() == 1 and n > 4 * _CHUNK:
-        return torch.full_like(uniforms, _invert_one(weights.reshape(n), float(uniforms)), dtype=torch.long)
+        return torch.full_like(uniforms, invert_one(weights.detach().reshape(n), float(uniforms)), dtype=torch.long)
     uniforms = uniforms.double()[..., None]
     if n <= 4 * _CHUNK:
         total = weights.cumsum(-1, dtype=torch.float64)
@@ -47,17 +49,17 @@ def invert_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
     return index.gather(-1, place)[..., 0]
 
 
-def _invert_one(weights: Tensor, uniform: float) -> int:
-    """One row of `invert_cdf`: the same arithmetic with less overhead."""
-    sums = _chunk_sums(weights, weights.shape[-1] // _CHUNK * _CHUNK)
-    total = sums.cumsum(-1)
-    end = float(total[-1])
-    point = min(uniform * end, math.nextafter(end, 0.0))
-    chunk = int(torch.searchsorted(total, point, right=True))
-    inside = weights[chunk * _CHUNK : (chunk + 1) * _CHUNK].cumsum(-1, dtype=torch.float64)
-    point = max(point - (float(total[chunk]) - float(sums[chunk])), 0.0)
-    point = min(point, math.nextafter(float(inside[-1]), 0.0))
-    return chunk * _CHUNK + int(torch.searchsorted(inside, point, right=True))
+def invert_one(weights: Tensor, uniform: float) -> int:
+    """One row ``(n,)`` of `invert_cdf`: the same arithmetic with less overhead."""
+    whole = weights.shape[0] // _CHUNK * _CHUNK
+    sums = weights[:whole].view(-1, _CHUNK).sum(-1) if whole == weights.shape[0] else _chunk_sums(weights, whole)
+    by_chunk = sums.tolist()
+    total = list(accumulate(by_chunk))
+    point = uniform * total[-1]
+    chunk = bisect_right(total, min(point, math.nextafter(total[-1], 0.0)))
+    inside = list(accumulate(weights[chunk * _CHUNK : (chunk + 1) * _CHUNK].tolist()))
+    point = max(point - (total[chunk] - by_chunk[chunk]), 0.0)
+    return chunk * _CHUNK + bisect_right(inside, min(point, math.nextafter(inside[-1], 0.0)))
 
 
 def _chunk_sums(weights: Tensor, whole: int) -> Tensor:
@@ -96,6 +98,10 @@ class Source(ABC):
     def choose(self, weights: Tensor) -> Tensor:
         """Return an index ``(r,)`` with probability proportional to ``weights (r, n)``."""
         return invert_cdf(weights, self.uniform(1)[:, 0])
+
+    def choose_one(self, weights: Tensor) -> int:
+        """`choose` for a source of one row, from ``weights (n,)``."""
+        return int(self.choose(weights[None]))
 
     def highest(self, laws: "CellLaws", active: Tensor) -> Tensor:
         """Draw a cell for each of ``m`` contestants; return who holds the highest, ties broken uniformly.
@@ -157,7 +163,11 @@ class GeneratorSource(Source):
 
     def accept_one(self, probability: float) -> bool:
         """`accept` for a source of one row."""
-        return float(self.uniform(1)) < probability
+        return self.uniform(1).item() < probability
+
+    def choose_one(self, weights: Tensor) -> int:
+        """`choose` for a source of one row, from ``weights (n,)``."""
+        return invert_one(weights, self.uniform(1).item())
 
     def _draw(self, rows: int, count: int, generator: Generator | None) -> Tensor:
         device = self.device if generator is None else generator.device

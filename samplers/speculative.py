@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from .base import NodeVerifier
-from .node import Decision, Node, compute_dtype
-from .results import Info, Verification
+from .chain import verify_one
+from .node import Decision, Node
+from .results import Verification
 from .sources import Source
 from .walk import Block
 
@@ -126,41 +127,8 @@ class SpeculativeSampling(NodeVerifier):
         """Offer the drafted token to the target."""
         return offer(node.target, node.draft, node.tokens[:, 0], source)
 
-    def rule(self, block: Block, source: Source) -> Verification:
-        """Walk along the block; one row alone takes a path with less overhead and the same draws."""
+    def _verify(self, block: Block, source: Source) -> Verification:
+        """One row alone takes a path with less overhead, for the same tokens from the same draws."""
         if block.shape[0] == 1 and block.draft is not None:
-            return _one_chain(block, block.draft[0, 0], source)
-        return super().rule(block, source)
-
-
-def _one_chain(block: Block, draft_logits: Tensor, source: Source) -> Verification:
-    """Verify one row: each law is normalised when it is reached."""
-    target_logits, drafted = block.target[0, 0], block.tokens[0, 0].tolist()
-    dtype = compute_dtype(target_logits, precise=False)
-    tests: list[float] = []
-    accepted, length = 0, int(block.lengths[0, 0])
-    target = target_logits[0].softmax(-1, dtype=dtype)
-    weights = target
-    while accepted < length:
-        draft = draft_logits[accepted].softmax(-1, dtype=dtype)
-        here, there = float(target[drafted[accepted]]), float(draft[drafted[accepted]])
-        tests.append(float(here > 0) if here >= there else here / there)
-        if not source.accept_one(tests[-1]):
-            weights = residual_weights(target, draft)
-            break
-        accepted += 1
-        weights = target = target_logits[accepted].softmax(-1, dtype=dtype)
-    following = int(source.choose(weights[None]))
-    return _one_row(block, drafted[:accepted], following, tests)
-
-
-def _one_row(block: Block, accepted: list[int], following: int, tests: list[float]) -> Verification:
-    size, device = block.shape[2], block.tokens.device
-    tokens = [*accepted, following] + [-1] * (size - len(accepted))
-    unreached = [0] * (size - len(tests))
-    whole = torch.tensor(
-        [tokens + [1] * len(tests) + unreached + [len(accepted), 0 if accepted else -1]], device=device
-    )
-    tokens_out, num_active, num_accepted, winner = whole.split([size + 1, size, 1, 1], -1)
-    probability = torch.tensor([tests + unreached], dtype=torch.float64, device=device)
-    return Verification(tokens_out, num_accepted[0], winner[0], Info(probability, num_active))
+            return verify_one(block, block.draft[0, 0], source)
+        return super()._verify(block, source)

@@ -1,11 +1,13 @@
 """The walk along a block of drafts: a rule at every position, and the drafts that still agree."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from ._validation import check_logits, check_tokens
 from .node import Decision, Node, compute_dtype, first_true
 from .results import Info, Verification
 from .sources import Source
@@ -13,25 +15,32 @@ from .sources import Source
 
 @dataclass(frozen=True)
 class Block:
-    """A checked request.
+    """A request whose shapes fit together.
 
     Attributes:
         target: Target logits ``(B, m, t+1, v)``.
         draft: Draft logits ``(B, m, t, v)``, or None for drafts without a law.
-        tokens: Drafted tokens ``(B, m, t)``, 0 in the padding.
-        lengths: Draft lengths ``(B, m)``.
+        tokens: Drafted tokens ``(B, m, t)``.
+        ragged_lengths: Draft lengths ``(B, m)``, or None where all have the full length.
     """
 
     target: Tensor
     draft: Tensor | None
     tokens: Tensor
-    lengths: Tensor
+    ragged_lengths: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Batch, drafts and draft length ``(B, m, t)``."""
         batch, num_drafts, size = self.tokens.shape
         return batch, num_drafts, size
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Draft lengths ``(B, m)``."""
+        if self.ragged_lengths is not None:
+            return self.ragged_lengths
+        return torch.full(self.tokens.shape[:-1], self.tokens.shape[-1], device=self.tokens.device)
 
     def target_logits(self, rows: Tensor, draft: Tensor, position: int) -> Tensor:
         """Target logits ``(r, v)`` after the first ``position`` tokens of the given drafts ``(r,)``."""
@@ -45,6 +54,18 @@ class Block:
         if rows.numel() < self.tokens.shape[0]:
             laws, tokens = laws[rows], tokens[rows]
         return Node(self.target_logits(rows, first_true(active), position), laws, tokens, active, precise=precise)
+
+
+def check_block(block: Block) -> Block:
+    """Return a block whose laws and tokens are lawful, with tokens 0 in the padding; what is padding is not read."""
+    inside = reached = None
+    if block.ragged_lengths is not None:
+        reached = torch.arange(block.shape[2] + 1, device=block.tokens.device) <= block.ragged_lengths[..., None]
+        inside = reached[..., 1:]
+    check_logits("target_logits", block.target, reached)
+    if block.draft is not None:
+        check_logits("draft_logits", block.draft, inside)
+    return replace(block, tokens=check_tokens(block.tokens, block.draft, block.target.shape[-1], inside))
 
 
 Rule = Callable[[Node, Source], Decision]

@@ -400,3 +400,54 @@ def test_one_row_alone_takes_the_same_draws_as_a_batch():
         assert alone.winner[0] == batch.winner[i]
         torch.testing.assert_close(alone.info.accept_probability[0], batch.info.accept_probability[i])
         assert torch.equal(alone.info.num_active[0], batch.info.num_active[i])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("target_logits", place) for place in range(4)] + [("draft_logits", place) for place in range(3)],
+)
+def test_one_row_alone_refuses_what_it_would_not_reach(name, value, place):
+    """Bad rows are refused whether the walk comes to them or not."""
+    for seed in range(5):
+        block = [part.clone() for part in a_block(Row(SpeculativeSampling(), many=False), batch=1, seed=seed)]
+        block[name == "draft_logits"][0, 0, place, 4] = value
+        with pytest.raises(ValueError, match=rf"{name} must hold no NaN.*index \(0, 0, {place}\)"):
+            SpeculativeSampling().verify(*block, generator=torch.Generator().manual_seed(seed))
+
+
+def test_one_row_alone_refuses_tokens_it_would_not_reach(generator):
+    target, draft, tokens = a_block(Row(SpeculativeSampling(), many=False), batch=1)
+    draft = draft.clone()
+    draft[0, 0, 2, tokens[0, 0, 2]] = -torch.inf
+    with pytest.raises(ValueError, match="positive draft probability"):
+        SpeculativeSampling().verify(target, draft, tokens, generator=generator)
+    tokens = tokens.clone()
+    tokens[0, 0, 2] = 9
+    with pytest.raises(ValueError, match=r"draft_tokens must lie in 0\.\.8, got 9"):
+        SpeculativeSampling().verify(target, draft, tokens, generator=generator)
+
+
+@pytest.mark.parametrize("length", range(4))
+def test_one_row_alone_never_reads_padding(length):
+    target, draft, tokens = (part.clone() for part in a_block(Row(SpeculativeSampling(), many=False), batch=1))
+    target[0, 0, length + 1 :], draft[0, 0, length:], tokens[0, 0, length:] = torch.nan, torch.nan, -7
+    for seed in range(10):
+        short = SpeculativeSampling().verify(
+            target[:, :, : length + 1],
+            draft[:, :, :length],
+            tokens[:, :, :length],
+            generator=torch.Generator().manual_seed(seed),
+        )
+        padded = SpeculativeSampling().verify(
+            target, draft, tokens, lengths=torch.tensor([length]), generator=torch.Generator().manual_seed(seed)
+        )
+        assert torch.equal(padded.tokens[:, : length + 1], short.tokens)
+        assert (padded.tokens[:, length + 1 :] == -1).all()
+
+
+@over(ROWS)
+def test_logits_may_require_a_gradient(row, generator):
+    target, draft, tokens = a_block(row)
+    out = row.verifier.verify(target.requires_grad_(), draft.requires_grad_(), tokens, generator=generator)
+    assert not out.info.accept_probability.requires_grad
