@@ -18,6 +18,7 @@ from .data import Data, as_data, dependent_columns
 from .general.objective import SmoothGateObjective
 from .initialization import Start, default_starts
 from .linear.objective import LinearObjective
+from .multilinear.objective import MultiLinearObjective
 from .newton import Ascent, newton_ascent
 from .objective import Evaluation, Objective
 from .result import FitBatch, FitResult, build_batch, build_result
@@ -42,6 +43,8 @@ def make_objective(model: MixtureOfExperts, data: Data, variance_floor: float, p
     """The fastest objective that supports the model."""
     if LinearObjective.supports(model):
         return LinearObjective(model, data.x, data.y, data.weight, variance_floor=variance_floor, pinned_columns=pinned)
+    if MultiLinearObjective.supports(model):
+        return MultiLinearObjective(model, data, variance_floor=variance_floor, pinned_columns=pinned)
     if SmoothGateObjective.supports(model):
         return SmoothGateObjective(model, data, variance_floor=variance_floor)
     return AutogradObjective(model, data, variance_floor=variance_floor)

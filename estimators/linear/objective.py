@@ -92,6 +92,7 @@ class LinearObjective(Objective):
             and type(gate.selection) in (Dense, TopKByScore, TopKBySlope)
             and type(gate.temperature) is FixedTemperature
             and isinstance(experts, LocationExperts)
+            and experts.floor_name is None
             and type(experts.predictor) in (LinearPredictor, ConstantPredictor)
         )
 

@@ -68,7 +68,10 @@ class DensityExperts(Experts):
     floor_name: str | None = None
 
     def start_locations(self, y: Tensor) -> list[Tensor]:
-        """Rough locations at single responses, L tensors like ``y``, from which fits start; zeros unless told."""
+        """Rough locations at single responses, L tensors like ``y``, from which fits start; zeros unless told.
+
+        NaN where a response says nothing of a location.
+        """
         return [torch.zeros_like(y) for _ in range(self.num_locations)]
 
     @abstractmethod
@@ -136,6 +139,11 @@ class MultiLocationExperts(DensityExperts):
         self.predictor = predictor
         self.num_experts = predictor.num_experts
         self.num_locations = num_locations
+
+    @property
+    def location_names(self) -> tuple[str, ...]:
+        """What results call the locations; their numbers unless a family says more."""
+        return tuple(str(index) for index in range(self.num_locations))
 
     def locations(self, x: Tensor) -> tuple[Tensor, ...]:
         """The L locations at ``x (*batch, n, d)``, each ``(*batch, n, k)``."""

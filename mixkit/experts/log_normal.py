@@ -59,7 +59,7 @@ class LogNormalExperts(LocationExperts):
         return _check_non_negative(super().check_response(y), "log-normal")
 
     def start_locations(self, y: Tensor) -> list[Tensor]:
-        """``log y``; at zeros that of the smallest positive response."""
+        """``log y``; NaN at zeros, which say nothing of it."""
         return [_positive_log(y)]
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
@@ -114,6 +114,11 @@ class ZeroInflatedLogNormalExperts(MultiLocationExperts):
         super().__init__(predictor, num_locations=2)
         self.log_std = nn.Parameter(torch.zeros((*batch_shape, self.num_experts), dtype=dtype, device=device))
 
+    @property
+    def location_names(self) -> tuple[str, ...]:
+        """``logit`` and ``mean``, as results call them."""
+        return ("logit", "mean")
+
     def forward(self, x: Tensor) -> ZeroInflatedLogNormal:
         """Zero-inflated log-normal laws of batch shape ``(*batch, n, k)``."""
         logit, mean = self.locations(x)
@@ -124,7 +129,7 @@ class ZeroInflatedLogNormalExperts(MultiLocationExperts):
         return _check_non_negative(super().check_response(y), "zero-inflated log-normal")
 
     def start_locations(self, y: Tensor) -> list[Tensor]:
-        """Log-odds of one to three, and ``log y``; at zeros that of the smallest positive response."""
+        """Plus or minus one by whether y > 0, and ``log y``; NaN at zeros, which say nothing of it."""
         return [torch.where(y > 0, 1.0, -1.0).to(y), _positive_log(y)]
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
@@ -152,9 +157,7 @@ def _check_non_negative(y: Tensor, family: str) -> Tensor:
 
 
 def _positive_log(y: Tensor) -> Tensor:
-    positive = y > 0
-    least = y[positive].min() if bool(positive.any()) else torch.ones_like(y.sum())
-    return torch.where(positive, y, least).log()
+    return torch.where(y > 0, torch.where(y > 0, y, 1.0).log(), torch.nan)
 
 
 def _log_normal(y: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Experts of several linear locations, or of several families: exact derivatives by matrix products."""
