@@ -324,7 +324,7 @@ def _remarks(objective: Objective, ascent: Ascent, undetermined: list[str]) -> l
         remarks.append(f"experts {starved} have fewer observations than coefficients")
     if undetermined:
         remarks.append(f"no standard error for {', '.join(undetermined)}: the observed information is singular")
-    if any(name.startswith("gate") for name in undetermined):
+    if bool(ascent.converged) and any(name.startswith("gate") for name in undetermined):
         remarks.append(_ABRUPT)
     return remarks
 

@@ -113,8 +113,8 @@ def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None
         _ends(result, index.repeat(2)[start : start + batch], sign[start : start + batch], root)
         for start in range(0, sides, batch)
     ]
-    ends = np.concatenate(parts).reshape(-1, 2)
-    _warn(result, index, ends)
+    ends, rose = (np.concatenate(columns).reshape(-1, 2) for columns in zip(*parts, strict=True))
+    _warn(result, index, np.isnan(ends).any(axis=1), np.asarray(rose.any(axis=1)))
     positive = result.is_positive[index, None]
     with np.errstate(over="ignore"):
         return np.where(positive, np.exp(ends), ends)
@@ -156,8 +156,12 @@ def _climb(maximum: Maximum, rows: Tensor, levels: Tensor, start: Tensor) -> Res
     return climb_restricted(Restriction(maximum.objective, rows, levels), start, max_iter=_MAX_ITER, tol=_TOL)
 
 
-def _ends(result: FitResult, index: np.ndarray, sign: np.ndarray, root: float) -> np.ndarray:
-    """The ends on the sides given by ``sign (m,)`` of the parameters at ``index (m,)``, logarithms of positive ones."""
+def _ends(result: FitResult, index: np.ndarray, sign: np.ndarray, root: float) -> tuple[np.ndarray, np.ndarray]:
+    """The ends on the sides given by ``sign (m,)`` of the parameters at ``index (m,)``, logarithms of positive ones.
+
+    Returns:
+        The ends ``(m,)``, and which profiles rose above the fit on the way, ``(m,)`` bool.
+    """
     maximum = result.maximum
     rows, offset = _lines(maximum, index)
     directions = _directions(maximum, rows)
@@ -174,14 +178,16 @@ def _ends(result: FitResult, index: np.ndarray, sign: np.ndarray, root: float) -
         is_inside = search.tell(active, distance, result.llf - found.value, found.converged)
         moved = active[is_inside]
         theta[moved], at[moved] = found.theta[is_inside], distance[is_inside]
-    return (centre + offset + search.ends()).numpy(force=True)
+    return (centre + offset + search.ends()).numpy(force=True), search.rose.numpy(force=True)
 
 
-def _warn(result: FitResult, index: np.ndarray, ends: np.ndarray) -> None:
-    lost = [result.param_names[i] for i, pair in zip(index, ends, strict=True) if np.isnan(pair).any()]
-    if lost:
+def _warn(result: FitResult, index: np.ndarray, lost: np.ndarray, rose: np.ndarray) -> None:
+    names = np.array(result.param_names)[index]
+    if lost.any():
+        higher = f"; those of {', '.join(names[rose])} met a higher likelihood than the fit's: use more starts"
         warnings.warn(
-            f"no end of a profile interval for {', '.join(lost)}: a refit did not converge, or rose above the fit",
+            f"no end of a profile interval for {', '.join(names[lost])}, where refits did not reach a maximum or rose "
+            f"above the fit{higher if rose.any() else ''}",
             ProfileWarning,
             stacklevel=3,
         )

@@ -22,6 +22,9 @@ class EndSearch:
     Args:
         unit: first guesses of one standard error, negative on the lower side, ``(m,)``.
         root: the square root of the chi-square quantile.
+
+    Attributes:
+        rose: which searches met a likelihood higher than the fit's, ``(m,)`` bool.
     """
 
     def __init__(self, unit: Tensor, root: float) -> None:
@@ -31,6 +34,7 @@ class EndSearch:
         self._end = torch.full_like(unit, torch.nan)
         self._done = torch.zeros_like(unit, dtype=torch.bool)
         self._last_side = torch.zeros_like(unit)
+        self.rose = torch.zeros_like(self._done)
 
     def rounds(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Indices ``(a,)`` of the searches still open, and the distances ``(a,)`` at which to refit next."""
@@ -66,6 +70,7 @@ class EndSearch:
         finished = is_found | is_endless | rose
         self._end[active] = torch.where(finished, end, self._end[active])
         self._done[active] = finished
+        self.rose[active] = rose
         return inside
 
     def _narrow(self, active: Tensor, distance: Tensor, gap: Tensor, inside: Tensor) -> None:

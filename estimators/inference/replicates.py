@@ -1,0 +1,145 @@
+"""What a bootstrap found."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+from mixkit._validation import check_choice
+
+from ..covariance import SingularInformationWarning
+from ..result import FitResult
+from ..wald import check_level, wald_intervals
+
+__all__ = ["BootstrapResult"]
+
+
+@dataclass(eq=False, repr=False)
+class BootstrapResult:
+    """Estimates of resampled data beside those of the data.
+
+    Attributes:
+        param_names: as in the fit, ``(P,)``.
+        params: the fit's estimates ``(P,)``.
+        is_positive: which parameters are scales, ``(P,)`` bool.
+        undetermined: which parameters the data do not determine, ``(P,)`` bool; they get no errors or intervals.
+        replicates: estimates ``(m, P)``, a row for each replicate; NaN where the refit failed.
+        llf: log-likelihoods of the refits on their own data ``(m,)``; NaN where the refit failed.
+        converged: whether each refit reached a maximum ``(m,)``.
+        errors: why refits failed, by replicate.
+    """
+
+    param_names: list[str]
+    params: np.ndarray
+    is_positive: np.ndarray
+    undetermined: np.ndarray
+    replicates: np.ndarray
+    llf: np.ndarray
+    converged: np.ndarray
+    errors: dict[int, str]
+
+    @classmethod
+    def of(cls, result: FitResult, records: list[dict[str, Any]]) -> "BootstrapResult":
+        """From the records of the refits; warns of parameters that the data do not determine."""
+        lost = [np.nan] * result.df_model
+        undetermined = np.isnan(result.bse) & (result.maximum.hessian.numel() > 0)
+        if undetermined.any():
+            names = ", ".join(name for name, is_lost in zip(result.param_names, undetermined, strict=True) if is_lost)
+            warnings.warn(
+                f"no bootstrap error for {names}: the data do not determine them, refits stop anywhere",
+                SingularInformationWarning,
+                stacklevel=3,
+            )
+        return cls(
+            list(result.param_names),
+            result.params,
+            result.is_positive,
+            undetermined,
+            np.array([lost if record["params"] is None else record["params"] for record in records]),
+            np.array([np.nan if record["llf"] is None else record["llf"] for record in records]),
+            np.array([record["converged"] for record in records]),
+            {number: record["error"] for number, record in enumerate(records) if record["error"]},
+        )
+
+    @property
+    def num_failed(self) -> int:
+        """Replicates without a fit; they are left out of errors and intervals."""
+        return len(self.errors)
+
+    @property
+    def num_not_converged(self) -> int:
+        """Replicates whose refit did not reach a maximum; they count like others, as leaving them out would bias."""
+        return int((~self.converged).sum()) - self.num_failed
+
+    def _found(self) -> np.ndarray:
+        found = self.replicates[~np.isnan(self.llf)]
+        if len(found) < 2:
+            raise ValueError(f"too few replicates have a fit: {len(found)} of {len(self.llf)}")
+        return np.where(self.undetermined, np.nan, found)
+
+    def cov_params(self) -> np.ndarray:
+        """Covariance of the replicates ``(P, P)``."""
+        return np.atleast_2d(np.cov(self._found(), rowvar=False))
+
+    @property
+    def bse(self) -> np.ndarray:
+        """Bootstrap standard errors ``(P,)``; NaN for undetermined parameters."""
+        return self._found().std(0, ddof=1)
+
+    @property
+    def bias(self) -> np.ndarray:
+        """Mean of the replicates less the estimate, ``(P,)``."""
+        return self._found().mean(0) - self.params
+
+    def conf_int(self, level: float = 0.95, *, method: str = "percentile") -> np.ndarray:
+        r"""Confidence intervals ``(P, 2)``.
+
+        Args:
+            level: probability of covering the truth, in (0, 1).
+            method: "percentile", the quantiles of the replicates; "basic", the estimate less the quantiles of the
+                replicates' errors; "normal", the estimate plus and minus normal quantiles of standard errors. The last
+                two are computed on the log scale for positive parameters.
+
+        Raises:
+            ValueError: for another method or a level outside (0, 1).
+        """
+        methods = {"percentile": self._percentile, "basic": self._basic, "normal": self._normal}
+        return methods[check_choice("method", method, methods)](check_level(level))
+
+    def _percentile(self, level: float) -> np.ndarray:
+        return np.quantile(self._found(), [0.5 - 0.5 * level, 0.5 + 0.5 * level], axis=0).T
+
+    def _basic(self, level: float) -> np.ndarray:
+        ends = self._percentile(level)[:, ::-1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = np.square(self.params)[:, None] / ends
+        return np.where(self.is_positive[:, None], ratio, 2.0 * self.params[:, None] - ends)
+
+    def _normal(self, level: float) -> np.ndarray:
+        found = self._found()
+        if not self.is_positive.any():
+            return wald_intervals(self.params, self.bse, self.is_positive, level)
+        with np.errstate(invalid="ignore"):
+            logs = np.log(np.where(self.is_positive, found, 1.0)).std(0, ddof=1)
+        factor = np.exp(norm.ppf(0.5 + 0.5 * level) * logs)[:, None] ** np.array([-1.0, 1.0])
+        plain = wald_intervals(self.params, self.bse, np.zeros_like(self.is_positive), level)
+        return np.where(self.is_positive[:, None], self.params[:, None] * factor, plain)
+
+    def to_frame(self, level: float = 0.95, *, method: str = "percentile") -> Any:
+        """Estimates, standard errors, biases and intervals as a pandas frame."""
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("to_frame needs pandas: pip install mixkit[rates]") from error
+        columns = ["coef", "std err", "bias", f"[{0.5 - 0.5 * level:.4g}", f"{0.5 + 0.5 * level:.4g}]"]
+        values = np.column_stack([self.params, self.bse, self.bias, self.conf_int(level, method=method)])
+        return pd.DataFrame(values, index=self.param_names, columns=columns)
+
+    def __repr__(self) -> str:
+        """How many replicates there are, and of what quality."""
+        return (
+            f"BootstrapResult({len(self.llf)} replicates, {self.num_failed} failed, "
+            f"{self.num_not_converged} not converged)"
+        )

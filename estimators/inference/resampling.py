@@ -1,0 +1,98 @@
+"""Ways to make new data sets like one that was observed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixkit.mixture import MixtureOfExperts
+
+from ..data import Data
+
+__all__ = ["RESAMPLINGS", "Cases", "Parametric", "RandomWeights", "Resampling"]
+
+
+class Resampling(ABC):
+    """A way to draw data sets."""
+
+    def check(self, data: Data) -> None:  # noqa: B027 (most resamplings take any data)
+        """Raise ``ValueError`` if there is no such resampling of ``data`` (r = 1)."""
+
+    @abstractmethod
+    def draw(self, model: MixtureOfExperts, data: Data, rngs: Sequence[np.random.Generator]) -> Data:
+        """One data set for each of m generators: ``r = m``.
+
+        Args:
+            model: the fitted model.
+            data: the observations, r = 1.
+            rngs: a generator for each data set.
+        """
+
+
+@dataclass(frozen=True)
+class Cases(Resampling):
+    """Rows drawn with replacement, each with its response and weight: right whatever the law of y given x.
+
+    Source: Efron (1979), Annals of Statistics 7, 1-26.
+    """
+
+    def draw(self, model: MixtureOfExperts, data: Data, rngs: Sequence[np.random.Generator]) -> Data:
+        """Data sets of n rows."""
+        n = data.x.shape[1]
+        rows = torch.as_tensor(np.stack([rng.integers(n, size=n) for rng in rngs])).to(data.x.device)
+        return _each(data, lambda part: part[0][rows])
+
+
+@dataclass(frozen=True)
+class Parametric(Resampling):
+    """Responses drawn from the fitted model at the covariates observed: sharper than cases if the model holds."""
+
+    def check(self, data: Data) -> None:
+        """Weights other than one are refused: a weighted row has no one law to draw from."""
+        if data.weight is not None and not bool((data.weight == 1.0).all()):
+            raise ValueError("kind 'parametric' needs observations without weights, got sample weights; use 'cases'")
+
+    def draw(self, model: MixtureOfExperts, data: Data, rngs: Sequence[np.random.Generator]) -> Data:
+        """The same covariates, new responses."""
+        with torch.no_grad():
+            law = model(data.x[0])
+            y = torch.stack([law.sample(generator=_torch_generator(rng, data.x)) for rng in rngs])
+        size = (len(rngs),)
+        return _each(data, lambda part: part.expand(size + part.shape[1:]))._replace(y=y.to(data.y))
+
+
+@dataclass(frozen=True)
+class RandomWeights(Resampling):
+    """Every row kept, its weight times an exponential variable (scaled to mean one): no row is ever lost.
+
+    For small samples and rare experts, where resampled cases may leave an expert without data.
+
+    Source: Newton and Raftery (1994), JRSS B 56, 3-48.
+    """
+
+    def draw(self, model: MixtureOfExperts, data: Data, rngs: Sequence[np.random.Generator]) -> Data:
+        """The same rows, new weights."""
+        n, size = data.x.shape[1], (len(rngs),)
+        factors = torch.as_tensor(np.stack([rng.exponential(size=n) for rng in rngs])).to(data.x)
+        factors = factors / factors.mean(-1, keepdim=True)
+        return _each(data, lambda part: part.expand(size + part.shape[1:]))._replace(
+            weight=factors if data.weight is None else factors * data.weight
+        )
+
+
+def _each(data: Data, function: Callable[[Tensor], Tensor]) -> Data:
+    """A function of every part there is."""
+    parts: dict[str, Any] = {name: None if part is None else function(part) for name, part in data._asdict().items()}
+    return Data(**parts)
+
+
+def _torch_generator(rng: np.random.Generator, like: Tensor) -> torch.Generator:
+    return torch.Generator(device=like.device).manual_seed(int(rng.integers(2**63)))
+
+
+RESAMPLINGS: dict[str, Resampling] = {"case": Cases(), "parametric": Parametric(), "weights": RandomWeights()}
+"""Resamplings by name."""
