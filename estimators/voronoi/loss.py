@@ -113,7 +113,7 @@ def voronoi_loss(
     Raises:
         TypeError: if an argument is of another kind.
         ValueError: if the measures do not fit each other, ``cells`` has another shape or range, or ``num_selected`` is
-            below k* with more than one covariate.
+            above k*.
 
     Source: Nguyen, Nguyen, Ho (2023), arXiv 2305.03288 (losses D1 and D2), up to the normalisation; top-K: Nguyen,
     Akbarian, Yan, Ho (2024), arXiv 2309.13850 (the infimum over translations is ours).
@@ -152,12 +152,7 @@ def overspecified_loss(
 def _check_count(num_selected: int | None, truth: MixingMeasure) -> int:
     if num_selected is None:
         return truth.num_experts
-    count = check_integer("num_selected", num_selected, low=1, high=truth.num_experts)
-    if count < truth.num_experts and truth.num_features > 1:
-        raise ValueError(
-            f"num_selected below k* = {truth.num_experts} needs one covariate, got {truth.num_features} covariates"
-        )
-    return count
+    return check_integer("num_selected", num_selected, low=1, high=truth.num_experts)
 
 
 def _check_cells(cells: Tensor, fitted: MixingMeasure, truth: MixingMeasure) -> Tensor:

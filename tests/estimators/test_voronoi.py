@@ -21,6 +21,7 @@ from estimators.voronoi import (
     voronoi_cells,
     voronoi_loss,
 )
+from estimators.voronoi.terms import build_terms
 from estimators.voronoi.translation import least_power_sum, power_sum, weighted_median
 from mixkit import (
     MixingMeasure,
@@ -246,6 +247,39 @@ def test_subsets_of_true_atoms_grow():
     torch.testing.assert_close(subset, exact_loss(fitted, truth))
 
 
+def turned(measure: MixingMeasure, rotation: torch.Tensor) -> MixingMeasure:
+    """A measure of one covariate as one of several, its vectors along the first column of a rotation."""
+    weight, slope = (part * rotation[:, 0] for part in (measure.gate_weight, measure.slope))
+    return MixingMeasure(measure.gate_bias, weight, slope, measure.intercept, measure.variance)
+
+
+@pytest.mark.parametrize("order", [None, rbar])
+@pytest.mark.parametrize(("d", "count", "seed"), [(2, 1, 2), (2, 2, 3), (3, 2, 1)])
+def test_subset_losses_of_several_covariates_contain_those_of_one(d, count, seed, order):
+    rotation, _ = torch.linalg.qr(torch.randn(d, d, dtype=DTYPE, generator=seeded(7)))
+    fitted, truth = random_measure(4, 1, seed), random_measure(3, 1, seed + 10)
+    one = voronoi_loss(fitted, truth, rbar=order, num_selected=count)
+    many = voronoi_loss(turned(fitted, rotation), turned(truth, rotation), rbar=order, num_selected=count)
+    assert float(many.total) == pytest.approx(float(one.total), rel=1e-7)
+
+
+@pytest.mark.parametrize(("gate", "order", "seed"), [("softmax", None, 0), ("softmax", rbar, 1), ("sigmoid", None, 2)])
+def test_no_translation_near_the_best_lowers_the_subset_loss(gate, order, seed):
+    fitted, truth = random_measure(4, 2, seed), random_measure(3, 2, seed + 10)
+    freedom = Freedom.of(GATES[gate]())
+    loss = voronoi_loss(fitted, truth, rbar=order, num_selected=2, gate=GATES[gate]())
+    terms = build_terms(fitted, truth, loss.cells.unsqueeze(-2), freedom, order)
+    generator = seeded(8)
+    for size in (0.0, 1e-4, 1e-2, 1.0):
+        noise = torch.randn(200, 3, dtype=DTYPE, generator=generator)
+        shift = loss.shift + size * noise[:, :2] * freedom.weight
+        scale = (loss.scale + size * noise[:, 2] * freedom.bias).clamp(min=0.0).unsqueeze(-1)
+        gap = torch.linalg.vector_norm(terms.gate_gap - shift.unsqueeze(-2), dim=-1)
+        by_atom = terms.by_cell(terms.mass * gap.pow(terms.power) + terms.expert.sum(-1))
+        near = ((terms.cell_mass - scale * terms.true_mass).abs() + by_atom).topk(2, -1).values.sum(-1)
+        assert bool((near >= loss.total - 1e-8).all())  # convex: a minimum among its neighbours is one
+
+
 @pytest.mark.parametrize(
     ("gate", "freedom"),
     [
@@ -342,10 +376,7 @@ def test_known_orders():
         (lambda m, t: voronoi_loss(m, t, num_selected=3), "num_selected must be at most 2"),
         (lambda m, t: voronoi_loss(m, t, cells=torch.tensor([0, 1])), "cells must be integers of shape"),
         (lambda m, t: voronoi_loss(m, t, cells=torch.tensor([0, 1, 5])), r"cells must be in 0\.\.1"),
-        (
-            lambda m, t: voronoi_loss(random_measure(3, 2, 0), random_measure(2, 2, 1), num_selected=1),
-            "needs one covariate",
-        ),
+        (lambda m, t: voronoi_loss(random_measure(3, 2, 0), random_measure(2, 2, 1), num_selected=3), "at most 2"),
         (lambda m, t: rbar(0), "m must be at least 1"),
     ],
 )
