@@ -35,12 +35,22 @@ class Data(NamedTuple):
 
 def _tensor(name: str, value: Any) -> Tensor:
     try:
-        tensor = torch.as_tensor(np.asarray(value) if not isinstance(value, Tensor) else value)
+        tensor = value if isinstance(value, Tensor) else _shared(np.asarray(value))
     except TypeError as error:
         raise TypeError(f"{name} must be numeric, got {type(value).__name__}") from error
     if tensor.is_complex():
         raise ValueError(f"{name} must be real, got {tensor.dtype}")
-    return check_finite(name, tensor.detach().to(torch.float64))
+    tensor = tensor.detach().to(torch.float64)
+    if not bool(torch.isfinite(tensor.sum())):  # one pass without a copy; the sum may overflow, so look again
+        check_finite(name, tensor)
+    return tensor
+
+
+def _shared(array: np.ndarray) -> Tensor:
+    """A tensor on the memory of an array, which may be a file that is only read; estimators never write to data."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.as_tensor(array)
 
 
 def as_data(model: MixtureOfExperts, x: Any, y: Any, sample_weight: Any, *, is_batch: bool) -> Data:
