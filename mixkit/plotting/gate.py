@@ -1,0 +1,148 @@
+"""Gate weights over one covariate, and the map of experts over two."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..mixture import MixtureOfExperts
+from .canvas import as_array, expert_colors, feature_names, grid_over, new_axes, resolve_feature
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_gate", "plot_gate_map"]
+
+_MAP_SIZE = 300
+
+
+@torch.no_grad()
+def plot_gate(
+    model: MixtureOfExperts,
+    x: Tensor,
+    *,
+    feature: int | str | None = None,
+    at: Tensor | None = None,
+    names: Sequence[str] | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Gate weights over the range of one covariate, stacked so that they fill the unit interval.
+
+    Args:
+        model: a mixture of experts.
+        x: covariates ``(n, d)``, of which the range counts.
+        feature: the covariate on the axis, a column or one of ``names``; may be left out where d = 1.
+        at: with d > 1, the values of the other covariates ``(d,)``; their medians if None.
+        names: names of the covariates ``(d,)``.
+        ax: where to draw; a new figure if None.
+
+    Raises:
+        ValueError: if there is more than one covariate and no feature.
+
+    Example:
+        >>> import torch
+        >>> from matplotlib import use
+        >>> use("Agg")
+        >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+        >>> settings = {"generator": torch.Generator().manual_seed(0)}
+        >>> model = MixtureOfExperts(softmax_gate(1, 2, **settings), linear_gaussian_experts(1, 2, **settings))
+        >>> plot_gate(model, torch.rand(50, 1, **settings)).get_ylabel()
+        'gate weight'
+    """
+    column = resolve_feature(feature, names, x)
+    grid = grid_over(model, x, [column], at, 600)
+    name = feature_names(names, x.shape[-1])[column]
+    weights, ax = as_array(model.gate(grid).exp()), new_axes(ax)
+    labels = [f"expert {j}" for j in range(model.num_experts)]
+    colors = expert_colors(model.num_experts)
+    ax.stackplot(as_array(grid[:, column]), weights.T, colors=colors, labels=labels, alpha=0.8)
+    ax.set(xlabel=name, ylabel="gate weight", ylim=(0.0, 1.0))
+    ax.margins(x=0.0)
+    return ax
+
+
+@torch.no_grad()
+def plot_gate_map(
+    model: MixtureOfExperts,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    features: tuple[int | str, int | str] = (0, 1),
+    at: Tensor | None = None,
+    names: Sequence[str] | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """The expert of the largest gate weight over the plane of two covariates, with the borders between experts.
+
+    Args:
+        model: a mixture of experts.
+        x: covariates ``(n, d)``, d at least 2.
+        y: responses ``(n,)`` or ``(n, p)``; with them each point takes the colour of the expert with the largest
+            responsibility, else points are grey.
+        features: the covariates on the axes, columns or ``names``.
+        at: with d > 2, the values of the other covariates ``(d,)``; their medians if None.
+        names: names of the covariates ``(d,)``.
+        ax: where to draw; a new figure if None.
+
+    Returns:
+        The axes. A region has the colour of its expert, the paler the smaller the largest weight; black lines are
+        borders.
+
+    Raises:
+        ValueError: if there is one covariate, or the two features are one.
+
+    Example:
+        >>> import torch
+        >>> from matplotlib import use
+        >>> use("Agg")
+        >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+        >>> settings = {"generator": torch.Generator().manual_seed(0)}
+        >>> model = MixtureOfExperts(softmax_gate(2, 3, **settings), linear_gaussian_experts(2, 3, **settings))
+        >>> plot_gate_map(model, torch.rand(50, 2, **settings), names=["age", "dose"]).get_xlabel()
+        'age'
+    """
+    if x.ndim != 2 or x.shape[-1] < 2:
+        raise ValueError(f"x must have at least 2 covariates in its last dimension, got shape {tuple(x.shape)}")
+    columns = [resolve_feature(feature, names, x) for feature in features]
+    if columns[0] == columns[1]:
+        raise ValueError(f"features must be two different covariates, got {features}")
+    grid, labels = grid_over(model, x, columns, at, _MAP_SIZE), feature_names(names, x.shape[-1])
+    weights = as_array(model.gate(grid.flatten(0, 1)).exp()).reshape(_MAP_SIZE, _MAP_SIZE, -1)
+    ax = new_axes(ax, size=(6.0, 5.0))
+    across, up = as_array(grid[0, :, columns[0]]), as_array(grid[:, 0, columns[1]])
+    _draw_regions(ax, across, up, weights)
+    _draw_points(ax, model, x.to(grid), None if y is None else y.to(grid), columns)
+    ax.set(xlabel=labels[columns[0]], ylabel=labels[columns[1]])
+    ax.set(xlim=(across[0], across[-1]), ylim=(up[0], up[-1]))
+    return ax
+
+
+def _draw_regions(ax: "Axes", across: np.ndarray, up: np.ndarray, weights: np.ndarray) -> None:
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Patch
+
+    k = weights.shape[-1]
+    colors, owner, top = expert_colors(k), weights.argmax(-1), weights.max(-1)
+    shades = np.array([to_rgb(color) for color in colors])[owner]
+    strength = (0.2 + 0.5 * (top - 1.0 / k) / max(1.0 - 1.0 / k, 1e-9))[..., None]
+    box = (across[0], across[-1], up[0], up[-1])
+    image = 1.0 - strength * (1.0 - shades)
+    ax.imshow(image, origin="lower", extent=box, aspect="auto", interpolation="bilinear")
+    for j in np.unique(owner):
+        rest = np.delete(weights, j, axis=-1).max(-1, initial=0.0)
+        lead = weights[..., j] - rest
+        if lead.min() < 0.0 < lead.max():
+            ax.contour(across, up, lead, levels=[0.0], colors="black", linewidths=1.0)
+    handles = [Patch(facecolor=colors[j], alpha=0.7, label=f"expert {j}") for j in np.unique(owner)]
+    ax.legend(handles=handles, fontsize="small", framealpha=0.9)
+
+
+def _draw_points(ax: "Axes", model: MixtureOfExperts, x: Tensor, y: Tensor | None, columns: list[int]) -> None:
+    shades: Any = "0.35"
+    if y is not None:
+        colors = expert_colors(model.num_experts)
+        shades = [colors[j] for j in model(x).log_responsibilities(y).argmax(-1).tolist()]
+    points = as_array(x[:, columns])
+    ax.scatter(points[:, 0], points[:, 1], s=18, c=shades, edgecolors="white", linewidths=0.5, zorder=3)
