@@ -284,6 +284,7 @@ class TestProfile:
         with pytest.raises(ValueError, match="finite"):
             profile_likelihood(tone, "slope[0,x0]", [np.inf])
 
+    @pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
     def test_gates_without_linear_scores(self):
         x, y = load_faithful()
         gate = sigmoid_gate(1, 2, dtype=DTYPE, generator=seeded(0))
