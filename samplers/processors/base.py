@@ -9,8 +9,13 @@ from torch import Tensor
 
 from mixkit._validation import check_integer, check_tensor
 
+from .ordering import at_least
+
 LogitsFunction = Callable[[Tensor, Tensor], Tensor]
 """Anything with the call of a Hugging Face ``LogitsProcessor``: ``(input_ids, scores) -> scores``."""
+
+
+_LOWEST = torch.tensor(-torch.inf)
 
 
 def check_scores(name: str, scores: Tensor) -> Tensor:
@@ -32,8 +37,24 @@ def keep_only(scores: Tensor, kept: Tensor) -> Tensor:
     """``scores`` where ``kept``, else ``-inf``; the gradient flows through the kept entries."""
     if scores.requires_grad or scores.device.type != "cpu":
         return scores.masked_fill(~kept, -torch.inf)
-    # 1 - 1/kept is 0 or -inf. Vectorised arithmetic: a masked fill on a CPU takes one element at a time.
-    return kept.view(torch.uint8).to(scores.dtype).reciprocal_().neg_().add_(1).add_(scores)
+    # 0 where kept, else -1 and then -inf. Vectorised: a masked fill on a CPU takes one element at a time.
+    return torch.threshold_(kept.view(torch.uint8).to(scores.dtype).sub_(1), -0.5, -torch.inf).add_(scores)
+
+
+def keep_at_least(scores: Tensor, smallest: Tensor) -> Tensor:
+    """``scores (..., v)`` where at least ``smallest (..., 1)``, else ``-inf``: on a CPU one pass without a mask."""
+    if scores.device.type != "cpu":
+        return keep_only(scores, scores >= smallest)
+    below = torch.nextafter(smallest, _LOWEST).flatten().tolist()
+    rows = scores.reshape(-1, scores.shape[-1])
+    if len(below) == 1:
+        return torch.threshold(rows, below[0], -torch.inf).reshape(scores.shape)
+    if scores.requires_grad:
+        return keep_only(scores, scores >= smallest)
+    out = torch.empty_like(rows)
+    for row, bound, place in zip(rows, below, out, strict=True):
+        torch.threshold(row, bound, -torch.inf, out=place)
+    return out.reshape(scores.shape)
 
 
 class Processor(ABC):
@@ -84,6 +105,22 @@ class Truncation(Processor):
     def transform(self, scores: Tensor) -> Tensor:
         """Set the scores of all tokens but the kept ones to ``-inf``."""
         return keep_only(scores, self.kept(scores.detach()))
+
+
+class LowerTruncation(Truncation):
+    """A truncation that keeps the scores from a smallest one up. A subclass writes ``smallest_kept``."""
+
+    @abstractmethod
+    def smallest_kept(self, scores: Tensor) -> Tensor:
+        """Return the smallest score that is kept ``(..., 1)``."""
+
+    def kept(self, scores: Tensor) -> Tensor:
+        """Return ``scores >= smallest_kept(scores)``."""
+        return at_least(scores, self.smallest_kept(scores))
+
+    def transform(self, scores: Tensor) -> Tensor:
+        """Set the scores below the smallest kept to ``-inf``."""
+        return keep_at_least(scores, self.smallest_kept(scores.detach()))
 
 
 class Chain(Processor):

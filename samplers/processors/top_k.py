@@ -4,11 +4,11 @@ from torch import Tensor
 
 from mixkit._validation import check_integer
 
-from .base import Truncation
-from .ordering import at_least, largest_value
+from .base import LowerTruncation
+from .ordering import largest_value
 
 
-class TopK(Truncation):
+class TopK(LowerTruncation):
     """Keep the tokens whose score is at least the ``k``-th largest (Fan et al. 2018, arXiv 1805.04833).
 
     Ties at the k-th value are all kept, as in transformers' ``TopKLogitsWarper``.
@@ -27,6 +27,6 @@ class TopK(Truncation):
         super().__init__(min_tokens_to_keep)
         self.top_k = check_integer("top_k", top_k, low=1)
 
-    def kept(self, scores: Tensor) -> Tensor:
-        """Return ``scores >= the k-th largest``."""
-        return at_least(scores, largest_value(scores, max(self.top_k, self.min_tokens_to_keep)))
+    def smallest_kept(self, scores: Tensor) -> Tensor:
+        """Return the k-th largest score ``(..., 1)``."""
+        return largest_value(scores, max(self.top_k, self.min_tokens_to_keep))

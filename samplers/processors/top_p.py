@@ -1,12 +1,11 @@
 """Nucleus sampling (top-p)."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ._checks import check_unit_interval
-from .base import Truncation
-from .ordering import has_fast_sort, sort_values
+from .base import Truncation, keep_at_least, keep_only
+from .ordering import at_least, has_fast_sort, sort_values
 
 
 def nucleus_by_sort(scores: Tensor, top_p: float, min_tokens_to_keep: int) -> Tensor:
@@ -18,23 +17,19 @@ def nucleus_by_sort(scores: Tensor, top_p: float, min_tokens_to_keep: int) -> Te
 
 
 def nucleus_by_values(scores: Tensor, top_p: float, min_tokens_to_keep: int) -> tuple[Tensor, list[int]]:
-    """Mask ``(R, v)`` of the nucleus by a sort of the values alone, and the rows where ties leave it open.
+    """Smallest score in the nucleus ``(R, 1)`` by a sort of the values alone, and the rows where ties leave it open.
 
     The sorted values, and so their softmax and its cumulative sums, are those of ``nucleus_by_sort`` bit for bit; the
-    mask is a comparison with the smallest kept value, which is unique unless the largest removed value equals it.
+    nucleus holds what is at least its smallest value, unless the largest removed value equals it.
     """
     ordered = sort_values(scores)
     cumulative = ordered.softmax(dim=-1).cumsum_(dim=-1).numpy()
-    values, sorted_values = scores.numpy(), ordered.numpy()
     most, bound = max(scores.shape[-1] - min_tokens_to_keep, 0), cumulative.dtype.type(1 - top_p)
-    kept, is_open = np.empty(values.shape, dtype=bool), []
-    for row in range(len(values)):
-        num_removed = min(int(cumulative[row].searchsorted(bound, side="right")), most)
-        smallest_kept = sorted_values[row, num_removed]
-        np.greater_equal(values[row], smallest_kept, out=kept[row])
-        if num_removed > 0 and sorted_values[row, num_removed - 1] == smallest_kept:
-            is_open.append(row)
-    return torch.from_numpy(kept), is_open
+    removed = [min(int(row.searchsorted(bound, side="right")), most) for row in cumulative]
+    where = torch.tensor(removed, dtype=torch.long)[:, None]
+    smallest = ordered.gather(-1, where)
+    is_tied = (ordered.gather(-1, (where - 1).clamp_min_(0)) == smallest) & (where > 0)
+    return smallest, is_tied[:, 0].nonzero()[:, 0].tolist()
 
 
 class TopP(Truncation):
@@ -62,7 +57,20 @@ class TopP(Truncation):
         rows = scores.reshape(-1, scores.shape[-1])
         if not has_fast_sort(rows):
             return nucleus_by_sort(rows, self.top_p, self.min_tokens_to_keep).reshape(scores.shape)
-        kept, is_open = nucleus_by_values(rows, self.top_p, self.min_tokens_to_keep)
+        smallest, is_open = nucleus_by_values(rows, self.top_p, self.min_tokens_to_keep)
+        kept = at_least(rows, smallest)
         if is_open:
             kept[is_open] = nucleus_by_sort(rows[is_open], self.top_p, self.min_tokens_to_keep)
         return kept.reshape(scores.shape)
+
+    def transform(self, scores: Tensor) -> Tensor:
+        """Set the scores outside the nucleus to ``-inf``; without a mask where no ties are cut."""
+        rows = scores.reshape(-1, scores.shape[-1])
+        if scores.requires_grad or not has_fast_sort(rows):
+            return super().transform(scores)
+        smallest, is_open = nucleus_by_values(rows, self.top_p, self.min_tokens_to_keep)
+        out = keep_at_least(rows, smallest)
+        for row in is_open:
+            kept = nucleus_by_sort(rows[row, None], self.top_p, self.min_tokens_to_keep)
+            out[row] = keep_only(rows[row, None], kept)[0]
+        return out.reshape(scores.shape)

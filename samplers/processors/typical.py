@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from ._checks import check_unit_interval
-from .base import Truncation
+from .base import Truncation, keep_at_least, keep_only
 
-_LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
 _TIE_TOLERANCE = 2 * torch.finfo(torch.float32).eps
 
 
@@ -30,14 +29,12 @@ def typical_by_sort(scores: Tensor, mass: float, min_tokens_to_keep: int) -> Ten
     return ~removed.scatter(-1, index, removed)
 
 
-def sort_together(distance: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sort_together(distance: Tensor, scores: Tensor) -> np.ndarray:
     """Sort both float32 ``(R, v)`` by non-negative ``distance``: one sort of 64-bit keys, distance high, score low."""
-    keys = np.empty((*distance.shape, 2), dtype=np.int32)
-    keys[..., _HIGH] = distance.view(np.int32)
-    keys[..., _LOW] = scores.view(np.int32)
-    keys.view(np.int64).sort(axis=-2)
-    values = keys.view(np.float32)
-    return values[..., _HIGH], np.ascontiguousarray(values[..., _LOW])
+    pair = (scores, distance) if sys.byteorder == "little" else (distance, scores)
+    keys = torch.complex(*pair).numpy().view(np.int64)
+    keys.sort(axis=-1)
+    return keys
 
 
 def last_needed(cumulative: np.ndarray, mass: float) -> tuple[int, bool]:
@@ -48,24 +45,33 @@ def last_needed(cumulative: np.ndarray, mass: float) -> tuple[int, bool]:
 
 
 def typical_by_keys(scores: Tensor, mass: float, min_tokens_to_keep: int) -> tuple[Tensor, list[int]]:
-    """Mask ``(R, v)`` of the typical set by a sort of values, and the rows that ties leave open.
+    """Smallest and largest score kept ``(R, 2)`` by a sort of values, and the rows that ties leave open.
 
-    Tokens at exactly the same distance may be in another order than in ``typical_by_sort``. That moves the cumulative
-    sums by their rounding at most, so a row is open only if the mass is that close to a sum, or if
-    ``min_tokens_to_keep`` cuts through a tie.
+    The distance first falls and then rises with the score, so what is within a distance lies between two scores. Tokens
+    at exactly the same distance may be in another order than in ``typical_by_sort``. That moves the cumulative sums by
+    their rounding at most, so a row is open only if the mass is that close to a sum, or if ``min_tokens_to_keep`` cuts
+    through a tie.
     """
-    distance, values = atypicality(scores).numpy(), scores.numpy()
-    ordered, ordered_scores = sort_together(distance, values)
-    cumulative = torch.from_numpy(ordered_scores).softmax(dim=-1).cumsum_(dim=-1).numpy()
+    keys = sort_together(atypicality(scores), scores)
+    ordered = keys.astype(np.int32).view(np.float32)  # the low halves
+    cumulative = torch.from_numpy(ordered).softmax(dim=-1).cumsum_(dim=-1).numpy()
     floor = min(min_tokens_to_keep, scores.shape[-1]) - 1
-    kept, is_open = np.empty(distance.shape, dtype=bool), []
-    for row in range(len(kept)):
+    ends, is_open = [], []
+    for row in range(len(keys)):
         last, is_close = last_needed(cumulative[row], mass)
-        is_cut = last < floor and ordered.item(row, floor) == ordered.item(row, min(floor + 1, distance.shape[-1] - 1))
-        if is_close or is_cut:
+        size = int(keys[row].searchsorted(((keys.item(row, max(last, floor)) >> 32) + 1) << 32))  # ties included
+        if is_close or (last < floor and size > floor + 1):
             is_open.append(row)
-        np.less_equal(distance[row], ordered.item(row, max(last, floor)), out=kept[row])
-    return torch.from_numpy(kept), is_open
+        ends.append((ordered[row, :size].min(), ordered[row, :size].max()))
+    return torch.from_numpy(np.array(ends, dtype=np.float32).reshape(-1, 2)), is_open
+
+
+def keep_between(scores: Tensor, ends: Tensor) -> Tensor:
+    """``scores (R, v)`` between two values ``(R, 2)``, ends included, else ``-inf``; few may lie above, on a CPU."""
+    out = keep_at_least(scores, ends[:, :1])
+    for row, place, highest in zip(scores.numpy(), out.numpy(), ends[:, 1].numpy(), strict=True):
+        place[np.flatnonzero(row > highest)] = -np.inf
+    return out
 
 
 class Typical(Truncation):
@@ -92,9 +98,16 @@ class Typical(Truncation):
     def kept(self, scores: Tensor) -> Tensor:
         """Return the locally typical set."""
         rows = scores.reshape(-1, scores.shape[-1])
-        if rows.device.type != "cpu" or rows.dtype != torch.float32:
-            return typical_by_sort(rows, self.mass, self.min_tokens_to_keep).reshape(scores.shape)
-        kept, is_open = typical_by_keys(rows, self.mass, self.min_tokens_to_keep)
-        if is_open:
-            kept[is_open] = typical_by_sort(rows[is_open], self.mass, self.min_tokens_to_keep)
-        return kept.reshape(scores.shape)
+        return typical_by_sort(rows, self.mass, self.min_tokens_to_keep).reshape(scores.shape)
+
+    def transform(self, scores: Tensor) -> Tensor:
+        """Set the scores outside the typical set to ``-inf``; on a CPU without a mask where no ties matter."""
+        rows = scores.reshape(-1, scores.shape[-1])
+        if scores.requires_grad or rows.device.type != "cpu" or rows.dtype != torch.float32:
+            return super().transform(scores)
+        ends, is_open = typical_by_keys(rows, self.mass, self.min_tokens_to_keep)
+        out = keep_between(rows, ends)
+        for row in is_open:
+            kept = typical_by_sort(rows[row, None], self.mass, self.min_tokens_to_keep)
+            out[row] = keep_only(rows[row, None], kept)[0]
+        return out.reshape(scores.shape)

@@ -195,3 +195,14 @@ def test_any_layout(processor, generator):
     assert torch.equal(processor.process(scores[:1].expand(3, -1)), expected[:1].expand(3, -1))
     assert torch.equal(processor.process(torch.tensor([[-3.0]])).isfinite(), torch.tensor([[True]]))
     assert processor.process(scores[:0]).shape == (0, 40)
+
+
+@pytest.mark.parametrize("processor", [TopK(3), TopP(0.7), Typical(0.7), Typical(0.2, 4), MinP(0.1), Epsilon(0.1)])
+@pytest.mark.parametrize("kind", ["smooth", "ties", "holes", "one-hot"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_mask_is_what_survives(processor, kind, dtype, generator):
+    """The scores are truncated without the mask; both must say the same."""
+    scores = rows(kind, 200, generator).to(dtype)
+    expected = torch.where(processor.kept(scores), scores, -torch.inf)
+    assert torch.equal(processor.process(scores), expected)
+    assert torch.equal(processor.process(scores.requires_grad_()).detach(), expected)
