@@ -2,8 +2,8 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,28 +15,21 @@ from mixkit.mixture import MixtureOfExperts
 
 from .autograd import AutogradObjective
 from .data import Data, as_data, dependent_columns
+from .ends import Climb, best_end, contenders
 from .general.objective import SmoothGateObjective
 from .initialization import Start, default_starts
 from .linear.objective import LinearObjective
 from .multilinear.objective import MultiLinearObjective
 from .newton import Ascent, newton_ascent
-from .objective import Evaluation, Objective
+from .objective import Objective
 from .result import FitBatch, FitResult, build_batch, build_result
 
-__all__ = ["Estimator", "make_objective", "ranking"]
+__all__ = ["Estimator", "make_objective"]
 
 _LARGEST_HESSIAN = 400  # parameters of a model without linear predictors; above it L-BFGS finishes instead of Newton
 _LBFGS_ITERATIONS = 2000
 _ROWS_PER_PARAMETER = 20
-_SAME_VALUE = 1e-6  # two ends whose log-likelihoods differ relatively by less are one
-
-
-class Climb(NamedTuple):
-    """Where starts ended, the values on the way (one ``(r, s)`` tensor an iteration), and those of all the ends."""
-
-    ascent: Ascent
-    values: list[Tensor]
-    ends: Tensor
+_GROWTH = 8  # of the subsample, until it is half the data
 
 
 def make_objective(model: MixtureOfExperts, data: Data, variance_floor: float, pinned: Tensor) -> Objective:
@@ -64,7 +57,8 @@ class Estimator(ABC):
             log-likelihood, and no direction of positive curvature is left.
         variance_floor: least variance of an expert, as a share of the variance of y.
         subsample: with more than twice as many observations, the starts run on a random subset of this size (at least
-            20 observations a parameter), and only the ``n_keep`` best different ends climb on all the data.
+            20 observations a parameter), and only the ``n_keep`` best different ends, without those clearly beaten,
+            climb on a subset eight times as large, and so on to all the data.
         n_keep: see ``subsample``.
         random_state: seed or ``numpy.random.Generator`` of the starts.
         progress: whether to show a progress bar.
@@ -151,20 +145,34 @@ class Estimator(ABC):
     def _run(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Climb]:
         rng = np.random.default_rng(self.random_state)
         pinned = dependent_columns(data)
-        objective = make_objective(model, data, self.variance_floor, pinned)
-        with tqdm(disable=not self.progress, unit="iteration", desc=f"{type(self).__name__}, n={objective.n}") as bar:
-            size = max(self.subsample, _ROWS_PER_PARAMETER * objective.num_params)
-            if objective.n <= 2 * size:
-                theta = self._first(model, objective, data, self._starts(), rng)
-                return objective, _best(objective, self._climbed(objective, theta, bar))
-            rows = torch.as_tensor(np.sort(rng.choice(objective.n, size, replace=False)))
+        whole = make_objective(model, data, self.variance_floor, pinned)
+
+        def level(rows: Tensor | None) -> tuple[Data, Objective]:
+            if rows is None:
+                return data, whole
             part = data.take(rows)
-            small = make_objective(model, part, self.variance_floor, pinned)
-            starts = [start.at(rows, objective.n) for start in self._starts()]
-            ends = self._climbed(small, self._first(model, small, part, starts, rng), bar)
-            theta = self._carried(small, objective, ends.ascent)
-            climb = _best(objective, self._climbed(objective, theta, bar, is_near=True))
-            return objective, climb._replace(ends=ends.ends)
+            return part, make_objective(model, part, self.variance_floor, pinned)
+
+        with tqdm(disable=not self.progress, unit="iteration", desc=f"{type(self).__name__}, n={whole.n}") as bar:
+            first, *larger = self._levels(whole, rng)
+            part, objective = level(first)
+            climb = self._climbed(
+                objective, self._first(model, objective, part, self._starts(first, whole.n), rng), bar
+            )
+            ends = climb.ends
+            for rows in larger:
+                kept, source = contenders(model, objective, part, climb.ascent, self.n_keep), objective
+                part, objective = level(rows)
+                climb = self._climbed(objective, objective.carry(kept, source), bar, is_near=True)
+            return whole, best_end(whole, climb)._replace(ends=ends)
+
+    def _levels(self, objective: Objective, rng: np.random.Generator) -> Iterator[Tensor | None]:
+        """Rows to climb on, one random subset after another, each larger than the one before; at last None, for all."""
+        size = max(self.subsample, _ROWS_PER_PARAMETER * objective.num_params)
+        while objective.n > 2 * size:
+            yield torch.as_tensor(np.sort(rng.choice(objective.n, size, replace=False)))
+            size *= _GROWTH
+        yield None
 
     def _climbed(self, objective: Objective, theta: Tensor, bar: Any, *, is_near: bool = False) -> Climb:
         values: list[Tensor] = []
@@ -195,69 +203,15 @@ class Estimator(ABC):
             parts.append(objective.from_responsibilities(torch.stack(guesses)))
         return torch.cat(parts, 1)
 
-    def _starts(self) -> Sequence[Start]:
-        if self.starts is None:
-            return default_starts(self.n_init)
-        starts = list(self.starts)
-        return [starts[i % len(starts)] for i in range(max(self.n_init, len(starts)))] if starts else []
-
-    def _carried(self, small: Objective, full: Objective, ends: Ascent) -> Tensor:
-        """The best different ends on a subsample, at most ``n_keep`` a data set, as parameters on all the data."""
-        order = ranking(small, ends).argsort(dim=1, descending=True, stable=True)
-        kept = _padded([_distinct(value, rank, self.n_keep) for value, rank in zip(ends.value, order, strict=True)])
-        kept = kept.to(order.device)
-        return full.carry(ends.theta.gather(1, kept.unsqueeze(-1).expand(-1, -1, ends.theta.shape[-1])), small)
+    def _starts(self, rows: Tensor | None, n: int) -> Sequence[Start]:
+        """The starts, of which those that hold a guess of all n observations give that of ``rows``."""
+        starts = default_starts(self.n_init) if self.starts is None else list(self.starts)
+        if self.starts is not None and starts:
+            starts = [starts[i % len(starts)] for i in range(max(self.n_init, len(starts)))]
+        return starts if rows is None else [start.at(rows, n) for start in starts]
 
     def _finish(self, objective: Objective, theta: Tensor, callback: Callable[[Tensor], None]) -> Ascent:
         """The second-order finish; L-BFGS for models with too many parameters for it."""
         if isinstance(objective, AutogradObjective) and objective.num_params > _LARGEST_HESSIAN:
             return objective.climb(theta, _LBFGS_ITERATIONS)
         return newton_ascent(objective, theta, max_iter=self.max_iter, tol=self.tol, callback=callback)
-
-
-def ranking(objective: Objective, ends: Ascent) -> Tensor:
-    """How good each end is, ``(r, s)``: its log-likelihood, but degenerate ends below all others."""
-    at_floor = (ends.theta <= objective.lower).any(-1)
-    starved = (objective.shares(ends.theta) < objective.num_features + 2).any(-1)
-    finite = torch.where(torch.isfinite(ends.value), ends.value, torch.full_like(ends.value, -1e300))
-    spread = 1.0 + 2.0 * finite.abs().amax(1, keepdim=True)
-    return torch.where(at_floor | starved, finite - spread, finite)
-
-
-def _best(objective: Objective, climb: Climb) -> Climb:
-    """The best end of each data set alone: every tensor with s = 1."""
-    if not bool(torch.isfinite(climb.ascent.value).any(1).all()):
-        raise ValueError(
-            "no start has a finite log-likelihood: y may be impossible under the experts, or x or y too extreme; "
-            "rescale them or try other starts"
-        )
-    best = ranking(objective, climb.ascent).argmax(1)
-    rows = torch.arange(len(best), device=best.device)
-    ascent = climb.ascent
-    evaluation = Evaluation(*(part[rows, best].unsqueeze(1) for part in ascent.evaluation))
-    chosen = ascent._replace(
-        theta=ascent.theta[rows, best].unsqueeze(1),
-        value=ascent.value[rows, best].unsqueeze(1),
-        predicted_gain=ascent.predicted_gain[rows, best].unsqueeze(1),
-        converged=ascent.converged[rows, best].unsqueeze(1),
-        evaluation=evaluation,
-    )
-    return Climb(chosen, [value[rows, best].unsqueeze(1) for value in climb.values], ascent.value)
-
-
-def _distinct(value: Tensor, order: Tensor, count: int) -> list[int]:
-    """The first of ``order`` with different values, at most ``count``."""
-    kept: list[int] = []
-    for index in order.tolist():
-        gaps = [abs(float(value[index] - value[other])) for other in kept]
-        if all(gap > _SAME_VALUE * (1.0 + abs(float(value[index]))) for gap in gaps):
-            kept.append(index)
-        if len(kept) == count:
-            break
-    return kept
-
-
-def _padded(rows: list[list[int]]) -> Tensor:
-    """Rows of one length: shorter ones repeat their first entry."""
-    width = max(len(row) for row in rows)
-    return torch.tensor([row + [row[0]] * (width - len(row)) for row in rows])

@@ -1,0 +1,74 @@
+"""Which ends of climbs on a subsample go on."""
+
+import numpy as np
+import pytest
+import torch
+
+from estimators import EM
+from estimators.data import as_data
+from estimators.ends import contenders, ranking
+from estimators.estimator import make_objective
+from estimators.newton import newton_ascent
+from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+from mixkit.datasets import load_faithful
+
+DTYPE = torch.float64
+
+
+@pytest.fixture
+def problem():
+    x, y = load_faithful()
+    settings = {"dtype": DTYPE, "generator": torch.Generator().manual_seed(0)}
+    model = MixtureOfExperts(softmax_gate(1, 2, **settings), linear_gaussian_experts(1, 2, **settings))
+    data = as_data(model, x, y, None, is_batch=False)
+    objective = make_objective(model, data, 1e-6, torch.zeros(1, dtype=torch.bool))
+    theta = EM(random_state=0).ends(model, data)[1].theta
+    return model, objective, data, theta
+
+
+def ends_at(objective, *thetas):
+    return newton_ascent(objective, torch.cat(thetas, 1), max_iter=0, tol=1e-9)
+
+
+def test_a_clearly_beaten_end_is_left_behind(problem):
+    model, objective, data, theta = problem
+    worse = theta.clone()
+    worse[..., -2:] += 2.0  # both log standard deviations
+    kept = contenders(model, objective, data, ends_at(objective, worse, theta), 4)
+    assert torch.equal(kept, theta)
+
+
+def test_an_end_within_chance_goes_on_behind_the_best(problem):
+    model, objective, data, theta = problem
+    close = theta + 0.01
+    kept = contenders(model, objective, data, ends_at(objective, close, theta), 4)
+    assert torch.equal(kept, torch.cat([theta, close], 1))
+    assert torch.equal(contenders(model, objective, data, ends_at(objective, close, theta), 1), theta)
+
+
+def test_equal_ends_are_one(problem):
+    model, objective, data, theta = problem
+    assert contenders(model, objective, data, ends_at(objective, theta, theta, theta), 4).shape == theta.shape
+
+
+def test_ends_that_are_not_finite_rank_last_and_do_not_disturb_the_others(problem):
+    _, objective, _, theta = problem
+    ends = ends_at(objective, theta, theta + 0.01)
+    broken = ends._replace(value=torch.cat([torch.full((1, 1), -torch.inf), ends.value[:, 1:]], 1).to(DTYPE))
+    rank = ranking(objective, broken)
+    assert rank[0, 0] == -torch.inf
+    assert rank[0, 1] == ends.value[0, 1]
+
+
+def test_growing_subsamples_find_the_maximum_of_a_search_on_all_the_data():
+    rng = np.random.default_rng(3)
+    x = rng.uniform(-1.0, 1.0, size=(20_000, 2))
+    label = rng.uniform(size=len(x)) < 1.0 / (1.0 + np.exp(-4.0 * x[:, 0]))
+    y = np.where(label, 1.0 + x @ [2.0, -1.0], -1.0 + x @ [-1.0, 0.5]) + 0.5 * rng.normal(size=len(x))
+    settings = {"dtype": DTYPE, "generator": torch.Generator().manual_seed(0)}
+    model = MixtureOfExperts(softmax_gate(2, 2, **settings), linear_gaussian_experts(2, 2, **settings))
+    grown = EM(random_state=0, subsample=300).fit(model, x, y)  # on 300, 2,400, then all
+    whole = EM(random_state=0, subsample=20_000).fit(model, x, y)
+    assert grown.converged
+    assert grown.llf == pytest.approx(whole.llf, rel=1e-12)
+    assert len(grown.start_llf) == len(whole.start_llf) == 10
