@@ -26,9 +26,9 @@ class ParameterVector:
     """
 
     def __init__(self, model: MixtureOfExperts) -> None:
-        pinned = _reference_rows(model)
-        self._pinned = pinned
         shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+        pinned = [name for name in _reference_rows(model) if name in shapes]
+        self._pinned = pinned
         self._keep = {name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()}
         for name in pinned:
             self._keep[name][-1] = False

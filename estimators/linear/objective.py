@@ -94,6 +94,7 @@ class LinearObjective(Objective):
             and isinstance(experts, LocationExperts)
             and experts.floor_name is None
             and type(experts.predictor) in (LinearPredictor, ConstantPredictor)
+            and all(parameter.requires_grad for parameter in model.parameters())
         )
 
     def _lower(self, like: Tensor, variance_floor: float) -> Tensor:

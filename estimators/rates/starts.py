@@ -95,15 +95,21 @@ class NearTruth(StartPolicy):
     """Start at a random point near the truth, as published simulations do, or at several.
 
     Every fitted atom is a true one (each at least once, the rest by chance) plus normal noise; the mass of a true atom
-    is shared by those that stand for it.
+    is shared by those that stand for it. Gate parameters that the model does not learn get no noise.
 
     Args:
         std: standard deviation of the noise; of variances, and of a temperature that is learned, on the log scale.
         draws: points to start at; the end of the highest log-likelihood counts.
+        split: true atoms that the surplus fitted ones stand for, one for each of them; by chance if None.
+
+    Raises:
+        ValueError: if ``std`` or ``draws`` is out of range; from a fit, if ``split`` names other than one true atom for
+            each surplus one.
     """
 
     std: float = 0.1
     draws: int = 1
+    split: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.std < np.inf:
@@ -117,24 +123,35 @@ class NearTruth(StartPolicy):
 
     def _fit_once(self, estimator: Estimator, problem: Problem) -> FitBatch:
         truth = MixingMeasure.from_module(problem.truth).detach()
-        true_k = truth.num_experts
-        extra = problem.rng.integers(true_k, size=problem.num_experts - true_k)
-        owner = torch.as_tensor(problem.rng.permutation(np.concatenate([np.arange(true_k), extra])))
-        near = self._perturbed(truth, owner, problem.rng)
-        model = _at(problem.build(problem.num_experts), near, problem.truth)
+        template = problem.build(problem.num_experts)
+        surplus = self._surplus(problem, truth.num_experts)
+        owner = torch.as_tensor(problem.rng.permutation(np.concatenate([np.arange(truth.num_experts), surplus])))
+        model = _at(template, self._perturbed(truth, owner, template, problem.rng), problem.truth)
         with torch.no_grad():
             for parameter in model.gate.temperature.parameters():
                 parameter.add_(self.std * torch.as_tensor(problem.rng.standard_normal(parameter.shape)))
         return _run(estimator, model, problem, starts=[], n_init=0, start_at_model=True)
 
-    def _perturbed(self, truth: MixingMeasure, owner: Tensor, rng: np.random.Generator) -> MixingMeasure:
-        def noise(like: Tensor) -> Tensor:
-            return like + self.std * torch.as_tensor(rng.standard_normal(like.shape))
+    def _surplus(self, problem: Problem, true_k: int) -> np.ndarray:
+        extra = problem.num_experts - true_k
+        if self.split is None:
+            return problem.rng.integers(true_k, size=extra)
+        if len(self.split) != extra or not all(0 <= j < true_k for j in self.split):
+            raise ValueError(f"split must name {extra} of the {true_k} true atoms, got {self.split}")
+        return np.array(self.split, dtype=np.int64)
+
+    def _perturbed(
+        self, truth: MixingMeasure, owner: Tensor, template: MixtureOfExperts, rng: np.random.Generator
+    ) -> MixingMeasure:
+        def noise(like: Tensor, parameter: Tensor | None = None) -> Tensor:
+            drawn = self.std * torch.as_tensor(rng.standard_normal(like.shape))
+            return like if parameter is not None and not parameter.requires_grad else like + drawn
 
         sharing = torch.bincount(owner, minlength=truth.num_experts).double().log()[owner]
+        score = template.gate.score
         return MixingMeasure(
-            gate_bias=noise(truth.gate_bias[owner] - sharing),
-            gate_weight=noise(truth.gate_weight[owner]),
+            gate_bias=noise(truth.gate_bias[owner] - sharing, score.bias),
+            gate_weight=noise(truth.gate_weight[owner], getattr(score, score.weight_name or "", None)),
             slope=noise(truth.slope[owner]),
             intercept=noise(truth.intercept[owner]),
             variance=noise(truth.variance[owner].log()).exp(),

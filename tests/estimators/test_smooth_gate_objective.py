@@ -21,6 +21,7 @@ from mixkit import (
     laplace_gate,
     linear_gaussian_experts,
     sigmoid_gate,
+    softmax_gate,
     topk_gate,
 )
 from mixkit.experts import GaussianExperts, PoissonExperts, StudentTExperts
@@ -194,6 +195,17 @@ def test_which_models_it_takes():
     frozen = copy.deepcopy(MixtureOfExperts(laplace_gate(D, K, generator=seeded(0)), experts))
     frozen.experts.log_std.requires_grad_(False)
     assert not SmoothGateObjective.supports(frozen)
+
+
+@pytest.mark.parametrize("name", ["gate.score.bias", "gate.score.weight", "experts.log_std"])
+def test_frozen_parameters_of_linear_models_stay(name):
+    gate, experts = softmax_gate(D, K, generator=seeded(2)), linear_gaussian_experts(D, K, generator=seeded(3))
+    model, data = MixtureOfExperts(gate, experts).to(DTYPE), make_data("gaussian", 1, weighted=False)
+    model.get_parameter(name).requires_grad_(False)
+    before = model.get_parameter(name).detach().clone()
+    fit = EM(n_init=1, random_state=0, max_iter=20).fit_many(model, data.x, data.y)
+    assert torch.equal(fit.models[0].get_parameter(name), before)
+    assert float(fit.llf[0]) > float(model.log_prob(data.x[0], data.y[0]).detach().sum())
 
 
 def test_frozen_gate_parameters_stay():
