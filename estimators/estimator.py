@@ -22,6 +22,7 @@ from .linear.objective import LinearObjective
 from .multilinear.objective import MultiLinearObjective
 from .newton import Ascent, newton_ascent
 from .objective import Objective
+from .penalties import PenalizedObjective, Penalty
 from .result import FitBatch, FitResult, build_batch, build_result
 
 __all__ = ["Estimator", "make_objective"]
@@ -60,6 +61,7 @@ class Estimator(ABC):
             20 observations a parameter), and only the ``n_keep`` best different ends, without those clearly beaten,
             climb on a subset eight times as large, and so on to all the data.
         n_keep: see ``subsample``.
+        penalty: subtracted from the log-likelihood (see :mod:`estimators.penalties`); None for maximum likelihood.
         random_state: seed or ``numpy.random.Generator`` of the starts.
         progress: whether to show a progress bar.
 
@@ -78,6 +80,7 @@ class Estimator(ABC):
         variance_floor: float = 1e-6,
         subsample: int = 3_000,
         n_keep: int = 4,
+        penalty: Penalty | None = None,
         random_state: int | np.random.Generator | None = None,
         progress: bool = False,
     ) -> None:
@@ -89,6 +92,7 @@ class Estimator(ABC):
         self.variance_floor = float(check_positive("variance_floor", variance_floor))
         self.subsample = check_integer("subsample", subsample, low=100)
         self.n_keep = check_integer("n_keep", n_keep, low=1)
+        self.penalty = penalty
         self.random_state = random_state
         self.progress = progress
 
@@ -145,13 +149,13 @@ class Estimator(ABC):
     def _run(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Climb]:
         rng = np.random.default_rng(self.random_state)
         pinned = dependent_columns(data)
-        whole = make_objective(model, data, self.variance_floor, pinned)
+        whole = self._objective(model, data, pinned)
 
         def level(rows: Tensor | None) -> tuple[Data, Objective]:
             if rows is None:
                 return data, whole
             part = data.take(rows)
-            return part, make_objective(model, part, self.variance_floor, pinned)
+            return part, self._objective(model, part, pinned)
 
         with tqdm(disable=not self.progress, unit="iteration", desc=f"{type(self).__name__}, n={whole.n}") as bar:
             first, *larger = self._levels(whole, rng)
@@ -173,6 +177,10 @@ class Estimator(ABC):
             yield torch.as_tensor(np.sort(rng.choice(objective.n, size, replace=False)))
             size *= _GROWTH
         yield None
+
+    def _objective(self, model: MixtureOfExperts, data: Data, pinned: Tensor) -> Objective:
+        objective = make_objective(model, data, self.variance_floor, pinned)
+        return objective if self.penalty is None else PenalizedObjective(objective, self.penalty, model)
 
     def _climbed(self, objective: Objective, theta: Tensor, bar: Any, *, is_near: bool = False) -> Climb:
         values: list[Tensor] = []
@@ -212,6 +220,9 @@ class Estimator(ABC):
 
     def _finish(self, objective: Objective, theta: Tensor, callback: Callable[[Tensor], None]) -> Ascent:
         """The second-order finish; L-BFGS for models with too many parameters for it."""
-        if isinstance(objective, AutogradObjective) and objective.num_params > _LARGEST_HESSIAN:
-            return objective.climb(theta, _LBFGS_ITERATIONS)
+        if objective.num_params > _LARGEST_HESSIAN:
+            if isinstance(objective, AutogradObjective):
+                return objective.climb(theta, _LBFGS_ITERATIONS)
+            if isinstance(objective, PenalizedObjective) and objective.is_by_autograd:
+                return objective.climb(theta, _LBFGS_ITERATIONS)
         return newton_ascent(objective, theta, max_iter=self.max_iter, tol=self.tol, callback=callback)

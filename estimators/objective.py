@@ -87,6 +87,10 @@ class Objective(ABC):
     def value(self, theta: Tensor) -> Tensor:
         """Total log-likelihood ``(r, s)``."""
 
+    def log_likelihood(self, theta: Tensor) -> Tensor:
+        """Total log-likelihood ``(r, s)``, also where the objective subtracts a penalty from it."""
+        return self.value(theta)
+
     @abstractmethod
     def evaluate(self, theta: Tensor) -> Evaluation:
         """Log-likelihood with gradient and Hessian."""

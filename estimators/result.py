@@ -39,7 +39,7 @@ class FitResult:
         model: the fitted model, float64.
         param_names: names of the free parameters ``(P,)``; the last expert's gate is the reference, at zero.
         params: estimates ``(P,)``, scales on their natural scale (``std``, not its logarithm).
-        llf: total log-likelihood.
+        llf: total log-likelihood; without the penalty, if there is one.
         converged: whether the end is a maximum: one more Newton step would gain less than the tolerance, and no
             direction of positive curvature is left.
         grad_norm: largest entry of the gradient divided by the number of observations, in standardised units.
@@ -49,6 +49,7 @@ class FitResult:
         nobs: number of observations.
         seconds: time the fit took.
         warnings: what a reader should know, in words.
+        objective_value: what the fit maximised: ``llf`` less the penalty. So are ``history`` and ``start_llf``.
     """
 
     model: MixtureOfExperts
@@ -63,6 +64,7 @@ class FitResult:
     nobs: int
     seconds: float
     warnings: list[str] = field(default_factory=list)
+    objective_value: float = float("nan")
     _maximum: Maximum | None = None
     _estimator: "Estimator | None" = None
 
@@ -293,7 +295,7 @@ def build_result(
         model=fitted,
         param_names=list(maximum.to_user.names),
         params=maximum.to_user.values(maximum.theta).numpy(force=True),
-        llf=float(ascent.value),
+        llf=float(objective.log_likelihood(ascent.theta)),
         converged=bool(ascent.converged),
         grad_norm=float(_grad_norm(objective, ascent)),
         predicted_gain=float(ascent.predicted_gain),
@@ -302,6 +304,7 @@ def build_result(
         nobs=objective.n,
         seconds=seconds,
         warnings=_remarks(objective, ascent, names),
+        objective_value=float(ascent.value),
         _maximum=maximum,
         _estimator=estimator,
     )
@@ -334,6 +337,7 @@ def build_batch(model: MixtureOfExperts, objective: Objective, ascent: Ascent) -
     models = [copy.deepcopy(model).to(torch.float64).eval() for _ in ascent.theta]
     for index, fitted in enumerate(models):
         objective.write(ascent.theta[index, 0], fitted, index)
-    columns = [ascent.value[:, 0], ascent.converged[:, 0], _grad_norm(objective, ascent), ascent.predicted_gain[:, 0]]
+    llf_of_all = objective.log_likelihood(ascent.theta)[:, 0]
+    columns = [llf_of_all, ascent.converged[:, 0], _grad_norm(objective, ascent), ascent.predicted_gain[:, 0]]
     llf, converged, grad_norm, gain = (column.numpy(force=True) for column in columns)
     return FitBatch(models, llf, converged, grad_norm, gain, ascent.num_iterations)

@@ -53,6 +53,15 @@ def check_positive(name: str, value: float | Tensor) -> float | Tensor:
     return value
 
 
+def check_non_negative(name: str, value: Any) -> float:
+    """Return ``value`` as a float if it is a finite number of at least zero."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a non-negative number, got {type(value).__name__}")
+    if not 0 <= float(value) < float("inf"):
+        raise ValueError(f"{name} must be non-negative and finite, got {value}")
+    return float(value)
+
+
 def check_integer(name: str, value: Any, *, low: int | None = None, high: int | None = None) -> int:
     """Return ``value`` as an int if it is an integer in ``[low, high]``."""
     if not isinstance(value, Integral) or isinstance(value, bool):

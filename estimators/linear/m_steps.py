@@ -19,7 +19,7 @@ from .design import Chunk, block_matrix, unpack_symmetric
 from .layout import Coefficients, Layout
 from .likelihood import Posterior, against, weighted
 
-__all__ = ["ExpertStep", "GateSums", "expert_step", "gate_step", "gate_sums"]
+__all__ = ["ExpertStep", "GateSums", "NewtonStep", "expert_step", "gate_step", "gate_sums"]
 
 _LARGEST_MOVE = 5.0  # in units of standardised covariates, per M-step
 _NEGLIGIBLE_WEIGHT = 1e-8  # an expert with less responsibility than this (in observations) keeps its coefficients

@@ -17,11 +17,12 @@ from mixkit.temperature import FixedTemperature
 
 from ..data import Data
 from ..objective import Evaluation, Objective, UserMap
+from .complete import complete_hessian
 from .curvature import assemble_hessian, curvature_sums
 from .design import Chunk, Design, Scaling
 from .layout import Coefficients, Layout
 from .likelihood import Posterior, log_joint, posterior, slopes, weighted
-from .m_steps import expert_step, gate_step, gate_sums
+from .m_steps import NewtonStep, expert_step, gate_step, gate_sums
 from .transform import linear_map, to_standardised, to_user_units
 
 __all__ = ["LinearObjective"]
@@ -171,6 +172,21 @@ class LinearObjective(Objective):
         if gate is not None:
             updated = updated._replace(gate=gate_step(coefficients.gate, gate, layout))
         return total + self._log_jacobian(), self.project(layout.pack(updated))
+
+    def complete(self, theta: Tensor) -> Evaluation:
+        """Log-likelihood and gradient, with the Hessian of the complete data: that of an M-step's objective."""
+        layout, coefficients = self.layout, self.layout.unpack(theta)
+        total, step = theta.new_zeros(theta.shape[:2]), NewtonStep()
+        gradient = theta.new_zeros((*theta.shape[:2], len(layout.index)))
+        gate, expert = None, None
+        for chunk in self.design.chunks():
+            state = posterior(chunk, coefficients, layout, self.experts)
+            total += _sum(state.log_prob, chunk)
+            gradient += slopes(chunk, state).flatten()
+            gate = _added(gate, gate_sums(chunk, state, layout)) if layout.num_gate_rows else None
+            expert = _added(expert, step.sums(chunk, state, layout))
+        hessian = complete_hessian(None if gate is None else gate.hessian, expert[1], layout)  # type: ignore[index]
+        return Evaluation(total + self._log_jacobian(), layout.pull_gradient(gradient), layout.pull_hessian(hessian))
 
     def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
         """Shorten the gate's step; the experts' too unless their M-step is exact."""

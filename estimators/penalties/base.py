@@ -1,0 +1,72 @@
+"""What a smooth penalty is."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mixkit.mixture import MixtureOfExperts
+
+__all__ = ["Penalty", "PenaltyView", "Sum"]
+
+
+class PenaltyView(NamedTuple):
+    """What a penalty sees of a model and one data set.
+
+    Attributes:
+        parameters: of the model by name, in the units of the data.
+        model: gives the form; its own parameters are of no account.
+        x: covariates ``(n, d)``.
+        weight: weights of the observations ``(n,)``.
+        x_std: standard deviations of the covariates ``(d,)``, 1 for constants.
+        y_std: standard deviation of the response where the experts' locations are in its units, else 1.
+    """
+
+    parameters: dict[str, Tensor]
+    model: MixtureOfExperts
+    x: Tensor
+    weight: Tensor
+    x_std: Tensor
+    y_std: Tensor
+
+
+class Penalty(ABC):
+    """A function of the parameters that a fit subtracts from the total log-likelihood; penalties add up with ``+``.
+
+    To add one, subclass this with :meth:`value`, differentiable twice by autograd.
+
+    Attributes:
+        is_quadratic: whether the value is a polynomial of degree two in the parameters (logarithms of scales among
+            them), so that derivatives at one point tell all.
+    """
+
+    is_quadratic: bool = False
+
+    @abstractmethod
+    def value(self, view: PenaltyView) -> Tensor:
+        """The penalty, a scalar; +inf or NaN where parameters are not allowed."""
+
+    def __add__(self, other: "Penalty") -> "Penalty":
+        """The sum of two penalties."""
+        if not isinstance(other, Penalty):
+            return NotImplemented
+        return Sum(self, other)
+
+
+class Sum(Penalty):
+    """Several penalties as one."""
+
+    def __init__(self, *parts: Penalty) -> None:
+        self.parts: list[Penalty] = []
+        for part in parts:
+            self.parts += part.parts if isinstance(part, Sum) else [part]
+        self.is_quadratic = all(part.is_quadratic for part in self.parts)
+
+    def value(self, view: PenaltyView) -> Tensor:
+        """The sum of the values."""
+        return torch.stack([part.value(view) for part in self.parts]).sum()
+
+    def __repr__(self) -> str:
+        """The parts."""
+        return " + ".join(repr(part) for part in self.parts)
