@@ -19,12 +19,16 @@ from mixkit.mixture import ExpertMixture, MixtureOfExperts
 
 from .em import EM
 from .estimator import Estimator
+from .result import FitResult
+from .streaming import StochasticEM, Stream, StreamResult
 
 __all__ = ["MixtureOfExpertsRegressor"]
 
 _GATES = {"softmax": softmax_gate, "sigmoid": sigmoid_gate, "laplace": laplace_gate}
 _FEWEST_SAMPLES = 2
 _SAMPLE_BLOCK = 2**22
+_OF_FITS = ("log_likelihood_", "converged_", "n_iter_")
+_OF_STREAMS = ("stream_", "n_samples_seen_")
 
 
 class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
@@ -47,7 +51,9 @@ class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
         log_likelihood_: total log-likelihood of the training data.
         converged_: whether the fit reached a maximum.
         n_iter_: EM and Newton iterations of the start that won.
-        result_: the :class:`~estimators.result.FitResult`: standard errors, summary.
+        result_: the :class:`~estimators.result.FitResult`: standard errors, summary; after ``partial_fit`` a
+            :class:`~estimators.streaming.StreamResult`, and the three attributes above are not known.
+        n_samples_seen_: rows that ``partial_fit`` has seen.
         measure_: the :class:`~mixkit.measure.MixingMeasure` of a fit that has one.
         n_features_in_: number of covariates.
         feature_names_in_: their names, if x had any.
@@ -109,20 +115,73 @@ class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
         model = self._model(X)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.result_ = self._estimator().fit(model, X, y, sample_weight)
-        if hasattr(self, "feature_names_in_"):
-            self.result_.rename_features(self.feature_names_in_)
-        self.log_likelihood_ = self.result_.llf
-        self.converged_ = self.result_.converged
-        self.n_iter_ = max(1, len(self.result_.history))
+            result = self._estimator().fit(model, X, y, sample_weight)
+        self._forget(_OF_STREAMS)
+        self._keep(result)
+        self.log_likelihood_ = result.llf
+        self.converged_ = result.converged
+        self.n_iter_ = max(1, len(result.history))
         if not self.converged_:
             warnings.warn(
                 f"the fit did not reach a maximum in max_iter={self.max_iter} iterations (predicted gain "
-                f"{self.result_.predicted_gain:.2g}); raise max_iter or n_init",
+                f"{result.predicted_gain:.2g}); raise max_iter or n_init",
                 ConvergenceWarning,
                 stacklevel=2,
             )
         return self
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MixtureOfExpertsRegressor":
+        """Take in more rows, with memory that does not grow: :class:`~estimators.streaming.StochasticEM`.
+
+        Few rows are kept and fitted exactly; from some thousand on, each block of rows moves the estimates. After
+        ``fit`` its rows come first. Rows should come in random order.
+
+        Args:
+            X: covariates ``(n, d)``, n at least 1.
+            y: responses ``(n,)``.
+            sample_weight: ``(n,)``, non-negative.
+        """
+        is_first = not hasattr(self, "stream_")
+        before = self._result if is_first and hasattr(self, "_result") else None
+        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, reset=is_first and before is None)
+        y = np.asarray(y, dtype=np.float64)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if is_first:
+            stream = self._new_stream(X, before)
+            self._forget(_OF_FITS)
+            self.stream_ = stream
+        self.stream_.partial_fit(X, y, sample_weight)
+        self.n_samples_seen_ = self.stream_.nobs
+        self._result: FitResult | StreamResult | None = None
+        return self
+
+    def _new_stream(self, X: np.ndarray, before: Any) -> Stream:
+        """A stream that has seen the rows of the fit ``before``, if there was one."""
+        settings = StochasticEM(starter=self._estimator(), variance_floor=self.variance_floor)
+        stream = settings.stream(self._model(X))
+        if before is not None:
+            x, y, weight = (None if part is None else part[0] for part in before.maximum.objective.data)
+            stream.partial_fit(x, y, weight)
+        return stream
+
+    def _forget(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            self.__dict__.pop(name, None)
+
+    def _keep(self, result: Any) -> None:
+        """Store a result, with the names of the covariates."""
+        if hasattr(self, "feature_names_in_"):
+            result.rename_features(self.feature_names_in_)
+        self._result = result
+
+    @property
+    def result_(self) -> Any:
+        """The result of the fit; that of a stream is computed when it is asked for."""
+        check_is_fitted(self)
+        if self._result is None:
+            self._keep(self.stream_.result())
+        return self._result
 
     def _estimator(self) -> Estimator:
         if self.estimator is not None:

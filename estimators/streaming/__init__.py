@@ -1,0 +1,16 @@
+"""Data larger than memory: EM on streams of rows, and batches from arrays and files."""
+
+from .result import StreamResult
+from .sources import ArrayBatches, ParquetBatches, array_batches, read_batches
+from .stochastic_em import StochasticEM
+from .stream import Stream
+
+__all__ = [
+    "ArrayBatches",
+    "ParquetBatches",
+    "StochasticEM",
+    "Stream",
+    "StreamResult",
+    "array_batches",
+    "read_batches",
+]

@@ -1,0 +1,70 @@
+"""What a stream has learned so far."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mixkit.measure import MixingMeasure
+from mixkit.mixture import MixtureOfExperts
+
+from ..wald import wald_intervals
+
+__all__ = ["StreamResult"]
+
+
+@dataclass(eq=False, repr=False)
+class StreamResult:
+    """A mixture of experts fitted in one pass.
+
+    Attributes:
+        model: the fitted model, float64.
+        param_names: names of the free parameters ``(P,)``, as in :class:`~estimators.result.FitResult`.
+        params: estimates ``(P,)``, scales on their natural scale.
+        nobs: rows seen.
+        num_blocks: blocks of rows taken in after the start; 0 while the rows are few and the fit is that of the start.
+        history: mean log-density of each block under the parameters before it: an honest score of prediction.
+        seconds: time taken.
+    """
+
+    model: MixtureOfExperts
+    param_names: list[str]
+    params: np.ndarray
+    nobs: int
+    num_blocks: int
+    history: np.ndarray
+    seconds: float
+    _is_positive: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool))
+    _covariance: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+
+    def rename_features(self, names: Sequence[str]) -> None:
+        """Put the covariates' names in place of x0, x1, ... in ``param_names``."""
+        pattern = re.compile(r",x(\d+)\]$")
+        self.param_names = [pattern.sub(lambda m: f",{names[int(m[1])]}]", name) for name in self.param_names]
+
+    def cov_params(self) -> np.ndarray:
+        """Covariance of the estimates ``(P, P)`` from the information summed along the stream.
+
+        NaN where it is singular, and for models without linear predictors, whose curvatures are not summed.
+        """
+        return self._covariance.copy()
+
+    @property
+    def bse(self) -> np.ndarray:
+        """Standard errors ``(P,)``."""
+        with np.errstate(invalid="ignore"):
+            return np.sqrt(np.diag(self._covariance))
+
+    def conf_int(self, level: float = 0.95) -> np.ndarray:
+        """Wald intervals ``(P, 2)``, those of positive parameters on the log scale."""
+        return wald_intervals(self.params, self.bse, self._is_positive, level)
+
+    @property
+    def measure(self) -> MixingMeasure:
+        """The fit as a mixing measure; raises ``TypeError`` for models that have none."""
+        return MixingMeasure.from_module(self.model).detach()
+
+    def __repr__(self) -> str:
+        """The main figures in a line."""
+        return f"StreamResult(k={self.model.num_experts}, nobs={self.nobs}, num_blocks={self.num_blocks})"

@@ -1,0 +1,142 @@
+"""A fit in progress: rows go in as they come, an estimate comes out at any time."""
+
+import copy
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixkit.mixture import MixtureOfExperts
+
+from ..autograd import AutogradObjective
+from ..covariance import inverse_information, propagate
+from ..data import Data, dependent_columns
+from ..linear.objective import LinearObjective
+from ..objective import Objective
+from ..result import FitResult
+from .gradient import GradientRecursion
+from .linear import LinearRecursion
+from .recursion import Recursion
+from .result import StreamResult
+from .rows import Rows, checked_rows
+
+if TYPE_CHECKING:
+    from .stochastic_em import StochasticEM
+
+__all__ = ["Stream"]
+
+
+class Stream:
+    """One model on its way through a stream; made by :meth:`StochasticEM.stream`.
+
+    The first rows are kept until there are enough to fit the start; later ones are taken in by blocks of equal length.
+    So the estimate depends on the rows and their order alone, not on the pieces in which they came.
+
+    Args:
+        settings: of the fit.
+        model: gives the form; it is copied.
+
+    Attributes:
+        nobs: rows seen.
+        start_rows: rows of the start.
+    """
+
+    def __init__(self, settings: "StochasticEM", model: MixtureOfExperts) -> None:
+        self.settings, self.model, self.nobs = settings, copy.deepcopy(model).eval(), 0
+        self.model.to(torch.float64)
+        self._rows, self._recursion = Rows(), None
+        self.start_rows = settings.rows_of_start(sum(p.numel() for p in self.model.parameters() if p.requires_grad))
+        self._num_features: int | None = None
+        self._history: list[float] = []
+        self._seconds = 0.0
+
+    _recursion: Recursion | None
+
+    def partial_fit(self, x: Any, y: Any, sample_weight: Any = None) -> "Stream":
+        """Take in rows.
+
+        Args:
+            x: covariates ``(n, d)``, n any number.
+            y: responses ``(n,)``, or ``(n, p)``.
+            sample_weight: ``(n,)``, non-negative; None for ones.
+
+        Raises:
+            TypeError: if an argument is not numeric.
+            ValueError: for NaN, infinities, wrong shapes, other covariates than before, negative weights.
+        """
+        started = time.perf_counter()
+        data = checked_rows(self.model, x, y, sample_weight, self._num_features)
+        self._num_features = data.x.shape[2]
+        self._rows.add(data)
+        self.nobs += data.x.shape[1]
+        settings = self.settings
+        if self._recursion is None and self._rows.count >= self.start_rows:
+            self._recursion = self._started(self._rows.take(self.start_rows))
+        if self._recursion is not None:
+            for block in self._rows.blocks(settings.batch_size):
+                self._history.append(_take_in(self._recursion, block))
+        self._seconds += time.perf_counter() - started
+        return self
+
+    def _fit_start(self, data: Data) -> FitResult:
+        weight = None if data.weight is None else data.weight[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self.settings.starter().fit(self.model, data.x[0], data.y[0], weight)
+
+    def _started(self, data: Data) -> Recursion:
+        fit, settings = self._fit_start(data), self.settings
+        blocks = self.start_rows / settings.batch_size
+        floor = settings.variance_floor
+        if LinearObjective.supports(self.model):
+            pinned = dependent_columns(data)
+            linear = LinearObjective(
+                self.model, data.x, data.y, data.weight, variance_floor=floor, pinned_columns=pinned
+            )
+            return LinearRecursion(linear, linear.read(fit.model), blocks, settings.power)
+        objective = AutogradObjective(self.model, data, variance_floor=floor)
+        return GradientRecursion(objective, objective.read(fit.model), blocks, settings.power)
+
+    def result(self) -> StreamResult:
+        """The estimate from all the rows so far; the stream can go on afterwards.
+
+        Raises:
+            ValueError: if no row has come, or fewer than there are experts.
+        """
+        started = time.perf_counter()
+        history = np.array(self._history)
+        if self._recursion is None:
+            fit = self._fit_start(self._rows.all())
+            covariance, is_positive = fit.cov_params(), fit.is_positive
+            model, names, params, blocks = fit.model, list(fit.param_names), fit.params, 0
+        else:
+            recursion = copy.copy(self._recursion)
+            if self._rows.count:
+                recursion.advance(self._rows.all())
+            theta, objective, blocks = recursion.estimate(), recursion.objective, recursion.num_blocks
+            model = copy.deepcopy(self.model)
+            objective.write(theta, model)
+            to_user = objective.user_map()
+            names, params = list(to_user.names), to_user.values(theta).numpy(force=True)
+            covariance, is_positive = _covariance(recursion, theta), to_user.is_log.numpy(force=True)
+        seconds = self._seconds + time.perf_counter() - started
+        return StreamResult(model, names, params, self.nobs, blocks, history, seconds, is_positive, covariance)
+
+
+def _take_in(recursion: Recursion, block: Data) -> float:
+    """Advance; the mean log-density of the block before."""
+    weight = float(block.x.shape[1]) if block.weight is None else float(block.weight.sum())
+    return recursion.advance(block) / max(weight, 1e-300)
+
+
+def _covariance(recursion: Recursion, theta: Tensor) -> np.ndarray:
+    objective: Objective = recursion.objective
+    hessian = recursion.hessian()
+    if hessian is None:
+        return np.full((len(theta), len(theta)), np.nan)
+    held = theta <= objective.lower
+    inverse = inverse_information(hessian, held)
+    return propagate(objective.user_map().jacobian(theta), inverse).numpy(force=True)

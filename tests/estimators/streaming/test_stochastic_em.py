@@ -1,0 +1,235 @@
+"""EM on streams: as good as a fit to all rows, whatever the pieces in which they come."""
+
+import numpy as np
+import pytest
+import torch
+
+from estimators import EM, MLE
+from estimators.streaming import StochasticEM, array_batches
+from estimators.streaming.linear import LinearRecursion, on_rows
+from mixkit import MixingMeasure, MixtureOfExperts, linear_gaussian_experts, sigmoid_gate
+from mixkit.experts import MultivariateGaussianExperts, SphericalCovariance
+from mixkit.predictors import LinearPredictor
+
+from ..models import DTYPE, LINEAR_CASES, reference_truth, seeded, softmax_model
+
+_N = 24_000
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Rows of the reference problem, and the fit to all of them."""
+    x, y = reference_truth().sample_xy(_N, generator=seeded(11))
+    return x, y, EM(random_state=0).fit(softmax_model(1, 2), x, y)
+
+
+def aligned(result, fit):
+    """Estimates of a stream with experts in the order of a fit."""
+    names = fit.param_names
+    measure, like = result.measure, fit.measure
+    if float((measure.slope - like.slope).abs().max()) > 10.0:  # crossed lines: the other order
+        order = torch.tensor([1, 0])
+        parts = (
+            getattr(measure, name)[order] for name in ("gate_bias", "gate_weight", "slope", "intercept", "variance")
+        )
+        measure = MixingMeasure(*parts)
+    gate = torch.cat([measure.gate_weight, measure.gate_bias.unsqueeze(-1)], -1)
+    expert = torch.cat([measure.slope, measure.intercept.unsqueeze(-1)], -1)
+    values = torch.cat([(gate - gate[-1])[:-1].flatten(), expert.flatten(), measure.variance.sqrt()])
+    assert len(values) == len(names)
+    return values.numpy()
+
+
+@pytest.mark.parametrize("batch_size", [250, 1000, 5000])
+def test_one_pass_is_as_good_as_all_rows(reference, batch_size):
+    """The stream's distance from the maximum on the same rows is a fraction of a standard error."""
+    x, y, fit = reference
+    result = StochasticEM(batch_size=batch_size, random_state=0).fit(softmax_model(1, 2), [(x, y)])
+    distance = np.abs(aligned(result, fit) - fit.params) / fit.bse
+    assert distance.max() < 0.5
+    assert fit.llf - float(result.model.log_prob(x, y).detach().sum()) < 0.5
+    np.testing.assert_allclose(np.sort(result.bse), np.sort(fit.bse), rtol=0.05)
+
+
+def test_the_average_alone_is_within_sampling_error(reference):
+    x, y, fit = reference
+    stream = StochasticEM(random_state=0).stream(softmax_model(1, 2)).partial_fit(x, y)
+    recursion = stream._recursion
+    model = softmax_model(1, 2)
+    recursion.objective.write(recursion.average[0, 0], model)
+    assert fit.llf - float(model.log_prob(x, y).detach().sum()) < 0.5 * fit.df_model  # chi-square's mean, halved
+
+
+@pytest.mark.parametrize("pieces", [[24_000], [1] * 50 + [23_950], [7_777] * 3 + [669]])
+def test_pieces_do_not_matter(reference, pieces):
+    x, y, _ = reference
+    settings = StochasticEM(start_rows=1000, batch_size=900, starter=EM(n_init=2, random_state=0))
+    whole = settings.fit(softmax_model(1, 2), [(x, y)])
+    parts = settings.fit(softmax_model(1, 2), zip(x.split(pieces), y.split(pieces), strict=True))
+    np.testing.assert_array_equal(whole.params, parts.params)
+    np.testing.assert_array_equal(whole.history, parts.history)
+    assert parts.nobs == _N
+    assert parts.num_blocks == 26  # 23,000 rows: 25 blocks of 900, and the rest
+    assert len(parts.history) == 25
+
+
+def test_asking_for_a_result_changes_nothing(reference):
+    x, y, _ = reference
+    settings = StochasticEM(start_rows=1000, starter=EM(n_init=2, random_state=0))
+    asked, quiet = settings.stream(softmax_model(1, 2)), settings.stream(softmax_model(1, 2))
+    for rows, response in zip(x[:6000].split(700), y[:6000].split(700), strict=True):
+        asked.partial_fit(rows, response).result()
+        quiet.partial_fit(rows, response)
+    np.testing.assert_array_equal(asked.result().params, quiet.result().params)
+
+
+def test_few_rows_are_fitted_exactly(reference):
+    x, y, _ = reference
+    stream = StochasticEM(random_state=0).stream(softmax_model(1, 2))
+    result = stream.partial_fit(x[:300], y[:300]).partial_fit(x[300:500], y[300:500]).result()
+    fit = EM(random_state=0).fit(softmax_model(1, 2), x[:500], y[:500])
+    np.testing.assert_array_equal(result.params, fit.params)
+    np.testing.assert_array_equal(result.bse, fit.bse)
+    assert result.num_blocks == 0
+    assert result.conf_int().shape == (8, 2)
+
+
+def test_weights_are_counts(reference):
+    """Rows of weight 2 and 0 against the rows written twice and left out, in blocks that end at the same rows."""
+    x, y, _ = reference
+    rows, response = x[:8000], y[:8000]
+    weight = torch.arange(8000, dtype=DTYPE).remainder(2) * 2.0
+    twice = torch.arange(1, 8000, 2).repeat_interleave(2)
+    settings = StochasticEM(start_rows=2000, batch_size=1000, starter=MLE(n_init=2, random_state=0, max_iter=300))
+    counted = settings.fit(softmax_model(1, 2), [(rows, response, weight)])
+    written = settings.fit(softmax_model(1, 2), [(rows[twice], response[twice])])
+    np.testing.assert_allclose(np.sort(np.abs(counted.params)), np.sort(np.abs(written.params)), rtol=1e-6)
+    np.testing.assert_allclose(np.sort(counted.bse), np.sort(written.bse), rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", LINEAR_CASES, ids=lambda case: case.name)
+def test_block_sums_are_the_derivatives_of_the_objective(case):
+    model, (x, y) = case.model(2, 3, 0), case.data(200, 2, 0)
+    stream = StochasticEM(start_rows=120, batch_size=40, starter=EM(n_init=1, em_iter=2, max_iter=2, random_state=0))
+    recursion = stream.stream(model).partial_fit(x[:120], y[:120])._recursion
+    assert isinstance(recursion, LinearRecursion)
+    block = on_rows(recursion.objective, recursion.objective.data.take(torch.arange(20, 60)))
+    ours, exact = recursion._sums(block, recursion.theta).evaluation, block.evaluate(recursion.theta)
+    for part, expected in zip(ours, exact, strict=True):
+        torch.testing.assert_close(part, expected)
+
+
+@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
+@pytest.mark.parametrize("case", LINEAR_CASES, ids=lambda case: case.name)
+def test_every_linear_model_learns_from_a_stream(case):
+    """The log-density of fresh rows rises over that of the start, to that of the fit to all rows."""
+    truth = case.model(2, 2, 3)
+    with torch.no_grad():
+        for parameter in truth.parameters():
+            parameter.mul_(1.5)
+    x = torch.randn(16_000, 2, dtype=DTYPE, generator=seeded(1))
+    with torch.no_grad():
+        y = truth(x).sample(generator=seeded(2))
+    settings = StochasticEM(start_rows=2000, batch_size=250, starter=EM(n_init=3, random_state=0))
+    stream = settings.stream(case.model(2, 2, 0))
+    first = stream.partial_fit(x[:2000], y[:2000]).result().model
+    last = stream.partial_fit(x[2000:12_000], y[2000:12_000]).result()
+    full = EM(n_init=3, random_state=0).fit(case.model(2, 2, 0), x[:12_000], y[:12_000])
+    fresh = x[12_000:], y[12_000:]
+    scores = [float(model.log_prob(*fresh).detach().mean()) for model in (first, last.model, full.model)]
+    assert scores[0] < scores[1]
+    assert abs(scores[2] - scores[1]) < 1e-3  # per row
+    assert last.history.shape == (40,)
+
+
+OTHERS = {
+    "sigmoid gate": lambda g: MixtureOfExperts(
+        sigmoid_gate(1, 2, generator=g), linear_gaussian_experts(1, 2, generator=g)
+    ),
+    "vector response": lambda g: MixtureOfExperts(
+        softmax_model(1, 2).gate,
+        MultivariateGaussianExperts(LinearPredictor(1, 2, response_dim=2, generator=g), SphericalCovariance(2, 2)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(OTHERS))
+def test_other_models_step_along_the_gradient(name):
+    x, y = reference_truth().sample_xy(6000, generator=seeded(3))
+    if name == "vector response":
+        y = torch.stack([y, 0.5 * y + torch.randn(6000, dtype=DTYPE, generator=seeded(4))], -1)
+    model = OTHERS[name](seeded(0)).to(DTYPE)
+    settings = StochasticEM(start_rows=400, batch_size=200, starter=MLE(n_init=4, max_iter=60, random_state=0))
+    stream = settings.stream(model)
+    first = stream.partial_fit(x[:200], y[:200]).result().model
+    last = stream.partial_fit(x[200:5000], y[200:5000]).result()
+    scores = [float(fitted.log_prob(x[5000:], y[5000:]).detach().mean()) for fitted in (first, last.model)]
+    assert scores[0] < scores[1]
+    assert np.isnan(last.bse).all()
+
+
+def test_models_too_large_for_a_hessian(monkeypatch):
+    monkeypatch.setattr("estimators.streaming.gradient.LARGEST_HESSIAN", 1)
+    x, y = reference_truth().sample_xy(3000, generator=seeded(3))
+    settings = StochasticEM(start_rows=400, batch_size=200, starter=MLE(n_init=4, max_iter=60, random_state=0))
+    result = settings.fit(OTHERS["sigmoid gate"](seeded(0)).to(DTYPE), [(x, y)])
+    assert np.isfinite(result.params).all()
+    assert result.history[-3:].mean() > result.history.mean() - 0.5
+
+
+def test_same_seed_same_bits(reference):
+    x, y, _ = reference
+    runs = [StochasticEM(start_rows=500, random_state=5).fit(softmax_model(1, 2), [(x, y)]) for _ in range(2)]
+    np.testing.assert_array_equal(runs[0].params, runs[1].params)
+
+
+def test_progress_is_shown(reference, capsys):
+    x, y, _ = reference
+    settings = StochasticEM(start_rows=500, progress=True, starter=EM(n_init=1, random_state=0))
+    settings.fit(softmax_model(1, 2), array_batches(x.numpy()[:2000], y.numpy()[:2000], batch_size=1000))
+    assert "2.00k" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_rows_go_to_the_models_device(reference):
+    x, y, fit = reference
+    result = StochasticEM(random_state=0).fit(softmax_model(1, 2).to("cuda"), [(x, y)])
+    assert result.model.experts.log_std.is_cuda
+    assert fit.llf - float(result.model.cpu().log_prob(x, y).detach().sum()) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"start_rows": 1}, "start_rows must be at least 2"),
+        ({"power": 0.5}, "power must be strictly between 0.5 and 1, got 0.5"),
+        ({"variance_floor": 0.0}, "variance_floor must be positive"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        StochasticEM(**settings)
+
+
+@pytest.mark.parametrize(
+    ("batch", "error", "message"),
+    [
+        ((np.zeros(3), np.zeros(3)), ValueError, r"x must have shape \(n, 1\), got \(3,\)"),
+        ((np.zeros((3, 2)), np.zeros(3)), ValueError, r"x must have shape \(n, 1\), got \(3, 2\)"),
+        ((np.zeros((3, 1)), np.zeros(4)), ValueError, r"y must have one row for each of the 3 of x, got shape \(4,\)"),
+        ((np.zeros((3, 1)), [0.0, np.nan, 0.0]), ValueError, "y must be finite"),
+        ((np.zeros((3, 1)), np.zeros(3), [1.0, -1.0, 0.0]), ValueError, "sample_weight must be non-negative"),
+        ((np.zeros((3, 1)), np.zeros(3), [1.0]), ValueError, r"got shape \(1,\)"),
+        ((np.zeros((3, 1)), ["a", "b", "c"]), TypeError, "y must be numeric, got list"),
+    ],
+)
+def test_bad_rows_are_refused(batch, error, message):
+    stream = StochasticEM().stream(softmax_model(1, 2)).partial_fit(np.zeros((1, 1)), np.zeros(1))
+    with pytest.raises(error, match=message):
+        stream.partial_fit(*batch)
+
+
+def test_an_empty_stream_is_refused():
+    with pytest.raises(ValueError, match="the stream must have at least one row, got none"):
+        StochasticEM().fit(softmax_model(1, 2), [])
