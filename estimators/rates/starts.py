@@ -53,6 +53,8 @@ def _run(estimator: Estimator, model: MixtureOfExperts, problem: Problem, **chan
 class DataDriven(StartPolicy):
     """Nothing but the data: the estimator's own starts, and every atom of the fit with one expert fewer split in turn.
 
+    Fits with fewer experts serve as starts alone, so where the estimator's starts run on a subsample so do these.
+
     Args:
         split: whether to split the smaller fit, which costs a fit of each smaller number of experts, and finds maxima
             that random starts miss.
@@ -65,10 +67,20 @@ class DataDriven(StartPolicy):
         model = problem.build(problem.num_experts)
         if not self.split or problem.num_experts <= max(problem.least_experts, 1):
             return _run(estimator, model, problem)
-        smaller = self.fit(estimator, problem._replace(num_experts=problem.num_experts - 1))
+        part = _subsample(estimator, problem)
+        smaller = self.fit(estimator, part._replace(num_experts=problem.num_experts - 1))
         own = list(default_starts(estimator.n_init) if estimator.starts is None else estimator.starts)
         starts = [SplitAtom(smaller.models[0]), *own]
         return _run(estimator, model, problem, starts=starts, n_init=len(starts))
+
+
+def _subsample(estimator: Estimator, problem: Problem) -> Problem:
+    """The problem on as many of its observations as the estimator's starts run on, drawn by chance."""
+    n, size = len(problem.x), estimator.subsample
+    if n <= 2 * size:
+        return problem
+    rows = torch.as_tensor(np.sort(problem.rng.choice(n, size, replace=False)))
+    return problem._replace(x=problem.x[rows], y=problem.y[rows])
 
 
 @dataclass(frozen=True)
