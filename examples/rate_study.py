@@ -1,8 +1,9 @@
 """How fast do the estimates of a softmax-gated mixture converge, with as many experts as the truth and with more?
 
-The simulation of Nguyen, Nguyen and Ho (2023), arXiv 2305.03288, with covariates drawn at random: two crossing lines,
-fitted with two and with three experts, to the maximum of the likelihood; and beside them with three experts the way
-published simulations do it, from a point near the truth by EM until its relative gain falls below 1e-6.
+The simulation of Nguyen, Nguyen and Ho (2023), arXiv 2305.03288: two crossing lines, with covariates drawn at random
+or, as published, on a grid (--grid), fitted with two, three and (on the grid) four experts to the maximum of the
+likelihood; and beside them with more than two the way published simulations do it, from a point near the truth by EM
+until its relative gain falls below 1e-6.
 
 Run: python examples/rate_study.py --jobs 2. Stop it at any moment and run it again: it goes on where it was.
 """
@@ -22,6 +23,7 @@ from estimators.rates import (
     Candidate,
     DataDriven,
     DensityLoss,
+    GridCovariates,
     NearTruth,
     Oracle,
     OverspecifiedLoss,
@@ -38,17 +40,24 @@ def truth() -> MixingMeasure:
     return MixingMeasure(*(torch.tensor(value, dtype=torch.float64) for value in values))
 
 
-def design(quick: bool, replicates: int) -> RateStudy:
-    """The study; small sizes and few replicates if quick."""
+def candidates(over: list[int]) -> dict[str, Candidate]:
+    """Two experts from data alone; numbers above it to maxima, and stopped early."""
+    maximum = EM(n_init=4, subsample=5000)
     stopping_early = EM(finish=False, em_iter=10_000, em_tol=1e-6, subsample=5000)
+    found = {"k = 2": Candidate(maximum, 2, start=DataDriven())}
+    for k in over:
+        found[f"k = {k}"] = Candidate(maximum, k, start=Oracle())
+    for k in over:
+        found[f"k = {k}, stopped early near the truth"] = Candidate(stopping_early, k, start=NearTruth(0.1))
+    return found
+
+
+def design(quick: bool, replicates: int, grid: bool) -> RateStudy:
+    """The study; small sizes and few replicates if quick."""
     return RateStudy(
         truth(),
-        UniformCovariates(),
-        {
-            "k = 2": Candidate(EM(n_init=4, subsample=5000), 2, start=DataDriven()),
-            "k = 3": Candidate(EM(n_init=4, subsample=5000), 3, start=Oracle()),
-            "k = 3, stopped early near the truth": Candidate(stopping_early, 3, start=NearTruth(0.1)),
-        },
+        GridCovariates() if grid else UniformCovariates(),
+        candidates([3, 4] if grid else [3]),
         [OverspecifiedLoss(), BlockLoss(), DensityLoss(points=32)],
         sample_sizes=[100, 200, 400] if quick else [250, 500, 1000, 2000, 4000, 8000, 16000],
         replicates=2 if quick else replicates,
@@ -56,12 +65,12 @@ def design(quick: bool, replicates: int) -> RateStudy:
     )
 
 
-def main(quick: bool, replicates: int, jobs: int) -> None:
+def main(quick: bool, replicates: int, jobs: int, grid: bool) -> None:
     """Run or resume, print the rates, draw, write the report."""
     output = Path("examples/output")
     output.mkdir(parents=True, exist_ok=True)
-    name = "rate_study_quick" if quick else "rate_study"
-    results = design(quick, replicates).run(output / f"{name}.sqlite", n_jobs=jobs)
+    name = "rate_study" + ("_grid" if grid else "") + ("_quick" if quick else "")
+    results = design(quick, replicates, grid).run(output / f"{name}.sqlite", n_jobs=jobs)
     print(results)
     columns = ["candidate", "loss", "slope", "std err", "declared", "verdict", "least AIC", "not converged"]
     table = results.table()
@@ -76,5 +85,6 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="small sizes, two replicates")
     parser.add_argument("--replicates", type=int, default=20, help="more of them extend a finished study")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
+    parser.add_argument("--grid", action="store_true", help="covariates on a grid, and four experts too")
     options = parser.parse_args()
-    main(options.quick, options.replicates, options.jobs)
+    main(options.quick, options.replicates, options.jobs, options.grid)
