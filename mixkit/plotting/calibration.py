@@ -64,8 +64,10 @@ def plot_calibration(
     counts, edges = np.histogram(level, bins=bins, range=(0.0, 1.0))
     low, high = binom.ppf([0.025 / bins, 1.0 - 0.025 / bins], len(level), 1.0 / bins)
     ax = new_axes(ax, size=(5.0, 3.6))
-    ax.axhspan(low, high, color=_BAND, linewidth=0, label="95% band of a true model")
-    ax.bar(edges[:-1], counts, np.diff(edges), align="edge", color=_BAR, edgecolor="white", linewidth=0.7, alpha=0.85)
+    ax.bar(edges[:-1], counts, np.diff(edges), align="edge", color=_BAR, edgecolor="white", linewidth=0.7)
+    ax.axhspan(low, high, color="0.3", alpha=0.18, linewidth=0, label="95% band of a true model")
+    for edge in (low, high):
+        ax.axhline(edge, color="0.3", linewidth=0.8)
     ax.axhline(len(level) / bins, color="black", linewidth=1.0, linestyle="--")
     top = 1.25 * max(float(counts.max()), float(high))
     ax.set(xlabel="probability integral transform", ylabel="observations", xlim=(0.0, 1.0), ylim=(0.0, top))
@@ -155,6 +157,8 @@ def plot_residuals(model: MixtureOfExperts, x: Tensor, y: Tensor, *, seed: int =
             heights = [np.quantile(residuals[part], level) for part in parts]
             label = "10%, 50%, 90% of the residuals" if level == _QUANTILES[0] else None
             ax.plot(middle, heights, color="#D55E00", linewidth=1.8, marker="o", markersize=3.5, label=label)
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high + 0.15 * (high - low))
         ax.legend(frameon=False, fontsize="small", loc="upper right")
     ax.set(xlabel="conditional mean", ylabel="quantile residual")
     return ax

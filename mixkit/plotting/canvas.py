@@ -70,16 +70,26 @@ def resolve_feature(feature: int | str | None, names: Sequence[str] | None, x: T
     return check_integer("feature", feature, low=0, high=x.shape[-1] - 1)
 
 
-def grid_over(model: MixtureOfExperts, x: Tensor, features: Sequence[int], at: Tensor | None, count: int) -> Tensor:
+def grid_over(
+    model: MixtureOfExperts,
+    x: Tensor,
+    features: Sequence[int],
+    at: Tensor | None,
+    count: int,
+    *,
+    margin: float = 0.0,
+) -> Tensor:
     """A grid over the range of one or two columns of ``x (n, d)``, the others at ``at (d,)`` or their medians.
 
-    Returns ``(count, d)`` or ``(count, count, d)``, in dtype and on device of the model.
+    ``margin`` widens the range on either side, as a share of it. Returns ``(count, d)`` or ``(count, count, d)``, in
+    dtype and on device of the model.
     """
     own = next(model.parameters())
     centre = x.median(0).values if at is None else torch.as_tensor(at)
     if centre.shape != x.shape[-1:]:
         raise ValueError(f"at must have shape ({x.shape[-1]},), got {tuple(centre.shape)}")
     ends = [(float(x[:, feature].min()), float(x[:, feature].max())) for feature in features]
+    ends = [(low - margin * (high - low), high + margin * (high - low)) for low, high in ends]
     lines = [torch.linspace(low, high, count, dtype=own.dtype, device=own.device) for low, high in ends]
     columns = torch.meshgrid(*lines, indexing="xy")
     grid = centre.to(own).expand(*columns[0].shape, -1).clone()

@@ -110,6 +110,6 @@ def _draw_means(ax: "Axes", line: np.ndarray, law: ExpertMixture, colors: list[A
         opacity = np.where(weights[:, j] > _FAINTEST, 0.25 + 0.75 * weights[:, j], 0.0)[1:]
         shades = np.array([(*to_rgba(color)[:3], alpha) for alpha in opacity])
         segments = np.stack([points[:-1], points[1:]], 1)[opacity > 0]
-        ax.add_collection(LineCollection(list(segments), colors=shades[opacity > 0], linewidths=2.0, zorder=4))
-        ax.plot([], [], color=color, linewidth=2.0, label=f"expert {j}")
-    ax.plot(line, as_array(law.mean), color="black", linewidth=1.2, linestyle="--", label="conditional mean", zorder=5)
+        ax.add_collection(LineCollection(list(segments), colors=shades[opacity > 0], linewidths=3.0, zorder=4))
+        ax.plot([], [], color=color, linewidth=3.0, label=f"expert {j}")
+    ax.plot(line, as_array(law.mean), color="black", linewidth=1.0, linestyle="--", label="conditional mean", zorder=5)

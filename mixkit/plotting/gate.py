@@ -108,7 +108,7 @@ def plot_gate_map(
     columns = [resolve_feature(feature, names, x) for feature in features]
     if columns[0] == columns[1]:
         raise ValueError(f"features must be two different covariates, got {features}")
-    grid, labels = grid_over(model, x, columns, at, _MAP_SIZE), feature_names(names, x.shape[-1])
+    grid, labels = grid_over(model, x, columns, at, _MAP_SIZE, margin=0.04), feature_names(names, x.shape[-1])
     weights = as_array(model.gate(grid.flatten(0, 1)).exp()).reshape(_MAP_SIZE, _MAP_SIZE, -1)
     ax = new_axes(ax, size=(6.0, 5.0))
     across, up = as_array(grid[0, :, columns[0]]), as_array(grid[:, 0, columns[1]])
@@ -126,7 +126,7 @@ def _draw_regions(ax: "Axes", across: np.ndarray, up: np.ndarray, weights: np.nd
     k = weights.shape[-1]
     colors, owner, top = expert_colors(k), weights.argmax(-1), weights.max(-1)
     shades = np.array([to_rgb(color) for color in colors])[owner]
-    strength = (0.2 + 0.5 * (top - 1.0 / k) / max(1.0 - 1.0 / k, 1e-9))[..., None]
+    strength = (0.12 + 0.38 * (top - 1.0 / k) / max(1.0 - 1.0 / k, 1e-9))[..., None]
     box = (across[0], across[-1], up[0], up[-1])
     image = 1.0 - strength * (1.0 - shades)
     ax.imshow(image, origin="lower", extent=box, aspect="auto", interpolation="bilinear")
@@ -135,8 +135,8 @@ def _draw_regions(ax: "Axes", across: np.ndarray, up: np.ndarray, weights: np.nd
         lead = weights[..., j] - rest
         if lead.min() < 0.0 < lead.max():
             ax.contour(across, up, lead, levels=[0.0], colors="black", linewidths=1.0)
-    handles = [Patch(facecolor=colors[j], alpha=0.7, label=f"expert {j}") for j in np.unique(owner)]
-    ax.legend(handles=handles, fontsize="small", framealpha=0.9)
+    handles = [Patch(facecolor=colors[j], alpha=0.5, label=f"expert {j}") for j in np.unique(owner)]
+    ax.legend(handles=handles, fontsize="small", frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4)
 
 
 def _draw_points(ax: "Axes", model: MixtureOfExperts, x: Tensor, y: Tensor | None, columns: list[int]) -> None:
@@ -145,4 +145,4 @@ def _draw_points(ax: "Axes", model: MixtureOfExperts, x: Tensor, y: Tensor | Non
         colors = expert_colors(model.num_experts)
         shades = [colors[j] for j in model(x).log_responsibilities(y).argmax(-1).tolist()]
     points = as_array(x[:, columns])
-    ax.scatter(points[:, 0], points[:, 1], s=18, c=shades, edgecolors="white", linewidths=0.5, zorder=3)
+    ax.scatter(points[:, 0], points[:, 1], s=22, c=shades, edgecolors="black", linewidths=0.4, zorder=3)

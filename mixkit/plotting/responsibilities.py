@@ -27,7 +27,7 @@ def plot_responsibilities(model: MixtureOfExperts, x: Tensor, y: Tensor, *, ax: 
 
     Returns:
         The axes: one column an observation. Solid blocks are experts told apart; slopes between blocks are observations
-        that two experts share. A number above a block says how many observations are the expert's.
+        that two experts share. The number above a block says how many observations are the expert's.
 
     Example:
         >>> import torch
@@ -51,9 +51,9 @@ def plot_responsibilities(model: MixtureOfExperts, x: Tensor, y: Tensor, *, ax: 
     labels = [f"expert {j}" for j in range(k)]
     ax.stackplot(np.repeat(edges, 2)[1:-1], stacked.T, colors=colors, labels=labels, linewidth=0)
     counts = np.bincount(owner, minlength=k)
-    for end, count in zip(np.cumsum(counts), counts, strict=True):
+    for j, (end, count) in enumerate(zip(np.cumsum(counts), counts, strict=True)):
         if count:
             ax.axvline(end, color="white", linewidth=1.0)
-            ax.text(end - count / 2, 1.02, str(count), ha="center", va="bottom", fontsize="small")
+            ax.text(end - count / 2, 1.02, f"expert {j}\n{count}", ha="center", va="bottom", fontsize="small")
     ax.set(xlabel="observations, sorted", ylabel="responsibility", ylim=(0.0, 1.0), xlim=(0, len(resp)))
     return ax

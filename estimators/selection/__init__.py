@@ -1,0 +1,23 @@
+"""How many experts: a path of fits judged by criteria, and the dendrogram of one over-specified fit."""
+
+from .criteria import CRITERIA, Criterion, aic, bic, icl, responsibility_entropy
+from .cross_validation import HeldOut
+from .dendrogram import Dendrogram, mixing_dendrogram
+from .nesting import duplicate_expert
+from .results import ExpertSelection
+from .selection import select_experts
+
+__all__ = [
+    "CRITERIA",
+    "Criterion",
+    "Dendrogram",
+    "ExpertSelection",
+    "HeldOut",
+    "aic",
+    "bic",
+    "duplicate_expert",
+    "icl",
+    "mixing_dendrogram",
+    "responsibility_entropy",
+    "select_experts",
+]
