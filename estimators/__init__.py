@@ -1,5 +1,6 @@
 """How a mixture of experts is learned: EM, maximum likelihood, standard errors, the scikit-learn face."""
 
+from .classifier import MixtureOfExpertsClassifier
 from .covariance import SingularInformationWarning
 from .data import CollinearityWarning
 from .em import EM
@@ -22,6 +23,7 @@ __all__ = [
     "KMeansX",
     "KMeansXY",
     "LocalLines",
+    "MixtureOfExpertsClassifier",
     "MixtureOfExpertsRegressor",
     "RandomPartition",
     "RateStudy",
