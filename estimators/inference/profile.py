@@ -175,7 +175,7 @@ def _ends(result: FitResult, index: np.ndarray, sign: np.ndarray, root: float) -
     for active, distance in search.rounds():
         start = theta[active] + (distance - at[active]).unsqueeze(-1) * directions[active]
         found = _climb(maximum, rows[active], centre[active] + distance, start)
-        is_inside = search.tell(active, distance, result.llf - found.value, found.converged)
+        is_inside = search.tell(active, distance, result.objective_value - found.value, found.converged)
         moved = active[is_inside]
         theta[moved], at[moved] = found.theta[is_inside], distance[is_inside]
     return (centre + offset + search.ends()).numpy(force=True), search.rose.numpy(force=True)

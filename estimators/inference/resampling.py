@@ -1,5 +1,6 @@
 """Ways to make new data sets like one that was observed."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from mixkit.mixture import MixtureOfExperts
 from ..data import Data
 
 __all__ = ["RESAMPLINGS", "Cases", "Parametric", "RandomWeights", "Resampling"]
+
+_SAMPLING = threading.Lock()  # sampling seeds torch's global generator for a moment, which threads share
 
 
 class Resampling(ABC):
@@ -58,7 +61,7 @@ class Parametric(Resampling):
 
     def draw(self, model: MixtureOfExperts, data: Data, rngs: Sequence[np.random.Generator]) -> Data:
         """The same covariates, new responses."""
-        with torch.no_grad():
+        with torch.no_grad(), _SAMPLING:
             law = model(data.x[0])
             y = torch.stack([law.sample(generator=_torch_generator(rng, data.x)) for rng in rngs])
         size = (len(rngs),)

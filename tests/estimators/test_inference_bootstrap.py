@@ -1,0 +1,312 @@
+"""The bootstrap: what is drawn, what is kept, what is counted; and experts in the order of the fit."""
+
+import itertools
+import pickle
+import sqlite3
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from estimators import EM, MLE, SingularInformationWarning
+from estimators.data import Data
+from estimators.estimator import Estimator, make_objective
+from estimators.inference import Cases, Parametric, RandomWeights, bootstrap
+from estimators.inference.alignment import align_experts
+from estimators.inference.refits import _Refits, warm_start
+from estimators.rates import ResultsFileError, StudyMismatchError
+from mixkit import MixtureOfExperts, linear_gaussian_experts, sigmoid_gate
+from mixkit.datasets import load_ethanol, load_tone
+
+from .models import CASE_IDS, DTYPE, LINEAR_CASES, reference_truth, seeded, softmax_model
+
+
+@pytest.fixture(scope="module")
+def tone():
+    return EM(random_state=0, n_init=2).fit(softmax_model(1, 2), *load_tone())
+
+
+@pytest.fixture(scope="module")
+def line():
+    return MLE(n_init=1, random_state=0).fit(softmax_model(2, 1), *load_ethanol())
+
+
+class TestRefits:
+    def test_one_expert_refits_least_squares(self, line):
+        found = bootstrap(line, 7, random_state=3)
+        x, y = (part.numpy() for part in load_ethanol())
+        design = np.column_stack([x, np.ones(len(y))])
+        for b in range(7):
+            rng = np.random.default_rng(np.random.SeedSequence(3, spawn_key=(b,)))
+            rows = rng.integers(len(y), size=len(y))
+            coefficients, residual, *_ = np.linalg.lstsq(design[rows], y[rows], rcond=None)
+            expected = [*coefficients, np.sqrt(residual[0] / len(y))]
+            assert (np.abs(found.replicates[b] - expected) < 1e-3 * line.bse).all()
+        assert found.converged.all()
+
+    def test_random_weights_refit_weighted_least_squares(self, line):
+        found = bootstrap(line, 3, kind=RandomWeights(), random_state=3)
+        x, y = (part.numpy() for part in load_ethanol())
+        design = np.column_stack([x, np.ones(len(y))])
+        weight = np.random.default_rng(np.random.SeedSequence(3, spawn_key=(0,))).exponential(size=len(y))
+        root = np.sqrt(weight)[:, None]
+        coefficients, *_ = np.linalg.lstsq(root * design, root[:, 0] * y, rcond=None)
+        assert (np.abs(found.replicates[0, :3] - coefficients) < 1e-3 * line.bse[:3]).all()
+
+    def test_the_parametric_law_of_one_expert_is_known(self, line):
+        """Standard errors of 2,000 replicates have a relative error of 1 / sqrt(4000): 4.4 of them are 7%."""
+        found = bootstrap(line, 2_000, kind="parametric", random_state=0)
+        np.testing.assert_allclose(found.bse[:3], line.bse[:3], rtol=0.07)
+        n = line.nobs
+        means = found.replicates[:, 3] ** 2 / line.params[3] ** 2 * n  # chi-square of n - 3 degrees of freedom
+        assert abs(means.mean() - (n - 3)) < 4.4 * np.sqrt(2 * (n - 3) / 2_000)  # false-alarm rate 1e-5
+
+    @pytest.mark.parametrize("kind", ["case", "parametric", "weights"])
+    def test_errors_are_near_those_of_theory(self, kind):
+        """On 1,000 observations; 200 replicates have relative errors of 5%, so 30% is beyond five of them."""
+        x, y = reference_truth().sample_xy(1_000, generator=seeded(0))
+        result = EM(random_state=0, n_init=2).fit(softmax_model(1, 2), x, y)
+        found = bootstrap(result, 200, kind=kind, random_state=0)
+        np.testing.assert_allclose(found.bse, result.bse, rtol=0.3)
+        assert (found.num_failed, found.num_not_converged) == (0, 0)
+        for method in ("percentile", "basic", "normal"):
+            ends = found.conf_int(method=method)
+            assert (ends[:, 0] < result.params).all()
+            assert (result.params < ends[:, 1]).all()
+
+    def test_numbers_do_not_depend_on_workers_or_on_how_many_follow(self, tone):
+        alone = bootstrap(tone, 60, random_state=5)
+        with joblib.parallel_config(backend="threading", n_jobs=2):
+            np.testing.assert_array_equal(bootstrap(tone, 60, random_state=5).replicates, alone.replicates)
+        np.testing.assert_array_equal(bootstrap(tone, 110, random_state=5).replicates[:60], alone.replicates)
+        assert not np.array_equal(bootstrap(tone, 60, random_state=6).replicates, alone.replicates)
+
+    def test_other_processes_find_the_same(self, tone):
+        """What a worker is sent, and sends back."""
+        end = tone.maximum
+        refits = _Refits(tone.model, end.objective, end.theta, Cases(), warm_start(tone.estimator), 5)
+        twin = pickle.loads(pickle.dumps(refits))
+        assert twin.run([0, 1]) == refits.run([0, 1])
+        assert twin.design() == refits.design()
+
+    def test_batches_and_single_refits_agree(self, tone, monkeypatch):
+        together = bootstrap(tone, 6, random_state=1)
+        monkeypatch.setattr("estimators.inference.refits._LARGEST_GROUP", 1)
+        apart = bootstrap(tone, 6, random_state=1)
+        np.testing.assert_allclose(together.replicates, apart.replicates, rtol=1e-5, atol=1e-6)
+
+    def test_extra_starts_never_end_lower(self, tone):
+        plain = bootstrap(tone, 20, random_state=2)
+        more = bootstrap(tone, 20, random_state=2, extra_starts=3)
+        assert plain.llf.shape == more.llf.shape
+        own = bootstrap(tone, 20, random_state=2, estimator=EM(n_init=1, start_at_model=True))
+        for found in (more, own):
+            healthy = found.converged & plain.converged & (np.abs(found.llf - plain.llf) < 50)
+            assert (found.llf - plain.llf)[healthy].min() > -1e-6
+
+    def test_other_gates_and_weights_of_the_data(self):
+        x, y = load_tone()
+        experts = linear_gaussian_experts(1, 2, dtype=DTYPE, generator=seeded(0))
+        model = MixtureOfExperts(sigmoid_gate(1, 2, dtype=DTYPE, generator=seeded(0)), experts)
+        weight = 0.5 + torch.rand(len(y), dtype=DTYPE, generator=seeded(1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SingularInformationWarning)
+            result = EM(random_state=0, n_init=2).fit(model, x, y, weight)
+            found = bootstrap(result, 3, random_state=0)
+        assert found.replicates.shape == (3, result.df_model)
+        assert np.isfinite(found.replicates).all()
+
+
+class TestAlignment:
+    @pytest.mark.parametrize("case", LINEAR_CASES, ids=CASE_IDS)
+    def test_experts_come_back_in_order(self, case):
+        """Both routes, on parameter vectors of models whose experts were renumbered."""
+        k, n = 3, 90
+        model, (x, y) = case.model(1, k, 4), case.data(n, 1, 4)
+        if not case.counts:
+            with torch.no_grad():
+                model.experts.predictor.intercept.copy_(torch.tensor([-20.0, 0.0, 20.0]))
+            y = y + 20.0 * (torch.arange(n, dtype=DTYPE) % 3 - 1)
+        objective = make_objective(model, Data(x[None], y[None], None), 1e-6, torch.zeros(1, dtype=torch.bool))
+        theta = objective.read(model)[0, 0]
+        orders = list(itertools.permutations(range(k)))
+        renumbered = torch.stack([self.renumbered(objective, theta, model, order) for order in orders])
+        for align in (align_experts, align_experts.dispatch(object)):
+            aligned = align(objective, renumbered, theta, model)
+            torch.testing.assert_close(aligned, theta.expand(len(orders), -1), rtol=1e-7, atol=1e-9)
+
+    @staticmethod
+    def renumbered(objective, theta, model, order):
+        twin = type(model)(*(part for part in (model.gate, model.experts)))
+        state = {name: value.clone() for name, value in twin.state_dict().items()}
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                if len(parameter) == len(order):
+                    parameter.copy_(parameter[list(order)].clone())
+        vector = objective.read(twin)[0, 0]
+        twin.load_state_dict(state)
+        return vector
+
+    def test_a_switched_refit_is_switched_back(self, tone):
+        """Refits of an estimator that numbers the experts the other way."""
+
+        class Switching(MLE):
+            def ends(self, model, data):
+                objective, ascent = super().ends(model, data)
+                theta = ascent.theta.clone()
+                for r in range(len(theta)):
+                    theta[r, 0] = TestAlignment.switched(objective, theta[r, 0])
+                return objective, ascent._replace(theta=theta)
+
+        switching = Switching(n_init=0, starts=[], start_at_model=True)
+        plain = bootstrap(tone, 10, random_state=0)
+        back = bootstrap(tone, 10, random_state=0, estimator=switching)
+        np.testing.assert_allclose(back.replicates, plain.replicates, rtol=1e-5, atol=1e-6)
+
+    @staticmethod
+    def switched(objective, vector):
+        blocks = objective.layout.unpack(vector[None, None])
+        gate, expert, *constants = (b.flip(2) for b in (blocks.gate, blocks.expert, *blocks.constants))
+        return objective.layout.pack(blocks._replace(gate=gate - gate[:, :, -1:], expert=expert, constants=constants))[
+            0, 0
+        ]
+
+
+class TestKeeping:
+    def test_a_file_takes_up_where_it_stopped(self, tone, tmp_path, monkeypatch):
+        path, whole = tmp_path / "b.sqlite", bootstrap(tone, 120, random_state=1)
+        calls, real = [], Estimator.ends
+
+        def counted(self, model, data):
+            calls.append(len(data.x))
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return real(self, model, data)
+
+        monkeypatch.setattr(Estimator, "ends", counted)
+        with pytest.raises(KeyboardInterrupt):
+            bootstrap(tone, 120, random_state=1, path=path)
+        found = bootstrap(tone, 120, random_state=1, path=path)
+        np.testing.assert_array_equal(found.replicates, whole.replicates)
+        assert calls == [50, 50, 50, 50]
+        bootstrap(tone, 150, random_state=1, path=path)
+        assert len(calls) == 4
+
+    def test_a_file_of_another_design_is_refused(self, tone, line, tmp_path):
+        path = tmp_path / "b.sqlite"
+        bootstrap(tone, 2, random_state=1, path=path)
+        for call, word in (
+            (lambda: bootstrap(tone, 2, random_state=2, path=path), "seed"),
+            (lambda: bootstrap(tone, 2, random_state=1, kind="parametric", path=path), "resampling"),
+            (lambda: bootstrap(line, 2, random_state=1, path=path), "data"),
+            (lambda: bootstrap(tone, 2, random_state=1, extra_starts=1, path=path), "estimator"),
+        ):
+            with pytest.raises(StudyMismatchError, match=word):
+                call()
+
+    def test_other_files_are_refused(self, tone, tmp_path):
+        text = tmp_path / "text"
+        text.write_text("no database, but long enough to be looked at as one" * 50)
+        other = tmp_path / "other.sqlite"
+        with sqlite3.connect(other) as connection:
+            connection.execute("CREATE TABLE mine (a)")
+        connection.close()
+        for path in (text, other, tmp_path / "nowhere" / "b.sqlite"):
+            with pytest.raises(ResultsFileError, match="path must be"):
+                bootstrap(tone, 2, random_state=1, path=path)
+
+    def test_failures_are_counted_and_left_out(self, tone, monkeypatch):
+        class Moody(MLE):
+            def ends(self, model, data):
+                if len(data.x) > 1 or float(data.y[0, 0]) > 2.0:
+                    raise ValueError("no mood")
+                objective, ascent = super().ends(model, data)
+                return objective, ascent._replace(converged=torch.zeros_like(ascent.converged))
+
+        found = bootstrap(tone, 30, random_state=0, estimator=Moody(n_init=0, starts=[], start_at_model=True))
+        assert 0 < found.num_failed < 30
+        assert found.num_failed + found.num_not_converged == 30
+        assert set(found.errors.values()) == {"ValueError: no mood"}
+        assert np.isnan(found.replicates).all(1).sum() == found.num_failed
+        kept = found.replicates[~np.isnan(found.llf)]
+        np.testing.assert_allclose(found.bse, kept.std(0, ddof=1))
+        assert f"{found.num_failed} failed" in repr(found)
+
+    def test_too_few_fits_are_no_bootstrap(self, tone):
+        class Broken(MLE):
+            def ends(self, model, data):
+                raise ValueError("never")
+
+        found = bootstrap(tone, 3, random_state=0, estimator=Broken())
+        with pytest.raises(ValueError, match="too few replicates have a fit: 0 of 3"):
+            found.conf_int()
+
+
+class TestIntervals:
+    def test_methods_are_what_they_say(self, tone):
+        found = bootstrap(tone, 200, random_state=0)
+        low, high = np.quantile(found.replicates, [0.05, 0.95], axis=0)
+        np.testing.assert_allclose(found.conf_int(0.9), np.stack([low, high], 1))
+        plain = ~tone.is_positive
+        basic, normal = (found.conf_int(0.9, method=method) for method in ("basic", "normal"))
+        np.testing.assert_allclose(basic[plain], (2 * tone.params[:, None] - np.stack([high, low], 1))[plain])
+        np.testing.assert_allclose(basic[~plain].prod(1), (tone.params**4 / low / high)[~plain])
+        half = norm.ppf(0.95) * found.bse
+        np.testing.assert_allclose(normal[plain], (tone.params[:, None] + np.outer(half, [-1, 1]))[plain])
+        np.testing.assert_allclose(normal[~plain].prod(1), tone.params[~plain] ** 2)
+        np.testing.assert_allclose(found.bias, found.replicates.mean(0) - tone.params)
+        np.testing.assert_allclose(np.sqrt(np.diag(found.cov_params())), found.bse)
+        frame = found.to_frame(0.9)
+        assert list(frame.columns) == ["coef", "std err", "bias", "[0.05", "0.95]"]
+        assert list(frame.index) == tone.param_names
+
+    def test_what_the_data_do_not_determine_has_no_error(self):
+        generator = seeded(5)
+        x = torch.rand(120, 1, dtype=DTYPE, generator=generator)
+        x[:60] -= 1.1
+        x[60:] += 0.1
+        y = torch.where(x[:, 0] < 0, 10.0 + x[:, 0], -10.0 - 3 * x[:, 0])
+        y = y + torch.randn(120, dtype=DTYPE, generator=generator)
+        with pytest.warns(SingularInformationWarning):
+            result = EM(random_state=0, n_init=3).fit(softmax_model(1, 2), x, y)
+        with pytest.warns(SingularInformationWarning, match=r"no bootstrap error for gate_weight\[0,x0\]"):
+            found = bootstrap(result, 20, random_state=0)
+        np.testing.assert_array_equal(np.isnan(found.bse), np.isnan(result.bse))
+        np.testing.assert_array_equal(np.isnan(found.conf_int()).any(1), np.isnan(result.bse))
+
+
+class TestRequests:
+    @pytest.mark.parametrize(
+        ("settings", "error", "message"),
+        [
+            ({"n_replicates": 1}, ValueError, "n_replicates must be at least 2"),
+            ({"kind": "wild"}, ValueError, "kind must be one of"),
+            ({"random_state": "seed"}, TypeError, "random_state must be"),
+            ({"random_state": -1}, ValueError, "random_state must not be negative"),
+            ({"path": "b.sqlite"}, ValueError, "random_state must be a seed"),
+            ({"extra_starts": -1}, ValueError, "extra_starts must be at least 0"),
+        ],
+        ids=["count", "kind", "seed", "negative", "unseeded file", "starts"],
+    )
+    def test_bad_requests_are_refused(self, tone, settings, error, message):
+        with pytest.raises(error, match=message):
+            bootstrap(tone, **{"n_replicates": 2, **settings})
+
+    def test_weighted_rows_have_no_law_to_draw_from(self):
+        x, y = load_tone()
+        weight = torch.linspace(0.5, 2.0, len(y), dtype=DTYPE)
+        result = EM(random_state=0, n_init=2).fit(softmax_model(1, 2), x, y, weight)
+        with pytest.raises(ValueError, match="needs observations without weights"):
+            bootstrap(result, 2, kind=Parametric(), random_state=0)
+        drawn = Cases().draw(result.model, result.maximum.data, [np.random.default_rng(0)])
+        rows = np.random.default_rng(0).integers(len(y), size=len(y))
+        np.testing.assert_array_equal(drawn.weight[0], weight[rows])
+
+    def test_a_generator_is_a_seed_and_none_is_chance(self, tone):
+        first = bootstrap(tone, 2, random_state=np.random.default_rng(0))
+        second = bootstrap(tone, 2, random_state=np.random.default_rng(0))
+        np.testing.assert_array_equal(first.replicates, second.replicates)
+        assert not np.array_equal(bootstrap(tone, 2).replicates, bootstrap(tone, 2).replicates)
