@@ -9,7 +9,7 @@ from torch import Tensor
 from mixkit._validation import check_integer
 
 from ._validation import check_probs, check_same_vocabulary
-from .multidraft.clipped import power, prefix_slack, sort_by_ratio
+from .multidraft.clipped import best_prefix, power, sort_by_ratio
 
 _ENUMERATE = 16
 
@@ -43,7 +43,7 @@ def optimal_acceptance(target_probs: Tensor, draft_probs: Tensor, num_drafts: in
     _, order = sort_by_ratio(*torch.broadcast_tensors(target, draft))
     q, p = (law.expand(shape).gather(-1, order).reshape(-1, shape[-1]) for law in (target, draft))
     below = (p.cumsum(-1) / p.sum(-1, keepdim=True)).clamp_max(1.0)
-    return prefix_slack(q, power(below, count.reshape(-1))).amin(-1).clamp(0.0, 1.0).reshape(shape[:-1])
+    return best_prefix(q.cumsum(-1), power(below, count.reshape(-1)))[0].clamp(0.0, 1.0).reshape(shape[:-1])
 
 
 def optimal_acceptance_different(target_probs: Tensor, draft_probs: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .sorting import sort_with_order
+
 
 @dataclass(frozen=True)
 class ClippedRatio:
@@ -28,31 +30,47 @@ class ClippedRatio:
 
 
 def power(base: Tensor, count: Tensor) -> Tensor:
-    """Return ``base (r, n)`` to the integer powers ``count (r,)``, by squaring."""
-    result, square = torch.ones_like(base), base
-    for bit in range(int(count.max()).bit_length()):
+    """Return ``base (r, n)`` to the integer powers ``count (r,)``, at least 1, by squaring."""
+    result, square = None, base
+    bits = int(count.max()).bit_length()
+    for bit in range(bits):
         odd = ((count >> bit) & 1).bool()
-        result = result * square if odd.all() else torch.where(odd[:, None], result * square, result)
-        square = square * square
-    return result
+        if odd.all():
+            result = square if result is None else result * square
+        elif odd.any():
+            result = torch.ones_like(base) if result is None else result
+            result = torch.where(odd[:, None], result * square, result)
+        if bit + 1 < bits:
+            square = square * square
+    return torch.ones_like(base) if result is None else result
 
 
 def sort_by_ratio(target: Tensor, draft: Tensor) -> tuple[Tensor, Tensor]:
     """Sort by ``target / draft`` ascending; entries the draft never holds come last. Returns ratios and order."""
-    held = draft > 0
-    return torch.where(held, target / torch.where(held, draft, 1.0), torch.inf).sort(-1)
+    ratio = target / draft
+    if not (draft > 0).all():
+        ratio = torch.where(draft > 0, ratio, torch.inf)
+    ordered, order = sort_with_order(ratio.reshape(-1, ratio.shape[-1]))
+    return ordered.reshape(ratio.shape), order.reshape(ratio.shape)
 
 
-def prefix_slack(target: Tensor, highest: Tensor) -> Tensor:
-    r"""Return $q(S) + 1 - p(S)^m$ of every prefix S ``(r, n+1)``, from sorted $q$ and $p(S)^m$ ``(r, n)``."""
-    return torch.nn.functional.pad(target.cumsum(-1) - highest, (1, 0)) + 1
+def best_prefix(target_sum: Tensor, ceiling: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return the minimum of $q(S) + 1 - p(S)^m$ over prefixes S, the empty one too, and the size of S, both ``(r,)``.
+
+    Args:
+        target_sum: $q(S)$ of the prefixes ``(r, n)``.
+        ceiling: $p(S)^m$ ``(r, n)``.
+    """
+    slack, last = (target_sum - ceiling).min(-1)
+    return 1 + slack.clamp_max(0.0), torch.where(slack < 0, last + 1, 0)
 
 
 def clipped_ratio(target: Tensor, draft: Tensor, count: Tensor) -> ClippedRatio:
     r"""Solve $\max_x \sum \min(x, q)$ over the laws $x$ that a selection among $m$ draws from $p$ can have.
 
     Let $S$ be the prefix that minimises $q(S) + 1 - p(S)^m$: the minimum is $\alpha^*$. On S, $x = \max(q, lo \, p)$
-    with $x(S) = p(S)^m$; off S, $x = \min(q, hi \, p)$ with $x = 1 - p(S)^m$ there.
+    with $x(S) = p(S)^m$; off S, $x = \min(q, hi \, p)$ with $x = 1 - p(S)^m$ there. As $lo \le 1 \le hi$, in all $x = p
+    \, \mathrm{clip}(q/p, lo, hi)$.
 
     Args:
         target: Target probabilities of groups ``(r, n)``.
@@ -60,38 +78,36 @@ def clipped_ratio(target: Tensor, draft: Tensor, count: Tensor) -> ClippedRatio:
         count: Number of drafts ``(r,)``, at least 1.
     """
     ratio, order = sort_by_ratio(target, draft)
-    p, q = draft.gather(-1, order), target.gather(-1, order)
-    below = (p.cumsum(-1) / p.sum(-1, keepdim=True)).clamp_max(1.0)
-    ceiling = power(below, count)
-    acceptance, size = prefix_slack(q, ceiling).min(-1)
-    low, high = _clips(ratio, p, q, ceiling, size)
-    inside = torch.arange(p.shape[-1], device=p.device) < size[:, None]
-    clipped = torch.where(inside, torch.maximum(ratio, low[:, None]), torch.minimum(ratio, high[:, None]))
-    clipped = torch.where(p > 0, clipped, torch.inf)
-    marginal = torch.where(p > 0, p * torch.where(p > 0, clipped, 0.0), 0.0)
-    highest = ceiling.diff(dim=-1, prepend=torch.zeros_like(ceiling[:, :1]))
+    p, q_sum = draft.gather(-1, order), target.gather(-1, order).cumsum(-1)
+    p_sum = p.cumsum(-1)
+    ceiling = power((p_sum / p_sum[:, -1:]).clamp_max_(1.0), count)
+    acceptance, size = best_prefix(q_sum, ceiling)
+    low, high = _clips(ratio, p_sum, q_sum, ceiling, size[:, None])
+    clipped = ratio.clamp(low, high)
+    marginal = p * clipped
+    if not (p[:, -1] > 0).all():  # what the draft never holds is sorted last
+        clipped = torch.where(p > 0, clipped, torch.inf)
+        marginal = torch.where(p > 0, marginal, 0.0)
+    highest = ceiling.clone()
+    highest[:, 1:] -= ceiling[:, :-1]
     return ClippedRatio(order, p, clipped, marginal, highest, acceptance.clamp(0.0, 1.0))
 
 
-def _clips(ratio: Tensor, p: Tensor, q: Tensor, ceiling: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """The two constants ``(r,)``, from monotone functions of the sorted prefixes."""
-    pad = torch.nn.functional.pad
-    p_sum, q_sum, f_sum = (pad(total, (1, 0)) for total in (p.cumsum(-1), q.cumsum(-1), ceiling))
-    q_in, f_in = q_sum.gather(-1, size[:, None]), f_sum.gather(-1, size[:, None])
-    steps = torch.arange(p.shape[-1], device=p.device)
-    held = p > 0
-    finite = torch.where(held, ratio, 0.0)
-    # Lower: if the clip were the ratio of token y, the tokens up to y would have ratio * P_y in all.
-    total = finite * p_sum[:, 1:] + q_in - q_sum[:, 1:]
-    raised = ((total <= f_in) & (steps < size[:, None])).sum(-1, keepdim=True)
-    mass = p_sum.gather(-1, raised)
-    low = torch.where(mass > 0, (f_in - q_in + q_sum.gather(-1, raised)) / torch.where(mass > 0, mass, 1.0), 0.0)
-    # Upper: if the clip were the ratio of token y, the tokens from y on would have ratio * (1 - P_(y-1)) in all.
-    rest = (p_sum[:, -1:] - p_sum).clamp_min(0.0)
-    total = q_sum[:, :-1] - q_in + finite * rest[:, :-1]
-    kept = ((total < 1 - f_in) & held & (steps >= size[:, None])).sum(-1, keepdim=True) + size[:, None]
-    mass = rest.gather(-1, kept)
-    high = torch.where(
-        mass > 0, (1 - f_in - q_sum.gather(-1, kept) + q_in) / torch.where(mass > 0, mass, 1.0), torch.inf
-    )
-    return low.clamp_min(0.0)[:, 0], high.clamp_min(0.0)[:, 0]
+def _clips(ratio: Tensor, p_sum: Tensor, q_sum: Tensor, ceiling: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """The two constants ``(r, 1)``, by binary search in monotone functions of the sorted prefixes; ``size (r, 1)``."""
+    q_in, f_in, whole = _before(q_sum, size), _before(ceiling, size), p_sum[:, -1:]
+    # If the clip were the ratio of token y, then all of S would have in sum rising(y) + q_in, and the tokens off S
+    # falling(y) - q_in. Past the tokens that the draft holds, the ratio is infinite.
+    rising = (ratio * p_sum).sub_(q_sum)
+    falling = (ratio * (whole - p_sum)).add_(q_sum).nan_to_num_(torch.inf)
+    raised = torch.minimum(torch.searchsorted(rising, f_in - q_in, right=True), size)
+    kept = torch.maximum(torch.searchsorted(falling, 1 - f_in + q_in), size)
+    below, above = _before(p_sum, raised), (whole - _before(p_sum, kept)).clamp_min(0.0)
+    low = torch.where(below > 0, (f_in - q_in + _before(q_sum, raised)) / below, 0.0)
+    high = torch.where(above > 0, (1 - f_in - _before(q_sum, kept) + q_in) / above, torch.inf)
+    return low.clamp(0.0, 1.0), high.clamp_min(1.0)
+
+
+def _before(total: Tensor, size: Tensor) -> Tensor:
+    """Running total ``(r, 1)`` of the first ``size (r, 1)`` entries."""
+    return torch.where(size > 0, total.gather(-1, (size - 1).clamp_min(0)), 0.0)

@@ -58,10 +58,11 @@ class OptimalVerifier(CanonicalVerifier):
 
 def ratio_bins(target: Tensor, draft: Tensor, bins: int, span: float) -> Tensor:
     """Bin of each token's log ratio ``(r, v)``; the first bin is for ratio zero, the last for tokens no draft holds."""
-    ratio = (target.float() / draft.float()).log()
-    place = ((ratio + span) * (bins / (2 * span))).clamp(0, bins - 1).nan_to_num(0.0) + 1
-    place = torch.where(target > 0, place, 0.0)
-    return torch.where(draft > 0, place, bins + 1.0).long()
+    place = (target.float() / draft.float()).log_().add_(span).mul_(bins / (2 * span)).clamp_(0, bins - 1).add_(1.0)
+    if not (float(target.amin()) > 0 and float(draft.amin()) > 0):
+        place = torch.where(target > 0, place.nan_to_num_(1.0), 0.0)
+        place = torch.where(draft > 0, place, bins + 1.0)
+    return place.nan_to_num_(1.0).long()
 
 
 @dataclass(frozen=True)
@@ -107,5 +108,5 @@ class ScoreSelection:
     def _own_cells(self, tokens: Tensor) -> Tensor:
         """Place of each draft's group in the sorted order ``(r, m)``."""
         groups = tokens if self.group_of is None else self.group_of.gather(-1, tokens)
-        places = [(self.plan.order == groups[:, i, None]).to(torch.uint8).argmax(-1) for i in range(tokens.shape[1])]
-        return torch.stack(places, -1)
+        steps = torch.arange(self.plan.order.shape[1], device=tokens.device).expand_as(self.plan.order)
+        return torch.empty_like(self.plan.order).scatter_(-1, self.plan.order, steps).gather(-1, groups)

@@ -8,6 +8,7 @@ from torch import Tensor
 from .clipped import ClippedRatio
 
 _NOISE = 4e-16
+_LONG = 4096
 
 
 @dataclass(frozen=True)
@@ -38,28 +39,52 @@ class Pools:
         """Return $w$ for rows, groups and pools, all of one shape after broadcasting."""
         plan = self.plan
         p, x, h = (law[row, cell] for law in (plan.draft, plan.marginal, plan.highest))
-        return self._weights(p, x, h, row, cell, pool)
+        return _weights(p, x, h, self.level[row, pool], self._part(row, cell, pool))
 
     def cells(self, row: Tensor, pool: Tensor) -> Tensor:
         """Return weights over cells ``(s, n)`` of the pools ``(s,)``."""
         plan = self.plan
-        cell = torch.arange(plan.draft.shape[1], device=row.device)
+        n = plan.draft.shape[1]
+        if n >= _LONG:
+            return self._cells_of_long_rows(row.tolist(), pool.tolist())
         p, x, h = (law[row] for law in (plan.draft, plan.marginal, plan.highest))
-        return p * self._weights(p, x, h, row[:, None], cell, pool[:, None])
+        part = self._part(row[:, None], torch.arange(n, device=row.device), pool[:, None])
+        return p * _weights(p, x, h, self.level[row, pool, None], part)
 
-    def _weights(self, p: Tensor, x: Tensor, h: Tensor, row: Tensor, cell: Tensor, pool: Tensor) -> Tensor:
-        gap = _gap(x, h)
-        span = self.level[row, pool] * p - h
+    def _part(self, row: Tensor, cell: Tensor, pool: Tensor) -> Tensor:
+        """The share of the run's gap that the pool takes at a cell; 0 outside its runs."""
         up, down, share = self.up[row, pool], self.down[row, pool], self.share[row, pool]
-        in_up = (cell >= up[..., 0]) & (cell <= up[..., 1]) & (gap > 0) & (span > 0)
-        in_down = (cell >= down[..., 0]) & (cell <= down[..., 1]) & (gap < 0) & (span < 0)
-        part = share[..., 0] * in_up + share[..., 1] * in_down
-        return (part * gap / torch.where(in_up | in_down, span, 1.0)).clamp(0.0, 1.0)
+        in_up = (cell >= up[..., 0]) & (cell <= up[..., 1])
+        in_down = (cell >= down[..., 0]) & (cell <= down[..., 1])
+        return share[..., 0] * in_up + share[..., 1] * in_down
+
+    def _cells_of_long_rows(self, rows: list[int], pools: list[int]) -> Tensor:
+        """`cells`, run by run, and once for drafts that share a pool."""
+        plan = self.plan
+        out = plan.draft.new_zeros(len(rows), plan.draft.shape[1])
+        done: dict[tuple[int, int], int] = {}
+        for i, (row, pool) in enumerate(zip(rows, pools, strict=True)):
+            same = done.setdefault((row, pool), i)
+            if same < i:
+                out[i] = out[same]
+                continue
+            for (first, last), share in zip(
+                (self.up[row, pool].tolist(), self.down[row, pool].tolist()), self.share[row, pool], strict=True
+            ):
+                run = slice(first, last + 1)
+                p, x, h = plan.draft[row, run], plan.marginal[row, run], plan.highest[row, run]
+                torch.mul(p, _weights(p, x, h, self.level[row, pool], share), out=out[i, run])
+        return out
+
+
+def _weights(p: Tensor, x: Tensor, h: Tensor, level: Tensor, part: Tensor) -> Tensor:
+    """Weights of cells in runs: gap over span, which have one sign; where they have not, the weight is 0."""
+    weight = (_gap(x, h) / (level * p - h)).clamp_min_(0.0).nan_to_num_(0.0, 0.0)
+    return weight.mul_(part).clamp_max_(1.0)
 
 
 def _gap(marginal: Tensor, highest: Tensor) -> Tensor:
-    gap = marginal - highest
-    return torch.where(gap.abs() <= _NOISE, 0.0, gap)
+    return torch.nn.functional.hardshrink(marginal - highest, _NOISE)
 
 
 def pair_runs(plan: ClippedRatio) -> Pools:
@@ -84,11 +109,11 @@ def pair_runs(plan: ClippedRatio) -> Pools:
 def _runs(gap: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
     """First group of each run ``(r, k)`` (padded with n) and the running total that ends there ``(r, k)``."""
     n = gap.shape[-1]
-    steps = torch.arange(n, device=gap.device)
-    last = torch.where(gap != 0, steps, -1).cummax(-1).values
-    before = torch.nn.functional.pad(last[:, :-1], (1, 0), value=-1)
-    sign = gap.sign()
-    turned = (gap != 0) & ((before < 0) | (sign != sign.gather(-1, before.clamp_min(0))))
+    # Twice the place of the last entry that is not zero, plus one where it is positive; zero before the first.
+    place = torch.arange(2, 2 * n + 2, 2, dtype=torch.int32, device=gap.device)
+    last = ((gap != 0).int() * place + (gap > 0).int()).cummax(-1).values
+    before = torch.nn.functional.pad(last[:, :-1], (1, 0))
+    turned = (last != before) & ((before == 0) | ((last ^ before) & 1).bool())
     row, column = turned.nonzero(as_tuple=True)
     counts = turned.sum(-1)
     width = int(counts.max())

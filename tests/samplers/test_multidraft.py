@@ -22,6 +22,7 @@ from samplers.multidraft import GumbelListCoupling
 from samplers.multidraft.clipped import clipped_ratio, power
 from samplers.multidraft.kseq import division
 from samplers.multidraft.pools import pair_runs
+from samplers.multidraft.sorting import sort_with_order
 from samplers.multidraft.weighted import weighted_marginal
 
 
@@ -200,3 +201,35 @@ def test_wrong_settings_are_refused(make, message):
 def test_acceptance_without_replacement_has_no_formula():
     with pytest.raises(NotImplementedError, match="no closed form"):
         RecursiveRejection(with_replacement=False).acceptance(torch.ones(1, 1), torch.ones(1, 1, 1))
+
+
+def rows_to_sort(kind, generator):
+    """Rows ``(3, 5000)`` that are hard for a sort by rounded keys."""
+    values = torch.rand(3, 5000, generator=generator, dtype=torch.float64)
+    if kind == "near ties":
+        return 1 + 1e-9 * values
+    if kind == "ties":
+        return (20 * values).round()
+    if kind == "beyond float32":
+        return torch.where(values < 0.3, values * 1e-300, torch.where(values < 0.6, values * 1e200, torch.inf))
+    return values.log().neg() ** 5
+
+
+@pytest.mark.parametrize("kind", ["smooth", "near ties", "ties", "beyond float32"])
+def test_sort_with_order_sorts(kind, generator):
+    values = rows_to_sort(kind, generator)
+    ordered, order = sort_with_order(values)
+    assert torch.equal(ordered, values.sort(-1).values)
+    assert torch.equal(values.gather(-1, order), ordered)
+    assert torch.equal(order.sort(-1).values, torch.arange(5000).expand(3, -1))
+
+
+@pytest.mark.parametrize("m", [2, 8])
+def test_cells_of_a_pool_are_its_weights(m, generator):
+    """Long rows are computed run by run."""
+    target, draft = large(6000, generator, rows=2)
+    plan = clipped_ratio(target, draft, torch.full((2,), m))
+    pools = pair_runs(plan)
+    row, pool = torch.tensor([0, 1, 1, 0]), torch.tensor([0, 1, 1, 1])
+    expected = plan.draft[row] * pools.weights(row[:, None], torch.arange(6000), pool[:, None])
+    torch.testing.assert_close(pools.cells(row, pool), expected, rtol=1e-14, atol=0)
