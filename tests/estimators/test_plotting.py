@@ -1,0 +1,99 @@
+"""Pictures of fits hold what they say."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
+
+from estimators import EM
+from estimators.plotting import plot_dendrogram, plot_history, plot_selection, plot_starts
+from estimators.selection import mixing_dendrogram, select_experts
+from mixkit import MixingMeasure
+from mixkit.datasets import load_faithful
+from mixkit.plotting import expert_colors
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_closed_and_settings_kept():
+    before = dict(mpl.rcParams)
+    yield
+    plt.close("all")
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.fixture(scope="module")
+def selection():
+    return select_experts(
+        *load_faithful(), k=[1, 2, 3], criterion="cv", folds=2, random_state=0, estimator=EM(n_init=3)
+    )
+
+
+@pytest.fixture(scope="module")
+def tree(selection):
+    return mixing_dendrogram(selection.fits[2], *load_faithful())
+
+
+def test_the_path_of_a_fit(selection):
+    fit = selection.best
+    (line,) = plot_history(fit).lines
+    heights = fit.llf - fit.history[np.asarray(line.get_xdata()) - 1]
+    np.testing.assert_allclose(line.get_ydata(), heights)
+    assert (np.diff(line.get_ydata()) <= 1e-9).all()
+
+
+def test_the_ends_of_all_starts(selection):
+    fit = selection.fits[2]
+    lower, best = plot_starts(fit).lines
+    drawn = np.concatenate([best.get_ydata(), lower.get_ydata()])
+    np.testing.assert_allclose(drawn, fit.start_llf.max() - np.sort(fit.start_llf)[::-1])
+    assert (best.get_ydata() < 1e-6 * (1 + abs(fit.llf))).all()
+
+
+def test_curves_of_criteria_touch_zero_at_their_choice(selection):
+    ax = plot_selection(selection)
+    labels = ["AIC", "BIC", "ICL", "cross-validation"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == labels
+    for container, name in zip(ax.containers, ("aic", "bic", "icl", "cv"), strict=True):
+        line = container[0]
+        np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
+        assert line.get_ydata()[selection.k.index(selection.choose(name))] == 0.0
+        assert min(line.get_ydata()) == 0.0
+    values = selection.values["bic"]
+    np.testing.assert_allclose(ax.containers[1][0].get_ydata(), values - values.min())
+
+
+def test_cross_validation_is_on_the_scale_of_the_others(selection):
+    ax = plot_selection(selection, ["cv"])
+    n = selection.best.nobs
+    below = selection.held_out.mean.max() - selection.held_out.mean
+    np.testing.assert_allclose(ax.containers[0][0].get_ydata(), 2 * n * below)
+
+
+def test_the_branches_below_the_cut_have_the_colours_of_experts(tree):
+    ax = plot_dendrogram(tree, 2)
+    assert ax.get_title() == "cut at k = 2"
+    colors = {to_hex(color).upper() for lines in ax.collections for color in lines.get_colors()}
+    assert "#8C8C8C" in colors  # the merge above the cut is grey
+    assert colors - {"#8C8C8C"} <= set(expert_colors(2))
+    labels = [text.get_text() for text in ax.get_xticklabels()]
+    assert sorted(labels) == sorted(f"{j}\n{mass:.1%}" for j, mass in enumerate(tree.masses))
+    height = ax.lines[-1].get_ydata()[0]
+    assert tree.height(3) < height < tree.height(2)
+
+
+def test_the_methods_draw_where_they_are_told(selection, tree):
+    _, (left, right) = plt.subplots(1, 2)
+    assert selection.plot(ax=left) is left
+    assert tree.plot(ax=right) is right
+    assert len(plt.get_fignums()) == 1
+
+
+def test_what_cannot_be_drawn_is_named(selection):
+    with pytest.raises(ValueError, match="criteria must be one of"):
+        plot_selection(selection, ["hqc"])
+    one = torch.ones(1, dtype=torch.float64)
+    measure = MixingMeasure(one, one[:, None], one[:, None], one, one)
+    with pytest.raises(ValueError, match="dendrogram must have at least 2 atoms"):
+        plot_dendrogram(mixing_dendrogram(measure))
