@@ -18,23 +18,31 @@ from .translation import least_power_sum, weighted_median
 
 __all__ = ["VoronoiLoss", "exact_loss", "overspecified_loss", "rbar", "voronoi_loss"]
 
-_KNOWN_RBAR = {1: 1.0, 2: 4.0, 3: 6.0}
-_BOUND_BEYOND = 7.0
-
 
 def rbar(m: int) -> float:
-    r"""The order :math:`\bar r(m)` of the polynomial system of a cell of m atoms: 4 for m = 2, 6 for m = 3.
+    r"""The order :math:`\bar r(m)` of a cell of m atoms: ``2 m`` for m of 2 and above, 1 for an atom alone.
 
-    For m of 4 and above no value is known but that it is at least 7, which is what is returned; 1 for m = 1, an atom
-    alone in its cell.
+    It is the least r for which the polynomial system of a cell,
+    :math:`\sum_i w_i \sum_{\alpha + 2 \beta = l} b_i^\alpha v_i^\beta / (\alpha! \, \beta!) = 0` for l = 1, ..., r,
+    has no solution with every :math:`w_i > 0` and some :math:`b_i \neq 0`. (The system of a softmax-gated mixture has
+    more unknowns; its equations without gate and slope are these, and zeros for the two solve all others.) The left
+    side is the coefficient of :math:`t^l` in :math:`\sum_i w_i e^{b_i t + v_i t^2}`, from which both bounds follow:
 
-    Source: Nguyen, Nguyen, Ho (2023), arXiv 2305.03288.
+    - for r = 2 m - 1, the nodes b and weights w of Gauss-Hermite quadrature with all v equal are a solution: they
+      have the first 2 m - 1 moments of a normal law;
+    - for r = 2 m there is none: with :math:`s^2` added to all variances, the mixture of the m normals
+      :math:`N(b_i, 2 v_i + s^2)` would share 2 m moments with :math:`N(0, s^2)`, so that the difference of their
+      densities changed sign more than 2 m times, while m + 1 normal densities combine to at most 2 m zeros.
+
+    Source: Ho and Nguyen (2016), Annals of Statistics 44, 2726-2755, and Nguyen, Nguyen, Ho (2023), arXiv 2305.03288,
+    who have 4 for m = 2, 6 for m = 3 and at least 7 beyond; the closed form is derived here, with the bound on zeros of
+    Kalai, Moitra, Valiant (2010), STOC, proposition 7.
 
     Example:
         >>> [rbar(m) for m in (1, 2, 3, 4)]
-        [1.0, 4.0, 6.0, 7.0]
+        [1.0, 4.0, 6.0, 8.0]
     """
-    return _KNOWN_RBAR.get(check_integer("m", m, low=1), _BOUND_BEYOND)
+    return 2.0 * m if check_integer("m", m, low=1) > 1 else 1.0
 
 
 class VoronoiLoss(NamedTuple):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import least_squares, minimize, minimize_scalar
 from torch.distributions import Normal
 
 from estimators.voronoi import (
@@ -365,8 +365,44 @@ def test_distances_of_normals_in_closed_form():
     assert all(float(value) < 1e-12 for value in same)
 
 
-def test_known_orders():
-    assert [rbar(m) for m in range(1, 6)] == [1.0, 4.0, 6.0, 7.0, 7.0]
+def cell_equations(w: np.ndarray, b: np.ndarray, v: np.ndarray, order: int) -> np.ndarray:
+    """Coefficients of t, ..., t^order in sum_i w_i exp(b_i t + v_i t^2), each times its factorial."""
+    rows = [np.ones_like(b), b]
+    for degree in range(2, order + 1):
+        rows.append((b * rows[-1] + 2.0 * v * rows[-2]) / degree)
+    return np.array([math.factorial(degree) * (w * row).sum() for degree, row in enumerate(rows)])[1:]
+
+
+@pytest.mark.parametrize("m", range(2, 8))
+def test_nodes_of_gauss_and_hermite_solve_the_system_of_a_cell_up_to_its_order(m):
+    nodes, weights = np.polynomial.hermite_e.hermegauss(m)
+    left = cell_equations(weights / weights.sum(), nodes, np.full(m, -0.5), int(rbar(m)))
+    scale = [math.factorial(degree) for degree in range(1, 2 * m + 1)]
+    np.testing.assert_allclose(left[:-1] / scale[:-1], 0.0, atol=1e-13)
+    # What is left is minus the integral of the square of the m-th Hermite polynomial.
+    assert left[-1] == pytest.approx(-math.factorial(m), rel=1e-9)
+
+
+@pytest.mark.parametrize("m", [2, 3])
+def test_no_search_finds_a_solution_of_one_order_more(m):
+    rng, order = np.random.default_rng(0), int(rbar(m))
+
+    def residual(x: np.ndarray, order: int) -> np.ndarray:
+        w = np.exp(x[:m] - x[:m].max())
+        w, b, v = w / w.sum(), x[m : 2 * m], x[2 * m :]
+        size = np.sqrt((w * b**2).sum())
+        return cell_equations(w, b / size, v / size**2, order) / np.sqrt(scale[:order])
+
+    scale = np.array([math.factorial(degree) for degree in range(1, order + 1)], dtype=float)
+    starts = rng.standard_normal((12, 3 * m))
+    below, at = (min(least_squares(residual, x, args=(r,), xtol=1e-14, ftol=1e-14).cost for x in starts)
+                 for r in (order - 1, order))  # fmt: skip
+    assert below < 1e-12
+    assert at > 1e-3
+
+
+def test_orders():
+    assert [rbar(m) for m in range(1, 6)] == [1.0, 4.0, 6.0, 8.0, 10.0]
 
 
 @pytest.mark.parametrize(
