@@ -10,13 +10,16 @@ from .mle import MLE
 from .rates import RateStudy
 from .regressor import MixtureOfExpertsRegressor
 from .result import FitBatch, FitResult
+from .selection import Dendrogram, ExpertSelection, mixing_dendrogram, select_experts
 from .voronoi import exact_loss, overspecified_loss, voronoi_loss
 
 __all__ = [
     "EM",
     "MLE",
     "CollinearityWarning",
+    "Dendrogram",
     "Estimator",
+    "ExpertSelection",
     "FitBatch",
     "FitResult",
     "Given",
@@ -31,6 +34,8 @@ __all__ = [
     "SplitAtom",
     "Start",
     "exact_loss",
+    "mixing_dendrogram",
     "overspecified_loss",
+    "select_experts",
     "voronoi_loss",
 ]
