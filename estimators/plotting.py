@@ -125,13 +125,22 @@ def plot_selection(
     for name in shown:
         check_choice("criteria", name, selection.criteria)
     ax = new_axes(ax, size=(6.0, 4.0))
-    for name, color in zip(shown, expert_colors(len(shown)), strict=True):
+    for rank, (name, color) in enumerate(zip(shown, expert_colors(len(shown)), strict=True)):
         heights, errors = _above_best(selection, name)
         ax.errorbar(
             selection.k, heights, errors, color=color, marker="o", markersize=4, linewidth=1.6, label=_label(name)
         )
         best = selection.k.index(selection.choose(name))
-        ax.plot(selection.k[best], heights[best], "o", markersize=12, mfc="none", mec=color, mew=1.5, clip_on=False)
+        ax.plot(
+            selection.k[best],
+            heights[best],
+            "o",
+            markersize=10 + 4 * rank,
+            mfc="none",
+            mec=color,
+            mew=1.5,
+            clip_on=False,
+        )
     ax.set(xlabel="number of experts k", ylabel="criterion above its smallest value", xticks=selection.k)
     _focus(ax, [_above_best(selection, name)[0] for name in shown])
     ax.legend(frameon=False, fontsize="small")
