@@ -196,15 +196,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--rows", type=int, nargs="+", help="sizes of your own")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of which the fastest counts")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of which the fastest counts; 0: no table")
     parser.add_argument("--problems", type=int, nargs="+", choices=(0, 1), default=[0, 1], help="d = 1, d = 10")
-    parser.add_argument("--seeds", type=int, default=5, help="data sets of the second table")
+    parser.add_argument("--seeds", type=int, default=5, help="data sets of the second table; 0: no table")
     args = parser.parse_args()
     sizes = args.rows or ([10_000, 40_000] if args.quick else [10_000, 100_000, 1_000_000, 4_000_000])
     both = [Problem(1, 2), Problem(10, 3)]
     problems = both[:1] if args.quick else [both[index] for index in args.problems]
-    speeds(problems, sizes, 1 if args.quick else args.repeats)
-    accuracy(problems, [n for n in sizes if n <= _MOST_COMPARED], 2 if args.quick else args.seeds)
+    if args.repeats:
+        speeds(problems, sizes, 1 if args.quick else args.repeats)
+    if args.seeds:
+        accuracy(problems, [n for n in sizes if n <= _MOST_COMPARED], 2 if args.quick else args.seeds)
 
 
 if __name__ == "__main__":
