@@ -81,22 +81,21 @@ def draw(found: dict[str, StudyResults], path: Path) -> None:
             _draw_lines(ax, results, name, kind)
         ax.set(title=title, xscale="log", yscale="log")
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.grid(True, linewidth=0.4, alpha=0.5)
-        ax.legend(frameon=False, fontsize="x-small")
+        ax.grid(True, which="both", linewidth=0.4, alpha=0.4)
     for ax in axes[1]:
         ax.set_xlabel("n")
     for ax in axes[:, 0]:
         ax.set_ylabel("median error")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
     figure.savefig(path, dpi=150)
 
 
 def _draw_lines(ax: Axes, results: StudyResults, name: str, kind: str) -> None:
     for candidate, line in (("k = 2", "o-"), ("k = 3", "s--")):
         sizes, samples = results.losses(candidate, name)
-        if len(sizes) < 2:
-            continue
-        label = f"{kind}, {candidate}: {results.slope(candidate, name).value:.2f}"
-        ax.plot(sizes, [np.median(values) for values in samples], line, color=COLOURS[kind], markersize=4, label=label)
+        if len(sizes) > 1:
+            medians = [np.median(values) for values in samples]
+            ax.plot(sizes, medians, line, color=COLOURS[kind], markersize=4, label=f"{kind}, {candidate}")
 
 
 def main(quick: bool, replicates: int, jobs: int) -> None:
