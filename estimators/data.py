@@ -89,6 +89,8 @@ def _check_model(model: MixtureOfExperts, d: int) -> None:
         )
     for part in (model.gate.score, getattr(model.experts, "predictor", None)):
         expected = getattr(part, "num_features", None)
+        if expected is not None and model.has_offset:
+            expected += 1  # the offset, last
         if expected is not None and expected != d:
             raise ValueError(
                 f"x must have the {expected} covariates of the model's {type(part).__name__}, got {d} columns"
@@ -113,8 +115,14 @@ def _weights(sample_weight: Any, x: Tensor, is_batch: bool) -> Tensor | None:
     return weight
 
 
-def dependent_columns(data: Data, *, warn: bool = True) -> Tensor:
-    """Covariates ``(d,)`` that are constant or a linear combination of earlier ones, in any data set; warns of them."""
+def dependent_columns(data: Data, *, has_offset: bool = False, warn: bool = True) -> Tensor:
+    """Covariates ``(d,)`` that are constant or a linear combination of earlier ones, in any data set; warns of them.
+
+    An offset, the last column, has no coefficient and counts as none of them.
+    """
+    if has_offset:
+        own = dependent_columns(data._replace(x=data.x[..., :-1]), warn=warn)
+        return torch.cat([own, own.new_zeros(1)])
     d = data.x.shape[-1]
     dependent = torch.zeros(d, dtype=torch.bool, device=data.x.device)
     for index in range(len(data.x)):

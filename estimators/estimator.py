@@ -148,7 +148,7 @@ class Estimator(ABC):
 
     def _run(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Climb]:
         rng = np.random.default_rng(self.random_state)
-        pinned = dependent_columns(data)
+        pinned = dependent_columns(data, has_offset=model.has_offset)
         whole = self._objective(model, data, pinned)
 
         def level(rows: Tensor | None) -> tuple[Data, Objective]:

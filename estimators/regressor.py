@@ -196,7 +196,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
         )
 
     def _model(self, X: np.ndarray) -> MixtureOfExperts:
-        d, k = X.shape[1], check_integer("n_experts", self.n_experts, low=1)
+        k = check_integer("n_experts", self.n_experts, low=1)
+        d = X.shape[1] - (self.experts is not None and self.experts.has_offset)
         generator = torch.Generator().manual_seed(0)
         settings: dict[str, Any] = {"dtype": torch.float64, "generator": generator}
         if isinstance(self.gate, Gate):

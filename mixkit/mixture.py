@@ -214,7 +214,9 @@ class MixtureOfExperts(nn.Module):
         TypeError: if ``gate`` is not a gate, or ``experts`` not a family of experts.
         ValueError: if gate and experts differ in the number of experts.
 
-    Calling the module on ``x (*batch, n, d)`` returns an :class:`ExpertMixture` of batch shape ``(*batch, n)``.
+    Calling the module on ``x (*batch, n, d)`` returns an :class:`ExpertMixture` of batch shape ``(*batch, n)``. If the
+    experts have an offset (:class:`~mixkit.predictors.Predictor`), it is one more column of x, the last, which the gate
+    does not see.
 
     Example:
         >>> import torch
@@ -244,9 +246,18 @@ class MixtureOfExperts(nn.Module):
         """The number k of experts."""
         return self.experts.num_experts
 
+    @property
+    def has_offset(self) -> bool:
+        """Whether the last column of x is an offset of the experts."""
+        return self.experts.has_offset
+
+    def covariates(self, x: Tensor) -> Tensor:
+        """What the gate sees of ``x``: all columns but the offset."""
+        return x[..., :-1] if self.has_offset else x
+
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> ExpertMixture:
         """The conditional law of y at each row of ``x (*batch, n, d)``; ``generator`` is for gates that draw noise."""
-        return ExpertMixture(self.gate(x, generator), self.experts(x), validate_args=False)
+        return ExpertMixture(self.gate(self.covariates(x), generator), self.experts(x), validate_args=False)
 
     def log_prob(self, x: Tensor, y: Tensor) -> Tensor:
         """Log-density of each observation, ``(*batch, n)``.

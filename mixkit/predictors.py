@@ -16,14 +16,27 @@ class Predictor(nn.Module, ABC):
     Attributes:
         num_experts: number of experts ``k``.
         response_dim: dimension ``p`` of the response; ``None`` for a scalar response.
+        has_offset: whether the last column of x is an offset: known, and added to every location as it is. With
+            locations that are logarithms of means, the logarithm of an exposure makes them those of rates. A mixture
+            of such experts leaves the column out of what its gate sees.
     """
 
     num_experts: int
     response_dim: int | None = None
+    has_offset: bool = False
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Locations of every expert at every row of ``x``."""
+
+    def _set_offset(self, offset: bool) -> None:
+        if offset and self.response_dim is not None:
+            raise ValueError(f"offset needs a scalar location, response_dim None, got {self.response_dim}")
+        self.has_offset = bool(offset)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Covariates, and the offset ``(*batch, n, 1)`` if there is one."""
+        return (x[..., :-1], x[..., -1:]) if self.has_offset else (x, None)
 
 
 def _initial(
@@ -42,6 +55,7 @@ class LinearPredictor(Predictor):
         num_features: number of covariates ``d``.
         num_experts: number of experts ``k``.
         response_dim: dimension ``p`` of the response; ``None`` for a scalar response.
+        offset: whether x has one more column, the last, that is added to every location as it is.
         batch_shape: leading dimensions of independent models.
         dtype: dtype of the parameters.
         device: device of the parameters.
@@ -64,6 +78,7 @@ class LinearPredictor(Predictor):
         num_experts: int,
         *,
         response_dim: int | None = None,
+        offset: bool = False,
         batch_shape: tuple[int, ...] = (),
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -73,22 +88,27 @@ class LinearPredictor(Predictor):
         self.num_features = check_integer("num_features", num_features, low=1)
         self.num_experts = check_integer("num_experts", num_experts, low=1)
         self.response_dim = None if response_dim is None else check_integer("response_dim", response_dim, low=1)
+        self._set_offset(offset)
         rows = (*batch_shape, num_experts) if response_dim is None else (*batch_shape, num_experts, response_dim)
         self.slope = _initial((*rows, num_features), dtype, device, generator)
         self.intercept = _initial(rows, dtype, device, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """Locations ``(*batch, n, k)`` or ``(*batch, n, k, p)``."""
-        check_last_dim("x", x, self.num_features, "covariates")
+        check_last_dim("x", x, self.num_features + self.has_offset, self._columns)
+        x, offset = self._split(x)
         if self.response_dim is None:
-            return x @ self.slope.mT + self.intercept.unsqueeze(-2)
+            return _added(x @ self.slope.mT + self.intercept.unsqueeze(-2), offset)
         flat = x @ self.slope.flatten(-3, -2).mT
         return flat.unflatten(-1, (self.num_experts, self.response_dim)) + self.intercept.unsqueeze(-3)
 
+    @property
+    def _columns(self) -> str:
+        return "columns, covariates and the offset," if self.has_offset else "covariates"
+
     def extra_repr(self) -> str:
         """The sizes shown by ``repr``."""
-        response = "" if self.response_dim is None else f", response_dim={self.response_dim}"
-        return f"num_features={self.num_features}, num_experts={self.num_experts}{response}"
+        return f"num_features={self.num_features}, {_sizes(self)}"
 
 
 class ConstantPredictor(Predictor):
@@ -108,6 +128,7 @@ class ConstantPredictor(Predictor):
         num_experts: int,
         *,
         response_dim: int | None = None,
+        offset: bool = False,
         batch_shape: tuple[int, ...] = (),
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -116,6 +137,7 @@ class ConstantPredictor(Predictor):
         super().__init__()
         self.num_experts = check_integer("num_experts", num_experts, low=1)
         self.response_dim = None if response_dim is None else check_integer("response_dim", response_dim, low=1)
+        self._set_offset(offset)
         rows = (*batch_shape, num_experts) if response_dim is None else (*batch_shape, num_experts, response_dim)
         self.intercept = _initial(rows, dtype, device, generator)
 
@@ -124,12 +146,11 @@ class ConstantPredictor(Predictor):
         tail = 1 if self.response_dim is None else 2
         rows = self.intercept.unsqueeze(-1 - tail)
         batch = torch.broadcast_shapes(x.shape[:-1], rows.shape[:-tail])
-        return rows.expand(*batch, *rows.shape[-tail:])
+        return _added(rows.expand(*batch, *rows.shape[-tail:]), self._split(x)[1])
 
     def extra_repr(self) -> str:
         """The sizes shown by ``repr``."""
-        response = "" if self.response_dim is None else f", response_dim={self.response_dim}"
-        return f"num_experts={self.num_experts}{response}"
+        return _sizes(self)
 
 
 class ModulePredictor(Predictor):
@@ -140,6 +161,8 @@ class ModulePredictor(Predictor):
             ``(*batch, n, k, p)``, as a last layer ``nn.Unflatten(-1, (k, p))`` does.
         num_experts: number of experts ``k``.
         response_dim: dimension ``p`` of the response; ``None`` for a scalar response.
+        offset: whether x has one more column, the last, that the module does not see and that is added to every
+            location as it is.
 
     Raises:
         TypeError: if ``module`` is not a module.
@@ -152,25 +175,37 @@ class ModulePredictor(Predictor):
         torch.Size([5, 3])
     """
 
-    def __init__(self, module: nn.Module, num_experts: int, *, response_dim: int | None = None) -> None:
+    def __init__(
+        self, module: nn.Module, num_experts: int, *, response_dim: int | None = None, offset: bool = False
+    ) -> None:
         super().__init__()
         if not isinstance(module, nn.Module):
             raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
         self.num_experts = check_integer("num_experts", num_experts, low=1)
         self.response_dim = None if response_dim is None else check_integer("response_dim", response_dim, low=1)
+        self._set_offset(offset)
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
         """Locations ``(*batch, n, k)`` or ``(*batch, n, k, p)``."""
+        x, offset = self._split(x)
         locations = self.module(x)
         tail = (self.num_experts,) if self.response_dim is None else (self.num_experts, self.response_dim)
         if locations.shape != (*x.shape[:-1], *tail):
             raise ValueError(
                 f"the output of module must have shape {(*x.shape[:-1], *tail)}, got {tuple(locations.shape)}"
             )
-        return locations
+        return _added(locations, offset)
 
     def extra_repr(self) -> str:
         """The sizes shown by ``repr``."""
-        response = "" if self.response_dim is None else f", response_dim={self.response_dim}"
-        return f"num_experts={self.num_experts}{response}"
+        return _sizes(self)
+
+
+def _added(locations: Tensor, offset: Tensor | None) -> Tensor:
+    return locations if offset is None else locations + offset
+
+
+def _sizes(predictor: Predictor) -> str:
+    response = "" if predictor.response_dim is None else f", response_dim={predictor.response_dim}"
+    return f"num_experts={predictor.num_experts}{response}{', offset=True' if predictor.has_offset else ''}"

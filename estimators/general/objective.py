@@ -60,6 +60,7 @@ class SmoothGateObjective(AutogradObjective):
         return (
             GateFunction.supports(model.gate)
             and isinstance(experts, LocationExperts)
+            and not experts.has_offset
             and type(experts.predictor) in (LinearPredictor, ConstantPredictor)
             and all(parameter.requires_grad for parameter in experts.parameters())
         )

@@ -51,6 +51,7 @@ class Chunk(NamedTuple):
     outer: Tensor  # (r, c, q): products of pairs of design rows, q = D (D + 1) / 2
     y: Tensor  # (r, 1, 1, c), standardised
     weight: Tensor | None  # (r, 1, 1, c)
+    offset: Tensor | None = None  # (r, 1, 1, c), added to the experts' locations
 
 
 class Design:
@@ -62,12 +63,19 @@ class Design:
         weight: ``(r, n)``, non-negative, or None for ones.
         scaling: how to standardise.
         rows_per_observation: working numbers an evaluation needs per observation; sets the chunk length.
+        offset: what is added to the experts' locations, ``(r, n)``, or None.
     """
 
     def __init__(
-        self, x: Tensor, y: Tensor, weight: Tensor | None, scaling: Scaling, rows_per_observation: int
+        self,
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor | None,
+        scaling: Scaling,
+        rows_per_observation: int,
+        offset: Tensor | None = None,
     ) -> None:
-        self.x, self.y, self.weight, self.scaling = x, y, weight, scaling
+        self.x, self.y, self.weight, self.scaling, self.offset = x, y, weight, scaling, offset
         self.num_sets, self.n, d = x.shape
         self.width = d + 1
         pairs = self.width * (self.width + 1) // 2
@@ -97,7 +105,8 @@ class Design:
         design = torch.cat([x, x.new_ones((x.shape[0], 1, x.shape[-1]))], -2).contiguous()
         y = (self.y[:, rows] - scaling.y_mean.unsqueeze(-1)) / scaling.y_std.unsqueeze(-1)
         weight = None if self.weight is None else self.weight[:, None, None, rows]
-        return Chunk(rows, design, outer_products(design), y[:, None, None], weight)
+        offset = None if self.offset is None else self.offset[:, None, None, rows]
+        return Chunk(rows, design, outer_products(design), y[:, None, None], weight, offset)
 
 
 def outer_products(design: Tensor) -> Tensor:

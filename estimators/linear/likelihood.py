@@ -53,16 +53,22 @@ def log_weights(chunk: Chunk, coefficients: Coefficients, layout: Layout) -> Ten
     return scores - torch.logsumexp(scores, -2, keepdim=True)
 
 
+def locations(chunk: Chunk, coefficients: Coefficients) -> Tensor:
+    """Locations of the experts ``(r, s, k, c)``."""
+    eta = times_design(coefficients.expert, chunk.design)
+    return eta if chunk.offset is None else eta + chunk.offset
+
+
 def log_joint(chunk: Chunk, coefficients: Coefficients, layout: Layout, experts: LocationExperts) -> Tensor:
     """Log weight plus log component density, ``(r, s, k, c)``."""
-    eta = times_design(coefficients.expert, chunk.design)
+    eta = locations(chunk, coefficients)
     return log_weights(chunk, coefficients, layout) + experts.log_density(chunk.y, eta, *coefficients.constants)
 
 
 def posterior(chunk: Chunk, coefficients: Coefficients, layout: Layout, experts: LocationExperts) -> Posterior:
     """Weights, responsibilities and density derivatives of one chunk (the E-step)."""
     log_weight = log_weights(chunk, coefficients, layout)
-    terms = experts.density_terms(chunk.y, times_design(coefficients.expert, chunk.design), *coefficients.constants)
+    terms = experts.density_terms(chunk.y, locations(chunk, coefficients), *coefficients.constants)
     joint = log_weight + terms.log_prob
     log_prob = torch.logsumexp(joint, -2)
     return Posterior(log_prob, log_weight.exp(), torch.exp(joint - log_prob.unsqueeze(-2)), terms)

@@ -58,6 +58,8 @@ class LinearObjective(Objective):
         self.data = Data(x, y, weight)
         self.experts, self.k, self.n = experts, model.num_experts, x.shape[1]
         self.num_features = x.shape[2]
+        x, y, offset = _without_offset(experts, x, y)
+        pinned_columns = pinned_columns[: x.shape[2]]
         names = experts.constant_names
         self.scale_constant = names.index(experts.scale_name) if experts.scale_name else None
         self.temperature = _temperature(model.gate)
@@ -77,7 +79,7 @@ class LinearObjective(Objective):
         )
         self.num_params = self.layout.num_params
         pairs = (2 * self.k - 1) * self.k
-        self.design = Design(x, y, weight, self.scaling, pairs)
+        self.design = Design(x, y, weight, self.scaling, pairs, offset)
         self.total_weight = x.new_full((x.shape[0],), float(self.n)) if weight is None else weight.sum(-1)
         self.lower = self._lower(x, variance_floor)
         self._step = expert_step(experts)
@@ -197,11 +199,26 @@ class LinearObjective(Objective):
         return torch.cat([mixed[..., :gate], candidate[..., gate:]], -1)
 
     def from_responsibilities(self, responsibilities: Tensor) -> Tensor:
-        """M-steps from a flat gate and standard constants, with the responsibilities held fixed and all selected."""
-        theta = self.project(responsibilities.new_zeros((*responsibilities.shape[:2], self.num_params)))
+        """M-steps from a flat gate, level experts and standard constants, the responsibilities held fixed."""
+        theta = self.project(self.layout.pack(self._first(responsibilities)))
         for _ in range(_GATE_STEPS_FROM_START):
             _, theta = self._em(theta, responsibilities)
         return theta
+
+    def _first(self, responsibilities: Tensor) -> Coefficients:
+        """All zero but the intercepts of experts whose locations have their own units: weighted means of rough ones."""
+        zeros = responsibilities.new_zeros((*responsibilities.shape[:2], self.num_params))
+        first = self.layout.unpack(zeros)
+        if self.scale_constant is not None:
+            return first
+        total, mean = zeros.new_zeros((*zeros.shape[:2], self.k)), zeros.new_zeros((*zeros.shape[:2], self.k))
+        for chunk in self.design.chunks():
+            share = weighted(responsibilities[..., chunk.rows], chunk)
+            rough = self.experts.start_locations(chunk.y)[0]
+            rough = rough if chunk.offset is None else rough - chunk.offset
+            total, mean = total + share.sum(-1), mean + (share * rough).sum(-1)
+        first.expert[..., -1] = mean / total.clamp(min=torch.finfo(total.dtype).tiny)
+        return first
 
     def read(self, model: MixtureOfExperts) -> Tensor:
         """The parameter vectors ``(r, 1, P)`` of a model, one for each data set's units, or of a batch of r models."""
@@ -293,6 +310,15 @@ class LinearObjective(Objective):
 
 def _name(intercept: str, slope: str, expert: int, column: str | None) -> str:
     return f"{intercept}[{expert}]" if column is None else f"{slope}[{expert},{column}]"
+
+
+def _without_offset(experts: LocationExperts, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Covariates, response and offset ``(r, n)``, subtracted from the response where that is the same."""
+    if not experts.has_offset:
+        return x, y, None
+    if experts.scale_name is not None:
+        return x[..., :-1], y - x[..., -1], None
+    return x[..., :-1], y, x[..., -1]
 
 
 def _temperature(gate: Gate) -> float:

@@ -146,7 +146,9 @@ def blocks_of(experts: Experts) -> list[Block] | None:
 def _is_known(family: object) -> bool:
     if isinstance(family, AtomExperts):
         return True
-    if not isinstance(family, DensityExperts) or type(family.predictor) not in (LinearPredictor, ConstantPredictor):
+    if not isinstance(family, DensityExperts) or family.has_offset:
+        return False
+    if type(family.predictor) not in (LinearPredictor, ConstantPredictor):
         return False
     has_own = all(getattr(family, name).shape == (family.num_experts,) for name in family.constant_names)
     return has_own and all(parameter.requires_grad for parameter in family.parameters())

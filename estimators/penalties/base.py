@@ -17,7 +17,7 @@ class PenaltyView(NamedTuple):
     Attributes:
         parameters: of the model by name, in the units of the data.
         model: gives the form; its own parameters are of no account.
-        x: covariates ``(n, d)``.
+        x: covariates ``(n, d)``, without an offset.
         weight: weights of the observations ``(n,)``.
         x_std: standard deviations of the covariates ``(d,)``, 1 for constants.
         y_std: standard deviation of the response where the experts' locations are in its units, else 1.

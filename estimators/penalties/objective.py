@@ -44,6 +44,7 @@ class PenalizedObjective(Objective):
         self.data, self.n, self.num_features = base.data, base.n, base.num_features
         self.num_params, self.lower, self.total_weight = base.num_params, base.lower, base.total_weight
         x, y, weight = base.data
+        x = model.covariates(x)
         self._scaling = Scaling.of(x, y, weight, scale_response=y.ndim == 2)
         self._quadratic = [self._derivatives(theta, r) for r, theta in self._origins()] if penalty.is_quadratic else []
 
@@ -63,6 +64,7 @@ class PenalizedObjective(Objective):
     def _log_prior(self, vector: Tensor, index: int) -> Tensor:
         """Minus the penalty at one vector ``(P,)``."""
         x, _, weight = self.data
+        x = self._model.covariates(x)
         return -self.penalty.value(
             PenaltyView(
                 parameters=self.base.parameters(vector, index),

@@ -42,6 +42,11 @@ class Experts(nn.Module, ABC):
     def forward(self, x: Tensor) -> Distribution:
         """Component laws at ``x (*batch, n, d)``: batch shape ``(*batch, n, k)``, event shape ``()`` or ``(p,)``."""
 
+    @property
+    def has_offset(self) -> bool:
+        """Whether the last column of x is an offset (see :class:`~mixkit.predictors.Predictor`)."""
+        return bool(getattr(getattr(self, "predictor", None), "has_offset", False))
+
     def check_response(self, y: Tensor) -> Tensor:
         """Return ``y`` if it can be a response of this family, else raise ``TypeError`` or ``ValueError``."""
         check_tensor("y", y)

@@ -47,7 +47,14 @@ class MixedExperts(Experts):
 
     def forward(self, x: Tensor) -> SideBySide:
         """The laws of all families, batch shape ``(*batch, n, k)``."""
-        return SideBySide([family(x) for family in self.families], validate_args=False)
+        covariates = x[..., :-1] if self.has_offset else x
+        laws = [family(x if family.has_offset else covariates) for family in self.families]
+        return SideBySide(laws, validate_args=False)
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether the last column of x is an offset of some family; the others do not see it."""
+        return any(family.has_offset for family in self.families)
 
     def check_response(self, y: Tensor) -> Tensor:
         """Return ``y`` if every family takes it."""

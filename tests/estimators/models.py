@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mixkit import MixingMeasure, MixtureOfExperts, constant_gate, linear_gaussian_experts, softmax_gate, topk_gate
-from mixkit.experts import GaussianExperts, LocationExperts, PoissonExperts, StudentTExperts
+from mixkit.experts import GaussianExperts, LocationExperts, NegativeBinomialExperts, PoissonExperts, StudentTExperts
 from mixkit.gates import Gate
 from mixkit.predictors import ConstantPredictor, LinearPredictor
 from mixkit.scores import LinearScore
@@ -79,6 +79,23 @@ LINEAR_CASES = [
         "temperature 0.5",
         lambda d, k, g: Gate(LinearScore(d, k, generator=g), temperature=FixedTemperature(0.5)),
         _gaussian,
+    ),
+    Case(
+        "negative binomial",
+        _softmax,
+        lambda d, k, g: NegativeBinomialExperts(LinearPredictor(d, k, generator=g)),
+        True,
+    ),
+    Case(
+        "poisson with an offset",
+        lambda d, k, g: softmax_gate(d - 1, k, generator=g),
+        lambda d, k, g: PoissonExperts(LinearPredictor(d - 1, k, offset=True, generator=g)),
+        True,
+    ),
+    Case(
+        "gaussian with an offset",
+        lambda d, k, g: softmax_gate(d - 1, k, generator=g),
+        lambda d, k, g: GaussianExperts(LinearPredictor(d - 1, k, offset=True, generator=g)),
     ),
 ]
 CASE_IDS = [case.name for case in LINEAR_CASES]
