@@ -176,8 +176,9 @@ class FitResult:
         """
         points = check_finite("x", torch.as_tensor(x, dtype=torch.float64))
         objective = self.maximum.objective
-        if points.ndim != 2 or points.shape[1] != objective.num_features:
-            raise ValueError(f"x must have shape (n, {objective.num_features}), got {tuple(points.shape)}")
+        columns = objective.data.x.shape[-1]
+        if points.ndim != 2 or points.shape[1] != columns:
+            raise ValueError(f"x must have shape (n, {columns}), got {tuple(points.shape)}")
 
         def mean(theta: Tensor) -> Tensor:
             law = functional_call(self.model, objective.parameters(theta), (points.to(theta.device),))

@@ -8,10 +8,10 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from ..linear.objective import LinearObjective
 from ..maximum import Maximum
 from ..result import FitResult
 from ..wald import check_level
+from .batching import is_batched
 from .restriction import Restricted, Restriction, climb_restricted
 from .search import EndSearch
 
@@ -71,8 +71,8 @@ def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None
 
     The ends solve :math:`2 (\hat\ell - \max \{\ell(\theta) : \theta_i = c\}) = \chi^2_{1, level}`. They do not change
     when the parameter is transformed, and hold where the likelihood is far from quadratic. Each step of the search
-    refits all other parameters by Newton's method from the last step's; for models with linear predictors all ends are
-    sought together.
+    refits all other parameters by Newton's method from the last step's; where objectives are evaluated in batches, all
+    ends are sought together.
 
     Args:
         result: a converged fit with its data.
@@ -107,7 +107,7 @@ def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None
         )
     root = float(np.sqrt(chi2.ppf(check_level(level), 1)))
     sides = 2 * len(index)
-    batch = sides if isinstance(maximum.objective, LinearObjective) else 1
+    batch = sides if is_batched(maximum.objective) else 1
     sign = np.tile([-1.0, 1.0], len(index))
     parts = [
         _ends(result, index.repeat(2)[start : start + batch], sign[start : start + batch], root)

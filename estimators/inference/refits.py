@@ -14,10 +14,10 @@ from mixkit.mixture import MixtureOfExperts
 
 from ..data import Data
 from ..estimator import Estimator
-from ..linear.objective import LinearObjective
 from ..objective import Objective
 from ..result import FitResult
 from .alignment import align_experts
+from .batching import is_batched, without_penalty
 from .experiment import Experiment, digest, run_experiment, seed_of
 from .replicates import BootstrapResult
 from .resampling import RESAMPLINGS, Resampling
@@ -116,8 +116,8 @@ class _Refits(Experiment):
     seed: int
 
     def __post_init__(self) -> None:
-        is_batched = isinstance(self.objective, LinearObjective)
-        self.group_size = max(1, min(_LARGEST_GROUP, _ROWS_AT_ONCE // self.objective.n)) if is_batched else 1
+        largest = _LARGEST_GROUP if is_batched(self.objective) else 1
+        self.group_size = max(1, min(largest, _ROWS_AT_ONCE // self.objective.n))
 
     def design(self) -> dict[str, str]:
         settings = copy.copy(self.estimator)
@@ -150,11 +150,12 @@ class _Refits(Experiment):
         if objective.num_params != self.objective.num_params:
             raise ValueError("a covariate is constant, or a combination of others, in the resampled data")
         theta = self.objective.carry(ascent.theta, objective)[:, 0]
-        aligned = align_experts(self.objective, theta, self.theta, self.model)
+        aligned = align_experts(without_penalty(self.objective), theta, self.theta, self.model)
         params = self.objective.user_map().values(aligned)
         if not bool(torch.isfinite(params).all()):
             raise ValueError("an estimate is not finite")
-        columns = zip(params.tolist(), ascent.value[:, 0].tolist(), ascent.converged[:, 0].tolist(), strict=True)
+        llf = objective.log_likelihood(ascent.theta)[:, 0]
+        columns = zip(params.tolist(), llf.tolist(), ascent.converged[:, 0].tolist(), strict=True)
         return [{"params": p, "llf": v, "converged": c, "error": ""} for p, v, c in columns]
 
 

@@ -44,7 +44,8 @@ class BootstrapResult:
     def of(cls, result: FitResult, records: list[dict[str, Any]]) -> "BootstrapResult":
         """From the records of the refits; warns of parameters that the data do not determine."""
         lost = [np.nan] * result.df_model
-        undetermined = np.isnan(result.bse) & (result.maximum.hessian.numel() > 0)
+        undetermined = np.isnan(result.bse) & np.isnan(result.standard_errors("opg"))  # neither curvature nor scores
+        undetermined &= result.maximum.hessian.numel() > 0
         if undetermined.any():
             names = ", ".join(name for name, is_lost in zip(result.param_names, undetermined, strict=True) if is_lost)
             warnings.warn(

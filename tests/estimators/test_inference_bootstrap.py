@@ -17,9 +17,12 @@ from estimators.estimator import Estimator, make_objective
 from estimators.inference import Cases, Parametric, RandomWeights, bootstrap
 from estimators.inference.alignment import align_experts
 from estimators.inference.refits import _Refits, warm_start
+from estimators.penalties import Ridge
 from estimators.rates import ResultsFileError, StudyMismatchError
-from mixkit import MixtureOfExperts, linear_gaussian_experts, sigmoid_gate
-from mixkit.datasets import load_ethanol, load_tone
+from mixkit import MixtureOfExperts, constant_gate, linear_gaussian_experts, sigmoid_gate, softmax_gate
+from mixkit.datasets import load_ethanol, load_patents, load_tone
+from mixkit.experts import LaplaceExperts, NegativeBinomialExperts
+from mixkit.predictors import LinearPredictor
 
 from .models import CASE_IDS, DTYPE, LINEAR_CASES, reference_truth, seeded, softmax_model
 
@@ -57,12 +60,12 @@ class TestRefits:
         assert (np.abs(found.replicates[0, :3] - coefficients) < 1e-3 * line.bse[:3]).all()
 
     def test_the_parametric_law_of_one_expert_is_known(self, line):
-        """Standard errors of 2,000 replicates have a relative error of 1 / sqrt(4000): 4.4 of them are 7%."""
-        found = bootstrap(line, 2_000, kind="parametric", random_state=0)
-        np.testing.assert_allclose(found.bse[:3], line.bse[:3], rtol=0.07)
+        """Standard errors of 1,000 replicates have a relative error of 1 / sqrt(2000): 4.4 of them are 10%."""
+        found = bootstrap(line, 1_000, kind="parametric", random_state=0)
+        np.testing.assert_allclose(found.bse[:3], line.bse[:3], rtol=0.1)
         n = line.nobs
         means = found.replicates[:, 3] ** 2 / line.params[3] ** 2 * n  # chi-square of n - 3 degrees of freedom
-        assert abs(means.mean() - (n - 3)) < 4.4 * np.sqrt(2 * (n - 3) / 2_000)  # false-alarm rate 1e-5
+        assert abs(means.mean() - (n - 3)) < 4.4 * np.sqrt(2 * (n - 3) / 1_000)  # false-alarm rate 1e-5
 
     @pytest.mark.parametrize("kind", ["case", "parametric", "weights"])
     def test_errors_are_near_those_of_theory(self, kind):
@@ -99,10 +102,10 @@ class TestRefits:
         np.testing.assert_allclose(together.replicates, apart.replicates, rtol=1e-5, atol=1e-6)
 
     def test_extra_starts_never_end_lower(self, tone):
-        plain = bootstrap(tone, 20, random_state=2)
-        more = bootstrap(tone, 20, random_state=2, extra_starts=3)
+        plain = bootstrap(tone, 8, random_state=2)
+        more = bootstrap(tone, 8, random_state=2, extra_starts=3)
         assert plain.llf.shape == more.llf.shape
-        own = bootstrap(tone, 20, random_state=2, estimator=EM(n_init=1, start_at_model=True))
+        own = bootstrap(tone, 8, random_state=2, estimator=EM(n_init=1, start_at_model=True))
         for found in (more, own):
             healthy = found.converged & plain.converged & (np.abs(found.llf - plain.llf) < 50)
             assert (found.llf - plain.llf)[healthy].min() > -1e-6
@@ -120,17 +123,55 @@ class TestRefits:
         assert np.isfinite(found.replicates).all()
 
 
+class TestFamilies:
+    """Kinds of objectives, each refitted in batches and renumbered."""
+
+    @staticmethod
+    def bootstrapped(experts, data, gate=None, **settings):
+        gate = constant_gate(2, dtype=DTYPE) if gate is None else gate
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SingularInformationWarning)
+            result = EM(random_state=0, n_init=3, **settings).fit(MixtureOfExperts(gate, experts.to(DTYPE)), *data)
+            return result, bootstrap(result, 8, random_state=0)
+
+    def test_counts(self):
+        predictor = LinearPredictor(1, 2, dtype=DTYPE, generator=seeded(0))
+        result, found = self.bootstrapped(NegativeBinomialExperts(predictor), load_patents())
+        known = ~np.isnan(result.bse)
+        assert found.num_failed == 0
+        assert np.isfinite(found.bse[known]).all()
+        slope = result.param_names.index("slope[0,x0]")
+        assert found.bse[slope] == pytest.approx(result.bse[slope], rel=1.0)
+
+    def test_corners_in_the_density_have_bootstrap_errors_where_curvature_has_none(self):
+        predictor = LinearPredictor(1, 2, dtype=DTYPE, generator=seeded(0))
+        result, found = self.bootstrapped(LaplaceExperts(predictor), load_tone())
+        assert np.isnan(result.bse).any()
+        assert np.isfinite(result.standard_errors("opg")).all()
+        assert np.isfinite(found.bse).all()
+
+    def test_penalties_stay(self):
+        experts = linear_gaussian_experts(1, 2, dtype=DTYPE, generator=seeded(0))
+        gate = softmax_gate(1, 2, dtype=DTYPE, generator=seeded(0))
+        result, found = self.bootstrapped(experts, load_tone(), gate, penalty=Ridge(gate=100.0))
+        _, free = self.bootstrapped(experts, load_tone(), gate)
+        weight = result.param_names.index("gate_weight[0,x0]")
+        assert found.bse[weight] < 0.5 * free.bse[weight]
+        single = _Refits(result.model, result.maximum.objective, result.maximum.theta, Cases(), result.estimator, 0)
+        assert single.group_size > 1
+
+
 class TestAlignment:
     @pytest.mark.parametrize("case", LINEAR_CASES, ids=CASE_IDS)
     def test_experts_come_back_in_order(self, case):
         """Both routes, on parameter vectors of models whose experts were renumbered."""
         k, n = 3, 90
-        model, (x, y) = case.model(1, k, 4), case.data(n, 1, 4)
+        model, (x, y) = case.model(2, k, 4), case.data(n, 2, 4)
         if not case.counts:
             with torch.no_grad():
                 model.experts.predictor.intercept.copy_(torch.tensor([-20.0, 0.0, 20.0]))
             y = y + 20.0 * (torch.arange(n, dtype=DTYPE) % 3 - 1)
-        objective = make_objective(model, Data(x[None], y[None], None), 1e-6, torch.zeros(1, dtype=torch.bool))
+        objective = make_objective(model, Data(x[None], y[None], None), 1e-6, torch.zeros(2, dtype=torch.bool))
         theta = objective.read(model)[0, 0]
         orders = list(itertools.permutations(range(k)))
         renumbered = torch.stack([self.renumbered(objective, theta, model, order) for order in orders])
