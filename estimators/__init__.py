@@ -11,6 +11,7 @@ from .rates import RateStudy
 from .regressor import MixtureOfExpertsRegressor
 from .result import FitBatch, FitResult
 from .selection import Dendrogram, ExpertSelection, mixing_dendrogram, select_experts
+from .streaming import StochasticEM
 from .voronoi import exact_loss, overspecified_loss, voronoi_loss
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "SingularInformationWarning",
     "SplitAtom",
     "Start",
+    "StochasticEM",
     "exact_loss",
     "mixing_dendrogram",
     "overspecified_loss",
