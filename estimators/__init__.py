@@ -5,7 +5,7 @@ from .covariance import SingularInformationWarning
 from .data import CollinearityWarning
 from .em import EM
 from .estimator import Estimator
-from .initialization import Given, KMeansX, KMeansXY, LocalLines, RandomPartition, SplitAtom, Start
+from .initialization import Given, KMeansX, KMeansXY, LocalLines, MoveAtom, RandomPartition, SplitAtom, Start
 from .mle import MLE
 from .rates import RateStudy
 from .regressor import MixtureOfExpertsRegressor
@@ -29,6 +29,7 @@ __all__ = [
     "LocalLines",
     "MixtureOfExpertsClassifier",
     "MixtureOfExpertsRegressor",
+    "MoveAtom",
     "RandomPartition",
     "RateStudy",
     "SingularInformationWarning",

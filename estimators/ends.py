@@ -12,7 +12,7 @@ from .data import Data
 from .newton import Ascent
 from .objective import Evaluation, Objective
 
-__all__ = ["Climb", "best_end", "contenders", "ranking"]
+__all__ = ["Climb", "best_end", "best_models", "contenders", "improved", "joined", "ranking"]
 
 _SAME_VALUE = 1e-6  # two ends whose log-likelihoods differ relatively by less are one
 _BEATEN = 4.0  # standard errors by which an end must lose to be left behind
@@ -55,6 +55,40 @@ def best_end(objective: Objective, climb: Climb) -> Climb:
         evaluation=evaluation,
     )
     return Climb(chosen, [value[rows, best].unsqueeze(1) for value in climb.values], ascent.value)
+
+
+def best_models(model: MixtureOfExperts, objective: Objective, climb: Climb) -> list[MixtureOfExperts]:
+    """The best end of each data set as a model, float64."""
+    models = [copy.deepcopy(model).to(torch.float64) for _ in climb.ends]
+    for index, (fitted, theta) in enumerate(zip(models, best_end(objective, climb).ascent.theta, strict=True)):
+        objective.write(theta[0], fitted, index)
+    return models
+
+
+def improved(climb: Climb, count: int) -> bool:
+    """Whether a start after the first ``count`` ended clearly above all of those, on any data set."""
+    before, after = climb.ends[:, :count].amax(1), climb.ends[:, count:].amax(1)
+    return bool((after > before + _SAME_VALUE * (1.0 + before.abs())).any())
+
+
+def joined(first: Climb, second: Climb) -> Climb:
+    """The starts of two climbs of the same data sets as one climb; the shorter one stays where it ended."""
+    length = max(len(first.values), len(second.values))
+    values = [
+        torch.cat([climb.values[min(step, len(climb.values) - 1)] for climb in (first, second)], 1)
+        for step in range(length)
+    ]
+    a, b = first.ascent, second.ascent
+    evaluation = Evaluation(*(torch.cat(parts, 1) for parts in zip(a.evaluation, b.evaluation, strict=True)))
+    ascent = Ascent(
+        torch.cat([a.theta, b.theta], 1),
+        torch.cat([a.value, b.value], 1),
+        torch.cat([a.predicted_gain, b.predicted_gain], 1),
+        torch.cat([a.converged, b.converged], 1),
+        max(a.num_iterations, b.num_iterations),
+        evaluation,
+    )
+    return Climb(ascent, values, torch.cat([first.ends, second.ends], 1))
 
 
 def contenders(model: MixtureOfExperts, objective: Objective, data: Data, ends: Ascent, count: int) -> Tensor:

@@ -14,7 +14,17 @@ from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
 
-__all__ = ["Given", "KMeansX", "KMeansXY", "LocalLines", "RandomPartition", "SplitAtom", "Start", "default_starts"]
+__all__ = [
+    "Given",
+    "KMeansX",
+    "KMeansXY",
+    "LocalLines",
+    "MoveAtom",
+    "RandomPartition",
+    "SplitAtom",
+    "Start",
+    "default_starts",
+]
 
 _SMOOTHING = 0.05  # share of each observation spread over all experts
 _LARGEST_KMEANS_SAMPLE = 2000
@@ -163,23 +173,66 @@ class SplitAtom(Start):
             law = self.model(x)
             resp = law.log_responsibilities(y).exp().mT
             residual = y.unsqueeze(-1) - law.components.mean if y.ndim == 1 else None
+        return torch.stack([guess for expert in range(k - 1) for guess in _splits(x, resp, residual, expert)])
+
+
+@dataclass(frozen=True, eq=False)
+class MoveAtom(Start):
+    """Each expert of a fitted model left out in turn, and each of the others split in two, as by :class:`SplitAtom`.
+
+    What a local maximum needs to become a better one: an expert where none is needed goes where one is missing (the
+    split and merge moves of Ueda, Nakano, Ghahramani, Hinton 2000, Neural Computation 12, 2109-2128).
+
+    Args:
+        model: a fitted mixture of k experts, k at least 2.
+    """
+
+    model: MixtureOfExperts
+
+    def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
+        """``3 k (k - 1)`` guesses, ``(3 k (k - 1), k, n)``.
+
+        Raises:
+            ValueError: if the model has not k experts, or k is 1.
+        """
+        if k < 2 or self.model.num_experts != k:
+            raise ValueError(f"model must have k = {k} experts, at least 2, got {self.model.num_experts}")
+        with torch.no_grad():
+            law = self.model(x)
+            log_resp = law.log_responsibilities(y).mT
+            residual = y.unsqueeze(-1) - law.components.mean if y.ndim == 1 else None
         guesses = []
-        for expert in range(k - 1):
-            for side in self._sides(x, residual, expert, resp[expert]):
-                first = torch.where(side, 0.9, 0.1) * resp[expert]
-                rest = [resp[j] for j in range(k - 1) if j != expert]
-                guesses.append(torch.stack([*rest, first, resp[expert] - first]))
+        for left_out in range(k):
+            rest = [j for j in range(k) if j != left_out]
+            resp = _renormalised(log_resp[rest])
+            own = None if residual is None else residual[:, rest]
+            guesses += [guess for expert in range(k - 1) for guess in _splits(x, resp, own, expert)]
         return torch.stack(guesses)
 
-    @staticmethod
-    def _sides(x: Tensor, residual: Tensor | None, expert: int, weight: Tensor) -> list[Tensor]:
-        centred = x - (weight.unsqueeze(-1) * x).sum(0) / weight.sum().clamp(min=1e-300)
-        axis = torch.linalg.svd(centred * weight.sqrt().unsqueeze(-1), full_matrices=False).Vh[0]
-        sides = [centred @ axis > 0]
-        if residual is not None:
-            own = residual[:, expert]
-            sides += [own > 0, own.abs() > own.abs().median()]
-        return sides
+
+def _renormalised(log_resp: Tensor) -> Tensor:
+    """Probabilities ``(k, n)`` from their logarithms up to a constant; uniform where no expert is left."""
+    lost = torch.isneginf(log_resp).all(0)
+    return torch.softmax(torch.where(lost, torch.zeros_like(log_resp), log_resp), 0)
+
+
+def _splits(x: Tensor, resp: Tensor, residual: Tensor | None, expert: int) -> list[Tensor]:
+    """Responsibilities ``(k + 1, n)`` of k experts of whom one is split, once along x and twice by its residual."""
+    rest = [resp[j] for j in range(len(resp)) if j != expert]
+    guesses = []
+    for side in _sides(x, None if residual is None else residual[:, expert], resp[expert]):
+        first = torch.where(side, 0.9, 0.1) * resp[expert]
+        guesses.append(torch.stack([*rest, first, resp[expert] - first]))
+    return guesses
+
+
+def _sides(x: Tensor, residual: Tensor | None, weight: Tensor) -> list[Tensor]:
+    centred = x - (weight.unsqueeze(-1) * x).sum(0) / weight.sum().clamp(min=1e-300)
+    axis = torch.linalg.svd(centred * weight.sqrt().unsqueeze(-1), full_matrices=False).Vh[0]
+    sides = [centred @ axis > 0]
+    if residual is not None:
+        sides += [residual > 0, residual.abs() > residual.abs().median()]
+    return sides
 
 
 def default_starts(n_init: int) -> Sequence[Start]:

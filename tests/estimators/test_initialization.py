@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from estimators import EM, Given, KMeansX, KMeansXY, LocalLines, RandomPartition, SplitAtom
-from mixkit.datasets import load_ethanol
+from estimators import EM, Given, KMeansX, KMeansXY, LocalLines, MoveAtom, RandomPartition, SplitAtom
+from mixkit.datasets import load_ethanol, load_mcycle
 
 from .models import DTYPE, softmax_model
 
@@ -18,6 +18,7 @@ STARTS = [
     LocalLines(),
     LocalLines(0.5),
     Given(torch.full((K, len(Y)), 1 / K, dtype=DTYPE)),
+    MoveAtom(softmax_model(2, K)),
     SplitAtom(softmax_model(2, K - 1)),
 ]
 
@@ -42,6 +43,31 @@ def test_split_makes_three_guesses_an_atom():
     resp = STARTS[-1].responsibilities(X, Y, K, np.random.default_rng(0))
     assert len(resp) == 3 * (K - 1)
     assert len({tuple(guess.flatten().tolist()) for guess in resp}) == len(resp)
+
+
+def test_a_move_leaves_one_expert_out_and_splits_another():
+    resp = STARTS[-2].responsibilities(X, Y, K, np.random.default_rng(0))
+    assert len(resp) == 3 * K * (K - 1)
+    own = softmax_model(2, K)(X).log_responsibilities(Y).exp().detach().mT
+    merged = own[[1, 2]] / own[[1, 2]].sum(0)  # the first K - 1 groups of three leave expert 0 out
+    torch.testing.assert_close(resp[0, 0], merged[1])
+    torch.testing.assert_close(resp[0, 1] + resp[0, 2], merged[0])
+
+
+def test_moves_need_experts_to_move():
+    with pytest.raises(ValueError, match=r"model must have k = 3 experts, at least 2, got 2"):
+        MoveAtom(softmax_model(2, 2)).responsibilities(X, Y, 3, np.random.default_rng(0))
+
+
+@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
+def test_moves_leave_a_poor_maximum():
+    x, y = load_mcycle()
+    model, settings = softmax_model(1, 3), {"n_init": 1, "starts": [RandomPartition()], "random_state": 0}
+    plain, moved = EM(**settings).fit(model, x, y), EM(**settings, n_moves=2).fit(model, x, y)
+    assert moved.converged
+    assert moved.llf > plain.llf + 1.0
+    assert len(moved.start_llf) >= 1 + 3 * 3 * 2
+    assert moved.start_llf[0] == plain.llf
 
 
 def test_local_lines_separate_crossing_lines():
