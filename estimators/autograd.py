@@ -96,7 +96,10 @@ class AutogradObjective(Objective):
         """Gradient of each observation's log-likelihood, ``(n, P)``, at one parameter vector ``(P,)`` of data set 0."""
         leaf = theta.detach().clone().requires_grad_()
         terms = self._weights(0) * self._log_prob(leaf, 0)
-        return torch.stack([torch.autograd.grad(term, leaf, retain_graph=True)[0] for term in terms])
+        # The gradient of a weighted sum is linear in the weights: its derivatives in them are P passes, not n.
+        weights = torch.ones_like(terms, requires_grad=True)
+        (gradient,) = torch.autograd.grad(terms, leaf, weights, create_graph=True)
+        return torch.stack([torch.autograd.grad(entry, weights, retain_graph=True)[0] for entry in gradient], -1)
 
     def shares(self, theta: Tensor) -> Tensor:
         """Total responsibility of each expert, ``(r, s, k)``."""
