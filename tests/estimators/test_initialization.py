@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from estimators import EM, Given, KMeansX, KMeansXY, LocalLines, MoveAtom, RandomPartition, SplitAtom
-from mixkit.datasets import load_ethanol, load_mcycle
+from mixkit.datasets import load_ethanol, load_faithful
 
 from .models import DTYPE, softmax_model
 
@@ -61,7 +61,7 @@ def test_moves_need_experts_to_move():
 
 @pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
 def test_moves_leave_a_poor_maximum():
-    x, y = load_mcycle()
+    x, y = load_faithful()
     model, settings = softmax_model(1, 3), {"n_init": 1, "starts": [RandomPartition()], "random_state": 0}
     plain, moved = EM(**settings).fit(model, x, y), EM(**settings, n_moves=2).fit(model, x, y)
     assert moved.converged
