@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy.optimize import linprog
 from torch import Tensor
 
 from mixkit._validation import check_integer
@@ -13,6 +11,7 @@ from ..node import Decision, Node
 from ..sources import Source
 from ..speculative import acceptance
 from .base import CanonicalVerifier, offer_selected
+from .pairs import solve_pairs
 from .recursive import RecursiveRejection, recursive_acceptance
 
 
@@ -21,9 +20,9 @@ class ImportanceWeighted(CanonicalVerifier):
 
     The winner of the drafts so far, of law $a$, meets the next draft, of law $b$: from the pair $\{i, j\}$ token $i$ is
     selected with probability $w_{ij}$. Tokens are ordered by $q - (a + b)/2$ descending. Among the first ``solved``
-    tokens the weights maximise acceptance by a linear program; beyond them the token earlier in the order is
-    selected; among tokens past the first ``alphabet``, the winner so far. The law of the selected token is a sum, so
-    it is exact.
+    tokens the weights maximise acceptance, a linear program solved as a maximal flow (`solve_pairs`); beyond them the
+    token earlier in the order is selected; among tokens past the first ``alphabet``, the winner so far. The law of the
+    selected token is a sum, so it is exact.
 
     Args:
         solved: Tokens in the linear program (the paper's truncated LP).
@@ -169,39 +168,3 @@ def play_round(target: Tensor, first: Tensor, second: Tensor, solved: int, alpha
     won[:, :solved] += (mass * weight).sum(-1)
     rest = first * (1 - b.sum(-1, keepdim=True)).clamp_min(0.0)
     return Round(rank, weight, rest.scatter(-1, order, won))
-
-
-def solve_pairs(target: Tensor, sure: Tensor, mass: Tensor) -> Tensor:
-    r"""Maximise $\sum_k \min(q_k, c_k + \sum_j M_{kj} w_{kj})$ over $w_{kj} = 1 - w_{jk} \in [0, 1]$, by HiGHS.
-
-    Args:
-        target: $q$ ``(r, s)``.
-        sure: $c$ ``(r, s)``.
-        mass: $M$ ``(r, s, s)``, symmetric; the diagonal is not used.
-
-    Returns:
-        Weights ``(r, s, s)``, zero on the diagonal.
-    """
-    size = target.shape[-1]
-    if size < 2:
-        return torch.zeros_like(mass)
-    problems, which = torch.cat([target, sure, mass.flatten(1)], -1).unique(dim=0, return_inverse=True)
-    solutions = [_solve_pairs(row, size) for row in problems.cpu().numpy()]
-    return torch.from_numpy(np.stack(solutions)).to(mass)[which]
-
-
-def _solve_pairs(problem: np.ndarray, size: int) -> np.ndarray:
-    target, sure, mass = problem[:size], problem[size : 2 * size], problem[2 * size :].reshape(size, size)
-    i, j = np.triu_indices(size, 1)
-    limits = np.zeros((size, i.size + size))
-    pair = np.arange(i.size)
-    limits[i, pair], limits[j, pair] = -mass[i, j], mass[i, j]
-    limits[:, i.size :] = np.eye(size)
-    given = sure + np.bincount(j, mass[i, j], minlength=size)
-    cost = np.concatenate([np.zeros(i.size), -np.ones(size)])
-    bounds = [(0.0, 1.0)] * i.size + [(0.0, float(q)) for q in target]
-    solution = linprog(cost, A_ub=limits, b_ub=given, bounds=bounds, method="highs")
-    weight = np.zeros((size, size))
-    weight[i, j] = np.clip(solution.x[: i.size], 0.0, 1.0) if solution.status == 0 else 1.0
-    weight[j, i] = 1.0 - weight[i, j]
-    return weight

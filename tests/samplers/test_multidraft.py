@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from scipy.optimize import linprog
 
 from samplers import (
     ImportanceWeighted,
@@ -21,6 +22,7 @@ from samplers.laws import block_logits, sample_drafts
 from samplers.multidraft import GumbelListCoupling
 from samplers.multidraft.clipped import clipped_ratio, power
 from samplers.multidraft.kseq import division
+from samplers.multidraft.pairs import solve_pairs
 from samplers.multidraft.pools import pair_runs
 from samplers.multidraft.sorting import sort_with_order
 from samplers.multidraft.weighted import weighted_marginal
@@ -233,3 +235,28 @@ def test_cells_of_a_pool_are_its_weights(m, generator):
     row, pool = torch.tensor([0, 1, 1, 0]), torch.tensor([0, 1, 1, 1])
     expected = plan.draft[row] * pools.weights(row[:, None], torch.arange(6000), pool[:, None])
     torch.testing.assert_close(pools.cells(row, pool), expected, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 8])
+def test_pairs_are_divided_as_well_as_by_linear_programming(size, generator):
+    """Against HiGHS: the value of each row's program."""
+    a, b, q = (torch.rand(20, size, generator=generator, dtype=torch.float64).softmax(-1) ** 2 for _ in range(3))
+    a[:5, 0] = 0.0
+    mass = a[:, :, None] * b[:, None] + b[:, :, None] * a[:, None]
+    sure = a * b
+    weight = solve_pairs(q, sure, mass)
+    assert ((weight >= 0) & (weight <= 1)).all()
+    off = ~torch.eye(size, dtype=torch.bool)
+    torch.testing.assert_close((weight + weight.mT)[:, off], torch.ones(20, size * (size - 1), dtype=torch.float64))
+    found = torch.minimum(q, sure + (mass * weight).sum(-1)).sum(-1)
+    i, j = torch.triu_indices(size, size, 1)
+    pair = torch.arange(len(i))
+    for row in range(20):
+        limits = torch.zeros(size, len(i) + size, dtype=torch.float64)
+        limits[i, pair], limits[j, pair] = -mass[row, i, j], mass[row, i, j]
+        limits[:, len(i) :] = torch.eye(size)
+        given = sure[row] + torch.zeros(size, dtype=torch.float64).index_add(0, j, mass[row, i, j])
+        cost = [0.0] * len(i) + [-1.0] * size
+        bounds = [(0.0, 1.0)] * len(i) + [(0.0, value) for value in q[row].tolist()]
+        best = linprog(cost, A_ub=limits.numpy(), b_ub=given.numpy(), bounds=bounds, method="highs")
+        assert abs(float(found[row]) + best.fun) < 1e-9
