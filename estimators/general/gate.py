@@ -1,11 +1,13 @@
 r"""A gate as a function of its own parameters alone, for many parameter vectors at once, with its derivatives.
 
-With log-weights :math:`\ell_j(x; \gamma)` of a gate of G parameters, all that a Hessian of the log-likelihood needs
-of them is the Jacobian :math:`\partial \ell_j / \partial \gamma` at every observation and, for given weights
-:math:`u`, the Hessian of the scalar :math:`Q(\gamma, u) = \sum_{n,j} u_{nj} \ell_j(x_n; \gamma)`. Both come from one
-graph: a backward pass through entry g of :math:`\partial Q / \partial \gamma` gives row g of the Hessian as its
-derivative in :math:`\gamma`, and column g of the Jacobian as its derivative in :math:`u`. G + 1 passes, whatever n
-and the batch.
+Every gate here is a softmax of logits :math:`z_j(x; \gamma)`, its scores or the logarithm of their link, and each logit
+depends on the parameters of its own expert and on a few that all share (a temperature). All that a Hessian of the
+log-likelihood needs are the Jacobian :math:`\partial z_j / \partial \gamma` at every observation and, for given
+weights :math:`u`, the Hessian of the scalar :math:`Q(\gamma, u) = \sum_{n,j} u_{nj} z_j(x_n; \gamma)`. Both come from
+one graph: a backward pass through an entry of :math:`\partial Q / \partial \gamma` gives a row of the Hessian as its
+derivative in :math:`\gamma`, and a column of the Jacobian as its derivative in :math:`u`; and one pass serves one
+parameter of all experts together, for they do not mix. A linear score with a temperature takes d + 2 passes, whatever
+n, k and the batch.
 """
 
 from typing import NamedTuple
@@ -28,14 +30,15 @@ from mixkit.selection import Dense, TopKByScore, TopKBySlope
 
 from ..vector import ParameterVector
 
-__all__ = ["GateDerivatives", "GateFunction", "gate_derivatives"]
+__all__ = ["GateDerivatives", "GateFunction"]
 
 _SCORES = (ActivationScore, ConstantScore, CosineScore, DistanceScore, LinearScore, QuadraticScore)
 _SELECTIONS = (Dense, TopKByScore, TopKBySlope)
+_SHARED = -1
 
 
 class GateDerivatives(NamedTuple):
-    """Derivatives at weights u: of Q in gamma, and of every log-weight.
+    """Derivatives of Q in gamma at weights u, and of every logit.
 
     Attributes:
         gradient: ``(r, s, G)``.
@@ -48,26 +51,30 @@ class GateDerivatives(NamedTuple):
     jacobian: Tensor
 
 
-class _Unchecked(nn.Module):
-    """A gate without its checks: where the scores of a trial step overflow, all log-weights of that vector are NaN."""
+class _Logits(nn.Module):
+    """A gate without its checks and its softmax: where the scores of a trial step overflow, all its logits are NaN."""
 
     def __init__(self, gate: Gate) -> None:
         super().__init__()
         self.gate = gate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Log-weights ``(*batch, n, k)``."""
+        """Logits ``(*batch, n, k)``, -inf where unselected."""
         gate = self.gate
         slope_scores = gate.score.slope_score(x)
         scores = gate.temperature.divide(gate.score.add_bias(slope_scores), x)
         bad = ~torch.isfinite(scores.detach()).all(-1).all(-1)[..., None, None]
-        scores, slope_scores = (torch.where(bad, 0.0, part) for part in (scores, slope_scores))
+        if bool(bad.any()):
+            scores, slope_scores = (torch.where(bad, 0.0, part) for part in (scores, slope_scores))
         kept = gate.selection(scores, slope_scores=slope_scores, x=x)
-        return torch.where(bad, torch.nan, gate.normalizer.log_weights(kept))
+        if isinstance(gate.normalizer, LinkNormalizer):
+            possible = kept > -torch.inf
+            kept = torch.where(possible, gate.normalizer.log_link(torch.where(possible, kept, 0.0)), -torch.inf)
+        return torch.where(bad, torch.nan, kept) if bool(bad.any()) else kept
 
 
 class GateFunction:
-    """The log-weights of a gate as a function of the vector of its trainable parameters.
+    """The logits of a gate as a function of the vector of its trainable parameters.
 
     Args:
         gate: a gate for which :meth:`supports` holds, unbatched.
@@ -81,10 +88,26 @@ class GateFunction:
         own = {name: place for name, place in vector.positions.items() if name.startswith("gate.")}
         flat = torch.cat([place.flatten() for place in own.values()]) if own else torch.zeros(0, dtype=torch.long)
         self.positions = flat[flat < vector.size].sort().values
-        inverse = torch.full((vector.size + 1,), len(self.positions))
-        inverse[self.positions] = torch.arange(len(self.positions))
+        size = len(self.positions)
+        inverse = torch.full((vector.size + 1,), size)
+        inverse[self.positions] = torch.arange(size)
         self._entries = {name: inverse[place] for name, place in own.items()}
-        self._module = _Unchecked(gate)
+        self._module = _Logits(gate)
+        self._expert = torch.full((size + 1,), _SHARED)
+        self._groups = self._grouped(size)
+
+    def _grouped(self, size: int) -> list[Tensor]:
+        """Entries of gamma by backward pass: one parameter of all experts, or one that they share."""
+        groups: list[Tensor] = []
+        for name, entries in self._entries.items():
+            if name.startswith("gate.score."):
+                rows = torch.arange(len(entries)).reshape(-1, *(1,) * (entries.ndim - 1)).expand(entries.shape)
+                self._expert[entries] = rows
+                groups += list(entries.reshape(len(entries), -1).unbind(-1))
+            else:
+                groups += list(entries.reshape(-1, 1).unbind(0))
+        free = [group[group < size] for group in groups]
+        return [group for group in free if len(group)]
 
     @staticmethod
     def supports(gate: Gate) -> bool:
@@ -96,39 +119,52 @@ class GateFunction:
         )
 
     def __call__(self, gamma: Tensor, x: Tensor) -> Tensor:
-        """Log-weights ``(r, s, k, c)`` at ``gamma (r, s, G)`` and ``x (r, c, d)``."""
+        """Logits ``(r, s, k, c)`` at ``gamma (r, s, G)`` and ``x (r, c, d)``."""
         padded = torch.cat([gamma, gamma.new_zeros((*gamma.shape[:-1], 1))], -1)
         own = {name: padded[..., entries.to(gamma.device)] for name, entries in self._entries.items()}
-        log_weights: Tensor = functional_call(self._module, own, (x.unsqueeze(1),))
-        return log_weights.mT.expand(*gamma.shape[:-1], *log_weights.mT.shape[-2:])
+        logits: Tensor = functional_call(self._module, own, (x.unsqueeze(1),))
+        return logits.mT.expand(*gamma.shape[:-1], *logits.mT.shape[-2:])
+
+    def derivatives(self, logits: Tensor, gamma: Tensor, weights: Tensor) -> GateDerivatives:
+        """Derivatives of ``logits (r, s, k, c)`` that autograd knows as a function of the leaf ``gamma (r, s, G)``.
+
+        Args:
+            logits: of this function.
+            gamma: at which.
+            weights: u, ``(r, s, k, c)``.
+        """
+        weights = weights.detach().requires_grad_()
+        size = gamma.shape[-1]
+        hessian = gamma.new_zeros((*gamma.shape, size))
+        jacobian = weights.new_zeros((*weights.shape[:-1], size, weights.shape[-1]))
+        if size == 0:
+            return GateDerivatives(gamma.detach(), hessian, jacobian)
+        with torch.enable_grad():
+            total = (weights * torch.where(logits > -torch.inf, logits, 0.0)).sum()
+        (gradient,) = torch.autograd.grad(total, gamma, create_graph=True)
+        for group in self._groups:
+            row, column = _derivatives_of(gradient[..., group], [gamma, weights])
+            self._place(group, row, column, hessian, jacobian)
+        shared = self._expert[:-1] == _SHARED
+        mixed = shared.unsqueeze(0) & ~shared.unsqueeze(-1)
+        hessian[..., mixed] = hessian.mT[..., mixed]
+        return GateDerivatives(gradient.detach(), 0.5 * (hessian + hessian.mT), jacobian)
+
+    def _place(self, group: Tensor, row: Tensor, column: Tensor, hessian: Tensor, jacobian: Tensor) -> None:
+        """Put what one pass found where it belongs: an expert's own parameters meet no other expert's."""
+        experts = self._expert[group]
+        if experts[0] == _SHARED:
+            hessian[..., group, :] = row.unsqueeze(-2)
+            jacobian[..., group, :] = column.unsqueeze(-2)
+            return
+        is_own = (experts.unsqueeze(-1) == self._expert[:-1]).to(row)
+        hessian[..., group, :] = row.unsqueeze(-2) * is_own
+        jacobian[:, :, experts, group] = column[:, :, experts]
 
 
-def gate_derivatives(log_weights: Tensor, gamma: Tensor, weights: Tensor, *, jacobian: bool = True) -> GateDerivatives:
-    """Derivatives of log-weights ``(r, s, k, c)`` that autograd knows as a function of ``gamma (r, s, G)``.
-
-    Args:
-        log_weights: of a :class:`GateFunction` at a leaf ``gamma``.
-        gamma: the leaf.
-        weights: u, ``(r, s, k, c)``.
-        jacobian: whether to find the Jacobian too; empty (G = 0) otherwise.
-    """
-    weights = weights.detach().requires_grad_(jacobian)
-    size = gamma.shape[-1]
-    with torch.enable_grad():
-        total = (weights * torch.where(log_weights > -torch.inf, log_weights, 0.0)).sum()
-    if size == 0:
-        return GateDerivatives(gamma, gamma.unsqueeze(-1), weights.detach().unsqueeze(-2)[..., :0, :])
-    (gradient,) = torch.autograd.grad(total, gamma, create_graph=True)
-    leaves = [gamma, weights] if jacobian else [gamma]
-    rows = [_derivatives_of(entry, leaves) for entry in gradient.unbind(-1)]
-    hessian = torch.stack([row[0] for row in rows], -2)
-    columns = torch.stack([row[1] for row in rows], -2) if jacobian else weights.unsqueeze(-2)[..., :0, :]
-    return GateDerivatives(gradient.detach(), 0.5 * (hessian + hessian.mT), columns)
-
-
-def _derivatives_of(entry: Tensor, leaves: list[Tensor]) -> list[Tensor]:
-    """Of the sum of ``entry (r, s)``, whose members depend each on their own row of the leaves."""
-    if not entry.requires_grad:
+def _derivatives_of(entries: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    """Of the sum of ``entries (r, s, m)``, whose members depend each on their own row of the leaves."""
+    if not entries.requires_grad:
         return [torch.zeros_like(leaf) for leaf in leaves]
-    found = torch.autograd.grad(entry.sum(), leaves, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad(entries.sum(), leaves, retain_graph=True, allow_unused=True)
     return [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True)]

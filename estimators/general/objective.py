@@ -17,8 +17,8 @@ from ..linear.layout import Coefficients, Layout
 from ..linear.likelihood import Posterior, times_design, weighted
 from ..linear.m_steps import expert_step
 from ..objective import Evaluation
-from .curvature import chunk_sums, expert_rows, gate_rows
-from .gate import GateDerivatives, GateFunction, gate_derivatives
+from .curvature import State, chunk_sums, expert_rows, gate_rows, gate_spread
+from .gate import GateDerivatives, GateFunction
 
 __all__ = ["SmoothGateObjective"]
 
@@ -85,7 +85,7 @@ class SmoothGateObjective(AutogradObjective):
         gamma, coefficients = self._split(theta)
         eta = times_design(coefficients.expert, chunk.design)
         density = self.experts.log_density(chunk.y, eta, *coefficients.constants)
-        return self._gate(gamma, _covariates(chunk)) + density
+        return torch.log_softmax(self._gate(gamma, _covariates(chunk)), -2) + density
 
     @torch.no_grad()
     def value(self, theta: Tensor) -> Tensor:
@@ -102,26 +102,25 @@ class SmoothGateObjective(AutogradObjective):
         gradient, hessian = theta.new_zeros((*value.shape, size)), theta.new_zeros((*value.shape, size, size))
         gamma, coefficients = self._split(theta.detach())
         for chunk in self._design.chunks():
-            log_prob, responsibilities, terms, gate = self._at(chunk, gamma, coefficients)
-            sums = chunk_sums(chunk, responsibilities, terms, gate)
+            log_prob, state, gate = self._at(chunk, gamma, coefficients)
+            sums = chunk_sums(chunk, state, gate)
             value += weighted(log_prob.unsqueeze(-2), chunk).sum((-1, -2))
             gradient += sums.gradient
             hessian += sums.hessian
         return Evaluation(value, self._pulled(gradient), self._pulled(self._pulled(hessian).mT))
 
-    def _at(
-        self, chunk: Chunk, gamma: Tensor, coefficients: Coefficients
-    ) -> tuple[Tensor, Tensor, DensityTerms, GateDerivatives]:
-        """Log-likelihoods ``(r, s, c)``, responsibilities, density terms and the derivatives of the gate."""
+    def _at(self, chunk: Chunk, gamma: Tensor, coefficients: Coefficients) -> tuple[Tensor, State, GateDerivatives]:
+        """Log-likelihoods ``(r, s, c)``, what the chunk says, and the derivatives of the gate."""
         leaf = gamma.clone().requires_grad_()
         with torch.enable_grad():
-            log_weights = self._gate(leaf, _covariates(chunk))
+            logits = self._gate(leaf, _covariates(chunk))
+        log_weights = torch.log_softmax(logits.detach(), -2)
         terms = self._density_terms(chunk, coefficients)
-        joint = log_weights.detach() + terms.log_prob
+        joint = log_weights + terms.log_prob
         log_prob = torch.logsumexp(joint, -2)
-        responsibilities = torch.exp(joint - log_prob.unsqueeze(-2))
-        gate = gate_derivatives(log_weights, leaf, weighted(responsibilities, chunk))
-        return log_prob, responsibilities, terms, gate
+        state = State(log_weights.exp(), torch.exp(joint - log_prob.unsqueeze(-2)), terms)
+        gate = self._gate.derivatives(logits, leaf, weighted(state.responsibilities - state.weights, chunk))
+        return log_prob, state, gate
 
     def _pulled(self, full: Tensor) -> Tensor:
         """From the order gate, experts in the last dimension to that of the vector; tied entries are summed."""
@@ -137,9 +136,9 @@ class SmoothGateObjective(AutogradObjective):
         gamma, coefficients = self._split(theta.detach().expand(len(self.data.x), 1, -1))
         rows = []
         for chunk in self._design.chunks():
-            _, responsibilities, terms, gate = self._at(chunk, gamma, coefficients)
-            experts = expert_rows(chunk, responsibilities, terms).flatten(2, 3)
-            full = weighted(torch.cat([gate_rows(responsibilities, gate), experts], -2), chunk)
+            _, state, gate = self._at(chunk, gamma, coefficients)
+            experts = expert_rows(chunk, state).flatten(2, 3)
+            full = weighted(torch.cat([gate_rows(state, gate), experts], -2), chunk)
             rows.append(self._pulled(full[0, 0].mT))
         return torch.cat(rows)
 
@@ -206,7 +205,7 @@ class SmoothGateObjective(AutogradObjective):
     @torch.no_grad()
     def _gate_value(self, gamma: Tensor, resp: Tensor) -> Tensor:
         parts = [
-            _expected_sum(self._gate(gamma, _covariates(chunk)), weighted(resp[..., chunk.rows], chunk))
+            _expected_sum(torch.log_softmax(self._gate(gamma, _covariates(chunk)), -2), resp[..., chunk.rows], chunk)
             for chunk in self._design.chunks()
         ]
         return torch.stack(parts).sum(0)
@@ -214,20 +213,22 @@ class SmoothGateObjective(AutogradObjective):
     def _gate_evaluation(self, gamma: Tensor, resp: Tensor) -> Evaluation:
         """The gate's part of the expected log-likelihood, with derivatives."""
         value, gradient = gamma.new_zeros(gamma.shape[:2]), torch.zeros_like(gamma)
-        hessian = torch.zeros_like(gamma).unsqueeze(-1).expand(*gamma.shape, gamma.shape[-1]).clone()
+        hessian = gamma.new_zeros((*gamma.shape, gamma.shape[-1]))
         for chunk in self._design.chunks():
-            leaf, u = gamma.detach().clone().requires_grad_(), weighted(resp[..., chunk.rows], chunk)
+            leaf, r = gamma.detach().clone().requires_grad_(), resp[..., chunk.rows]
             with torch.enable_grad():
-                log_weights = self._gate(leaf, _covariates(chunk))
-            found = gate_derivatives(log_weights, leaf, u, jacobian=False)
-            value += _expected_sum(log_weights.detach(), u)
+                logits = self._gate(leaf, _covariates(chunk))
+            log_weights = torch.log_softmax(logits.detach(), -2)
+            w = log_weights.exp()
+            found = self._gate.derivatives(logits, leaf, weighted(r - w, chunk))
+            value += _expected_sum(log_weights, r, chunk)
             gradient += found.gradient
-            hessian += found.hessian
+            hessian += found.hessian - gate_spread(chunk, found.jacobian, w)
         return Evaluation(value, gradient, hessian)
 
 
-def _expected_sum(log_weights: Tensor, u: Tensor) -> Tensor:
-    return torch.where(u > 0, u * log_weights, 0.0).sum((-1, -2))
+def _expected_sum(log_weights: Tensor, resp: Tensor, chunk: Chunk) -> Tensor:
+    return weighted(torch.where(resp > 0, resp * log_weights, 0.0), chunk).sum((-1, -2))
 
 
 def _covariates(chunk: Chunk) -> Tensor:
