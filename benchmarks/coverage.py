@@ -1,30 +1,33 @@
 """Do 95% intervals cover? The reference problem, fitted from data alone over many replicates, three laws of the errors.
 
 x is uniform on [0, 1], the gate scores are (-8 + 25 x, 0), the means 15 - 20 x and -5 + 20 x, the standard deviations
-0.3 and 0.4. The errors are standard normal (the model holds), or of another law (it does not): ``skewed`` are centred gamma
-variables of shape 2 scaled to variance one, ``spread`` are normal with a standard deviation of 0.3 + 1.4 x.
+0.3 and 0.4. The errors are standard normal (the model holds), or of another law (it does not): ``skewed`` are centred
+gamma variables of shape 2 scaled to variance one, ``spread`` are normal with a standard deviation of 0.3 + 1.4 x.
 
 An interval should cover what the estimate converges to: the truth, or, where the model is wrong, the maximum of the
 likelihood of one sample of 2,000,000. A fit has four starts from its data; the bootstrap's refits start at the fit.
 
-Run ``python benchmarks/coverage.py`` (half an hour on one core; ``--laws`` for one law), or with ``--quick``.
+Run ``python benchmarks/coverage.py`` (half an hour of one core, nearly all of it the bootstrap's 199,000 refits of each
+law; ``--laws`` chooses laws, ``--refits 0`` leaves the bootstrap out), or with ``--quick``. Finished replicates stay in
+``benchmarks/output``: a run may be stopped, and continued with more ``--replicates``.
 """
 
 import argparse
 import time
 import warnings
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from _problems import REFERENCE
-from joblib import Parallel, delayed
 from torch import Tensor
 
 from estimators import EM, MLE, FitResult
 from estimators.inference import bootstrap, profile_intervals
+from estimators.inference.experiment import Experiment, run_experiment
 from mixkit import MixingMeasure, MixtureOfExperts, linear_gaussian_experts, softmax_gate
 
+OUTPUT = Path(__file__).parent / "output"
 _LARGE_SAMPLE = 2_000_000
 _METHODS = ("Wald", "sandwich", "profile", "boot. perc.", "boot. normal")
 
@@ -45,16 +48,6 @@ def spread(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 _LAWS = {"normal": normal, "skewed": skewed, "spread": spread}
-
-
-@dataclass(frozen=True)
-class Design:
-    """What a replicate needs to know."""
-
-    law: str
-    n: int
-    refits: int
-    centre: MixingMeasure
 
 
 def draw(law: str, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -79,24 +72,33 @@ def fit(centre: MixingMeasure, x: Tensor, y: Tensor, seed: int) -> FitResult:
     return climb(found.measure.align(centre).canonical(), x, y)
 
 
-def replicate(design: Design, number: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Intervals ``(method, P, 2)``; estimates and two kinds of standard errors ``(3, P)``; counts of trouble."""
-    torch.set_num_threads(1)
-    x, y = draw(design.law, design.n, np.random.default_rng([20260101, list(_LAWS).index(design.law), number]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        result = fit(design.centre, x, y, number)
-        resampled = bootstrap(result, design.refits, kind="case", random_state=number)
-        ends = [
-            result.conf_int(),
-            result.conf_int(kind="sandwich"),
-            profile_intervals(result),
-            resampled.conf_int(),
-            resampled.conf_int(method="normal"),
-        ]
-        figures = np.stack([result.params, result.bse, result.standard_errors("sandwich")])
-    trouble = [int(not result.converged), resampled.num_failed, resampled.num_not_converged]
-    return np.stack(ends), figures, trouble
+class Coverage(Experiment):
+    """Replicates of a design: intervals by each method, estimates and standard errors, and counts of trouble."""
+
+    def __init__(self, law: str, n: int, refits: int, centre: MixingMeasure) -> None:
+        self.law, self.n, self.refits, self.centre, self.seed = law, n, refits, centre, 20260101
+
+    def design(self) -> dict[str, str]:
+        """What identifies a file of replicates."""
+        return {name: str(getattr(self, name)) for name in ("law", "n", "refits", "seed")}
+
+    def run(self, replicates: list[int]) -> list[dict[str, list]]:
+        """Records of some replicates."""
+        return [self._one(number) for number in replicates]
+
+    def _one(self, number: int) -> dict[str, list]:
+        x, y = draw(self.law, self.n, self.generator(number))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = fit(self.centre, x, y, number)
+            ends = [result.conf_int(), result.conf_int(kind="sandwich"), profile_intervals(result)]
+            trouble = [int(not result.converged), 0, 0]
+            if self.refits:
+                resampled = bootstrap(result, self.refits, kind="case", random_state=number)
+                ends += [resampled.conf_int(), resampled.conf_int(method="normal")]
+                trouble[1:] = [resampled.num_failed, resampled.num_not_converged]
+            figures = [result.params, result.bse, result.standard_errors("sandwich")]
+        return {"ends": np.stack(ends).tolist(), "figures": np.stack(figures).tolist(), "trouble": trouble}
 
 
 def target_of(law: str, size: int) -> tuple[list[str], np.ndarray, MixingMeasure]:
@@ -115,11 +117,12 @@ def show(names: list[str], target: np.ndarray, ends: np.ndarray, figures: np.nda
     inside = (ends[..., 0] <= target) & (target <= ends[..., 1])
     share = 100.0 * inside.mean(0)
     error = np.sqrt(share * (100.0 - share) / len(ends))
-    head = "".join(f"{method:>15}" for method in _METHODS)
+    methods = _METHODS[: len(share)]
+    head = "".join(f"{method:>15}" for method in methods)
     print(f"{'parameter':<18}{'target':>9}{head}{'Wald se/sd':>12}{'sandw. se/sd':>14}")
     ratio = figures[:, 1:].mean(0) / figures[:, 0].std(0, ddof=1)
     for j, name in enumerate(names):
-        cells = "".join(f"{f'{share[m, j]:.1f} ± {error[m, j]:.1f}':>15}" for m in range(len(_METHODS)))
+        cells = "".join(f"{f'{share[m, j]:.1f} ± {error[m, j]:.1f}':>15}" for m in range(len(methods)))
         print(f"{name:<18}{target[j]:>9.3f}{cells}{ratio[0, j]:>12.3f}{ratio[1, j]:>14.3f}")
 
 
@@ -127,9 +130,13 @@ def run(law: str, args: argparse.Namespace) -> None:
     """All replicates of one law, and their table."""
     started = time.perf_counter()
     names, target, centre = target_of(law, 100_000 if args.quick else _LARGE_SAMPLE)
-    design = Design(law, args.n, args.refits, centre)
-    work = Parallel(n_jobs=args.jobs)(delayed(replicate)(design, number) for number in range(args.replicates))
-    ends, figures, trouble = (np.array(part) for part in zip(*work, strict=True))
+    experiment = Coverage(law, args.n, args.refits, centre)
+    OUTPUT.mkdir(exist_ok=True)
+    path = OUTPUT / f"coverage_{law}_{args.n}_{args.refits}.sqlite"
+    records = run_experiment(
+        experiment, args.replicates, path=path, n_jobs=args.jobs, progress=args.progress, label=law
+    )
+    ends, figures, trouble = (np.array([r[name] for r in records]) for name in ("ends", "figures", "trouble"))
     print(f"\n{law} errors: n = {args.n:,}, {args.replicates} replicates, {args.refits} refits of resampled cases each")
     show(names, target, ends, figures)
     fits, failed, loose = trouble.sum(0)
@@ -140,15 +147,16 @@ def run(law: str, args: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="20 replicates, n = 500, 50 refits")
+    parser.add_argument("--quick", action="store_true", help="20 replicates, n = 500, 50 refits at most")
     parser.add_argument("--laws", nargs="+", choices=list(_LAWS), default=list(_LAWS))
     parser.add_argument("--replicates", type=int, default=1_000)
     parser.add_argument("--refits", type=int, default=199)
     parser.add_argument("--n", type=int, default=2_000)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--progress", action="store_true", help="show a progress bar")
     args = parser.parse_args()
     if args.quick:
-        args.replicates, args.n, args.refits = 20, 500, 50
+        args.replicates, args.n, args.refits = 20, 500, min(args.refits, 50)
     for law in args.laws:
         run(law, args)
 
