@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mixkit._validation import check_integer
+from mixkit.mixture import MixtureOfExperts
 
 from ..data import Data
 from ..estimator import Estimator
@@ -101,7 +102,7 @@ def held_out(
     """
     tasks = [(i, j, *pair) for j, pair in enumerate(folds) for i in range(len(fits))]
     calls = (
-        delayed(_one)(fits[i], data, train, test, estimator, [entropy, fits[i].model.num_experts, j + 1])
+        delayed(_one)(fits[i].model, data, train, test, estimator, [entropy, fits[i].model.num_experts, j + 1])
         for i, j, train, test in tasks
     )
     done = Parallel(n_jobs=n_jobs, return_as="generator")(calls)
@@ -114,7 +115,7 @@ def held_out(
 
 
 def _one(
-    full: FitResult,
+    full: MixtureOfExperts,
     data: Data,
     train: NDArray[np.int64],
     test: NDArray[np.int64],
@@ -125,6 +126,6 @@ def _one(
     starts = starts_of(estimator)
     fresh = [start.at(rows, data.x.shape[1]) for start in starts[: (len(starts) + 1) // 2]]
     rng = np.random.default_rng(seed)
-    result = fit_from(estimator, full.model, data.take(rows), fresh, rng, at_model=True)
+    result = fit_from(estimator, full, data.take(rows), fresh, rng, at_model=True)
     held: Tensor = log_density(result.model, data.x[0, left_out], data.y[0, left_out])
     return held.numpy(force=True)
