@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mixkit._validation import check_integer, check_positive
+from mixkit.experts import LaplaceExperts
 from mixkit.mixture import MixtureOfExperts
 
 from .autograd import AutogradObjective
@@ -18,6 +19,7 @@ from .data import Data, as_data, dependent_columns
 from .ends import Climb, best_end, best_models, contenders, improved, joined
 from .general.objective import SmoothGateObjective
 from .initialization import MoveAtom, Start, default_starts
+from .linear.laplace import LaplaceObjective
 from .linear.objective import LinearObjective
 from .multilinear.objective import MultiLinearObjective
 from .newton import Ascent, newton_ascent
@@ -36,7 +38,8 @@ _GROWTH = 8  # of the subsample, until it is half the data
 def make_objective(model: MixtureOfExperts, data: Data, variance_floor: float, pinned: Tensor) -> Objective:
     """The fastest objective that supports the model."""
     if LinearObjective.supports(model):
-        return LinearObjective(model, data.x, data.y, data.weight, variance_floor=variance_floor, pinned_columns=pinned)
+        form = LaplaceObjective if isinstance(model.experts, LaplaceExperts) else LinearObjective
+        return form(model, data.x, data.y, data.weight, variance_floor=variance_floor, pinned_columns=pinned)
     if MultiLinearObjective.supports(model):
         return MultiLinearObjective(model, data, variance_floor=variance_floor, pinned_columns=pinned)
     if SmoothGateObjective.supports(model):
@@ -245,6 +248,8 @@ class Estimator(ABC):
                 return objective.climb(theta, _LBFGS_ITERATIONS)
             if isinstance(objective, PenalizedObjective) and objective.is_by_autograd:
                 return objective.climb(theta, _LBFGS_ITERATIONS)
+        if isinstance(objective, LaplaceObjective):
+            return objective.ascend(theta, self.max_iter, self.tol, callback)
         return newton_ascent(objective, theta, max_iter=self.max_iter, tol=self.tol, callback=callback)
 
 

@@ -19,7 +19,7 @@ from .design import Chunk, block_matrix, unpack_symmetric
 from .layout import Coefficients, Layout
 from .likelihood import Posterior, against, weighted
 
-__all__ = ["ExpertStep", "GateSums", "NewtonStep", "expert_step", "gate_step", "gate_sums"]
+__all__ = ["ExpertStep", "GateSums", "NewtonStep", "expert_columns", "expert_step", "gate_step", "gate_sums"]
 
 _LARGEST_MOVE = 5.0  # in units of standardised covariates, per M-step
 _NEGLIGIBLE_WEIGHT = 1e-8  # an expert with less responsibility than this (in observations) keeps its coefficients
@@ -87,7 +87,7 @@ class GaussianStep(ExpertStep):
     def update(self, old: Coefficients, sums: tuple[Tensor, ...], layout: Layout) -> Coefficients:
         """Closed form; an expert without weight keeps its coefficients."""
         moment, cross, square, total = sums
-        free = _expert_columns(layout)
+        free = expert_columns(layout)
         gram = unpack_symmetric(moment, layout.width)
         solution = torch.zeros_like(cross)
         solution[..., free] = solve_ascent(cross[..., free], -gram[..., free, :][..., free])
@@ -136,7 +136,7 @@ class NewtonStep(ExpertStep):
         """Coefficients after the step; an expert whose derivatives vanish stays."""
         gradient, hessian = sums
         free = torch.cat(
-            [_expert_columns(layout), torch.ones(layout.num_constants, dtype=torch.bool).to(hessian.device)]
+            [expert_columns(layout), torch.ones(layout.num_constants, dtype=torch.bool).to(hessian.device)]
         )
         step = torch.zeros_like(gradient)
         step[..., free] = solve_ascent(gradient[..., free], hessian[..., free, :][..., free])
@@ -156,7 +156,7 @@ def _(experts: GaussianExperts) -> ExpertStep:
     return GaussianStep(experts.shared_std)
 
 
-def _expert_columns(layout: Layout) -> Tensor:
+def expert_columns(layout: Layout) -> Tensor:
     """Which of the D columns the experts use."""
     return layout.index[layout.expert_positions[: layout.width]] < layout.num_params
 

@@ -279,6 +279,16 @@ class LinearObjective(Objective):
         twin.design = copy.copy(self.design)
         return twin
 
+    def on_rows(self, data: Data) -> "LinearObjective":
+        """The log-likelihood of other rows in the same parameters: standardised by the moments of these."""
+        twin = copy.copy(self)
+        x, y, offset = _without_offset(self.experts, data.x, data.y)
+        twin.data, twin.n = data, x.shape[1]
+        twin.total_weight = x.new_full((x.shape[0],), float(twin.n)) if data.weight is None else data.weight.sum(-1)
+        pairs = (2 * self.k - 1) * self.k
+        twin.design = Design(x, y, data.weight, self.scaling, pairs, offset)
+        return twin
+
     def _user_of(self, theta: Tensor, index: int) -> Coefficients:
         """Coefficients in the units of data set ``index``, of ``theta (1, s, P)``."""
         scaling = Scaling(*(part[index : index + 1] for part in self.scaling))

@@ -11,6 +11,7 @@ from mixkit.mixture import MixtureOfExperts
 from ..autograd import AutogradObjective, maximise
 from ..linalg import solve_ascent
 from ..linear.design import Scaling
+from ..linear.laplace import LaplaceObjective
 from ..newton import Ascent
 from ..objective import Evaluation, Objective, UserMap
 from .base import Penalty, PenaltyView
@@ -34,11 +35,17 @@ class PenalizedObjective(Objective):
         base: the log-likelihood.
         penalty: what to subtract.
         model: the model of ``base``.
+
+    Raises:
+        TypeError: if ``penalty`` is none.
+        ValueError: for Laplace experts with linear medians, whose log-likelihood has kinks.
     """
 
     def __init__(self, base: Objective, penalty: Penalty, model: MixtureOfExperts) -> None:
         if not isinstance(penalty, Penalty):
             raise TypeError(f"penalty must be an estimators.penalties.Penalty, got {type(penalty).__name__}")
+        if isinstance(base, LaplaceObjective):
+            raise ValueError("penalty needs experts whose log-density has two derivatives, got LaplaceExperts")
         self.base, self.penalty = base, penalty
         self._model = copy.deepcopy(model).to(torch.float64).eval()
         self.data, self.n, self.num_features = base.data, base.n, base.num_features
