@@ -8,8 +8,8 @@ An interval should cover what the estimate converges to: the truth, or, where th
 likelihood of one sample of 2,000,000. A fit has four starts from its data; the bootstrap's refits start at the fit.
 
 Run ``python benchmarks/coverage.py`` (half an hour of one core, nearly all of it the bootstrap's 199,000 refits of each
-law; ``--laws`` chooses laws, ``--refits 0`` leaves the bootstrap out), or with ``--quick``. Finished replicates stay in
-``benchmarks/output``: a run may be stopped, and continued with more ``--replicates``.
+law; ``--laws`` chooses laws, ``--refits 0`` leaves Wald and sandwich alone), or with ``--quick``. Finished replicates
+stay in ``benchmarks/output``: a run may be stopped, and continued with more ``--replicates``.
 """
 
 import argparse
@@ -91,11 +91,11 @@ class Coverage(Experiment):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = fit(self.centre, x, y, number)
-            ends = [result.conf_int(), result.conf_int(kind="sandwich"), profile_intervals(result)]
+            ends = [result.conf_int(), result.conf_int(kind="sandwich")]
             trouble = [int(not result.converged), 0, 0]
             if self.refits:
                 resampled = bootstrap(result, self.refits, kind="case", random_state=number)
-                ends += [resampled.conf_int(), resampled.conf_int(method="normal")]
+                ends += [profile_intervals(result), resampled.conf_int(), resampled.conf_int(method="normal")]
                 trouble[1:] = [resampled.num_failed, resampled.num_not_converged]
             figures = [result.params, result.bse, result.standard_errors("sandwich")]
         return {"ends": np.stack(ends).tolist(), "figures": np.stack(figures).tolist(), "trouble": trouble}
