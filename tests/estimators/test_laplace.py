@@ -62,8 +62,9 @@ def test_one_expert_is_median_regression(estimator):
     # The Fisher information of a Laplace location is the inverse square of the scale.
     design = np.column_stack([x, np.ones(len(y))])
     errors = result.params[3] * np.sqrt(np.diag(np.linalg.inv(design.T @ design)))
-    np.testing.assert_allclose(result.bse[:3], errors, rtol=1e-6)
-    assert result.bse[3] == pytest.approx(result.params[3] / np.sqrt(len(y)), rel=1e-6)
+    # The observed curvature between locations and scale is near zero, and not zero as the expected one.
+    np.testing.assert_allclose(result.bse[:3], errors, rtol=2e-3)
+    assert result.bse[3] == pytest.approx(result.params[3] / np.sqrt(len(y)), rel=2e-3)
 
 
 def test_weights_are_repeated_rows():
