@@ -46,17 +46,18 @@ class BlockVerification(Verifier):
 
 
 def _chain(block: Block) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Probabilities, tokens and lengths of the one draft; the draft's padded rows, and the last, are zero."""
+    """Probabilities ``(B, t+1, v)`` and ``(B, t, v)``, tokens and lengths of the one draft; padded rows are zero."""
     if block.draft is None:
         raise ValueError("draft_logits must be given to verify a block, got None")
     dtype = compute_dtype(block.target, precise=False)
-    length = block.lengths[:, 0]
-    steps = torch.arange(block.shape[2] + 1, device=length.device)
     target = block.target[:, 0].softmax(-1, dtype=dtype)
     draft = block.draft[:, 0].softmax(-1, dtype=dtype)
-    target = torch.where((steps <= length[:, None])[..., None], target, 0.0)
-    draft = torch.where((steps[:-1] < length[:, None])[..., None], draft, 0.0)
-    return target, torch.nn.functional.pad(draft, (0, 0, 0, 1)), block.tokens[:, 0], length
+    length = block.lengths[:, 0]
+    if block.ragged_lengths is not None:
+        steps = torch.arange(block.shape[2] + 1, device=length.device)
+        target[steps > length[:, None]] = 0.0
+        draft[steps[:-1] >= length[:, None]] = 0.0
+    return target, draft, block.tokens[:, 0], length
 
 
 def prefix_weights(target: Tensor, draft: Tensor, tokens: Tensor) -> Tensor:
@@ -64,14 +65,14 @@ def prefix_weights(target: Tensor, draft: Tensor, tokens: Tensor) -> Tensor:
 
     Args:
         target: Target probabilities ``(B, t+1, v)``.
-        draft: Draft probabilities ``(B, t+1, v)``; the last row is not used.
+        draft: Draft probabilities ``(B, t, v)``.
         tokens: Drafted tokens ``(B, t)``.
     """
     weights = [torch.ones_like(target[:, 0, 0])]
-    for i in range(tokens.shape[1]):
-        chosen = tokens[:, i, None]
-        here, there = target[:, i].gather(-1, chosen)[:, 0], draft[:, i].gather(-1, chosen)[:, 0]
-        weights.append(accept_probability(weights[-1] * here, there))
+    here = target[:, : tokens.shape[1]].gather(-1, tokens[..., None])
+    there = draft.gather(-1, tokens[..., None])
+    for q, p in zip(here[..., 0].unbind(1), there[..., 0].unbind(1), strict=True):
+        weights.append(accept_probability(weights[-1] * q, p))
     return torch.stack(weights, -1)
 
 
@@ -80,11 +81,13 @@ def keep_probability(target: Tensor, draft: Tensor, weight: Tensor, length: Tens
 
     Args:
         target: Target probabilities ``(B, t+1, v)``.
-        draft: Draft probabilities ``(B, t+1, v)``; the last row is not used.
+        draft: Draft probabilities ``(B, t, v)``.
         weight: Weights of the prefixes ``(B, t+1)``.
         length: Draft lengths ``(B,)``.
     """
-    surplus = (weight[..., None] * target - draft).clamp_min(0.0).sum(-1)
+    surplus = torch.zeros_like(weight)
+    for i in range(1, draft.shape[1]):
+        surplus[:, i] = (weight[:, i, None] * target[:, i]).sub_(draft[:, i]).clamp_min_(0.0).sum(-1)
     below = surplus + 1 - weight
     keep = torch.where(below > 0, surplus / torch.where(below > 0, below, 1.0), 1.0)
     steps = torch.arange(keep.shape[1], device=keep.device)
@@ -95,6 +98,9 @@ def keep_probability(target: Tensor, draft: Tensor, weight: Tensor, length: Tens
 def _following(target: Tensor, draft: Tensor, weight: Tensor, accepted: Tensor, length: Tensor) -> Tensor:
     """Weights of the token after the accepted prefix ``(B, v)``."""
     rows = torch.arange(accepted.numel(), device=accepted.device)
-    here = target[rows, accepted]
-    rest = residual_weights(weight[rows, accepted][:, None] * here, draft[rows, accepted])
-    return torch.where((accepted == length)[:, None], here, rest)
+    weights = target[rows, accepted]
+    cut = (accepted < length).nonzero()[:, 0]
+    if cut.numel():
+        here = weight[cut, accepted[cut]][:, None] * weights[cut]
+        weights[cut] = residual_weights(here, draft[cut, accepted[cut]])
+    return weights
