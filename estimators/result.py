@@ -100,6 +100,9 @@ class FitResult:
         other kinds that were asked for before.
         """
         self.maximum.remove_data()
+        if self._estimator is not None:
+            self._estimator = self.estimator
+            self._estimator.starts = None  # which may hold a guess of every observation
 
     def cov_params(self, kind: str = "observed") -> np.ndarray:
         r"""Covariance of the estimates ``(P, P)``, NaN where the data do not determine a parameter.

@@ -1,5 +1,7 @@
 """The objective of linear experts behind any smooth gate: batched, with exact derivatives."""
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -86,6 +88,12 @@ class SmoothGateObjective(AutogradObjective):
         eta = times_design(coefficients.expert, chunk.design)
         density = self.experts.log_density(chunk.y, eta, *coefficients.constants)
         return torch.log_softmax(self._gate(gamma, _covariates(chunk)), -2) + density
+
+    def compact(self) -> "SmoothGateObjective":
+        """A copy without the stored outer products."""
+        twin = copy.copy(self)
+        twin._design = copy.copy(self._design)
+        return twin
 
     @torch.no_grad()
     def value(self, theta: Tensor) -> Tensor:
