@@ -85,8 +85,8 @@ class ExpertSelection:
         }
         if self.held_out is not None:
             gaps = [self.held_out.deficit(index) for index in range(len(self.k))]
-            columns["cv"] = self.held_out.mean.tolist()
-            columns["cv below best"], columns["std err"] = ([gap[part] for gap in gaps] for part in (0, 1))
+            columns["cv"], columns["std err"] = self.held_out.mean.tolist(), self.held_out.std_error.tolist()
+            columns["below best"], columns["its s.e."] = ([gap[part] for gap in gaps] for part in (0, 1))
         columns["converged"] = [fit.converged for fit in self.fits]
         columns["origin"] = list(self.origins)
         return columns
@@ -125,5 +125,5 @@ def _cell(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4f}" if name in ("cv", "cv below best", "std err") else f"{value:.2f}"
+        return f"{value:.4f}" if name in ("cv", "std err", "below best", "its s.e.") else f"{value:.2f}"
     return str(value)

@@ -48,7 +48,7 @@ def select_experts(
         y: responses ``(n,)``, or ``(n, p)`` for experts of a vector response.
         k: numbers of experts, increasing.
         criterion: "bic", "aic" or "icl" (see :mod:`estimators.selection.criteria`); "cv", the highest cross-validated
-            log-density; "cv-1se", the smallest k that lies within one standard error of it; or a function of
+            log-density; "cv-1se", the smallest k within one standard error of it; or a function of
             ``(result, x, y)`` to be minimised.
         gate: "softmax", "constant", "sigmoid" or "laplace", or a function of ``(d, k)`` that returns a gate.
         experts: "gaussian", "student_t" or "poisson", or a function of ``(d, k)`` that returns experts.

@@ -214,15 +214,20 @@ class TestCrossValidation:
         assert found.held_out.weight[:150].sum() == 0
         assert np.isfinite(found.held_out.mean).all()
 
-    def test_one_standard_error_is_of_the_paired_difference(self):
-        rows = np.array([[0.0, 0.0, 0.0, 0.0], [1.0, -0.9, 1.0, -0.9], [0.1, 0.1, 0.1, 0.2]])
+    def test_standard_errors_of_means_and_of_paired_differences(self):
+        rows = np.array([[-4.0, -4.0, -4.0, -4.0], [1.0, -0.9, 1.0, -0.9], [0.1, 0.1, 0.1, 0.2]])
         held = HeldOut(rows, np.ones(4))
         assert held.best == 2
+        np.testing.assert_allclose(held.std_error, rows.std(1) / 2.0)
         difference = rows[2] - rows[1]
-        mean, error = held.deficit(1)
-        assert mean == pytest.approx(difference.mean())
-        assert error == pytest.approx(difference.std() / 2.0)
-        assert held.one_standard_error() == 1  # 0.075 below, with a standard error of about 0.46
+        assert held.deficit(1) == pytest.approx((difference.mean(), difference.std() / 2.0))
+        assert held.deficit(2) == (0.0, 0.0)
+
+    @pytest.mark.parametrize(("shift", "expected"), [(0.9, 0), (1.1, 1)])
+    def test_one_standard_error_is_that_of_the_best_mean(self, shift, expected):
+        best = np.array([1.0, -1.0, 1.0, -1.0])  # standard error 1/2
+        held = HeldOut(np.stack([best - 0.5 * shift, best]), np.ones(4))
+        assert held.one_standard_error() == expected
 
     def test_weights_of_observations_count(self):
         rows = np.array([[0.0, 1.0], [1.0, 0.0]])
@@ -290,7 +295,7 @@ class TestTheResult:
         table = selection.table()
         assert list(table.index) == [1, 2, 3, 4]
         assert list(table.columns[:5]) == ["llf", "df", "aic", "bic", "icl"]
-        assert table.loc[selection.choose("cv"), "cv below best"] == 0.0
+        assert table.loc[selection.choose("cv"), "below best"] == 0.0
         assert table["bic"].idxmin() == 2
 
     def test_it_prints_the_table_with_the_choice_marked(self, selection):
