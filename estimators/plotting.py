@@ -23,7 +23,7 @@ _DECISIVE = 10.0  # a difference in BIC above which the evidence is very strong 
 
 
 def plot_history(result: "FitResult", *, ax: "Axes | None" = None) -> "Axes":
-    """How far below its end the log-likelihood of the winning start was after each iteration.
+    """How far below its end the log-likelihood (less the penalty, if any) was after each iteration.
 
     Args:
         result: a fit.
@@ -43,9 +43,11 @@ def plot_history(result: "FitResult", *, ax: "Axes | None" = None) -> "Axes":
         'iteration'
     """
     ax = new_axes(ax, size=(5.0, 3.4))
-    gap = np.maximum(result.llf - np.asarray(result.history, dtype=np.float64), 0.0)
+    history = np.asarray(result.history, dtype=np.float64)
+    end = result.objective_value if np.isfinite(result.objective_value) else result.llf
+    gap = np.maximum(end - history, 0.0)
     iteration = np.arange(1, len(gap) + 1)
-    shown = gap > _SMALLEST_GAP * (1.0 + abs(result.llf))
+    shown = gap > _SMALLEST_GAP * (1.0 + abs(end))
     ax.plot(iteration[shown], gap[shown], color=_BLUE, marker="o", markersize=3.5, linewidth=1.4)
     ax.set(yscale="log", xlabel="iteration", ylabel="log-likelihood below the end")
     _count(ax)

@@ -27,6 +27,7 @@ from mixkit.scores import LinearScore
 from mixkit.selection import Dense
 from mixkit.temperature import FixedTemperature
 
+from ..maximum import DataRemovedError
 from ..result import FitResult
 from .merging import Atoms, bhattacharyya_gap, harmonic_mass, merge_by_moments, merge_by_projection, parameter_gap
 
@@ -174,8 +175,8 @@ def mixing_dendrogram(
 
     Args:
         fit: an over-specified fit, of K experts; or a model, or a single mixing measure.
-        x: covariates ``(n, d)``.
-        y: responses ``(n,)``, for the log-densities that "dsc" needs.
+        x: covariates ``(n, d)``, which count alike; those of the fit if None and it has them.
+        y: responses ``(n,)``, for the log-densities that "dsc" needs; likewise.
         dissimilarity: "overlap" or "parameters".
 
     Raises:
@@ -187,10 +188,12 @@ def mixing_dendrogram(
         >>> from mixkit.datasets import load_faithful
         >>> x, y = load_faithful()
         >>> fit = select_experts(x, y, k=[4], random_state=0).best
-        >>> mixing_dendrogram(fit, x, y).choose()
+        >>> mixing_dendrogram(fit).choose()
         2
     """
     atoms = _atoms(fit)
+    if isinstance(fit, FitResult) and x is None and y is None:
+        x, y = _data_of(fit)
     name = dissimilarity or ("parameters" if x is None else "overlap")
     check_choice("dissimilarity", name, ["overlap", "parameters"])
     if x is None and name == "overlap":
@@ -200,6 +203,14 @@ def mixing_dendrogram(
     rows = None if x is None else _rows("x", x, (None, atoms.slope.shape[1]))
     response = None if y is None or rows is None else _rows("y", y, (len(rows),))
     return _merge_all(atoms, rows, response, name)
+
+
+def _data_of(fit: FitResult) -> tuple[Any, Any]:
+    try:
+        data = fit.maximum.data
+    except DataRemovedError:
+        return None, None
+    return data.x[0], data.y[0]
 
 
 def _atoms(fit: Any) -> Atoms:

@@ -42,8 +42,8 @@ def fit_path(
     """Fits of one data set for every k from ``sizes[0]`` to ``sizes[-1]``, of which those in ``sizes`` are returned.
 
     Each fit starts from the estimator's own starts and from splits of every expert of the fit before. If it ends below
-    that fit all the same, the fit before, with an expert duplicated, is climbed from; the random numbers of each k are
-    its own, whatever other sizes are asked for.
+    that fit all the same, the fit before, with an expert duplicated, is climbed from. The random numbers of each k are
+    its own: the fit of one size does not depend on which larger ones are asked for.
     """
     steps: list[Step] = []
     every = range(sizes[0], sizes[-1] + 1)
@@ -94,8 +94,13 @@ def fit_from(
     *,
     at_model: bool = False,
 ) -> FitResult:
-    """Fit by a copy of ``estimator`` with other starts, without remarks on singular information or progress bars."""
+    """Fit by a copy of ``estimator`` with other starts, without remarks on singular information or progress bars.
+
+    With ``at_model`` the climb is on all the data from the first: on a part of it, it could end below the model.
+    """
     changed = copy.copy(estimator)
+    if at_model:
+        changed.subsample = max(changed.subsample, data.x.shape[1])
     changed.starts, changed.n_init = list(starts), len(starts)
     changed.start_at_model = at_model or estimator.start_at_model
     changed.random_state, changed.progress = rng, False

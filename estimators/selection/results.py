@@ -91,6 +91,11 @@ class ExpertSelection:
         columns["origin"] = list(self.origins)
         return columns
 
+    def remove_data(self) -> None:
+        """Let all fits forget the observations, for a small pickle; see :meth:`~estimators.FitResult.remove_data`."""
+        for fit in self.fits:
+            fit.remove_data()
+
     def table(self) -> Any:
         """:meth:`columns` as a pandas frame, a row for each k.
 

@@ -8,6 +8,7 @@ from scipy.integrate import quad
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from estimators import EM
 from estimators.selection import mixing_dendrogram, select_experts
 from estimators.selection.merging import (
     Atoms,
@@ -312,6 +313,16 @@ def test_the_reference_problem_is_read_off_one_fit_with_four_experts(outliers):
         torch.testing.assert_close(merged.slope, truth.slope, rtol=0.05, atol=0.0)
     else:
         assert select_experts(x, y, k=range(1, 4), random_state=0).best_k == 3  # they are a third component
+
+
+def test_a_fit_brings_its_data():
+    x, y = reference_truth().sample_xy(300, generator=seeded(1))
+    fit = select_experts(x, y, k=[3], random_state=0, estimator=EM(n_init=2)).best
+    given, own = mixing_dendrogram(fit, x, y), mixing_dendrogram(fit)
+    np.testing.assert_array_equal(given.linkage, own.linkage)
+    np.testing.assert_array_equal(given.mean_log_density, own.mean_log_density)
+    fit.remove_data()
+    np.testing.assert_array_equal(mixing_dendrogram(fit).linkage, mixing_dendrogram(fit.measure).linkage)
 
 
 class TestBadInput:

@@ -307,6 +307,12 @@ class TestTheResult:
         again = pickle.loads(pickle.dumps(selection))
         assert repr(again) == repr(selection)
 
+    def test_the_data_can_be_taken_away(self, selection):
+        smaller = pickle.loads(pickle.dumps(selection))
+        smaller.remove_data()
+        assert len(pickle.dumps(smaller)) < len(pickle.dumps(selection))
+        assert repr(smaller) == repr(selection)
+
     def test_features_keep_their_names(self):
         import pandas as pd
 
