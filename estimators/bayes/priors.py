@@ -1,7 +1,8 @@
 r"""Default priors, weakly informative on the scale of the data, and how a user's take their place.
 
-With s_x the standard deviations and m_x the means of the covariates, and (m, s) those of the location's response (y
-itself for location-scale families; the logarithm of its mean and 1 for counts):
+With s_x the standard deviations and m_x the means of the covariates; m the mean of the family's rough locations at
+single responses (y itself for location-scale families, log(y + 1/2) for counts: its ``start_locations``); and s their
+standard deviation for families with a scale, 1 for others:
 
 ===================================  ============================================================================
 parameter                            prior of every entry, independent
@@ -13,7 +14,7 @@ slope of an expert                   N(0, 2.5 s / s_x)
 intercept of an expert               N(m, 2.5 s) for the location at m_x
 log of a scale                       N(log s - 1, 1.5): scales from 0.02 s to 7 s with probability 0.95
 log of degrees of freedom            N(log 15, 1)
-any other parameter                  N(0, 1)
+any other parameter                  N(0, 1), of which weights of networks: scale the covariates of a network
 ===================================  ============================================================================
 
 All experts have one prior, so the posterior does not change when experts are permuted; gates have no reference expert
@@ -26,7 +27,7 @@ the prior of the degrees of freedom has the range of Juarez and Steel (2010), JB
 import math
 from collections.abc import Callable, Mapping
 from functools import singledispatch
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro.distributions as dist
 import torch
@@ -34,12 +35,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from mixkit.experts import (
+    DensityExperts,
     DiagonalCovariance,
     Experts,
     FullCovariance,
     LocationExperts,
     MultivariateGaussianExperts,
-    PoissonExperts,
     SphericalCovariance,
 )
 from mixkit.mixture import MixtureOfExperts
@@ -86,18 +87,17 @@ def location_unit(experts: Experts, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @location_unit.register
-def _(experts: LocationExperts, y: Tensor) -> tuple[Tensor, Tensor]:
-    return moments(y) if experts.scale_name is not None else (y.new_zeros(()), y.new_ones(()))
+def _(experts: DensityExperts, y: Tensor) -> tuple[Tensor, Tensor]:
+    has_scale = experts.floor_name is not None or getattr(experts, "scale_name", None) is not None
+    units = [moments(rows[~rows.isnan()]) for rows in experts.start_locations(y)]
+    mean = torch.stack([unit[0] for unit in units])
+    std = torch.stack([unit[1] if has_scale else torch.ones_like(unit[1]) for unit in units])
+    return (mean, std) if len(units) > 1 or not isinstance(experts, LocationExperts) else (mean[0], std[0])
 
 
 @location_unit.register
 def _(experts: MultivariateGaussianExperts, y: Tensor) -> tuple[Tensor, Tensor]:
     return moments(y)
-
-
-@location_unit.register
-def _(experts: PoissonExperts, y: Tensor) -> tuple[Tensor, Tensor]:
-    return (y.mean() + 1e-2).log(), y.new_ones(())
 
 
 @singledispatch
@@ -124,14 +124,28 @@ def default_priors(model: MixtureOfExperts, x: Tensor, y: Tensor) -> dict[str, P
         >>> priors["experts.predictor.slope"].scale  # 2.5 standard deviations of y over one of x
         tensor([29.7777], dtype=torch.float64)
     """
-    units = Units(*moments(x), *location_unit(model.experts, y))
-    priors: dict[str, Prior] = {}
-    for path, part in model.named_modules():
-        prefix = f"{path}." if path else ""
-        own = part_priors(part, units, prefix)
-        for name, _ in part.named_parameters(recurse=False):
-            priors[prefix + name] = own.get(name, dist.Normal(x.new_zeros(()), 1.0))
+    unit = y.new_zeros(()), y.new_ones(())
+    return _walk(model, "", Units(*moments(x), *unit), y)
+
+
+def _walk(part: nn.Module, prefix: str, units: Units, y: Tensor) -> dict[str, Prior]:
+    """Priors of a module's parameters and of those below it."""
+    if isinstance(part, Experts):
+        mean, std = location_unit(part, y)
+        units = units._replace(mean=mean - units.x_mean[-1] if part.has_offset else mean, std=std)
+    own = part_priors(part, units, prefix)
+    priors = {
+        prefix + name: own.get(name, dist.Normal(y.new_zeros(()), 1.0))
+        for name, _ in part.named_parameters(recurse=False)
+    }
+    for name, child in part.named_children():
+        priors |= _walk(child, f"{prefix}{name}.", units, y)
     return priors
+
+
+def _covariates(part: Any, units: Units) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations of the covariates a part sees: an offset comes last, and has no coefficient."""
+    return units.x_mean[: part.num_features], units.x_std[: part.num_features]
 
 
 def _normal(mean: Tensor, std: Tensor | float) -> Distribution:
@@ -150,40 +164,41 @@ def _(part: ConstantScore, units: Units, prefix: str) -> dict[str, Prior]:
 
 @part_priors.register
 def _(part: LinearScore, units: Units, prefix: str) -> dict[str, Prior]:
-    def bias(given: Mapping[str, Tensor]) -> Distribution:
-        return _normal(-(given[f"{prefix}weight"] @ units.x_mean), _GATE)
+    mean, std = _covariates(part, units)
 
-    return {"weight": _normal(torch.zeros_like(units.x_std), _GATE / units.x_std), "bias": bias}
+    def bias(given: Mapping[str, Tensor]) -> Distribution:
+        return _normal(-(given[f"{prefix}weight"] @ mean), _GATE)
+
+    return {"weight": _normal(torch.zeros_like(std), _GATE / std), "bias": bias}
 
 
 @part_priors.register
 def _(part: ActivationScore, units: Units, prefix: str) -> dict[str, Prior]:
-    weight = _normal(torch.zeros_like(units.x_std), _GATE / units.x_std)
-    return {"weight": weight, "bias": _normal(units.x_mean.new_zeros(()), _GATE)}
+    _, std = _covariates(part, units)
+    return {"weight": _normal(torch.zeros_like(std), _GATE / std), "bias": _normal(std.new_zeros(()), _GATE)}
 
 
 @part_priors.register
 def _(part: QuadraticScore, units: Units, prefix: str) -> dict[str, Prior]:
-    rows, columns = torch.triu_indices(len(units.x_std), len(units.x_std))
-    products = units.x_mean[rows] * units.x_mean[columns]
+    mean, std = _covariates(part, units)
+    rows, columns = torch.triu_indices(len(std), len(std))
+    products = mean[rows] * mean[columns]
 
     def bias(given: Mapping[str, Tensor]) -> Distribution:
-        at_mean = given[f"{prefix}weight"] @ units.x_mean + given[f"{prefix}quadratic"] @ products
+        at_mean = given[f"{prefix}weight"] @ mean + given[f"{prefix}quadratic"] @ products
         return _normal(-at_mean, _GATE)
 
     return {
-        "weight": _normal(torch.zeros_like(units.x_std), _GATE / units.x_std),
-        "quadratic": _normal(torch.zeros_like(products), _GATE / (units.x_std[rows] * units.x_std[columns])),
+        "weight": _normal(torch.zeros_like(std), _GATE / std),
+        "quadratic": _normal(torch.zeros_like(products), _GATE / (std[rows] * std[columns])),
         "bias": bias,
     }
 
 
 @part_priors.register
 def _(part: DistanceScore, units: Units, prefix: str) -> dict[str, Prior]:
-    return {
-        "centre": _normal(units.x_mean, 2.0 * units.x_std),
-        "bias": _normal(units.x_mean.new_zeros(()), _GATE),
-    }
+    mean, std = _covariates(part, units)
+    return {"centre": _normal(mean, 2.0 * std), "bias": _normal(mean.new_zeros(()), _GATE)}
 
 
 @part_priors.register
@@ -194,10 +209,12 @@ def _(part: CosineScore, units: Units, prefix: str) -> dict[str, Prior]:
 
 @part_priors.register
 def _(part: LinearPredictor, units: Units, prefix: str) -> dict[str, Prior]:
-    def intercept(given: Mapping[str, Tensor]) -> Distribution:
-        return _normal(units.mean - given[f"{prefix}slope"] @ units.x_mean, _EXPERT * units.std)
+    x_mean, x_std = _covariates(part, units)
 
-    scale = _EXPERT * units.std.unsqueeze(-1) / units.x_std
+    def intercept(given: Mapping[str, Tensor]) -> Distribution:
+        return _normal(units.mean - given[f"{prefix}slope"] @ x_mean, _EXPERT * units.std)
+
+    scale = _EXPERT * units.std.unsqueeze(-1) / x_std
     return {"slope": _normal(torch.zeros_like(scale), scale), "intercept": intercept}
 
 
@@ -211,10 +228,11 @@ def _log_scale(std: Tensor) -> Distribution:
 
 
 @part_priors.register
-def _(part: LocationExperts, units: Units, prefix: str) -> dict[str, Prior]:
+def _(part: DensityExperts, units: Units, prefix: str) -> dict[str, Prior]:
     priors: dict[str, Prior] = {"log_df": _normal(units.x_mean.new_tensor(math.log(15.0)), 1.0)}
-    if part.scale_name is not None:
-        priors[part.scale_name] = _log_scale(units.std)
+    scale = part.floor_name or getattr(part, "scale_name", None)
+    if scale is not None:
+        priors[scale] = _log_scale(units.std.reshape(-1)[-1])
     return priors
 
 

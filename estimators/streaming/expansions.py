@@ -1,6 +1,7 @@
 """Quadratic expansions of the log-likelihood along a stream, summed in epochs of doubling length."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,10 +9,10 @@ from torch import Tensor
 from ..linalg import damped_cholesky
 from ..objective import Evaluation
 
-__all__ = ["Expansions"]
+__all__ = ["Expansions", "Step"]
 
 _BIAS = 0.3  # standard errors by which the expansions of one epoch may be off before it is left out
-_TRUST = 1.0  # squared standard errors, per parameter, between the maximum of the expansions and the average
+_TRUST = 4.0  # squared standard errors, per parameter, that the maximum of the expansions may be away
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ class _Epoch:
             self.weight + other.weight,
             self.centre + other.centre,
         )
+
+
+class Step(NamedTuple):
+    """A way to the maximum of expansions: its end ``(P,)``, squared length in standard errors, weight of the rows."""
+
+    end: Tensor
+    distance: float
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -72,14 +81,14 @@ class Expansions:
         share = sum(epoch.weight for epoch in last) / sum(epoch.weight for epoch in self.epochs)
         return sum((epoch.hessian for epoch in last[1:]), last[0].hessian) / share
 
-    def maximum(self, average: Tensor) -> Tensor:
-        """Where the sum near ``average (P,)`` has its maximum; ``average`` itself if it has none within reach."""
-        kept = self.near(average)
+    def maximum(self, theta: Tensor) -> "Step | None":
+        """To where the sum of the expansions near ``theta (P,)`` has its maximum; None if it has none within reach."""
+        kept = self.near(theta)
         if kept is None:
-            return average
+            return None
         factor, damping = damped_cholesky(-kept.hessian)
         if float(damping) > 0.0:
-            return average
+            return None
         best = torch.cholesky_solve(-kept.pull.unsqueeze(-1), factor).squeeze(-1)
-        distance = (factor.mT @ (best - average)).square().sum()
-        return best if float(distance) <= _TRUST * len(best) else average
+        distance = float((factor.mT @ (best - theta)).square().sum())
+        return Step(best, distance, kept.weight) if distance <= _TRUST * len(best) else None

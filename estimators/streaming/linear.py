@@ -1,6 +1,5 @@
 """Stochastic EM for models with linear predictors."""
 
-import copy
 from typing import NamedTuple
 
 import torch
@@ -8,7 +7,6 @@ from torch import Tensor
 
 from ..data import Data
 from ..linear.curvature import assemble_hessian, curvature_sums
-from ..linear.design import Design
 from ..linear.layout import Coefficients
 from ..linear.likelihood import posterior, slopes
 from ..linear.m_steps import GateSums, NewtonStep, expert_step, gate_step, gate_sums
@@ -17,6 +15,8 @@ from ..objective import Evaluation
 from .recursion import Recursion
 
 __all__ = ["LinearRecursion"]
+
+_CHANCES = 3.0
 
 
 class _BlockSums(NamedTuple):
@@ -28,20 +28,35 @@ class _BlockSums(NamedTuple):
 
 
 class LinearRecursion(Recursion):
-    r"""Online EM: averages of the sufficient statistics in place of their sums.
+    r"""Online EM, kept at the maximum of all it has seen by a running Newton step.
 
     Experts with a closed-form M-step take it from :math:`S_t = (1 - \gamma_t) S_{t-1} + \gamma_t s_t`, s_t the expected
     statistics of block t per row at the last parameters. The gate, and experts without a closed form, take a step of
     length :math:`\gamma_t` along Newton's direction, from the block's gradient and an equally averaged Hessian.
 
-    Source: Cappe and Moulines (2009), JRSS B 71, 593-613, section 2.2; the Newton step is Titterington's (1984), JRSS B
-        46, 257-267.
+    As in :class:`~estimators.em.EM`, a second-order step comes on top: the log-likelihood of every block is expanded
+    around the parameters it met, and where the sum of the expansions has a maximum within reach, that is the next
+    iterate, and the estimate. It differs from the maximum on all rows by the expansions' errors alone.
+
+    Args:
+        objective: the log-likelihood of the rows the start has seen.
+        theta: its maximum, ``(1, 1, P)``.
+        blocks_seen: t_0.
+        power: a.
+        finish: whether to take the second-order step.
+
+    Source: Cappe and Moulines (2009), JRSS B 71, 593-613, section 2.2; the gate's step is Titterington's (1984), JRSS B
+        46, 257-267; the second-order step is the renewable estimator of Luo and Song (2020), JRSS B 82, 69-97.
     """
 
     objective: LinearObjective
 
-    def __init__(self, objective: LinearObjective, theta: Tensor, blocks_seen: float, power: float) -> None:
+    def __init__(
+        self, objective: LinearObjective, theta: Tensor, blocks_seen: float, power: float, *, finish: bool = True
+    ) -> None:
         super().__init__(objective, theta, blocks_seen, power)
+        self._best: Tensor | None = None
+        self._finish = finish
         self._step = expert_step(objective.experts)
         self._gate_hessian: Tensor | None = None
         self._statistics: tuple[Tensor, ...] = ()
@@ -51,15 +66,35 @@ class LinearRecursion(Recursion):
 
     def advance(self, data: Data) -> float:
         """One block: expected statistics, averages, M-step."""
-        objective = on_rows(self.objective, data)
+        objective = self.objective.on_rows(data)
         weight = float(objective.total_weight)
         rate, sums = self._rate(), self._sums(objective, self.theta)
         if weight == 0.0:
             return 0.0
         self._remember(sums, weight, rate)
         self.expansions = self.expansions.plus(self.theta, sums.evaluation, weight)
-        self._moved(self._m_step(sums, weight, rate))
+        self._best = self._newton_end(objective, float(sums.evaluation.value)) if self._finish else None
+        em_step = self._m_step(sums, weight, rate)
+        self._moved(em_step if self._best is None else self._best[None, None])
         return float(sums.evaluation.value)
+
+    def _newton_end(self, block: LinearObjective, value: float) -> Tensor | None:
+        """The maximum of the expansions, ``(P,)``, unless the block itself speaks against it.
+
+        Its log-likelihood rises along the way if the expansions are right, but for a chance whose standard deviation is
+        the length of the way over what the block knows.
+        """
+        step = self.expansions.maximum(self.theta[0, 0])
+        if step is None:
+            return None
+        end = self.objective.project(step.end)
+        rise = float(block.value(end[None, None])) - value
+        chance = (step.distance * float(block.total_weight) / step.weight) ** 0.5
+        return end if rise >= -_CHANCES * chance else None
+
+    def estimate(self) -> Tensor:
+        """The maximum of the expansions, ``(P,)``; the average of the iterates where it is out of reach."""
+        return self.average[0, 0] if self._best is None else self._best
 
     def _sums(self, objective: LinearObjective, theta: Tensor) -> _BlockSums:
         layout, coefficients = objective.layout, objective.layout.unpack(theta)
@@ -104,13 +139,3 @@ class LinearRecursion(Recursion):
             new = new._replace(gate=old.gate + rate * (stepped - old.gate))
         packed = layout.pack(new)
         return torch.where(torch.isfinite(packed), packed, self.theta)
-
-
-def on_rows(objective: LinearObjective, data: Data) -> LinearObjective:
-    """The log-likelihood of other rows in the same parameters, standardised as the first ones were."""
-    twin = copy.copy(objective)
-    twin.data, twin.n = data, data.x.shape[1]
-    twin.total_weight = data.x.new_full((1,), float(twin.n)) if data.weight is None else data.weight.sum(-1)
-    pairs = (2 * objective.k - 1) * objective.k
-    twin.design = Design(data.x, data.y, data.weight, objective.scaling, pairs)
-    return twin

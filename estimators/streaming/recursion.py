@@ -16,9 +16,7 @@ class Recursion(ABC):
 
     The step size is :math:`(t_0 + t)^{-a}` with a in (1/2, 1), where t_0 counts the blocks that the start has seen.
     What is reported is not the last iterate but the average of all (Polyak and Juditsky 1992), which for such steps has
-    the least possible variance to first order; or, where curvatures are known, the maximum of the sum of the quadratic
-    expansions of every block's log-likelihood, which differs from the maximum on all rows by the expansions' error
-    alone (the idea of the renewable estimator of Luo and Song 2020, JRSS B 82, 69-97).
+    the least possible variance to first order.
 
     Args:
         objective: the log-likelihood of the rows the start has seen.
@@ -49,8 +47,7 @@ class Recursion(ABC):
 
     def estimate(self) -> Tensor:
         """The best estimate so far, ``(P,)``."""
-        average = self.average[0, 0]
-        return self.objective.project(self.expansions.maximum(average)) if self.expansions.epochs else average
+        return self.average[0, 0]
 
     def hessian(self) -> Tensor | None:
         """The Hessian of all rows ``(P, P)``; None where it is not known."""

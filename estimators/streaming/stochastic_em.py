@@ -24,9 +24,9 @@ class StochasticEM:
 
     The first rows are fitted by many starts; each later block of ``batch_size`` rows moves the estimate by a step of
     size :math:`(t_0 + t)^{-a}`. Models with a softmax gate and linear predictors (the fast family of
-    :class:`~estimators.em.EM`) average the sufficient statistics of EM; all others step along the gradient, scaled by
-    the information at the start. Iterates are averaged; models of the first kind also sum the quadratic expansions of
-    the log-likelihood along the way, whose maximum is the estimate and whose curvature gives standard errors.
+    :class:`~estimators.em.EM`) average the sufficient statistics of EM, and finish, block by block, at the maximum of
+    the sum of the quadratic expansions of the log-likelihood along the way, whose curvature gives standard errors. All
+    other models step along the gradient, scaled by the information at the start, and report the iterates' average.
 
     Rows should come in random order: a stream sorted by x shows one expert after the other. Parameters live on the
     device of the model, to which rows are moved.
@@ -36,6 +36,8 @@ class StochasticEM:
         start_rows: rows fitted at first, all at once; None for 20 a parameter, from 3,000 to 20,000. A stream cannot
             leave a poor local maximum of its start, and of few rows the highest maximum may be one.
         power: a, the decay of the steps, in (0.5, 1).
+        finish: whether models of the fast family take the second-order step; if not, they too report the average of
+            EM's iterates.
         variance_floor: least variance of an expert, as a share of that of y in the first rows.
         starter: estimator of the first rows; None for :class:`~estimators.em.EM` with ``random_state``.
         random_state: seed of that estimator. Nothing else is random.
@@ -67,6 +69,7 @@ class StochasticEM:
         batch_size: int = 1000,
         start_rows: int | None = None,
         power: float = 0.6,
+        finish: bool = True,
         variance_floor: float = 1e-6,
         starter: Estimator | None = None,
         random_state: int | None = None,
@@ -77,6 +80,7 @@ class StochasticEM:
         self.power = float(power)
         if not 0.5 < self.power < 1.0:
             raise ValueError(f"power must be strictly between 0.5 and 1, got {power}")
+        self.finish = finish
         self.variance_floor = float(check_positive("variance_floor", variance_floor))
         self._starter = starter
         self.random_state = random_state

@@ -92,11 +92,12 @@ class Stream:
         blocks = self.start_rows / settings.batch_size
         floor = settings.variance_floor
         if LinearObjective.supports(self.model):
-            pinned = dependent_columns(data)
+            pinned = dependent_columns(data, has_offset=self.model.has_offset)
             linear = LinearObjective(
                 self.model, data.x, data.y, data.weight, variance_floor=floor, pinned_columns=pinned
             )
-            return LinearRecursion(linear, linear.read(fit.model), blocks, settings.power)
+            start = linear.read(fit.model)
+            return LinearRecursion(linear, start, blocks, settings.power, finish=settings.finish)
         objective = AutogradObjective(self.model, data, variance_floor=floor)
         return GradientRecursion(objective, objective.read(fit.model), blocks, settings.power)
 

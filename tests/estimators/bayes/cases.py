@@ -23,6 +23,15 @@ from mixkit import (
     softmax_gate,
     topk_gate,
 )
+from mixkit.experts import (
+    AtomExperts,
+    CategoricalExperts,
+    LaplaceExperts,
+    LogNormalExperts,
+    MixedExperts,
+    NegativeBinomialExperts,
+    ZeroInflatedLogNormalExperts,
+)
 from mixkit.gates import Gate, dense_to_sparse_gate
 from mixkit.scores import CosineScore, QuadraticScore
 
@@ -42,7 +51,7 @@ def network(out: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class Case:
-    """A model, and what y must be: a number, a count or a vector."""
+    """A model, and what y must be: a number, a count, a class, a value that may be zero, or a vector."""
 
     name: str
     build: Callable[[torch.Generator], MixtureOfExperts]
@@ -56,6 +65,11 @@ class Case:
         x = 2.0 * torch.randn(n, D, dtype=DTYPE, generator=generator) + 1.0
         if self.response == "count":
             return x, torch.poisson(torch.full((n,), 3.0, dtype=DTYPE), generator=generator)
+        if self.response == "class":
+            return x, torch.arange(n, dtype=DTYPE).remainder(3)
+        if self.response == "value":
+            y = torch.exp(torch.randn(n, dtype=DTYPE, generator=generator))
+            return x, torch.where(torch.arange(n).remainder(3) == 0, 0.0, y)
         shape = (n, 2) if self.response == "vector" else (n,)
         return x, 3.0 * torch.randn(shape, dtype=DTYPE, generator=generator) + 2.0
 
@@ -101,6 +115,43 @@ CASES = [
     Case(
         "network means",
         lambda g: MixtureOfExperts(softmax_gate(D, K, generator=g), GaussianExperts(ModulePredictor(network(K), K))),
+    ),
+]
+CASES += [
+    Case(
+        "negative binomial with exposure",
+        lambda g: MixtureOfExperts(
+            softmax_gate(D - 1, K, generator=g),
+            NegativeBinomialExperts(LinearPredictor(D - 1, K, offset=True, generator=g)),
+        ),
+        "count",
+    ),
+    Case(
+        "laplace experts",
+        lambda g: MixtureOfExperts(softmax_gate(D, K, generator=g), LaplaceExperts(LinearPredictor(D, K, generator=g))),
+    ),
+    Case(
+        "categorical",
+        lambda g: MixtureOfExperts(
+            softmax_gate(D, K, generator=g), CategoricalExperts(LinearPredictor(D, K, response_dim=2, generator=g))
+        ),
+        "class",
+    ),
+    Case(
+        "zero-inflated log-normal",
+        lambda g: MixtureOfExperts(
+            softmax_gate(D, K, generator=g),
+            ZeroInflatedLogNormalExperts(LinearPredictor(D, K, response_dim=2, generator=g)),
+        ),
+        "value",
+    ),
+    Case(
+        "families mixed",
+        lambda g: MixtureOfExperts(
+            softmax_gate(D, K, generator=g),
+            MixedExperts([AtomExperts(0.0), LogNormalExperts(LinearPredictor(D, K - 1, generator=g))]),
+        ),
+        "value",
     ),
 ]
 CASE_IDS = [case.name for case in CASES]
