@@ -181,7 +181,8 @@ def mixing_dendrogram(
 
     Raises:
         TypeError: for a model that is not softmax-gated with linear Gaussian experts.
-        ValueError: for a batch of measures, data of another shape, or "overlap" without x.
+        ValueError: for a batch of measures, data of another shape, "overlap" without x, or a fit with sample weights
+            without x.
 
     Example:
         >>> from estimators.selection import select_experts
@@ -210,6 +211,8 @@ def _data_of(fit: FitResult) -> tuple[Any, Any]:
         data = fit.maximum.data
     except DataRemovedError:
         return None, None
+    if data.weight is not None:
+        raise ValueError("x must be given for a fit with sample weights, which a dendrogram does not use")
     return data.x[0], data.y[0]
 
 

@@ -321,6 +321,10 @@ def test_a_fit_brings_its_data():
     given, own = mixing_dendrogram(fit, x, y), mixing_dendrogram(fit)
     np.testing.assert_array_equal(given.linkage, own.linkage)
     np.testing.assert_array_equal(given.mean_log_density, own.mean_log_density)
+    weighted = select_experts(x, y, k=[2], sample_weight=torch.ones(300), random_state=0, estimator=EM(n_init=2)).best
+    with pytest.raises(ValueError, match="x must be given for a fit with sample weights"):
+        mixing_dendrogram(weighted)
+    assert mixing_dendrogram(weighted, x).num_rows == 300
     fit.remove_data()
     np.testing.assert_array_equal(mixing_dendrogram(fit).linkage, mixing_dendrogram(fit.measure).linkage)
 
