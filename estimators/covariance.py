@@ -5,7 +5,14 @@ import warnings
 import torch
 from torch import Tensor
 
-__all__ = ["SingularInformationWarning", "inverse_information", "propagate", "sandwich", "warn_undetermined"]
+__all__ = [
+    "SingularInformationWarning",
+    "inverse_information",
+    "propagate",
+    "propagate_variances",
+    "sandwich",
+    "warn_undetermined",
+]
 
 _SINGULAR = 1e-10  # eigenvalues of the unit-diagonal information below this are taken as zero
 _INVOLVED = 1e-2  # a parameter with more than this of a null direction in it has no standard error
@@ -72,12 +79,19 @@ def _regular_inverse(information: Tensor, held: Tensor) -> tuple[Tensor, Tensor]
 
 def propagate(jacobian: Tensor, covariance: Tensor) -> Tensor:
     """The delta method ``J C J'`` where C may be NaN: only what depends on an undetermined parameter becomes NaN."""
-    missing = covariance.diagonal().isnan()
-    mapped = jacobian @ torch.where(covariance.isnan(), 0.0, covariance) @ jacobian.mT
-    lost = ((jacobian != 0) & missing).any(-1)
-    mapped[lost] = torch.nan
-    mapped[:, lost] = torch.nan
-    return mapped
+    mapped = jacobian @ covariance.nan_to_num(0.0) @ jacobian.mT
+    return _masked(mapped, _is_lost(jacobian, covariance))
+
+
+def propagate_variances(jacobian: Tensor, covariance: Tensor) -> Tensor:
+    """The diagonal of :func:`propagate`, without the rest."""
+    variances = ((jacobian @ covariance.nan_to_num(0.0)) * jacobian).sum(-1)
+    return variances.masked_fill(_is_lost(jacobian, covariance), torch.nan)
+
+
+def _is_lost(jacobian: Tensor, covariance: Tensor) -> Tensor:
+    """Which functions depend on a parameter without a variance."""
+    return ((jacobian != 0) & covariance.diagonal().isnan()).any(-1)
 
 
 def warn_undetermined(names: list[str]) -> None:

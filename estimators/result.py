@@ -87,6 +87,11 @@ class FitResult:
         """Which parameters are scales, positive by construction, ``(P,)`` bool."""
         return self.maximum.to_user.is_log.numpy(force=True)
 
+    @property
+    def is_penalised(self) -> bool:
+        """Whether the fit maximised something else than the log-likelihood."""
+        return abs(self.objective_value - self.llf) > 1e-9 * (1.0 + abs(self.llf))
+
     def rename_features(self, names: Sequence[str]) -> None:
         """Put the covariates' names in place of x0, x1, ... in ``param_names``."""
         self.param_names = [
@@ -292,7 +297,7 @@ def build_result(
     maximum = Maximum.of(objective, ascent)
     fitted = copy.deepcopy(model).to(torch.float64).eval()
     objective.write(maximum.theta, fitted)
-    names = _undetermined(maximum)
+    names = [name for name in _undetermined(maximum) if name not in objective.zeroed]
     if maximum.hessian.numel():
         warn_undetermined(names)
     return FitResult(
@@ -324,11 +329,13 @@ def _undetermined(maximum: Maximum) -> list[str]:
 
 def _remarks(objective: Objective, ascent: Ascent, undetermined: list[str]) -> list[str]:
     remarks = [] if bool(ascent.converged) else [_NOT_CONVERGED]
-    if bool((ascent.theta <= objective.lower).any()):
+    if bool(objective.at_floor(ascent.theta).any()):
         remarks.append("a variance is at its floor: an expert may have collapsed on a few observations")
     starved = (objective.shares(ascent.theta)[0, 0] < objective.num_features + 2).nonzero().squeeze(-1).tolist()
     if starved:
         remarks.append(f"experts {starved} have fewer observations than coefficients")
+    if objective.zeroed:
+        remarks.append(f"the lasso set {', '.join(objective.zeroed)} to zero; other errors take that as known")
     if undetermined:
         remarks.append(f"no standard error for {', '.join(undetermined)}: the observed information is singular")
     if bool(ascent.converged) and any(name.startswith("gate") for name in undetermined):

@@ -115,7 +115,7 @@ def _head(result: "FitResult", kind: str) -> list[tuple[str, str]]:
     return [
         ("Experts", f"{model.num_experts} x {type(model.experts).__name__}"),
         ("Gate", f"{type(model.gate.normalizer).__name__} of {type(model.gate.score).__name__}"),
-        ("Method", _method(result)),
+        ("Method", "Penalised likelihood" if result.is_penalised else "Maximum likelihood"),
         ("Covariance Type", kind),
         ("Converged", "yes" if result.converged else "no"),
         ("Starts at this maximum", _share(result)),
@@ -126,11 +126,6 @@ def _head(result: "FitResult", kind: str) -> list[tuple[str, str]]:
         ("BIC", f"{result.bic:.3f}"),
         ("Gradient per obs.", f"{result.grad_norm:.1e}"),
     ]
-
-
-def _method(result: "FitResult") -> str:
-    is_penalised = abs(result.objective_value - result.llf) > 1e-9 * (1.0 + abs(result.llf))
-    return "Penalised likelihood" if is_penalised else "Maximum likelihood"
 
 
 def _share(result: "FitResult") -> str:

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from .covariance import propagate
+from .covariance import propagate_variances
 
 __all__ = ["DeltaEstimate", "check_level", "delta_method", "wald_intervals"]
 
@@ -108,11 +108,19 @@ def estimate_at(function: Callable[[Tensor], Tensor], point: Tensor, covariance:
     value = function(leaf)
     if not value.requires_grad:
         raise ValueError("function must depend on the parameters by differentiable torch operations, got a constant")
-    rows = [torch.autograd.grad(entry, leaf, retain_graph=True)[0] for entry in value.flatten()]
-    jacobian = torch.stack(rows)
-    variance = torch.stack([propagate(row[None], covariance)[0, 0] for row in jacobian])
+    variance = propagate_variances(_jacobian(value.flatten(), leaf), covariance)
     estimate = value.detach().numpy(force=True)
     error = variance.clamp(min=0.0).sqrt().reshape(value.shape).numpy(force=True)
     quantile = norm.ppf(0.5 + 0.5 * check_level(level))
     interval = np.stack([estimate - quantile * error, estimate + quantile * error], -1)
     return DeltaEstimate(estimate, error, interval, level)
+
+
+def _jacobian(values: Tensor, leaf: Tensor) -> Tensor:
+    """Derivatives ``(m, P)`` of ``values (m,)`` in ``leaf (P,)``, by m passes of autograd, or P if these are fewer."""
+    if len(values) <= len(leaf):
+        return torch.stack([torch.autograd.grad(value, leaf, retain_graph=True)[0] for value in values])
+    weights = torch.ones_like(values, requires_grad=True)  # the gradient of their weighted sum is linear in the weights
+    (gradient,) = torch.autograd.grad(values, leaf, weights, create_graph=True)
+    columns = [torch.autograd.grad(entry, weights, retain_graph=True)[0] for entry in gradient]
+    return torch.stack(columns, -1)

@@ -56,7 +56,7 @@ def likelihood_ratio_test(small: FitResult, large: FitResult) -> LikelihoodRatio
 
     Warns:
         NonRegularTestWarning: if the models differ in k, where the law of the statistic is no chi-square
-            (:func:`~estimators.inference.bootstrap_lrt` finds it), or if a fit has not converged.
+            (:func:`~estimators.inference.bootstrap_lrt` finds it), or if a fit has not converged or is penalised.
 
     Source: Wilks (1938), Annals of Mathematical Statistics 9, 60-62.
 
@@ -122,4 +122,11 @@ def _warn(small: FitResult, large: FitResult) -> None:
     if loose:
         warnings.warn(
             f"{' and '.join(loose)} did not converge: the p value is unreliable", NonRegularTestWarning, stacklevel=3
+        )
+    penalised = [name for name, fit in (("small", small), ("large", large)) if fit.is_penalised]
+    if penalised:
+        warnings.warn(
+            f"{' and '.join(penalised)} maximised a penalised likelihood: the statistic has no chi-square law",
+            NonRegularTestWarning,
+            stacklevel=3,
         )

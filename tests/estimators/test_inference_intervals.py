@@ -198,8 +198,9 @@ class TestDeltaMethod:
         expected = np.sqrt(np.einsum("ij,jk,ik->i", design, line.cov_params()[:3, :3], design))
         np.testing.assert_allclose(line.mean_conf_int(x).std_error, expected, rtol=1e-8)
 
-    def test_the_mean_of_two_experts_is_the_function_of_the_parameters_written_out(self, tone):
-        x = torch.tensor([1.5, 2.0, 3.0], dtype=DTYPE)
+    @pytest.mark.parametrize("points", [3, 20])  # fewer and more than parameters
+    def test_the_mean_of_two_experts_is_the_function_of_the_parameters_written_out(self, tone, points):
+        x = torch.linspace(1.0, 3.0, points, dtype=DTYPE)
 
         def mean(p):
             weight = torch.sigmoid(p["gate_weight[0,x0]"] * x + p["gate_bias[0]"])

@@ -7,6 +7,7 @@ from scipy.stats import chi2, kstest
 
 from estimators import EM, MLE
 from estimators.inference import NonRegularTestWarning, bootstrap_lrt, likelihood_ratio_test
+from estimators.penalties import Ridge
 from estimators.rates import StudyMismatchError
 from mixkit import MixtureOfExperts, constant_gate, linear_gaussian_experts
 from mixkit.datasets import load_co2_gnp, load_faithful, load_tone
@@ -76,8 +77,15 @@ class TestLikelihoodRatio:
     def test_fits_that_are_no_maxima_are_named(self, flat):
         early = EM(random_state=0, n_init=2, em_iter=30, finish=False).fit(softmax_model(1, 2), *load_tone())
         early.converged, early.llf = False, flat.llf + 1.0
+        early.objective_value = early.llf
         with pytest.warns(NonRegularTestWarning, match="large did not converge"):
             likelihood_ratio_test(flat, early)
+
+    def test_penalised_fits_are_named(self, flat):
+        ridge = MLE(n_init=2, random_state=0, penalty=Ridge(gate=0.1)).fit(softmax_model(1, 2), *load_tone())
+        with pytest.warns(NonRegularTestWarning, match="large maximised a penalised likelihood"):
+            likelihood_ratio_test(flat, ridge)
+        assert "Penalised likelihood" in str(ridge.summary())
 
     def test_pairs_that_are_not_nested_are_refused(self, flat, full):
         with pytest.raises(ValueError, match="more free parameters than small, got 7 and 8"):
