@@ -64,7 +64,7 @@ DIFFERENT: dict[str, Verifier] = {
     "Gumbel list": GumbelListCoupling(),
     "recursive rejection": RecursiveRejection(),
     "importance weighted": ImportanceWeighted(),
-    "weighted": WeightedVerifier(),
+    "weighted": WeightedVerifier(steps=10),
 }
 
 
@@ -77,7 +77,7 @@ class Plan:
     num_prompts: int = 48
     new_tokens: int = 32
     draft_length: int = 4
-    num_drafts: Sequence[int] = (1, 2, 3, 4, 5, 6, 7, 8)
+    num_drafts: Sequence[int] = (1, 2, 4, 8, 3, 6, 5, 7)
     temperatures: Sequence[float] = (1.0, 1.5, 2.0)
     target: dict = field(default_factory=lambda: {"n_embd": 96, "n_layer": 2, "n_head": 4})
     draft: dict = field(default_factory=lambda: {"n_embd": 32, "n_layer": 1, "n_head": 2})

@@ -1,11 +1,14 @@
 """Cost of one verification, beside what transformers and one sort cost in the same run.
 
+Everything that is compared is run in turn, a few times each, in one loop, so that what else runs on the machine weighs
+on all alike; a time is the median over those turns, averaged over blocks. On a CPU it is processor time of one thread.
 Laws are synthetic, like those of language models; the ratios, not the milliseconds, carry over to other machines.
 
-    python benchmarks/verifiers.py [--quick] [--device cuda]
+    python benchmarks/verifiers.py [--quick] [--device cuda] [--only gumbel]
 """
 
 import argparse
+import statistics
 import time
 from collections.abc import Callable
 
@@ -25,7 +28,11 @@ from samplers import (
 )
 from samplers.sources import invert_cdf
 
+Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Work = Callable[[Inputs], object]
 LENGTH = 5
+COUNTS = (2, 4, 8)
+FEW, LONG_ENOUGH = 8, 0.02
 SINGLE: dict[str, Verifier] = {"speculative": SpeculativeSampling(), "block": BlockVerification()}
 MANY: dict[str, Verifier] = {
     "match": SamplerMatch(),
@@ -39,7 +46,7 @@ MANY: dict[str, Verifier] = {
 }
 
 
-def block(v: int, m: int, device: str, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def block(v: int, m: int, device: str, seed: int) -> Inputs:
     """Logits and drafts drawn from them; all drafts share one law at each position."""
     generator = torch.Generator().manual_seed(seed)
     target = 2.5 * torch.randn(1, 1, LENGTH + 1, v, generator=generator)
@@ -50,75 +57,96 @@ def block(v: int, m: int, device: str, seed: int) -> tuple[torch.Tensor, torch.T
     return target.to(device).expand(1, m, -1, v), draft.to(device).expand(1, m, -1, v), tokens.to(device)
 
 
-def clock(work: Callable[[int], object], blocks: int, repeats: int, device: str) -> float:
-    """Mean over blocks of the fastest of ``repeats`` runs, in milliseconds."""
-    total = 0.0
-    for i in range(blocks):
-        best = float("inf")
-        for _ in range(repeats):
-            start = time.perf_counter()
-            work(i)
-            if device != "cpu":
-                torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - start)
-        total += best
-    return 1e3 * total / blocks
+def clock(works: dict[str, Work], blocks: list[Inputs], turns: int, device: str) -> dict[str, float]:
+    """Milliseconds of each work: the median over ``turns`` in which all take their turn, averaged over blocks."""
+    total = dict.fromkeys(works, 0.0)
+    for inputs in blocks:
+        spent: dict[str, list[float]] = {name: [] for name in works}
+        for _ in range(turns):
+            for name, work in works.items():
+                spent[name].append(seconds(work, inputs, device))
+        for name, times in spent.items():
+            total[name] += 1e3 * statistics.median(times) / len(blocks)
+    return total
 
 
-def transformers_time(blocks: list, v: int, repeats: int, device: str) -> float | None:
-    """Time of transformers' own rule on the first draft, or None where it is not installed."""
-    try:
-        from transformers.generation.utils import _speculative_sampling
-    except ImportError:
-        return None
+def seconds(work: Work, inputs: Inputs, device: str) -> float:
+    """Time of one run among a few, so that short ones are not measured by their first touch of cold memory alone."""
+    now = time.process_time if device == "cpu" else time.perf_counter
+    start, count = now(), 0
+    while count < FEW and now() - start < LONG_ENOUGH:
+        work(inputs)
+        if device != "cpu":
+            torch.cuda.synchronize()
+        count += 1
+    return (now() - start) / count
+
+
+def transformers_rule(device: str) -> Work:
+    """Transformers' own rule on the first draft."""
+    from transformers.generation.utils import _speculative_sampling
+
     prompt = torch.zeros(1, 3, dtype=torch.long, device=device)
 
-    def work(i: int) -> object:
-        target, draft, tokens = (part[:, 0] for part in blocks[i])
-        return _speculative_sampling(torch.cat([prompt, tokens], 1), draft, LENGTH, target, False)
+    def work(inputs: Inputs) -> object:
+        target, draft, tokens = (part[:, 0] for part in inputs)
+        return _speculative_sampling(torch.cat([prompt, tokens], 1), draft, LENGTH, target)
 
-    return clock(work, len(blocks), repeats, device)
+    return work
 
 
-def verifier_time(verifier: Verifier, blocks: list, repeats: int, device: str) -> float:
-    """Time of one verification of a whole block."""
+def verify_with(verifier: Verifier, device: str) -> Work:
+    """One verification of a whole block."""
     generator = torch.Generator(device).manual_seed(0)
-    return clock(lambda i: verifier.verify(*blocks[i], generator=generator), len(blocks), repeats, device)
+    return lambda inputs: verifier.verify(*inputs, generator=generator)
 
 
-def node_time(verifier: Verifier, blocks: list, repeats: int, device: str) -> float:
-    """Time of one node: the first position alone."""
-    first = [(target[:, :, :2], draft[:, :, :1], tokens[:, :, :1]) for target, draft, tokens in blocks]
-    return verifier_time(verifier, first, repeats, device)
+def first_node(inputs: Inputs) -> Inputs:
+    """The first position alone."""
+    target, draft, tokens = inputs
+    return target[:, :, :2], draft[:, :, :1], tokens[:, :, :1]
 
 
-def table(v: int, num_blocks: int, repeats: int, device: str) -> None:
-    blocks = {m: [block(v, m, device, seed) for seed in range(num_blocks)] for m in (1, 2, 4, 8)}
-    rival = transformers_time(blocks[1], v, repeats, device)
-    sort = clock(lambda i: blocks[1][i][0][0, 0, 0].sort(), num_blocks, repeats, device)
-    print(f"\nv = {v:,}, t = {LENGTH}, {device}, {torch.get_num_threads()} thread(s)")
-    print(f"one torch.sort of a row {sort:.2f} ms" + (f"; transformers, one draft {rival:.2f} ms" if rival else ""))
-    if rival:
-        print("\none draft               ms   transformers / ours")
-        for name, verifier in SINGLE.items():
-            ours = verifier_time(verifier, blocks[1], repeats, device)
-            print(f"{name:18s} {ours:7.2f}   {rival / ours:5.1f}")
-    print("\n                     whole block, ms             one node, in sorts of a row")
-    print("drafts               2       4       8             2      4      8")
-    for name, verifier in MANY.items():
-        whole = [verifier_time(verifier, blocks[m], repeats, device) for m in (2, 4, 8)]
-        node = [node_time(verifier, blocks[m], repeats, device) / sort for m in (2, 4, 8)]
-        print(f"{name:18s}" + "".join(f"{x:8.2f}" for x in whole) + "     " + "".join(f"{x:7.2f}" for x in node))
+def one_draft(v: int, num_blocks: int, turns: int, device: str) -> None:
+    """Rules of one draft beside transformers."""
+    works = {"transformers": transformers_rule(device)}
+    works |= {name: verify_with(verifier, device) for name, verifier in SINGLE.items()}
+    found = clock(works, [block(v, 1, device, seed) for seed in range(num_blocks)], turns, device)
+    print("\n| one draft | ms | transformers / ours |\n|---|---|---|")
+    for name, spent in found.items():
+        print(f"| {name} | {spent:.2f} | {found['transformers'] / spent:.1f} |")
+
+
+def many_drafts(v: int, num_blocks: int, turns: int, device: str, only: str) -> None:
+    """Rules of many drafts beside one sort of a row."""
+    rules = {name: verifier for name, verifier in MANY.items() if only in name}
+    works: dict[str, Work] = {"sort": lambda inputs: inputs[0][0, 0, 0].sort()}
+    works |= {name: verify_with(verifier, device) for name, verifier in rules.items()}
+    whole, node = {}, {}
+    for m in COUNTS:
+        blocks = [block(v, m, device, seed) for seed in range(num_blocks)]
+        whole[m] = clock(works, blocks, turns, device)
+        node[m] = clock(works, [first_node(inputs) for inputs in blocks], turns, device)
+    print(f"\none torch.sort of a row: {node[COUNTS[0]]['sort']:.2f} ms")
+    print("\n| drafts |" + "".join(f" block, ms, m = {m} |" for m in COUNTS), end="")
+    print("".join(f" node, sorts, m = {m} |" for m in COUNTS) + "\n" + "|---" * (1 + 2 * len(COUNTS)) + "|")
+    for name in rules:
+        print(f"| {name} |" + "".join(f" {whole[m][name]:.1f} |" for m in COUNTS), end="")
+        print("".join(f" {node[m][name] / node[m]['sort']:.2f} |" for m in COUNTS), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one small vocabulary, few repeats")
+    parser.add_argument("--quick", action="store_true", help="one small vocabulary, few turns")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", default="", help="rules of many drafts whose name holds this")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for v in [4096] if arguments.quick else [32_000, 128_256]:
-        table(v, *((2, 2) if arguments.quick else (4, 5)), arguments.device)
+        print(f"\n## v = {v:,}, t = {LENGTH}, {arguments.device}, {torch.get_num_threads()} thread(s)")
+        num_blocks, turns = (2, 2) if arguments.quick else (4, 3)
+        one_draft(v, 4 * num_blocks, 2 * turns, arguments.device)
+        many_drafts(v, num_blocks, turns, arguments.device, arguments.only)
 
 
 if __name__ == "__main__":

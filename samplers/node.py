@@ -53,7 +53,9 @@ class Node:
         self.dtype = compute_dtype(target_logits, precise=precise)
 
     def take(self, rows: Tensor) -> "Node":
-        """Return the node of the rows ``(s,)`` alone."""
+        """Return the node of the rows ``(s,)`` alone, in ascending order."""
+        if rows.numel() == self.num_rows:
+            return self
         parts = (part[rows] for part in (self.target_logits, self.draft_logits, self.tokens, self.active))
         return Node(*parts, precise=self.dtype == torch.float64)
 
@@ -86,7 +88,7 @@ class Node:
     def drafts(self) -> Tensor:
         """Probabilities of each draft ``(r, m, v)``; rows of drafts that are not active are zero."""
         probs = self.draft_logits.softmax(-1, dtype=self.dtype).expand(-1, self.num_drafts, -1)
-        return torch.where(self.active[..., None], probs, 0.0)
+        return probs if self.active.all() else torch.where(self.active[..., None], probs, 0.0)
 
     def law(self, i: int, rows: Tensor) -> Tensor:
         """Probabilities ``(s, v)`` of draft ``i`` in the rows ``(s,)``."""

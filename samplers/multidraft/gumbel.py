@@ -35,11 +35,12 @@ class GumbelListCoupling(NodeVerifier):
             rows = node.active[:, i].nonzero()[:, 0]
             if rows.numel() == 0:
                 continue
-            arrival = -torch.log1p(-source.rows(rows).uniform(count + 1))
+            arrival = (1 - source.rows(rows).uniform(count + 1)).log_().neg_()  # 1 - u is exact
             first, fresh = arrival[:, :1], arrival[:, 1:]
             fresh = fresh.scatter(-1, node.tokens[rows, i, None], 0.0)
             best = best.index_put((rows,), torch.minimum(best[rows], first * node.law(i, rows) + fresh))
-        token = torch.where(node.target > 0, best / node.target.clamp_min(1e-300), torch.inf).argmin(-1)
+        race = best / node.target
+        token = (race if (node.target > 0).all() else torch.where(node.target > 0, race, torch.inf)).argmin(-1)
         return Decision(token, torch.ones_like(token, dtype=node.dtype))
 
 

@@ -89,7 +89,9 @@ class Round:
     marginal: Tensor
 
     def take(self, rows: Tensor) -> "Round":
-        """Return the rows ``(s,)`` alone."""
+        """Return the rows ``(s,)`` alone, in ascending order."""
+        if rows.numel() == self.rank.shape[0]:
+            return self
         return Round(self.rank[rows], self.weight[rows], self.marginal[rows])
 
     def keep_probability(self, winner: Tensor, challenger: Tensor) -> Tensor:
@@ -118,7 +120,7 @@ class Tournament:
         return self.rounds[-1].marginal
 
     def take(self, rows: Tensor) -> "Tournament":
-        """Return the rows ``(s,)`` alone."""
+        """Return the rows ``(s,)`` alone, in ascending order."""
         return Tournament([play.take(rows) for play in self.rounds])
 
     def select(self, tokens: Tensor, active: Tensor, source: Source) -> Tensor:
@@ -143,7 +145,10 @@ def tournament(target: Tensor, drafts: Tensor, active: Tensor, solved: int, alph
     for i in range(1, drafts.shape[1]):
         play = play_round(target, law, drafts[:, i], solved, alphabet)
         both = active[:, :i].any(-1) & active[:, i]
-        law = torch.where(both[:, None], play.marginal, law + drafts[:, i] * ~active[:, :i].any(-1, keepdim=True))
+        if both.all():
+            law = play.marginal
+        else:
+            law = torch.where(both[:, None], play.marginal, law + drafts[:, i] * ~active[:, :i].any(-1, keepdim=True))
         rounds.append(Round(play.rank, play.weight, law))
     return Tournament(rounds)
 
