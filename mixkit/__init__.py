@@ -1,6 +1,6 @@
 """What a mixture of experts is: gates, experts, the conditional distribution, the mixing measure."""
 
-from . import datasets, losses, normalizers, schedules, scores, selection, temperature
+from . import datasets, diagnostics, losses, normalizers, residuals, schedules, scores, selection, temperature
 from ._version import __version__
 from .experts import (
     AtomExperts,
@@ -66,10 +66,12 @@ __all__ = [
     "constant_gate",
     "datasets",
     "dense_to_sparse_gate",
+    "diagnostics",
     "laplace_gate",
     "linear_gaussian_experts",
     "losses",
     "normalizers",
+    "residuals",
     "schedules",
     "scores",
     "selection",

@@ -86,7 +86,7 @@ def _closeness(x: Tensor, centre: Tensor, column: int) -> Any:
     others = [c for c in range(x.shape[-1]) if c != column]
     if not others:
         return high
-    scale = x[:, others].std(0).clamp(min=torch.finfo(x.dtype).tiny)
+    scale = x[:, others].std(0, correction=0).clamp(min=torch.finfo(x.dtype).tiny)
     distance = ((x - centre)[:, others] / scale).square().mean(-1)
     return as_array(low + (high - low) * torch.exp(-0.5 * distance.square() / distance.median().clamp(min=1e-30) ** 2))
 
