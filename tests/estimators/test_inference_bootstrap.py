@@ -276,6 +276,20 @@ class TestKeeping:
         np.testing.assert_allclose(found.bse, kept.std(0, ddof=1))
         assert f"{found.num_failed} failed" in repr(found)
 
+    def test_resamples_without_a_covariate_fail_alone(self):
+        """A column with two ones in 40 rows is constant in one resample of eight: others are refitted alone."""
+        x = torch.zeros(40, 2, dtype=DTYPE)
+        x[:, 0] = torch.linspace(0.0, 1.0, 40)
+        x[:2, 1] = 1.0
+        y = x[:, 0] + torch.randn(40, dtype=DTYPE, generator=seeded(0))
+        found = bootstrap(MLE(n_init=1, random_state=0).fit(softmax_model(2, 1), x, y), 40, random_state=0)
+        rows = [
+            np.random.default_rng(np.random.SeedSequence(0, spawn_key=(b,))).integers(40, size=40) for b in range(40)
+        ]
+        constant = [b for b in range(40) if (rows[b] > 1).all()]
+        assert list(found.errors) == constant != []
+        assert "a covariate is constant" in found.errors[constant[0]]
+
     def test_too_few_fits_are_no_bootstrap(self, tone):
         class Broken(MLE):
             def ends(self, model, data):
