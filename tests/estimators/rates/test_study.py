@@ -1,5 +1,6 @@
 """Studies: the same numbers however they are run, nothing lost when killed, bad designs and files refused."""
 
+import math
 import os
 import pickle
 import signal
@@ -35,8 +36,8 @@ from estimators.rates import (
     draw_data,
 )
 from estimators.rates.store import ResultStore
-from estimators.rates.tasks import run_task
-from mixkit import MixingMeasure, laplace_gate, sigmoid_gate, topk_gate
+from estimators.rates.tasks import Task, run_task
+from mixkit import Gate, MixingMeasure, laplace_gate, sigmoid_gate, topk_gate
 
 from ..models import reference_truth, seeded
 from .designs import compared_study, easy_truth, small_study
@@ -240,6 +241,31 @@ def test_several_draws_near_the_truth_never_end_lower_than_the_first():
     one, four = (small_study(start=NearTruth(0.3, draws), **settings) for draws in (1, 4))
     for task in one.tasks:
         assert run_task(four, task).llf >= run_task(one, task).llf
+
+
+def held_gate(k: int) -> Gate:
+    gate = topk_gate(1, k, 2, generator=seeded(0))
+    gate.score.bias.requires_grad_(False)
+    return gate
+
+
+def test_atoms_to_split_are_named_and_what_is_not_learned_gets_no_noise():
+    candidate = Candidate(EM(em_iter=0, max_iter=1), 3, gate=held_gate, start=NearTruth(0.3, split=(0,)))
+    study = small_study(estimator={"held": candidate}, sample_sizes=[60], gate=topk_gate(1, 2, 1, generator=seeded(0)))
+    bias = torch.tensor(run_task(study, study.tasks[0]).parameters["gate.score.bias"]).sort().values
+    expected = torch.tensor([0.0, 0.3 - math.log(2), 0.3 - math.log(2)]).sort().values
+    torch.testing.assert_close(bias, expected)
+    short = Candidate(EM(em_iter=0), 3, start=NearTruth(split=(0, 1)))
+    row = run_task(small_study(estimator={"short": short}), Task("short", 60, 0))
+    assert "split must name 1 of the 2 true atoms, got (0, 1)" in row.error
+
+
+def test_starts_grown_on_a_subsample_end_at_the_same_maximum():
+    settings = {"sample_sizes": [1500], "replicates": 2, "start": DataDriven()}
+    whole, part = (small_study(estimator=EM(n_init=2, subsample=size), **settings) for size in (3000, 200))
+    for task in whole.tasks:
+        rows = [run_task(study, task) for study in (whole, part)]
+        assert rows[1].llf == pytest.approx(rows[0].llf, abs=1e-6)
 
 
 @pytest.mark.parametrize("gate", [laplace_gate, sigmoid_gate])
