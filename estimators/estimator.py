@@ -24,7 +24,7 @@ from .linear.objective import LinearObjective
 from .multilinear.objective import MultiLinearObjective
 from .newton import Ascent, newton_ascent
 from .objective import Objective
-from .penalties import PenalizedObjective, Penalty
+from .penalties import PenalizedObjective, Penalty, penalised, settled
 from .result import FitBatch, FitResult, build_batch, build_result
 
 __all__ = ["Estimator", "make_objective"]
@@ -177,7 +177,9 @@ class Estimator(ABC):
                 kept, source = contenders(model, objective, part, climb.ascent, self.n_keep), objective
                 part, objective = level(rows)
                 climb = self._climbed(objective, objective.carry(kept, source), bar, is_near=True)
-            return whole, best_end(whole, climb)._replace(ends=ends)
+            best = best_end(whole, climb)
+            whole, ascent = settled(whole, best.ascent)
+            return whole, best._replace(ascent=ascent, ends=ends)
 
     def _levels(self, objective: Objective, rng: np.random.Generator) -> Iterator[Tensor | None]:
         """Rows to climb on, one random subset after another, each larger than the one before; at last None, for all."""
@@ -188,8 +190,7 @@ class Estimator(ABC):
         yield None
 
     def _objective(self, model: MixtureOfExperts, data: Data, pinned: Tensor) -> Objective:
-        objective = make_objective(model, data, self.variance_floor, pinned)
-        return objective if self.penalty is None else PenalizedObjective(objective, self.penalty, model)
+        return penalised(make_objective(model, data, self.variance_floor, pinned), self.penalty, model)
 
     def _climbed(self, objective: Objective, theta: Tensor, bar: Any, *, is_near: bool = False) -> Climb:
         values: list[Tensor] = []

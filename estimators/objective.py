@@ -146,6 +146,15 @@ class Objective(ABC):
         """A copy without what evaluations have stored on the way: what a result keeps."""
         return copy.copy(self)
 
+    def at_floor(self, theta: Tensor) -> Tensor:
+        """Which parameters stand at a variance floor, of the shape of ``theta (r, s, P)``."""
+        return theta <= self.lower
+
+    @property
+    def zeroed(self) -> list[str]:
+        """Names of the parameters that a penalty set to zero."""
+        return []
+
     def project(self, theta: Tensor) -> Tensor:
         """``theta`` with every parameter raised to its lower bound."""
         return torch.maximum(theta, self.lower)

@@ -1,9 +1,21 @@
 """Penalties and priors: what a fit maximises besides the log-likelihood."""
 
 from .base import Penalty, PenaltyView
+from .build import penalised, settled
+from .lasso import Lasso
 from .minimum_share import MinimumShare
 from .objective import PenalizedObjective
 from .priors import LogPrior
 from .ridge import Ridge
 
-__all__ = ["LogPrior", "MinimumShare", "PenalizedObjective", "Penalty", "PenaltyView", "Ridge"]
+__all__ = [
+    "Lasso",
+    "LogPrior",
+    "MinimumShare",
+    "PenalizedObjective",
+    "Penalty",
+    "PenaltyView",
+    "Ridge",
+    "penalised",
+    "settled",
+]

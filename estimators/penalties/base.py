@@ -39,9 +39,11 @@ class Penalty(ABC):
     Attributes:
         is_quadratic: whether the value is a polynomial of degree two in the parameters (logarithms of scales among
             them), so that derivatives at one point tell all.
+        is_smooth: whether the value has two derivatives.
     """
 
     is_quadratic: bool = False
+    is_smooth: bool = True
 
     @abstractmethod
     def value(self, view: PenaltyView) -> Tensor:
@@ -62,6 +64,7 @@ class Sum(Penalty):
         for part in parts:
             self.parts += part.parts if isinstance(part, Sum) else [part]
         self.is_quadratic = all(part.is_quadratic for part in self.parts)
+        self.is_smooth = all(part.is_smooth for part in self.parts)
 
     def value(self, view: PenaltyView) -> Tensor:
         """The sum of the values."""

@@ -13,8 +13,9 @@ from ..linalg import solve_ascent
 from ..linear.design import Scaling
 from ..linear.laplace import LaplaceObjective
 from ..newton import Ascent
-from ..objective import Evaluation, Objective, UserMap
+from ..objective import Evaluation, Objective
 from .base import Penalty, PenaltyView
+from .wrapper import Wrapper
 
 __all__ = ["PenalizedObjective"]
 
@@ -23,7 +24,7 @@ _LBFGS_TOLERANCE = 1e-6
 _SHRINKING = 60
 
 
-class PenalizedObjective(Objective):
+class PenalizedObjective(Wrapper):
     r"""The total log-likelihood less a penalty; everything else is the wrapped objective's.
 
     An EM iteration maximises the penalised expected log-likelihood by one Newton step, with the Hessian of the complete
@@ -46,10 +47,9 @@ class PenalizedObjective(Objective):
             raise TypeError(f"penalty must be an estimators.penalties.Penalty, got {type(penalty).__name__}")
         if isinstance(base, LaplaceObjective):
             raise ValueError("penalty needs experts whose log-density has two derivatives, got LaplaceExperts")
-        self.base, self.penalty = base, penalty
+        super().__init__(base)
+        self.penalty = penalty
         self._model = copy.deepcopy(model).to(torch.float64).eval()
-        self.data, self.n, self.num_features = base.data, base.n, base.num_features
-        self.num_params, self.lower, self.total_weight = base.num_params, base.lower, base.total_weight
         x, y, weight = base.data
         x = model.covariates(x)
         self._scaling = Scaling.of(x, y, weight, scale_response=y.ndim == 2)
@@ -59,14 +59,25 @@ class PenalizedObjective(Objective):
         zero = self.lower.new_zeros(self.num_params)
         return [(r, zero) for r in range(len(self.data.x))]
 
+    largest_hessian: int = 400
+
     @property
     def is_by_autograd(self) -> bool:
         """Whether the wrapped objective climbs by L-BFGS when it has too many parameters for a Hessian."""
         return isinstance(self.base, AutogradObjective)
 
-    def log_likelihood(self, theta: Tensor) -> Tensor:
-        """The log-likelihood without the penalty, ``(r, s)``."""
-        return self.base.value(theta)
+    def fold(self, theta: Tensor) -> Tensor:
+        """The same vectors."""
+        return theta
+
+    def unfold(self, theta: Tensor) -> Tensor:
+        """Each vector halved until its penalty is finite: at zero all experts have equal weights."""
+        for _ in range(_SHRINKING):
+            bad = ~torch.isfinite(self._prior_value(theta))
+            if not bool(bad.any()):
+                break
+            theta = self.project(torch.where(bad.unsqueeze(-1), 0.5 * theta, theta))
+        return theta
 
     def _log_prior(self, vector: Tensor, index: int) -> Tensor:
         """Minus the penalty at one vector ``(P,)``."""
@@ -122,41 +133,18 @@ class PenalizedObjective(Objective):
         """Penalised log-likelihood with gradient and Hessian."""
         return _sum(self.base.evaluate(theta), self._prior(theta))
 
-    def scores(self, theta: Tensor) -> Tensor:
-        """Gradient of each observation's log-likelihood, ``(n, P)``, without the penalty."""
-        return self.base.scores(theta)
-
-    def shares(self, theta: Tensor) -> Tensor:
-        """Total responsibility of each expert, ``(r, s, k)``."""
-        return self.base.shares(theta)
+    def complete(self, theta: Tensor) -> Evaluation:
+        """Value and gradient, with the Hessian of the complete data where the wrapped objective knows it."""
+        complete = getattr(self.base, "complete", self.base.evaluate)
+        return _sum(complete(theta), self._prior(theta))
 
     def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """One E-step and penalised M-step; where there are too many parameters for a Hessian the vectors stay."""
-        complete = getattr(self.base, "complete", None)
-        if complete is None and self.num_params > self.largest_hessian:
+        if self.is_by_autograd and self.num_params > self.largest_hessian:
             return self.value(theta), theta
-        at = _sum((complete or self.base.evaluate)(theta), self._prior(theta))
+        at = self.complete(theta)
         step = solve_ascent(at.gradient, at.hessian).nan_to_num(0.0).clamp(-_LARGEST_MOVE, _LARGEST_MOVE)
         return at.value, self.project(theta + step)
-
-    largest_hessian: int = 400
-
-    def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
-        """Shorten the whole step."""
-        return theta + fraction * (candidate - theta)
-
-    def from_responsibilities(self, responsibilities: Tensor) -> Tensor:
-        """The wrapped objective's start, drawn to where the penalty is finite."""
-        return self._allowed(self.base.from_responsibilities(responsibilities))
-
-    def _allowed(self, theta: Tensor) -> Tensor:
-        """Each vector halved until its penalty is finite: at zero all experts have equal weights."""
-        for _ in range(_SHRINKING):
-            bad = ~torch.isfinite(self._prior_value(theta))
-            if not bool(bad.any()):
-                break
-            theta = self.project(torch.where(bad.unsqueeze(-1), 0.5 * theta, theta))
-        return theta
 
     def climb(self, theta: Tensor, max_iter: int) -> Ascent:
         """L-BFGS on the penalised log-likelihood, for models too large for Hessians."""
@@ -177,30 +165,6 @@ class PenalizedObjective(Objective):
         converged = gradient.abs().amax(-1) < _LBFGS_TOLERANCE * self.n
         evaluation = Evaluation(value, gradient, value.new_empty((*value.shape, 0, 0)))
         return Ascent(ends, value, torch.full_like(value, torch.nan), converged, max_iter, evaluation)
-
-    def read(self, model: MixtureOfExperts) -> Tensor:
-        """The parameter vectors ``(r, 1, P)`` of a model, drawn to where the penalty is finite."""
-        theta = self.base.read(model)
-        return self._allowed(theta.expand(len(self.data.x), -1, -1).clone())
-
-    def parameters(self, theta: Tensor, index: int = 0) -> dict[str, Tensor]:
-        """The model's parameters by name."""
-        return self.base.parameters(theta, index)
-
-    def carry(self, theta: Tensor, source: Objective) -> Tensor:
-        """The parameters here that mean what ``theta`` means to ``source``."""
-        inner = source.base if isinstance(source, PenalizedObjective) else source
-        return self._allowed(self.base.carry(theta, inner))
-
-    def user_map(self) -> UserMap:
-        """That of the wrapped objective."""
-        return self.base.user_map()
-
-    def compact(self) -> "PenalizedObjective":
-        """A copy that wraps a compact objective."""
-        twin = copy.copy(self)
-        twin.base = self.base.compact()
-        return twin
 
     def project(self, theta: Tensor) -> Tensor:
         """``theta`` with every parameter raised to its lower bound."""

@@ -1,0 +1,49 @@
+"""From a log-likelihood and a penalty to what is climbed, and from its end to the selected model."""
+
+from mixkit.mixture import MixtureOfExperts
+
+from ..linear.objective import LinearObjective
+from ..multilinear.objective import MultiLinearObjective
+from ..newton import Ascent
+from ..objective import Objective
+from .base import Penalty, Sum
+from .lasso import Lasso
+from .objective import PenalizedObjective
+from .split import SplitObjective
+
+__all__ = ["penalised", "settled"]
+
+
+def penalised(objective: Objective, penalty: Penalty | None, model: MixtureOfExperts) -> Objective:
+    """The objective with the penalty subtracted: smooth parts first, then the lasso.
+
+    Raises:
+        TypeError: if ``penalty`` is none.
+        ValueError: for a lasso on a model without linear predictors behind a softmax gate.
+    """
+    if penalty is None:
+        return objective
+    parts = penalty.parts if isinstance(penalty, Sum) else [penalty]
+    lassos = [part for part in parts if isinstance(part, Lasso)]
+    smooth = [part for part in parts if not isinstance(part, Lasso)]
+    is_linear = isinstance(objective, LinearObjective | MultiLinearObjective)
+    names = objective.user_map().names
+    if smooth:
+        objective = PenalizedObjective(objective, smooth[0] if len(smooth) == 1 else Sum(*smooth), model)
+    if not lassos:
+        return objective
+    if not is_linear:
+        raise ValueError(
+            "penalty can hold a Lasso only for softmax gates and experts with linear predictors, "
+            f"got {type(model.gate.score).__name__} and {type(model.experts).__name__}"
+        )
+    strengths = sum(lasso.strengths(names, objective.lower) for lasso in lassos)
+    return SplitObjective(objective, strengths)  # type: ignore[arg-type]
+
+
+def settled(objective: Objective, ascent: Ascent) -> tuple[Objective, Ascent]:
+    """The objective and the ends ``(r, 1, P)`` in coordinates that results are read in."""
+    if not isinstance(objective, SplitObjective):
+        return objective, ascent
+    selected, theta = objective.selected(ascent.theta), objective.fold(ascent.theta)
+    return selected, ascent._replace(theta=theta, evaluation=selected.evaluate(theta))

@@ -1,0 +1,165 @@
+"""The objective of the lasso, smooth in positive and negative parts; and that of the selected model."""
+
+import torch
+from torch import Tensor
+
+from ..linalg import solve_ascent
+from ..objective import Evaluation, Objective, UserMap
+from .wrapper import Wrapper
+
+__all__ = ["SelectedObjective", "SplitObjective"]
+
+_LARGEST_MOVE = 5.0
+
+
+class SplitObjective(Wrapper):
+    r"""A log-likelihood less :math:`\sum_i \lambda_i |\theta_i|`, in :math:`\theta_i = \theta_i^+ - \theta_i^-`.
+
+    The vector holds the wrapped one's entries, penalised ones replaced by their positive parts, then the negative
+    parts. Where one part is positive the other is reported as pushed against its bound, so that at most one is free.
+
+    Args:
+        base: the objective to penalise, in standardised coefficients.
+        strengths: lambda of each entry, ``(P,)``; zero for those not penalised.
+    """
+
+    def __init__(self, base: Objective, strengths: Tensor) -> None:
+        super().__init__(base)
+        self.strengths = strengths
+        self.penalised = (strengths > 0).nonzero().squeeze(-1)
+        self._lambda = strengths[self.penalised]
+        self.num_params = base.num_params + len(self.penalised)
+        lower = base.lower.clone()
+        lower[self.penalised] = 0.0
+        self.lower = torch.cat([lower, lower.new_zeros(len(self.penalised))])
+
+    def fold(self, theta: Tensor) -> Tensor:
+        """The difference of positive and negative parts."""
+        size = self.base.num_params
+        folded = theta[..., :size].clone()
+        folded[..., self.penalised] -= theta[..., size:]
+        return folded
+
+    def unfold(self, theta: Tensor) -> Tensor:
+        """Positive and negative parts, of which one is zero."""
+        own = theta[..., self.penalised]
+        first = theta.clone()
+        first[..., self.penalised] = own.clamp(min=0.0)
+        return torch.cat([first, (-own).clamp(min=0.0)], -1)
+
+    def _parts(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        return theta[..., self.penalised], theta[..., self.base.num_params :]
+
+    def _penalty(self, theta: Tensor) -> Tensor:
+        positive, negative = self._parts(theta)
+        return (self._lambda * (positive + negative)).sum(-1)
+
+    def value(self, theta: Tensor) -> Tensor:
+        """Penalised log-likelihood ``(r, s)``."""
+        return self.base.value(self.fold(theta)) - self._penalty(theta)
+
+    def evaluate(self, theta: Tensor) -> Evaluation:
+        """Penalised log-likelihood with gradient and Hessian."""
+        return self._split(theta, self.base.evaluate(self.fold(theta)))
+
+    def _split(self, theta: Tensor, at: Evaluation) -> Evaluation:
+        positive, negative = self._parts(theta)
+        own = at.gradient[..., self.penalised]
+        pushed = -(self._lambda + own.abs())
+        up, down = own - self._lambda, -own - self._lambda
+        gradient = torch.cat([at.gradient, torch.where(positive > 0, pushed, down)], -1)
+        gradient[..., self.penalised] = torch.where(negative > 0, pushed, up)
+        rows = torch.cat([at.hessian, -at.hessian[..., self.penalised, :]], -2)
+        hessian = torch.cat([rows, -rows[..., self.penalised]], -1)
+        return Evaluation(at.value - self._penalty(theta), gradient, hessian)
+
+    def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """One E-step, and one Newton step of the penalised M-step on the entries that no bound holds."""
+        folded = self.fold(theta)
+        at = self._split(theta, getattr(self.base, "complete", self.base.evaluate)(folded))
+        held = (theta <= self.lower) & (at.gradient < 0)
+        cut = held.unsqueeze(-1) | held.unsqueeze(-2)
+        matrix = torch.where(cut, -torch.diag_embed(held.to(theta.dtype)), at.hessian)
+        step = solve_ascent(torch.where(held, 0.0, at.gradient), matrix).clamp(-_LARGEST_MOVE, _LARGEST_MOVE)
+        return at.value, self.project(theta + step)
+
+    def project(self, theta: Tensor) -> Tensor:
+        """Bounds kept, and of two positive parts the smaller subtracted from both."""
+        bounded = torch.maximum(theta, self.lower)
+        both = torch.minimum(*self._parts(bounded))
+        size = self.base.num_params
+        bounded = bounded.clone()
+        bounded[..., self.penalised] -= both
+        bounded[..., size:] -= both
+        return bounded
+
+    def at_floor(self, theta: Tensor) -> Tensor:
+        """Which entries stand at a floor; a slope of zero is none, ``(r, s, P)``."""
+        return self.fold(theta) <= self.base.lower
+
+    def selected(self, theta: Tensor) -> "SelectedObjective":
+        """The objective of the model without the slopes that are zero in all of ``theta (r, 1, P)``."""
+        folded = self.fold(theta)
+        zero = ((folded == 0) & (self.strengths > 0)).flatten(0, 1).all(0)
+        return SelectedObjective(self.base, self.strengths, zero, folded.sign())
+
+
+class SelectedObjective(Wrapper):
+    r"""A log-likelihood less :math:`\sum_i \lambda_i |\theta_i|` where some entries are zero for good.
+
+    Args:
+        base: the objective that is penalised.
+        strengths: lambda of each entry, ``(P,)``.
+        zero: which entries are zero, ``(P,)`` bool.
+        sign: the signs of the others, ``(r, 1, P)``.
+    """
+
+    def __init__(self, base: Objective, strengths: Tensor, zero: Tensor, sign: Tensor) -> None:
+        super().__init__(base)
+        self.zero, self._slope = zero, strengths * sign
+        self.lower = torch.where(zero, 0.0, base.lower)
+
+    @property
+    def zeroed(self) -> list[str]:
+        """Names of the slopes that are zero."""
+        return [name for name, is_zero in zip(self.user_map().names, self.zero.tolist(), strict=True) if is_zero]
+
+    def fold(self, theta: Tensor) -> Tensor:
+        """The vectors, with the zeros in their places."""
+        return torch.where(self.zero, 0.0, theta)
+
+    def unfold(self, theta: Tensor) -> Tensor:
+        """Likewise."""
+        return self.fold(theta)
+
+    def value(self, theta: Tensor) -> Tensor:
+        """Penalised log-likelihood ``(r, s)``."""
+        theta = self.fold(theta)
+        return self.base.value(theta) - (self._slope * theta).sum(-1)
+
+    def evaluate(self, theta: Tensor) -> Evaluation:
+        """Penalised log-likelihood with gradient and Hessian; zeros are pushed against their bound."""
+        theta = self.fold(theta)
+        at = self.base.evaluate(theta)
+        gradient = torch.where(self.zero, -1.0, at.gradient - self._slope)
+        return Evaluation(at.value - (self._slope * theta).sum(-1), gradient, at.hessian)
+
+    def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Nothing: Newton's method has no need of it here."""
+        return self.value(theta), theta
+
+    def project(self, theta: Tensor) -> Tensor:
+        """``theta`` with bounds kept and zeros in their places."""
+        return self.fold(self.base.project(theta))
+
+    def at_floor(self, theta: Tensor) -> Tensor:
+        """Which entries stand at a floor; a slope of zero is none."""
+        return theta <= self.base.lower
+
+    def user_map(self) -> UserMap:
+        """That of the wrapped objective, in which other parameters do not depend on the zeros."""
+        to_user = self.base.user_map()
+        if to_user.matrix is None:
+            return to_user
+        matrix = torch.where(self.zero, torch.diag(to_user.matrix.diagonal()), to_user.matrix)
+        return to_user._replace(matrix=matrix)
