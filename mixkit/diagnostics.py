@@ -31,7 +31,9 @@ class GateDiagnostics:
         effective_load: ``exp`` of the entropy of the mean weights, from 1 to k: experts that share the data. One when
             the gate has collapsed.
         top_weight: mean of the largest weight of a row, from 1 / k to 1.
-        margin: ``(3,)``, the lower 10%, 50% and 90% quantiles over the rows of :func:`score_margin`.
+        margin: ``(3,)``, the lower 10%, 50% and 90% quantiles over the rows of :func:`score_margin`, with K =
+            ``num_selected`` for sparse gates and 1 for dense ones. A selection that ranks something else than the
+            scores (slopes without biases, scores plus balancing biases) jumps elsewhere.
         soft_share: mean weight of each expert ``(k,)``, summing to 1.
         hard_share: share of the rows at which each expert has the largest weight ``(k,)``, summing to 1.
         selection_rate: share of the rows at which each expert is selected ``(k,)``, summing to ``num_selected``.
