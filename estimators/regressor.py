@@ -19,6 +19,7 @@ from mixkit.mixture import ExpertMixture, MixtureOfExperts
 
 from .em import EM
 from .estimator import Estimator
+from .penalties import Penalty
 from .result import FitResult
 from .streaming import StochasticEM, Stream, StreamResult
 
@@ -43,8 +44,10 @@ class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
         max_iter: most Newton iterations of a start.
         tol: a fit has converged when one more Newton step would add less than this to the log-likelihood.
         variance_floor: least variance of an expert, as a share of the variance of y.
+        penalty: subtracted from the log-likelihood by ``fit`` (see :mod:`estimators.penalties`); None for maximum
+            likelihood.
         estimator: an :class:`~estimators.estimator.Estimator` to use in place of :class:`~estimators.em.EM`;
-            ``n_init``, ``max_iter``, ``tol``, ``variance_floor`` and ``random_state`` are then its own.
+            ``n_init``, ``max_iter``, ``tol``, ``variance_floor``, ``penalty`` and ``random_state`` are then its own.
         random_state: seed, ``numpy.random.RandomState`` or None, as everywhere in scikit-learn.
 
     Attributes:
@@ -83,6 +86,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
         max_iter: int = 200,
         tol: float = 1e-9,
         variance_floor: float = 1e-6,
+        penalty: Penalty | None = None,
         estimator: Estimator | None = None,
         random_state: Any = None,
     ) -> None:
@@ -94,6 +98,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
         self.max_iter = max_iter
         self.tol = tol
         self.variance_floor = variance_floor
+        self.penalty = penalty
         self.estimator = estimator
         self.random_state = random_state
 
@@ -192,6 +197,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
             max_iter=self.max_iter,
             tol=self.tol,
             variance_floor=self.variance_floor,
+            penalty=self.penalty,
             random_state=seed,
         )
 

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as SklearnRidge
 from torch.distributions import Gamma, Normal
 
-from estimators import EM, MLE
+from estimators import EM, MLE, MixtureOfExpertsRegressor
 from estimators.data import Data
 from estimators.em_loop import em_iterations
 from estimators.estimator import make_objective
@@ -256,3 +256,12 @@ def test_a_penalty_of_a_user():
         gaps.append(abs(float(result.model.experts.predictor.slope.detach().diff(dim=0))))
     assert gaps[0] > gaps[1] > gaps[2]
     assert gaps[2] < 0.05
+
+
+def test_the_regressor_takes_a_penalty():
+    x, y = (part.numpy() for part in load_faithful())
+    penalty = Ridge(gate=1.0, experts=2.0)
+    face = MixtureOfExpertsRegressor(penalty=penalty, random_state=0).fit(x, y)
+    own = EM(penalty=penalty, random_state=0).fit(softmax_model(1, 2), x, y)
+    assert face.log_likelihood_ == pytest.approx(own.llf, abs=1e-6)
+    assert face.result_.objective_value < face.log_likelihood_

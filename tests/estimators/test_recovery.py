@@ -1,0 +1,109 @@
+"""Every family's estimates approach the truth at the rate n^-1/2, by the information that the fits report."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from estimators import MLE
+from estimators.data import Data
+from estimators.estimator import make_objective
+from mixkit import (
+    CategoricalExperts,
+    LaplaceExperts,
+    LinearPredictor,
+    LogNormalExperts,
+    MixtureOfExperts,
+    NegativeBinomialExperts,
+    PoissonExperts,
+    StudentTExperts,
+    linear_gaussian_experts,
+    softmax_gate,
+)
+
+from .models import DTYPE, seeded
+
+SIZES = (400, 1600, 6400)
+TWO = {"dtype": DTYPE, "generator": seeded(0)}
+
+
+def _linear(response_dim=None):
+    return LinearPredictor(1, 2, response_dim=response_dim, dtype=DTYPE, generator=seeded(0))
+
+
+FAMILIES = {
+    "gaussian": (lambda: linear_gaussian_experts(1, 2, **TWO), [[2.0], [-2.0]], [0.0, 2.0]),
+    "laplace": (lambda: LaplaceExperts(_linear(), dtype=DTYPE), [[2.0], [-2.0]], [0.0, 4.0]),
+    "student-t": (lambda: StudentTExperts(_linear(), dtype=DTYPE), [[2.0], [-2.0]], [0.0, 8.0]),
+    "log-normal": (lambda: LogNormalExperts(_linear(), dtype=DTYPE), [[2.0], [-2.0]], [0.0, 5.0]),
+    "poisson": (lambda: PoissonExperts(_linear()), [[0.5], [-0.5]], [0.5, 3.0]),
+    "negative binomial": (lambda: NegativeBinomialExperts(_linear(), dtype=DTYPE), [[0.5], [-0.5]], [0.0, 4.0]),
+}
+
+
+def true_model(name):
+    """Two experts far enough apart, and a gate of some slope."""
+    make, slope, intercept = FAMILIES[name]
+    model = MixtureOfExperts(softmax_gate(1, 2, dtype=DTYPE, generator=seeded(0)), make())
+    with torch.no_grad():
+        model.experts.predictor.slope.copy_(torch.tensor(slope))
+        model.experts.predictor.intercept.copy_(torch.tensor(intercept))
+        model.gate.score.weight.copy_(torch.tensor([[2.0], [0.0]]))
+        model.gate.score.bias.zero_()
+        for constant in ("log_std", "log_scale", "log_dispersion"):
+            if hasattr(model.experts, constant):
+                getattr(model.experts, constant).copy_(torch.tensor([-0.7, -0.4]))
+    return model
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_errors_fall_as_one_over_the_root_of_n(name):
+    """With I the information of one observation, taken from the largest fit, n e' I e is chi-square at every n.
+
+    One fit a size from the truth; the sum over the sizes is tested at a false-alarm rate of 1e-5 a family, from above
+    (errors too large, or falling too slowly) and from below (errors that cannot be those of estimates).
+    """
+    model, total, degrees, information = true_model(name), 0.0, 0, None
+    for n in reversed(SIZES):
+        x = 2.0 * torch.rand(n, 1, dtype=DTYPE, generator=seeded(n)) - 1.0
+        with torch.no_grad():
+            y = model(x).sample(generator=seeded(n + 1))
+        result = MLE(n_init=0, starts=[], start_at_model=True).fit(model, x, y)
+        assert result.converged
+        objective = make_objective(model, Data(x[None], y[None], None), 1e-6, torch.zeros(1, dtype=torch.bool))
+        to_user, truth = objective.user_map(), objective.read(model)[0, 0]
+        # Errors of logarithms where parameters are positive: there the normal law sets in earlier.
+        error = (to_user.linear(result.maximum.theta) - to_user.linear(truth)).numpy()
+        if information is None:
+            jacobian = to_user.matrix.numpy()
+            covariance = jacobian @ np.linalg.inv(-result.maximum.hessian.numpy()) @ jacobian.T
+            information = np.linalg.inv(n * covariance)
+        total += n * error @ information @ error
+        degrees += len(error)
+    low, high = stats.chi2.isf([1.0 - 0.5e-5, 0.5e-5], degrees)
+    assert low < total < high
+
+
+def test_class_probabilities_approach_the_truth():
+    """Mean squared error of probabilities falls by the ratio of sizes, within a factor of three either way."""
+    predictor = _linear(2)
+    model = MixtureOfExperts(softmax_gate(1, 2, dtype=DTYPE, generator=seeded(0)), CategoricalExperts(predictor))
+    with torch.no_grad():
+        predictor.slope.copy_(torch.tensor([[[3.0], [0.0]], [[-3.0], [1.0]]]))
+        predictor.intercept.copy_(torch.tensor([[0.0, 1.0], [0.5, -1.0]]))
+        model.gate.score.weight.copy_(torch.tensor([[4.0], [0.0]]))
+    errors = []
+    for n in (500, 8000):
+        squares = []
+        for seed in range(5):
+            x = 2.0 * torch.rand(n, 1, dtype=DTYPE, generator=seeded(seed)) - 1.0
+            with torch.no_grad():
+                y = model(x).sample(generator=seeded(seed + 100))
+            twin = MLE(n_init=0, starts=[], start_at_model=True, max_iter=30).ends(model, Data(x[None], y[None], None))
+            objective, ascent = twin
+            grid = torch.linspace(-1.0, 1.0, 50, dtype=DTYPE).unsqueeze(-1)
+            law = torch.func.functional_call(model, objective.parameters(ascent.theta[0, 0]), (grid,))
+            gap = [(law.log_prob(c).exp() - model(grid).log_prob(c).exp()) for c in torch.arange(3.0, dtype=DTYPE)]
+            squares.append(float(torch.stack(gap).square().mean().detach()))
+        errors.append(np.mean(squares))
+    assert 16.0 / 3.0 < errors[0] / errors[1] < 16.0 * 3.0
