@@ -114,7 +114,7 @@ def test_gates_without_linear_scores(gate):
     result = EM(n_init=2, em_iter=3, random_state=0).fit(model, x, y)
     one = EM(n_init=1, random_state=0).fit(softmax_model(1, 1), x, y)
     assert result.llf > one.llf + 1.0
-    assert result.grad_norm < 1e-5  # an activation gate may creep for ever towards the linear gate, its limit as tau -> 0
+    assert result.grad_norm < 1e-5  # an activation gate creeps on towards its limit as tau -> 0, the linear gate
     assert all(name.startswith(("gate.", "experts.")) for name in result.param_names)
 
 
