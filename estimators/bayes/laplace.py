@@ -20,6 +20,7 @@ __all__ = ["LaplaceApproximation", "laplace"]
 
 _MAX_ITER = 200
 _TOL = 1e-10
+_LEAST_RISE = 1e-13
 _HALVINGS = 30
 
 
@@ -31,7 +32,7 @@ class LaplaceApproximation:
         mode: the real vector :math:`\hat u`, ``(P,)``.
         factor: L, ``(P, P)``.
         log_density: log of prior times likelihood at the mode.
-        converged: whether a Newton step would gain less than 1e-10, with a negative definite Hessian.
+        converged: whether a Newton step would gain less than 1e-6, with a negative definite Hessian.
     """
 
     mode: Tensor
@@ -89,9 +90,12 @@ def laplace(
         moved = _shortened(bayes, vector, value, step)
         if moved is None:
             break
-        vector = moved
+        before, vector = float(value), moved
         value, gradient, hessian = _derivatives(bayes, vector)
+        if float(value) - before < _LEAST_RISE * (1.0 + abs(before)):
+            break
     factor, damping = damped_cholesky(-hessian)
+    gain = 0.5 * float(gradient @ torch.cholesky_solve(gradient.unsqueeze(-1), factor).squeeze(-1))
     identity = torch.eye(len(vector), dtype=vector.dtype, device=vector.device)
     covariance = torch.cholesky_solve(identity, factor)
     spread = torch.linalg.cholesky(0.5 * (covariance + covariance.mT))
@@ -120,6 +124,6 @@ def _derivatives(bayes: BayesianMixtureOfExperts, vector: Tensor) -> tuple[Any, 
     leaf = vector.detach().clone().requires_grad_()
     value = bayes.log_density(leaf)
     (gradient,) = torch.autograd.grad(value, leaf, create_graph=True)
-    rows = [torch.autograd.grad(entry, leaf, retain_graph=True)[0] for entry in gradient]
-    hessian = torch.stack(rows)
+    identity = torch.eye(len(leaf), dtype=leaf.dtype, device=leaf.device)
+    (hessian,) = torch.autograd.grad(gradient, leaf, identity, is_grads_batched=True)
     return value.detach(), gradient.detach(), 0.5 * (hessian + hessian.mT)

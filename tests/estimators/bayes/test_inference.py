@@ -105,7 +105,7 @@ def test_svi_finds_a_normal_posterior(line, guide):
 
 def test_nuts_finds_a_normal_posterior(line):
     bayes, centre, covariance, _ = line
-    posterior = fit_nuts(bayes, num_samples=250, warmup=100, num_chains=2, random_state=0)
+    posterior = fit_nuts(bayes, num_samples=150, warmup=60, num_chains=2, random_state=0)
     std = np.sqrt(np.diag(covariance))
     assert posterior.num_divergences == 0
     assert (posterior.r_hat < 1.1).all()
@@ -133,9 +133,9 @@ class TestTwoCopies:
 
     def test_nuts_keeps_the_order(self, pair):
         bayes, _, smaller = pair
-        posterior = fit_nuts(bayes, num_samples=200, warmup=100, num_chains=2, random_state=0)
+        posterior = fit_nuts(bayes, num_samples=120, warmup=60, num_chains=2, random_state=0)
         draws = posterior.samples["experts.predictor.intercept"]
-        assert draws.shape == (2, 200, 2)
+        assert draws.shape == (2, 120, 2)
         assert bool((draws[..., 0] <= draws[..., 1]).all())
         error = posterior.std[0] / math.sqrt(posterior.ess[0])
         assert abs(posterior.mean[0] - smaller) < _SIGMAS * error
