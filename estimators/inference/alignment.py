@@ -13,10 +13,36 @@ from ..linear.likelihood import posterior
 from ..linear.objective import LinearObjective
 from ..objective import Objective
 
-__all__ = ["align_experts"]
+__all__ = ["align_experts", "expert_agreement", "is_renumbered"]
 
 _ROWS = 2_000  # most observations that experts are compared on, where each refit is a computation of its own
 _SAME_LAW = 1e-8
+
+
+def is_renumbered(objective: Objective, theta: Tensor, reference: Tensor, model: MixtureOfExperts) -> Tensor:
+    """Which vectors ``(m, P)`` have experts in another order than ``reference (P,)``, ``(m,)`` bool."""
+    orders = _best_orders(expert_agreement(objective, theta, reference, model))
+    return (orders != torch.arange(orders.shape[-1], device=orders.device)).any(-1)
+
+
+@singledispatch
+def expert_agreement(objective: Objective, theta: Tensor, reference: Tensor, model: MixtureOfExperts) -> Tensor:
+    """Observations that expert j of the fit shares with l of each refit, ``(m, k, k)``; see :func:`align_experts`."""
+    twin = copy.deepcopy(model).to(torch.float64)
+    target = _responsibilities(objective, reference, twin)
+    return torch.stack([target @ _responsibilities(objective, vector, twin).mT for vector in theta])
+
+
+@expert_agreement.register
+def _(objective: LinearObjective, theta: Tensor, reference: Tensor, model: MixtureOfExperts) -> Tensor:
+    layout, total = objective.layout, theta.new_zeros((len(theta), objective.k, objective.k))
+    for chunk in objective.design.chunks():
+        target, found = (
+            posterior(chunk, layout.unpack(vectors[None]), layout, objective.experts).responsibilities[0]
+            for vectors in (reference[None], theta)
+        )
+        total += target @ found.mT
+    return total
 
 
 @singledispatch
@@ -35,13 +61,10 @@ def align_experts(objective: Objective, theta: Tensor, reference: Tensor, model:
     Returns:
         ``(m, P)``. A refit whose experts cannot be renumbered (parts of a neural network) stays as it is.
     """
-    twin = copy.deepcopy(model).to(torch.float64)
-    target = _responsibilities(objective, reference, twin)
-    aligned = theta.clone()
-    for index, vector in enumerate(theta):
-        order = _best_orders((target @ _responsibilities(objective, vector, twin).mT)[None])[0]
+    twin, aligned = copy.deepcopy(model).to(torch.float64), theta.clone()
+    for index, order in enumerate(_best_orders(expert_agreement(objective, theta, reference, model))):
         if order.tolist() != sorted(order.tolist()):
-            aligned[index] = _renumbered(objective, vector, twin, order)
+            aligned[index] = _renumbered(objective, theta[index], twin, order)
     return aligned
 
 
@@ -75,14 +98,7 @@ def _renumbered(objective: Objective, vector: Tensor, model: MixtureOfExperts, o
 @align_experts.register
 def _(objective: LinearObjective, theta: Tensor, reference: Tensor, model: MixtureOfExperts) -> Tensor:
     layout = objective.layout
-    agreement = theta.new_zeros((len(theta), objective.k, objective.k))
-    for chunk in objective.design.chunks():
-        target, found = (
-            posterior(chunk, layout.unpack(vectors[None]), layout, objective.experts).responsibilities[0]
-            for vectors in (reference[None], theta)
-        )
-        agreement += target @ found.mT
-    orders = _best_orders(agreement)
+    orders = _best_orders(expert_agreement(objective, theta, reference, model))
     blocks = layout.unpack(theta[None])
     index = orders[None, :, :, None]
     gate, expert, *constants = (

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..maximum import Maximum
 from ..result import FitResult
 from ..wald import check_level
-from .batching import is_batched
+from .alignment import is_renumbered
+from .batching import is_batched, without_penalty
 from .restriction import Restricted, Restriction, climb_restricted
 from .search import EndSearch
 
@@ -34,7 +35,8 @@ def profile_likelihood(result: FitResult, parameter: str, values: Sequence[float
         values: c ``(m,)``; positive for positive parameters.
 
     Returns:
-        Log-likelihoods ``(m,)``; NaN where the refit did not reach a maximum. Each refit starts at the estimate.
+        Log-likelihoods ``(m,)``; NaN where the refit, which starts at the estimate, did not reach a maximum, or reached
+        one whose experts are numbered otherwise.
 
     Raises:
         ValueError: if there is no such parameter, or a value is out of its range.
@@ -63,7 +65,8 @@ def profile_likelihood(result: FitResult, parameter: str, values: Sequence[float
     target = torch.as_tensor(levels).to(rows) - offset
     start = _shifted(result.maximum, rows, target)
     found = _climb(result.maximum, rows, target, start)
-    return torch.where(found.converged, found.value, torch.nan).numpy(force=True)
+    switched = is_renumbered(without_penalty(result.maximum.objective), found.theta, result.maximum.theta, result.model)
+    return torch.where(found.converged & ~switched, found.value, torch.nan).numpy(force=True)
 
 
 def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None, *, level: float = 0.95) -> np.ndarray:
@@ -72,7 +75,7 @@ def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None
     The ends solve :math:`2 (\hat\ell - \max \{\ell(\theta) : \theta_i = c\}) = \chi^2_{1, level}`. They do not change
     when the parameter is transformed, and hold where the likelihood is far from quadratic. Each step of the search
     refits all other parameters by Newton's method from the last step's; where objectives are evaluated in batches, all
-    ends are sought together.
+    ends are sought together. A refit that numbers the experts otherwise is on another branch and counts as outside.
 
     Args:
         result: a converged fit with its data.
@@ -170,15 +173,48 @@ def _ends(result: FitResult, index: np.ndarray, sign: np.ndarray, root: float) -
     determined = torch.as_tensor(~np.isnan(result.bse[index])).to(variance.device) & (variance > 0)
     unit = torch.where(determined, variance.clamp(min=0.0).sqrt(), rows.norm(dim=-1) + 0.5 * centre.abs())
     search = EndSearch(torch.as_tensor(sign).to(unit) * unit, root)
-    theta = maximum.theta.expand(len(index), -1).clone()
-    at = torch.zeros_like(unit)
+    path = _Path(maximum, directions)
     for active, distance in search.rounds():
-        start = theta[active] + (distance - at[active]).unsqueeze(-1) * directions[active]
-        found = _climb(maximum, rows[active], centre[active] + distance, start)
-        is_inside = search.tell(active, distance, result.objective_value - found.value, found.converged)
-        moved = active[is_inside]
-        theta[moved], at[moved] = found.theta[is_inside], distance[is_inside]
+        found = _best_refit(result, rows[active], centre[active] + distance, path.starts(active, distance), root)
+        drop = result.objective_value - found.value
+        drop[is_renumbered(without_penalty(maximum.objective), found.theta, maximum.theta, result.model)] = torch.inf
+        is_inside = search.tell(active, distance, drop, found.converged)
+        path.move(active[is_inside], distance[is_inside], found.theta[is_inside])
     return (centre + offset + search.ends()).numpy(force=True), search.rose.numpy(force=True)
+
+
+class _Path:
+    """The last two restricted maxima inside each interval, from which the next refit starts."""
+
+    def __init__(self, maximum: Maximum, directions: Tensor) -> None:
+        self.directions = directions
+        self.theta = maximum.theta.expand(len(directions), -1).clone()
+        self.at = torch.zeros_like(directions[:, 0])
+        self.slope = directions.clone()
+
+    def starts(self, active: Tensor, distance: Tensor) -> list[Tensor]:
+        """First guesses ``(a, P)`` at new distances: along the secant, and along the first tangent."""
+        step = (distance - self.at[active]).unsqueeze(-1)
+        return [self.theta[active] + step * slope[active] for slope in (self.slope, self.directions)]
+
+    def move(self, index: Tensor, distance: Tensor, theta: Tensor) -> None:
+        """Take in new points inside."""
+        self.slope[index] = (theta - self.theta[index]) / (distance - self.at[index]).unsqueeze(-1)
+        self.theta[index], self.at[index] = theta, distance
+
+
+def _best_refit(result: FitResult, rows: Tensor, levels: Tensor, starts: list[Tensor], root: float) -> Restricted:
+    """Refits from the first start, and from the second where the first ends outside the interval or at no maximum."""
+    first = _climb(result.maximum, rows, levels, starts[0])
+    outside = ~(2.0 * (result.objective_value - first.value) < root**2)
+    again = (outside | ~first.converged).nonzero().squeeze(-1)
+    if not len(again):
+        return first
+    second = _climb(result.maximum, rows[again], levels[again], starts[1][again])
+    better = (second.value > first.value[again]) | (second.converged & ~first.converged[again])
+    for whole, part in zip(first, second, strict=True):
+        whole[again[better]] = part[better]
+    return first
 
 
 def _warn(result: FitResult, index: np.ndarray, lost: np.ndarray, rose: np.ndarray) -> None:

@@ -48,7 +48,7 @@ class EndSearch:
         """The secant's root inside a bracket, its middle where the outer value is infinite, else a longer step."""
         reached = (self._inside_gap + self.root) / self.root  # share of the level reached by the best point inside
         growth = (1.1 / reached.clamp(min=1e-3)).clamp(1.2, 4.0)
-        longer = torch.where(self._inside == 0, self.root * self.unit, self._inside * growth)
+        longer = torch.where(self._inside == 0, 0.5 * self.root * self.unit, self._inside * growth)
         share = -self._inside_gap / (self._outside_gap - self._inside_gap)
         share = torch.where(torch.isfinite(self._outside_gap), share, 0.5).clamp(0.01, 0.99)
         within = self._inside + share * (self._outside - self._inside)

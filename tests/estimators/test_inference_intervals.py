@@ -273,6 +273,16 @@ class TestProfile:
         assert abs(ends["gate_weight[0,x0]"][flat]) > 5.0
         assert np.isfinite(ends["slope[0,x0]"]).all()
 
+    def test_the_other_numbering_of_the_experts_is_outside(self):
+        """Beyond zero the mirror image of the fit waits, with as high a likelihood."""
+        result = EM(random_state=0, n_init=4).fit(softmax_model(1, 2), *load_faithful())
+        index = result.param_names.index("gate_weight[0,x0]")
+        low, high = np.sort(np.abs(result.conf_int(method="profile")[index]))
+        assert low == pytest.approx(3.0529, abs=1e-3)  # where a grid of constrained fits finds the quantile
+        assert np.isinf(high)
+        sign = np.sign(result.params[index])
+        assert np.isnan(profile_likelihood(result, "gate_weight[0,x0]", [-8.35 * sign]))
+
     def test_a_fit_that_is_no_maximum_has_no_intervals(self, tone):
         x, y = load_tone()
         with pytest.warns(SingularInformationWarning):
