@@ -2,7 +2,7 @@
 
 from .base import NodeVerifier, Verifier
 from .block import BlockVerification
-from .decoding import Decoding, Drafter, SampledDrafts, Scorer, SpeculativeDecoder, Statistics
+from .decoding import Decoding, Drafter, SampledDrafts, SampledTree, Scorer, SpeculativeDecoder, Statistics
 from .drafts import NGramModel, PromptLookup
 from .limits import (
     acceptance_bound,
@@ -62,6 +62,7 @@ __all__ = [
     "PromptLookup",
     "RecursiveRejection",
     "SampledDrafts",
+    "SampledTree",
     "SamplerMatch",
     "Scorer",
     "SoftTokenLaw",

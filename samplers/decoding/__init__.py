@@ -6,6 +6,7 @@ from .histories import Histories
 from .scoring import CallableScorer, Model, Scorer
 from .state import Decoding
 from .statistics import Statistics
+from .tree import SampledTree, TreeDrafts
 
 __all__ = [
     "CallableScorer",
@@ -15,7 +16,9 @@ __all__ = [
     "Histories",
     "Model",
     "SampledDrafts",
+    "SampledTree",
     "Scorer",
     "SpeculativeDecoder",
     "Statistics",
+    "TreeDrafts",
 ]

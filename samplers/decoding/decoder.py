@@ -11,14 +11,17 @@ from mixkit._validation import check_integer
 from .._validation import check_generator
 from ..base import Randomness, Verifier
 from ..processors import LogitsFunction
+from ..results import Verification
 from ..sources import GeneratorSource, Source
 from ..speculative import SpeculativeSampling
+from ..tree import TreeVerification, TreeVerifier
 from .drafting import Drafter, Drafts, SampledDrafts
 from .histories import Histories
 from .prompts import check_eos, split_prompts
 from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, process
 from .state import Decoding, DecodingState, OnTokens, Stop
 from .statistics import Statistics
+from .tree import SampledTree
 
 
 class SpeculativeDecoder:
@@ -32,8 +35,8 @@ class SpeculativeDecoder:
 
     Args:
         target: Causal model ``ids (R, L) -> logits (R, L, v)``, or a `Scorer`, such as one with a cache.
-        drafts: A model or a sequence of models to sample drafts from, or a `Drafter`.
-        verifier: The rule; by default `SpeculativeSampling` of one draft.
+        drafts: A model or a sequence of models to sample drafts from, a `Drafter`, or a `SampledTree`.
+        verifier: The rule; by default `SpeculativeSampling` of one draft. A `TreeVerifier` for a tree.
         num_drafts: Drafts a round ``m``; only for drafts sampled from models.
         draft_length: Longest draft ``t``; only for drafts sampled from models.
         processors: A processor ``(input_ids, scores) -> scores`` of the target's logits, such as a `Chain`.
@@ -58,8 +61,8 @@ class SpeculativeDecoder:
     def __init__(
         self,
         target: Scorer | Model,
-        drafts: Drafter | Scorer | Model | Sequence[Scorer | Model],
-        verifier: Verifier | None = None,
+        drafts: Drafter | SampledTree | Scorer | Model | Sequence[Scorer | Model],
+        verifier: Verifier | TreeVerifier | None = None,
         *,
         num_drafts: int = 1,
         draft_length: int = 5,
@@ -72,7 +75,7 @@ class SpeculativeDecoder:
         self.target = as_scorer(target)
         self.verifier = SpeculativeSampling() if verifier is None else verifier
         self.processors = as_chain(processors)
-        if not isinstance(drafts, Drafter):
+        if not isinstance(drafts, Drafter | SampledTree) and not isinstance(self.verifier, TreeVerifier):
             own = self.processors if draft_processors is None else draft_processors
             drafts = SampledDrafts(drafts, num_drafts, draft_length, own, self.verifier.with_replacement)
         self.drafter = check_fit(self.verifier, drafts)
@@ -133,6 +136,16 @@ class SpeculativeDecoder:
         """Draft, score, verify, keep."""
         histories = state.histories(rows)
         limits = (state.remaining[rows] - 1).clamp(max=self.drafter.draft_length).to(histories.ids.device)
+        verification, lengths = self._verify(histories, limits, vocab_size, source)
+        statistics.record(rows, verification, lengths)
+        state.extend(rows, verification.tokens)
+
+    def _verify(
+        self, histories: Histories, limits: Tensor, vocab_size: int, source: Source
+    ) -> tuple[Verification | TreeVerification, Tensor]:
+        """Draft, score and verify; return the longest drafts ``(R,)`` too."""
+        if isinstance(self.verifier, TreeVerifier):
+            return self._verify_tree(self.verifier, histories, limits, vocab_size, source)
         drafts = self.drafter.propose(histories, limits, vocab_size, source)
         verification = self.verifier.verify(
             self._target_of_drafts(histories, drafts),
@@ -141,8 +154,24 @@ class SpeculativeDecoder:
             lengths=drafts.lengths,
             generator=source,
         )
-        statistics.record(rows, verification, drafts.lengths.amax(-1))
-        state.extend(rows, verification.tokens)
+        return verification, drafts.lengths.amax(-1)
+
+    def _verify_tree(
+        self, verifier: TreeVerifier, histories: Histories, limits: Tensor, vocab_size: int, source: Source
+    ) -> tuple[TreeVerification, Tensor]:
+        tree = self.drafter
+        drafts = tree.propose(histories, limits, vocab_size, source)
+        nodes = tree.nodes(histories, drafts)
+        target = self._target(nodes, nodes.lengths[:, None])[:, 0].unflatten(0, (len(histories), -1))
+        verification = verifier.verify(
+            target,
+            drafts.logits,
+            drafts.tokens,
+            tree.parents.to(target.device),
+            lengths=drafts.lengths,
+            generator=source,
+        )
+        return verification, limits
 
     def _target_of_drafts(self, histories: Histories, drafts: Drafts) -> Tensor:
         """Target logits ``(R, m, t+1, v)`` after every prefix of the drafts, 0 in the padding."""
@@ -171,8 +200,10 @@ def as_source(generator: Randomness, num_rows: int, device: torch.device) -> Sou
     return GeneratorSource(check_generator(generator, num_rows), num_rows, device)
 
 
-def check_fit(verifier: Verifier, drafter: Drafter) -> Drafter:
+def check_fit(verifier: Verifier | TreeVerifier, drafter: Any) -> Any:
     """Return the drafter if the verifier is made for its drafts."""
+    if isinstance(verifier, TreeVerifier) or isinstance(drafter, SampledTree):
+        return check_tree_fit(verifier, drafter)
     most = verifier.max_drafts
     if most is not None and drafter.num_drafts > most:
         raise ValueError(f"num_drafts must be at most {most} for {verifier!r}, got {drafter.num_drafts}")
@@ -182,3 +213,18 @@ def check_fit(verifier: Verifier, drafter: Drafter) -> Drafter:
             f"got a drafter with with_replacement={drafter.with_replacement}"
         )
     return drafter
+
+
+def check_tree_fit(verifier: Verifier | TreeVerifier, tree: Any) -> SampledTree:
+    """Return the tree if the verifier is a `TreeVerifier` of a rule for as many siblings, drawn with replacement."""
+    if not (isinstance(verifier, TreeVerifier) and isinstance(tree, SampledTree)):
+        raise ValueError(
+            "a TreeVerifier and a SampledTree must go together, got "
+            f"{type(verifier).__name__} and {type(tree).__name__}"
+        )
+    rule = verifier.rule
+    if not rule.with_replacement:
+        raise ValueError(f"drafts must be drawn without replacement for {rule!r}, got a tree of independent siblings")
+    if rule.max_drafts is not None and max(tree.branching) > rule.max_drafts:
+        raise ValueError(f"branching must be at most {rule.max_drafts} for {rule!r}, got {tree.branching}")
+    return tree

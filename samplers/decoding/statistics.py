@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..results import Verification
+from ..tree import TreeVerification
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Statistics:
         rows, positions = torch.zeros(batch, dtype=torch.long), torch.zeros(batch, draft_length, dtype=torch.long)
         return cls(rows, rows.clone(), positions, positions.clone())
 
-    def record(self, rows: Tensor, verification: Verification, lengths: Tensor) -> None:
+    def record(self, rows: Tensor, verification: Verification | TreeVerification, lengths: Tensor) -> None:
         """Count one verification of some rows, in place.
 
         Args:

@@ -1,0 +1,124 @@
+"""Token trees sampled from a draft model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from mixkit._validation import check_integer
+
+from ..processors import LogitsFunction
+from ..sources import Source
+from .histories import Histories
+from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, process
+
+
+@dataclass(frozen=True)
+class TreeDrafts:
+    """Trees of ``n`` drafted tokens, all of one shape, their nodes in order of depth.
+
+    Attributes:
+        tokens: Token of each node ``(R, n)``; 0 in the padding.
+        logits: Logits that the children of the root and of each node were drawn from ``(R, n+1, v)``.
+        lengths: Number of nodes ``(R,)``: those that the row has room for.
+    """
+
+    tokens: Tensor
+    logits: Tensor
+    lengths: Tensor
+
+
+class SampledTree:
+    """Trees of tokens: every node has as many children as its depth says, drawn independently from the draft's law.
+
+    A tree spends its nodes where chains of drafts soon part: ``(4, 2, 1)`` has 4 + 8 + 8 nodes. For
+    `SpeculativeDecoder` with a `TreeVerifier`. Every prefix is scored as a row of its own.
+
+    Args:
+        model: A scorer or causal model ``ids (R, L) -> logits (R, L, v)``.
+        branching: Children of the root, of each node below it, and so on; the depth is ``t``.
+        processors: A processor ``(input_ids, scores) -> scores`` of the draft's logits.
+
+    Raises:
+        ValueError: If ``branching`` is empty or holds a number below 1.
+
+    Example:
+        >>> import torch
+        >>> from samplers import OptimalVerifier, SpeculativeDecoder, TreeVerifier
+        >>> bigram = torch.tensor([[0.1, 0.9, 0.0], [0.0, 0.1, 0.9], [0.9, 0.0, 0.1]]).log()
+        >>> tree = SampledTree(lambda ids: 0.5 * bigram[ids], branching=(2, 2))
+        >>> decoder = SpeculativeDecoder(lambda ids: bigram[ids], tree, TreeVerifier(OptimalVerifier()))
+        >>> decoder.decode([[0]], max_new_tokens=9, generator=torch.Generator().manual_seed(0)).tokens.shape
+        torch.Size([1, 9])
+    """
+
+    def __init__(
+        self,
+        model: Scorer | Model,
+        branching: Sequence[int] = (4, 2, 1),
+        processors: LogitsFunction | None = None,
+    ) -> None:
+        self.branching = tuple(check_integer("branching", count, low=1) for count in branching)
+        if not self.branching:
+            raise ValueError("branching must have at least one level, got none")
+        self.scorer, self.processors = as_scorer(model), as_chain(processors)
+        widths = [1, *accumulate(self.branching, int.__mul__)]
+        self._sizes = torch.tensor([0, *accumulate(widths[1:])])
+        self._levels = [torch.arange(end - width, end) for end, width in zip(accumulate(widths), widths, strict=True)]
+        self.parents = torch.cat(
+            [level.repeat_interleave(count) for level, count in zip(self._levels, self.branching, strict=False)]
+        ).sub_(1)
+
+    @property
+    def draft_length(self) -> int:
+        """Depth of the tree ``t``."""
+        return len(self.branching)
+
+    def reset(self) -> None:
+        """Reset the scorer."""
+        self.scorer.reset()
+
+    def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: Source) -> TreeDrafts:
+        """Sample a tree for every row, as deep as its limit ``(R,)`` in ``0..t`` allows."""
+        count = self.parents.numel()
+        tokens = limits.new_zeros(len(histories), count)
+        logits = torch.zeros(len(histories), count + 1, vocab_size, device=limits.device)
+        for depth in range(int(limits.max())):
+            rows = (limits > depth).nonzero()[:, 0]
+            law = self._law(histories.rows(rows), tokens[rows], depth, vocab_size)
+            logits = logits.to(law.dtype)
+            logits[rows[:, None], self._levels[depth].to(rows.device)] = law
+            probs = law.softmax(-1, dtype=torch.promote_types(law.dtype, torch.float32))
+            draws, children = source.rows(rows), iter((self._levels[depth + 1] - 1).tolist())
+            for parent in probs.unbind(1):
+                for _ in range(self.branching[depth]):
+                    tokens[rows, next(children)] = draws.choose(parent)
+        return TreeDrafts(tokens, logits, self._sizes.to(limits.device)[limits])
+
+    def nodes(self, histories: Histories, drafts: TreeDrafts) -> Histories:
+        """The prefix of the root and of every node, as rows ``(R * (n+1), L)``; padding repeats the root."""
+        path, depth = (part.to(drafts.tokens.device) for part in self._paths())
+        drafted = drafts.tokens[:, path]
+        real = torch.arange(depth.numel(), device=depth.device) <= drafts.lengths[:, None]
+        counts = torch.where(real, depth, 0)
+        return histories.repeat(depth.numel()).extend(drafted.flatten(0, 1), counts.flatten())
+
+    def _paths(self) -> tuple[Tensor, Tensor]:
+        """Nodes from the root's child down to each node ``(n+1, t)``, 0 after its end, and the depths ``(n+1,)``."""
+        paths: list[list[int]] = [[]]
+        for node, parent in enumerate(self.parents.tolist()):
+            paths.append([*paths[parent + 1], node])
+        padded = [path + [0] * (self.draft_length - len(path)) for path in paths]
+        return torch.tensor(padded), torch.tensor([len(path) for path in paths])
+
+    def _law(self, histories: Histories, tokens: Tensor, depth: int, vocab_size: int) -> Tensor:
+        """Logits ``(R, k, v)`` after each of the ``k`` nodes of a depth."""
+        level = self._levels[depth]
+        path = self._paths()[0][level, :depth].to(tokens.device)
+        counts = torch.full((len(histories) * level.numel(),), depth, device=tokens.device)
+        rows = histories.repeat(level.numel()).extend(tokens[:, path].flatten(0, 1), counts)
+        raw = at_least_float32(self.scorer.scores(rows.ids, rows.lengths, 1)[:, 0])
+        logits = fit_vocabulary(raw, vocab_size)[:, None]
+        return process(self.processors, logits, rows, rows.lengths[:, None])[:, 0].unflatten(0, (-1, level.numel()))
