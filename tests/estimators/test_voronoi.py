@@ -351,6 +351,29 @@ def test_distances_agree_with_adaptive_quadrature():
         assert float(found.total_variation[row]) == pytest.approx(variation, abs=1e-4)
 
 
+TWO = ([0.0, 0.0], [[2.0], [-2.0]], [[3.0], [-2.0]], [0.5, -0.5], [0.1, 0.2])
+THREE = ([0.0, 0.0, 0.0], [[0.0], [3.0], [-3.0]], [[1.0], [-2.0], [2.0]], [0.0, 4.0, -4.0], [0.1, 0.1, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("values", "selected", "fitted", "is_same"),
+    [(TWO, 1, 1, True), (TWO, 1, 2, False), (THREE, 2, 2, False), (THREE, 2, 3, True)],
+)
+def test_how_many_experts_a_top_k_gate_must_select_once_an_atom_is_split(values, selected, fitted, is_same):
+    """Both halves at the atom, so that D2 is zero: of one selected expert the weight is one, whatever its mass."""
+    truth = MixingMeasure(*(torch.tensor(value, dtype=DTYPE) for value in values))
+    index = torch.tensor([0, *range(truth.num_experts)])
+    bias = truth.gate_bias[index] - math.log(2) * (index == 0).to(DTYPE)
+    split = MixingMeasure(bias, *(getattr(truth, name)[index] for name in NAMES[1:]))
+    assert float(overspecified_loss(split, truth)) < 1e-12
+    own = split.to_module(topk_gate(1, truth.num_experts + 1, fitted, generator=seeded(0)))
+    true = truth.to_module(topk_gate(1, truth.num_experts, selected, generator=seeded(0)))
+    x = torch.linspace(-0.95, 0.95, 20, dtype=DTYPE).unsqueeze(-1)
+    hellinger = density_distances(own, true, x).hellinger
+    assert (float(hellinger.max()) < 1e-6) == is_same
+    assert is_same or float(hellinger.mean()) > 0.02
+
+
 def test_distances_of_normals_in_closed_form():
     p = MixingMeasure(*(torch.tensor(v, dtype=DTYPE) for v in ([0.0], [[0.0]], [[0.0]], [1.0], [0.04])))
     q = MixingMeasure(*(torch.tensor(v, dtype=DTYPE) for v in ([0.0], [[0.0]], [[0.0]], [1.5], [4.0])))
