@@ -46,7 +46,7 @@ def _follow(target_logits: Tensor, draft_logits: Tensor, drafted: list[int], sou
         tests.append(float(here > 0) if here >= there else here / there)
         if not source.accept_one(tests[-1]):
             weights = (target - draft).clamp_min_(0.0)
-            return source.choose_one(weights if weights.amax() > 0 else target), tests, accepted, True
+            return source.choose_one(weights if weights.amax().item() > 0 else target), tests, accepted, True
     weights = target_logits[-1].softmax(-1, dtype=dtype)
     if math.isnan(weights[0].item()):
         return 0, tests, len(drafted), False
@@ -74,5 +74,5 @@ def _result(block: Block, accepted: list[int], following: int, tests: list[float
     counts = [len(accepted), 0 if accepted else -1]
     whole = torch.tensor([tokens + [1] * len(tests) + unreached + counts], device=device)
     probability = torch.tensor([tests + unreached], dtype=torch.float64, device=device)
-    info = Info(probability, whole[:, size + 1 : -2])
-    return Verification(whole[:, : size + 1], whole[0, -2:-1], whole[0, -1:], info)
+    tokens_out, num_active, num_accepted, winner = whole.split_with_sizes([size + 1, size, 1, 1], -1)
+    return Verification(tokens_out, num_accepted[0], winner[0], Info(probability, num_active))
