@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..data import Data
-from ..linear.curvature import assemble_hessian, curvature_sums
+from ..linear.curvature import Curvature, assemble_hessian, curvature_sums
 from ..linear.layout import Coefficients
 from ..linear.likelihood import posterior, slopes
 from ..linear.m_steps import GateSums, NewtonStep, expert_step, gate_step, gate_sums
@@ -74,8 +74,7 @@ class LinearRecursion(Recursion):
         self._remember(sums, weight, rate)
         self.expansions = self.expansions.plus(self.theta, sums.evaluation, weight)
         self._best = self._newton_end(objective, float(sums.evaluation.value)) if self._finish else None
-        em_step = self._m_step(sums, weight, rate)
-        self._moved(em_step if self._best is None else self._best[None, None])
+        self._moved(self._m_step(sums, weight, rate) if self._best is None else self._best[None, None])
         return float(sums.evaluation.value)
 
     def _newton_end(self, block: LinearObjective, value: float) -> Tensor | None:
@@ -109,7 +108,7 @@ class LinearRecursion(Recursion):
         sums = tuple(sum(column[1:], column[0]) for column in zip(*parts, strict=True))
         gates = 2 if layout.num_gate_rows else 0
         value, gradient, *curvature = sums[-5:]
-        hessian = assemble_hessian(type(curvature_sums(chunk, state, layout))(*curvature), layout)
+        hessian = assemble_hessian(Curvature(*curvature), layout)
         value = value - objective.total_weight * objective.scaling.y_std.log()
         evaluation = Evaluation(value, layout.pull_gradient(gradient), layout.pull_hessian(hessian))
         return _BlockSums(sums[:gates], sums[gates:-5], evaluation)

@@ -66,7 +66,7 @@ class StochasticEM:
     def __init__(
         self,
         *,
-        batch_size: int = 1000,
+        batch_size: int = 2000,
         start_rows: int | None = None,
         power: float = 0.6,
         finish: bool = True,
