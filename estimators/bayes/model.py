@@ -73,7 +73,8 @@ class BayesianMixtureOfExperts:
     ) -> None:
         data = as_data(model, x, y, None, is_batch=False)
         self.model = copy.deepcopy(model).to(torch.float64).eval()
-        self.x, self.y = data.x[0], data.y[0]
+        device = next(self.model.parameters()).device
+        self.x, self.y = data.x[0].to(device), data.y[0].to(device)
         self.shapes = {name: p.shape for name, p in self.model.named_parameters() if p.requires_grad}
         defaults = default_priors(self.model, self.x, self.y)
         chosen = override({name: defaults[name] for name in self.shapes}, priors or {})
