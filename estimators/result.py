@@ -93,10 +93,13 @@ class FitResult:
         return abs(self.objective_value - self.llf) > 1e-9 * (1.0 + abs(self.llf))
 
     def rename_features(self, names: Sequence[str]) -> None:
-        """Put the covariates' names in place of x0, x1, ... in ``param_names``."""
-        self.param_names = [
-            re.sub(r",x(\d+)\]$", lambda match: f",{names[int(match[1])]}]", name) for name in self.param_names
-        ]
+        """Put the covariates' names in place of x0, x1, ... in ``param_names`` and ``warnings``."""
+
+        def renamed(text: str) -> str:
+            return re.sub(r",x(\d+)\]", lambda match: f",{names[int(match[1])]}]", text)
+
+        self.param_names = [renamed(name) for name in self.param_names]
+        self.warnings = [renamed(remark) for remark in self.warnings]
 
     def remove_data(self) -> None:
         """Forget the observations, for a small pickle; what needs them raises ``DataRemovedError`` from then on.

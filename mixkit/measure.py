@@ -139,6 +139,8 @@ class MixingMeasure:
             raise TypeError(f"model.gate.score must have a bias and one weight per expert, got {type(score).__name__}")
         if not isinstance(experts, GaussianExperts) or not isinstance(experts.predictor, LinearPredictor):
             raise TypeError(f"model.experts must be Gaussian with a linear mean, got {type(experts).__name__}")
+        if model.has_offset:
+            raise TypeError("model.experts must have no offset, which a mixing measure has no place for")
         variance = (2.0 * experts.log_std).exp().expand_as(experts.predictor.intercept)
         parts = (bias, weight, experts.predictor.slope, experts.predictor.intercept, variance)
         return cls(*(part.clone() for part in parts))

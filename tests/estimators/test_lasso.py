@@ -1,6 +1,7 @@
 """The lasso: what it equals elsewhere, its zeros and their certificate."""
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -109,6 +110,8 @@ def test_standard_errors_are_those_of_the_selected_model():
     assert np.isfinite(result.bse[~zero]).all()
     assert any("the lasso set slope" in remark for remark in result.warnings)
     assert not any("floor" in remark or "singular" in remark for remark in result.warnings)
+    result.rename_features(["first", "second", "third"])
+    assert re.search(r"the lasso set .*\[\d,(first|second|third)\]", " ".join(result.warnings))
     twin = pickle.loads(pickle.dumps(result))
     np.testing.assert_array_equal(twin.bse, result.bse)
 

@@ -16,6 +16,7 @@ from mixkit import (
     GaussianExperts,
     LinearPredictor,
     MixedExperts,
+    MixingMeasure,
     MixtureOfExperts,
     ModulePredictor,
     NegativeBinomialExperts,
@@ -141,6 +142,12 @@ def test_the_regressor_takes_experts_with_an_offset():
     model = MixtureOfExpertsRegressor(1, experts=PoissonExperts(predictor()), random_state=0).fit(both, y.numpy())
     doubled = both + np.log(2.0) * np.array([0.0, 1.0])
     np.testing.assert_allclose(model.predict(doubled), 2.0 * model.predict(both))
+
+
+def test_a_mixing_measure_has_no_place_for_an_offset():
+    model = MixtureOfExperts(softmax_gate(1, 2, dtype=DTYPE, generator=seeded(3)), GaussianExperts(predictor(2)))
+    with pytest.raises(TypeError, match=r"model\.experts must have no offset"):
+        MixingMeasure.from_module(model)
 
 
 def test_columns_are_counted():

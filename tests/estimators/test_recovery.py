@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from estimators import MLE
+from estimators import MLE, SingularInformationWarning
 from estimators.data import Data
 from estimators.estimator import make_objective
 from mixkit import (
@@ -17,6 +17,7 @@ from mixkit import (
     NegativeBinomialExperts,
     PoissonExperts,
     StudentTExperts,
+    constant_gate,
     linear_gaussian_experts,
     softmax_gate,
 )
@@ -107,3 +108,23 @@ def test_class_probabilities_approach_the_truth():
             squares.append(float(torch.stack(gap).square().mean().detach()))
         errors.append(np.mean(squares))
     assert 16.0 / 3.0 < errors[0] / errors[1] < 16.0 * 3.0
+
+
+def test_the_dispersion_of_poisson_counts_ends_at_its_limit():
+    """Counts that vary less than Poisson ones: the fit is the Poisson one with its errors; the limit has none."""
+    x = torch.randn(300, 1, dtype=DTYPE, generator=seeded(0))
+    y = torch.poisson(torch.exp(1.0 + 0.5 * x[:, 0]), generator=seeded(2))
+    families = NegativeBinomialExperts(_one(), dtype=DTYPE), PoissonExperts(_one())
+    models = [MixtureOfExperts(constant_gate(1, dtype=DTYPE), family) for family in families]
+    with pytest.warns(SingularInformationWarning, match=r"dispersion\[0\]"):
+        flexible = MLE(n_init=1).fit(models[0], x, y)
+    poisson = MLE(n_init=1).fit(models[1], x, y)
+    assert flexible.converged
+    assert flexible.llf == pytest.approx(poisson.llf, abs=1e-7)
+    np.testing.assert_allclose(flexible.bse[:2], poisson.bse, rtol=1e-4)
+    assert flexible.params[2] < 1e-8
+    assert np.isnan(flexible.bse[2])
+
+
+def _one():
+    return LinearPredictor(1, 1, dtype=DTYPE, generator=seeded(0))
