@@ -82,7 +82,7 @@ def draw_lines(ax: Axes, posterior: Posterior, x: Tensor, y: Tensor) -> None:
         ax.plot(grid[:, 0], middle, color=color, label=f"expert {expert}")
     ax.scatter(x[:, 0], y, s=12, color="0.25", alpha=0.6, linewidth=0, zorder=3)
     ax.set(xlabel="stretch ratio", ylabel="tuned ratio", title="Expert means, 95% posterior bands")
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="upper left")
 
 
 def draw_intervals(ax: Axes, fit: FitResult, intervals: dict[str, Array]) -> None:
