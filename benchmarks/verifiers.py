@@ -2,7 +2,7 @@
 
 Everything that is compared is run in turn, a few times each, in one loop, so that what else runs on the machine weighs
 on all alike; a time is that of the best of those turns, averaged over blocks. On a CPU it is processor time of one
-thread. Laws are synthetic, like those of language models; the ratios, not the milliseconds, carry over to other machines.
+thread. Laws are synthetic, like those of language models; ratios, not milliseconds, carry over to other machines.
 
     python benchmarks/verifiers.py [--quick] [--device cuda] [--only gumbel]
 """
