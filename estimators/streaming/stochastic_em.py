@@ -39,7 +39,8 @@ class StochasticEM:
         finish: whether models of the fast family take the second-order step; if not, they too report the average of
             EM's iterates.
         variance_floor: least variance of an expert, as a share of that of y in the first rows.
-        starter: estimator of the first rows; None for :class:`~estimators.em.EM` with ``random_state``.
+        starter: estimator of the first rows; None for :class:`~estimators.em.EM` with ``random_state``. Of its settings
+            only those of the start matter: a penalty it has is not applied to later rows.
         random_state: seed of that estimator. Nothing else is random.
         progress: whether to show a bar.
 

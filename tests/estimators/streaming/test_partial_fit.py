@@ -8,6 +8,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 from estimators import EM, FitResult, MixtureOfExpertsRegressor
+from estimators.penalties import Ridge
 from estimators.streaming import StreamResult
 from mixkit.datasets import load_faithful
 
@@ -82,6 +83,12 @@ def test_other_covariates_are_refused():
     model = regressor().partial_fit(x, y)
     with pytest.raises(ValueError, match="X has 2 features, but MixtureOfExpertsRegressor is expecting 1"):
         model.partial_fit(np.column_stack([x, x]), y)
+
+
+def test_penalties_are_refused():
+    x, y = faithful()
+    with pytest.raises(ValueError, match="penalty must be None for partial_fit"):
+        regressor(penalty=Ridge(experts=1.0)).partial_fit(x, y)
 
 
 def test_nothing_is_known_before_the_first_rows():
