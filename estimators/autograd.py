@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from mixkit.experts import DensityExperts, Experts, MixedExperts
 from mixkit.mixture import MixtureOfExperts
 
 from .data import Data
@@ -18,7 +19,7 @@ from .objective import Evaluation, Objective, UserMap
 from .vector import ParameterVector
 from .weighted_fit import fit_weighted
 
-__all__ = ["AutogradObjective"]
+__all__ = ["AutogradObjective", "response_variance"]
 
 _M_STEP_ITERATIONS = 10
 _START_ITERATIONS = 50
@@ -45,7 +46,7 @@ class AutogradObjective(Objective):
         self.total_weight = self._weights(0).new_full((len(data.x),), float(self.n))
         if data.weight is not None:
             self.total_weight = data.weight.sum(-1)
-        self.variance_floor = variance_floor * float(data.y.var(1, correction=0).mean())
+        self.variance_floor = variance_floor * response_variance(self.model.experts, data.y)
         self.lower = self.vector.lower_bounds(0.5 * float(np.log(max(self.variance_floor, 1e-300))))
 
     def _weights(self, index: int) -> Tensor:
@@ -183,6 +184,19 @@ class AutogradObjective(Objective):
         """The module's own parameters, by name, as they are."""
         zero = torch.zeros_like(self.lower)
         return UserMap(self.vector.names, None, zero, zero > 0)
+
+
+def response_variance(experts: Experts, y: Tensor) -> float:
+    """Mean over data sets of the variance of the response, on the scale on which the experts have theirs.
+
+    That of the logarithm for log-normal experts; of several families the least.
+    """
+    if isinstance(experts, MixedExperts):
+        return min(response_variance(family, y) for family in experts.families)  # type: ignore[arg-type]
+    if not isinstance(experts, DensityExperts) or experts.floor_name is None:
+        return float(y.var(1, correction=0).mean())
+    known = [row[~row.isnan()] for row in experts.start_locations(y)[-1]]
+    return sum(float(row.var(correction=0)) for row in known if len(row)) / len(known)
 
 
 def maximise(function: Callable[[Tensor], Tensor], start: Tensor, lower: Tensor, max_iter: int) -> Tensor:

@@ -33,7 +33,8 @@ class MixtureOfExpertsClassifier(ClassifierMixin, BaseEstimator):
 
     Experts are multinomial logit regressions. Labels that a hyperplane separates have no finite maximum-likelihood
     estimate, so slopes of gate and experts are penalised, as in scikit-learn's ``LogisticRegression``, which is the
-    case of one expert; intercepts are not, and one may still have no finite estimate where an expert never meets a class.
+    case of one expert. Intercepts are not penalised, and one may still have no finite estimate where an expert never
+    meets a class.
 
     Args:
         n_experts: number of experts k; at most the number of observations.

@@ -69,8 +69,10 @@ class ParameterVector:
                 model.get_parameter(name).copy_(value)
 
     def lower_bounds(self, log_std_floor: float) -> Tensor:
-        """Lower bounds ``(P,)``: the floor for entries of parameters named ``log_std``, none for others."""
-        rows = [log_std_floor if name.split("[")[0].endswith("log_std") else -math.inf for name in self.names]
+        """Lower bounds ``(P,)``: the floor for entries of parameters named ``log_std`` or ``log_scale``, else none."""
+        rows = [
+            log_std_floor if name.split("[")[0].endswith(("log_std", "log_scale")) else -math.inf for name in self.names
+        ]
         return torch.tensor(rows, dtype=torch.float64)
 
 

@@ -13,6 +13,7 @@ from mixkit.scores import ConstantScore, LinearScore
 from mixkit.selection import Dense
 from mixkit.temperature import FixedTemperature
 
+from ..autograd import response_variance
 from ..data import Data
 from ..linalg import solve_ascent
 from ..linear.design import Chunk, Design, Scaling, block_matrix
@@ -88,7 +89,7 @@ class MultiLinearObjective(Objective):
             if name is not None and isinstance(family, DensityExperts):
                 first = self.num_scores + block.first_row + block.num_locations + block.constant_names.index(name)
                 rows = first + block.num_arguments * torch.arange(block.k)
-                floor = variance_floor * _variance(family.start_locations(self.data.y)[-1])
+                floor = variance_floor * response_variance(family, self.data.y)
                 lower[rows, -1] = 0.5 * math.log(max(floor, 1e-300))
         return lower[self.free]
 
@@ -295,9 +296,3 @@ class MultiLinearObjective(Objective):
 
 def _sum(log_prob: Tensor, chunk: Chunk) -> Tensor:
     return log_prob.sum(-1) if chunk.weight is None else (log_prob * chunk.weight.squeeze(-2)).sum(-1)
-
-
-def _variance(values: Tensor) -> float:
-    """Mean over data sets of the variance of what is not NaN in ``values (r, n)``."""
-    known = [row[~row.isnan()] for row in values]
-    return sum(float(row.var(correction=0)) for row in known if len(row)) / len(known)

@@ -338,3 +338,17 @@ def test_a_collapsing_expert_stops_at_the_floor():
     floor = 1e-2 * float(y[y > 0].log().std(correction=0))
     assert dict(zip(result.param_names, result.params, strict=True))["std[1]"] == pytest.approx(floor)
     assert any("floor" in remark for remark in result.warnings)
+
+
+def test_floors_are_on_the_scale_of_the_logarithm_by_both_routes():
+    """Large amounts have large variances, their logarithms have not; a floor by the former would bind."""
+    model = MixtureOfExperts(constant_gate(2, dtype=DTYPE), log_normal(1, 2))
+    x = torch.randn(60, 1, dtype=DTYPE, generator=seeded(0))
+    y = torch.exp(12.0 + x[:, 0] + 0.3 * torch.randn(60, dtype=DTYPE, generator=seeded(1)))
+    data = Data(x[None], y[None], None)
+    fast = MultiLinearObjective(model, data, variance_floor=1e-6, pinned_columns=torch.zeros(1, dtype=torch.bool))
+    slow = AutogradObjective(model, data, variance_floor=1e-6)
+    expected = 0.5 * np.log(1e-6 * float(y.log().var(correction=0)))
+    for objective in (fast, slow):
+        bounds = objective.lower[torch.isfinite(objective.lower)]
+        np.testing.assert_allclose(bounds, [expected, expected])
