@@ -86,28 +86,25 @@ def test_errors_fall_as_one_over_the_root_of_n(name):
 
 
 def test_class_probabilities_approach_the_truth():
-    """Mean squared error of probabilities falls by the ratio of sizes, within a factor of three either way."""
+    """Twice what a fit gains over the truth is at most chi-square with P degrees at every n (false alarm 1e-5 in all).
+
+    So the gain per observation, which measures the distance between the two laws, falls as 1 / n. The parameters
+    themselves are hard to tell from labels, and are not compared.
+    """
     predictor = _linear(2)
     model = MixtureOfExperts(softmax_gate(1, 2, dtype=DTYPE, generator=seeded(0)), CategoricalExperts(predictor))
     with torch.no_grad():
         predictor.slope.copy_(torch.tensor([[[3.0], [0.0]], [[-3.0], [1.0]]]))
         predictor.intercept.copy_(torch.tensor([[0.0, 1.0], [0.5, -1.0]]))
         model.gate.score.weight.copy_(torch.tensor([[4.0], [0.0]]))
-    errors = []
-    for n in (500, 8000):
-        squares = []
-        for seed in range(5):
-            x = 2.0 * torch.rand(n, 1, dtype=DTYPE, generator=seeded(seed)) - 1.0
-            with torch.no_grad():
-                y = model(x).sample(generator=seeded(seed + 100))
-            twin = MLE(n_init=0, starts=[], start_at_model=True, max_iter=30).ends(model, Data(x[None], y[None], None))
-            objective, ascent = twin
-            grid = torch.linspace(-1.0, 1.0, 50, dtype=DTYPE).unsqueeze(-1)
-            law = torch.func.functional_call(model, objective.parameters(ascent.theta[0, 0]), (grid,))
-            gap = [(law.log_prob(c).exp() - model(grid).log_prob(c).exp()) for c in torch.arange(3.0, dtype=DTYPE)]
-            squares.append(float(torch.stack(gap).square().mean().detach()))
-        errors.append(np.mean(squares))
-    assert 16.0 / 3.0 < errors[0] / errors[1] < 16.0 * 3.0
+    for n in SIZES:
+        x = 2.0 * torch.rand(n, 1, dtype=DTYPE, generator=seeded(n)) - 1.0
+        with torch.no_grad():
+            y = model(x).sample(generator=seeded(n + 1))
+            truth = float(model.log_prob(x, y).sum())
+        _, end = MLE(n_init=0, starts=[], start_at_model=True).ends(model, Data(x[None], y[None], None))
+        gain = 2.0 * (float(end.value) - truth)
+        assert 0.0 < gain < stats.chi2.isf(1e-5 / len(SIZES), end.theta.shape[-1])
 
 
 def test_the_dispersion_of_poisson_counts_ends_at_its_limit():
