@@ -84,20 +84,20 @@ def design(gate: partial[Gate], quick: bool, replicates: int) -> RateStudy:
 
 def draw(found: dict[str, StudyResults], path: Path) -> None:
     """A panel for each loss; a colour for each gate, solid for two experts and dashed for three."""
-    figure, axes = plt.subplots(2, 2, figsize=(10, 8), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(10, 8), layout="constrained", sharex=True)
     for ax, name in zip(axes.flat, SHOWN, strict=True):
         for gate, results in found.items():
             for candidate, line in (("k = 2", "o-"), ("k = 3", "s--")):
                 sizes, samples = results.losses(candidate, name)
-                slope = results.slope(candidate, name)
-                label = f"{gate}, {candidate}: {slope.value:.2f} ± {slope.std_error:.2f}"
                 medians = [np.median(values) for values in samples]
-                ax.loglog(sizes, medians, line, color=COLOURS[gate], markersize=4, label=label)
-        ax.set(title=name, xlabel="n", ylabel="median error")
+                ax.loglog(sizes, medians, line, color=COLOURS[gate], markersize=4, label=f"{gate}, {candidate}")
+        ax.set(title=name.replace("hellinger", "Hellinger distance"), ylabel="median error")
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.grid(True, linewidth=0.4, alpha=0.5)
-        ax.legend(frameon=False, fontsize="xx-small")
-    figure.savefig(path, dpi=150)
+        ax.grid(True, which="both", linewidth=0.4, alpha=0.4)
+    for ax in axes[1]:
+        ax.set_xlabel("n")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    figure.savefig(path, dpi=130)
 
 
 def main(quick: bool, replicates: int, jobs: int) -> None:

@@ -90,8 +90,8 @@ def draw(found: dict[int, StudyResults], path: Path) -> None:
                 ax.loglog(sizes, [np.median(values) for values in samples], line, markersize=4, label=candidate)
             ax.set(title=f"{title}, true K = {num_selected}", xlabel="n", ylabel="median")
             ax.xaxis.set_minor_formatter(NullFormatter())
-            ax.grid(True, linewidth=0.4, alpha=0.5)
-        row[0].legend(frameon=False, fontsize="x-small")
+            ax.grid(True, which="both", linewidth=0.4, alpha=0.4)
+        row[0].legend(frameon=False, fontsize="x-small", loc="lower left")
     figure.savefig(path, dpi=150)
 
 
