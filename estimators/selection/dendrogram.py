@@ -169,8 +169,8 @@ def mixing_dendrogram(
       Heights lie between 0 and 1/4 whatever the units of x and y, so an expert of a few outliers, far away but light,
       stays low.
     - "parameters" (the default without x): distances of parameters
-      (:func:`~estimators.selection.merging.parameter_gap`) and masses proportional to :math:`e^{\beta_0}`, as the paper
-      has them. With x these masses are the mean gate weights and merging is by projection; without x, by moments, and
+      (:func:`~estimators.selection.merging.parameter_gap`) and masses proportional to :math:`e^{\beta_0}`, after the
+      code published with the paper. With x these masses are the mean gate weights and merging is by projection; without x, by moments, and
       heights depend on where x has its origin.
 
     Args:
