@@ -170,8 +170,8 @@ def mixing_dendrogram(
       stays low.
     - "parameters" (the default without x): distances of parameters
       (:func:`~estimators.selection.merging.parameter_gap`) and masses proportional to :math:`e^{\beta_0}`, after the
-      code published with the paper. With x these masses are the mean gate weights and merging is by projection; without x, by moments, and
-      heights depend on where x has its origin.
+      code published with the paper. With x these masses are the mean gate weights and merging is by projection; without
+      x, by moments, and heights depend on where x has its origin.
 
     Args:
         fit: an over-specified fit, of K experts; or a model, or a single mixing measure.
