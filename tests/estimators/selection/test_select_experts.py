@@ -245,7 +245,11 @@ class TestFamiliesAndGates:
         assert isinstance(found.best.model.experts, PoissonExperts)
         assert found.best_k > 1
 
-    @pytest.mark.parametrize("gate", ["constant", "sigmoid", "laplace", sigmoid_gate], ids=str)
+    @pytest.mark.parametrize(
+        "gate",
+        ["constant", "sigmoid", "laplace", sigmoid_gate],
+        ids=["constant", "sigmoid", "laplace", "function"],
+    )
     def test_gates_by_name_and_by_function(self, gate):
         x, y = load_faithful()
         found = select_experts(x[:80], y[:80], k=[1, 2], gate=gate, random_state=0, estimator=EM(n_init=2))
@@ -354,7 +358,6 @@ class TestBadInput:
             ({"folds": 1, "criterion": "cv"}, ValueError, "folds must be at least 2, got 1"),
             ({"random_state": "x"}, TypeError, "random_state must be an integer"),
         ],
-        ids=str,
     )
     def test_it_is_named(self, settings, error, message):
         x, y = load_faithful()
