@@ -63,7 +63,7 @@ def design(kind: str, quick: bool, replicates: int) -> RateStudy:
         UniformCovariates(-2.0, 2.0),
         {
             "k = 2": Candidate(estimator, 2, gate=partial(build, kind), start=NearTruth(0.1)),
-            "k = 3": Candidate(estimator, 3, gate=partial(build, kind), start=NearTruth(0.3, draws=3)),
+            "k = 3": Candidate(estimator, 3, gate=partial(build, kind), start=NearTruth(0.3, draws=1 if quick else 3)),
         },
         [BlockLoss(), DensityLoss(points=16)],
         sample_sizes=[200, 400] if quick else [1000, 2000, 4000, 8000, 16000],
