@@ -130,12 +130,13 @@ def test_the_median_at_zero_is_zero():
 
 
 def test_weights_that_do_not_quite_sum_to_one_reach_every_probability():
-    """In float32 these hundred weights sum to less than the largest probability below 1."""
-    log_weights = torch.log_softmax(torch.randn(100, generator=torch.Generator().manual_seed(18)), -1)
-    law = ExpertMixture(log_weights, Normal(torch.zeros(100), torch.ones(100)))
+    """In float32 a hundred weights may sum to less than the largest probability below 1, which do is up to the CPU."""
+    log_weights = torch.log_softmax(torch.randn(1000, 100, generator=torch.Generator().manual_seed(18)), -1)
+    law = ExpertMixture(log_weights, Normal(torch.zeros(1000, 100), torch.ones(1000, 100)))
     largest = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
-    assert law.cdf(torch.tensor(INF)) < largest
-    assert 4.0 < law.icdf(largest).item() < 6.0
+    assert bool((law.cdf(torch.tensor(INF)) < largest).any())
+    quantiles = law.icdf(largest)
+    assert bool(((quantiles > 4.0) & (quantiles < 6.0)).all())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
