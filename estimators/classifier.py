@@ -6,29 +6,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
+from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from mixkit._validation import check_integer, check_non_negative
 from mixkit.experts import CategoricalExperts
-from mixkit.gates import Gate, laplace_gate, sigmoid_gate, softmax_gate
-from mixkit.mixture import ExpertMixture, MixtureOfExperts
+from mixkit.gates import Gate
+from mixkit.mixture import MixtureOfExperts
 from mixkit.predictors import LinearPredictor
 
 from .em import EM
 from .estimator import Estimator
+from .face import MixtureFace
 from .penalties import Ridge
 
 __all__ = ["MixtureOfExpertsClassifier"]
 
-_GATES = {"softmax": softmax_gate, "sigmoid": sigmoid_gate, "laplace": laplace_gate}
 
-
-class MixtureOfExpertsClassifier(ClassifierMixin, BaseEstimator):
+class MixtureOfExpertsClassifier(ClassifierMixin, MixtureFace):
     r"""Mixture-of-experts classification, :math:`P(y = c \mid x) = \sum_j w_j(x) \, \mathrm{softmax}(A_j x + b_j)_c`.
 
     Experts are multinomial logit regressions. Labels that a hyperplane separates have no finite maximum-likelihood
@@ -106,9 +103,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, BaseEstimator):
         """
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-            X, y, sample_weight = (part[sample_weight > 0] for part in (X, y, sample_weight))
+        X, y, sample_weight = self._positive_rows(X, y, sample_weight)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y must hold at least 2 classes, got {len(self.classes_)} class")
@@ -116,42 +111,22 @@ class MixtureOfExpertsClassifier(ClassifierMixin, BaseEstimator):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.result_ = self._estimator().fit(model, X, labels.astype(np.float64), sample_weight)
-        self._report()
-        return self
-
-    def _report(self) -> None:
         if hasattr(self, "feature_names_in_"):
             self.result_.rename_features(self.feature_names_in_)
-        self.log_likelihood_ = self.result_.llf
-        self.converged_ = self.result_.converged
-        self.n_iter_ = max(1, len(self.result_.history))
-        if not self.converged_:
-            warnings.warn(
-                f"the fit did not reach a maximum in max_iter={self.max_iter} iterations (predicted gain "
-                f"{self.result_.predicted_gain:.2g}); raise max_iter or n_init",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        self._report(self.result_)
+        return self
 
     def _estimator(self) -> Estimator:
         if self.estimator is not None:
             return self.estimator
         strength = check_non_negative("ridge", self.ridge)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         penalty = Ridge(gate=strength, experts=strength) if strength else None
-        return EM(n_init=self.n_init, max_iter=self.max_iter, tol=self.tol, penalty=penalty, random_state=seed)
+        return EM(n_init=self.n_init, max_iter=self.max_iter, tol=self.tol, penalty=penalty, random_state=self._seed())
 
     def _model(self, d: int) -> MixtureOfExperts:
         k = check_integer("n_experts", self.n_experts, low=1)
         settings: dict[str, Any] = {"dtype": torch.float64, "generator": torch.Generator().manual_seed(0)}
-        if isinstance(self.gate, Gate):
-            gate = copy.deepcopy(self.gate)
-        elif self.gate in _GATES:
-            gate = _GATES[self.gate](d, k, **settings)
-        else:
-            raise ValueError(f"gate must be a Gate or one of {sorted(_GATES)}, got {self.gate!r}")
-        if gate.num_experts != k:
-            raise ValueError(f"gate must have n_experts={k} experts, got {gate.num_experts}")
+        gate = self._new_gate(d, k, settings)
         experts = copy.deepcopy(self.experts)
         if experts is None:
             experts = CategoricalExperts(LinearPredictor(d, k, response_dim=len(self.classes_) - 1, **settings))
@@ -160,13 +135,6 @@ class MixtureOfExpertsClassifier(ClassifierMixin, BaseEstimator):
         if experts.num_classes != len(self.classes_):
             raise ValueError(f"experts must have the {len(self.classes_)} classes of y, got {experts.num_classes}")
         return MixtureOfExperts(gate, experts)
-
-    def predict_distribution(self, X: Any) -> ExpertMixture:
-        """The conditional law of the class index at each row of X, batch shape ``(n,)``."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        with torch.no_grad():
-            return self.result_.model(torch.as_tensor(X))
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Log-probabilities of the classes, ``(n, C)``."""

@@ -6,33 +6,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.base import RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
 from mixkit._validation import check_integer
 from mixkit.experts import Experts, linear_gaussian_experts
-from mixkit.gates import Gate, laplace_gate, sigmoid_gate, softmax_gate
-from mixkit.mixture import ExpertMixture, MixtureOfExperts
+from mixkit.gates import Gate
+from mixkit.mixture import MixtureOfExperts
 
 from .em import EM
 from .estimator import Estimator
+from .face import MixtureFace
 from .penalties import Penalty
 from .result import FitResult
 from .streaming import StochasticEM, Stream, StreamResult
 
 __all__ = ["MixtureOfExpertsRegressor"]
 
-_GATES = {"softmax": softmax_gate, "sigmoid": sigmoid_gate, "laplace": laplace_gate}
 _FEWEST_SAMPLES = 2
-_SAMPLE_BLOCK = 2**22
 _OF_FITS = ("log_likelihood_", "converged_", "n_iter_")
 _OF_STREAMS = ("stream_", "n_samples_seen_")
 
 
-class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
+class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
     r"""Mixture-of-experts regression, :math:`p(y \mid x) = \sum_j w_j(x) N(y; a_j^\top x + b_j, \sigma_j^2)`.
 
     Args:
@@ -112,9 +110,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=_FEWEST_SAMPLES)
         y = np.asarray(y, dtype=np.float64)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-            X, y, sample_weight = (part[sample_weight > 0] for part in (X, y, sample_weight))
+        X, y, sample_weight = self._positive_rows(X, y, sample_weight)
         if len(X) < _FEWEST_SAMPLES:
             raise ValueError(f"sample_weight must be positive for at least 2 observations, got {len(X)}")
         model = self._model(X)
@@ -123,16 +119,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
             result = self._estimator().fit(model, X, y, sample_weight)
         self._forget(_OF_STREAMS)
         self._keep(result)
-        self.log_likelihood_ = result.llf
-        self.converged_ = result.converged
-        self.n_iter_ = max(1, len(result.history))
-        if not self.converged_:
-            warnings.warn(
-                f"the fit did not reach a maximum in max_iter={self.max_iter} iterations (predicted gain "
-                f"{result.predicted_gain:.2g}); raise max_iter or n_init",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        self._report(result)
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MixtureOfExpertsRegressor":
@@ -196,14 +183,13 @@ class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
     def _estimator(self) -> Estimator:
         if self.estimator is not None:
             return self.estimator
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         return EM(
             n_init=self.n_init,
             max_iter=self.max_iter,
             tol=self.tol,
             variance_floor=self.variance_floor,
             penalty=self.penalty,
-            random_state=seed,
+            random_state=self._seed(),
         )
 
     def _model(self, X: np.ndarray) -> MixtureOfExperts:
@@ -211,31 +197,16 @@ class MixtureOfExpertsRegressor(RegressorMixin, BaseEstimator):
         d = X.shape[1] - (self.experts is not None and self.experts.has_offset)
         generator = torch.Generator().manual_seed(0)
         settings: dict[str, Any] = {"dtype": torch.float64, "generator": generator}
-        if isinstance(self.gate, Gate):
-            gate = copy.deepcopy(self.gate)
-        elif self.gate in _GATES:
-            gate = _GATES[self.gate](d, k, **settings)
-        else:
-            raise ValueError(f"gate must be a Gate or one of {sorted(_GATES)}, got {self.gate!r}")
         experts = copy.deepcopy(self.experts)
         if experts is None:
             experts = linear_gaussian_experts(d, k, shared_std=self.shared_std, **settings)
-        if gate.num_experts != k:
-            raise ValueError(f"gate must have n_experts={k} experts, got {gate.num_experts}")
-        return MixtureOfExperts(gate, experts)
+        return MixtureOfExperts(self._new_gate(d, k, settings), experts)
 
     @property
     def measure_(self) -> Any:
         """The mixing measure of the fit."""
         check_is_fitted(self)
         return self.result_.measure
-
-    def predict_distribution(self, X: Any) -> ExpertMixture:
-        """The conditional law of y at each row of X, batch shape ``(n,)``."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        with torch.no_grad():
-            return self.result_.model(torch.as_tensor(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """Conditional means ``(n,)``."""

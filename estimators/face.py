@@ -1,0 +1,65 @@
+"""What the scikit-learn faces of the estimators share: rows, gates by name, the report of a fit, predicted laws."""
+
+import copy
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from mixkit.gates import Gate, laplace_gate, sigmoid_gate, softmax_gate
+from mixkit.mixture import ExpertMixture
+
+__all__ = ["MixtureFace"]
+
+_GATES = {"softmax": softmax_gate, "sigmoid": sigmoid_gate, "laplace": laplace_gate}
+
+
+class MixtureFace(BaseEstimator):
+    """A mixture of experts fitted to ``X (n, d)`` and y, with ``gate``, ``max_iter`` and ``random_state``."""
+
+    def _positive_rows(self, X: np.ndarray, y: np.ndarray, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, Any]:
+        """The rows whose weight is positive, with their checked weights."""
+        if sample_weight is None:
+            return X, y, None
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        return X[weight > 0], y[weight > 0], weight[weight > 0]
+
+    def _seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _new_gate(self, d: int, k: int, settings: dict[str, Any]) -> Gate:
+        """A copy of the gate, or a new one of its name, checked to have k experts."""
+        if isinstance(self.gate, Gate):
+            gate = copy.deepcopy(self.gate)
+        elif self.gate in _GATES:
+            gate = _GATES[self.gate](d, k, **settings)
+        else:
+            raise ValueError(f"gate must be a Gate or one of {sorted(_GATES)}, got {self.gate!r}")
+        if gate.num_experts != k:
+            raise ValueError(f"gate must have n_experts={k} experts, got {gate.num_experts}")
+        return gate
+
+    def _report(self, result: Any) -> None:
+        """Set the attributes that say how the fit went, and warn if it did not converge."""
+        self.log_likelihood_ = result.llf
+        self.converged_ = result.converged
+        self.n_iter_ = max(1, len(result.history))
+        if not self.converged_:
+            warnings.warn(
+                f"the fit did not reach a maximum in max_iter={self.max_iter} iterations (predicted gain "
+                f"{result.predicted_gain:.2g}); raise max_iter or n_init",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def predict_distribution(self, X: Any) -> ExpertMixture:
+        """The conditional law of y (of a classifier: of the class index) at each row of X, batch shape ``(n,)``."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        with torch.no_grad():
+            return self.result_.model(torch.as_tensor(X))
