@@ -159,7 +159,7 @@ def test_an_unfinished_fit_warns():
 )
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        MixtureOfExpertsRegressor(**settings).fit(*faithful())
+        MixtureOfExpertsRegressor(**settings, random_state=0).fit(*faithful())
 
 
 def test_bad_predictions_are_refused(fitted):
