@@ -19,6 +19,7 @@ __all__ = ["plot_dendrogram", "plot_history", "plot_selection", "plot_starts"]
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "0.55"
 _SMALLEST_GAP = 1e-12
+_LINEAR_RANGE = 20.0
 _DECISIVE = 10.0  # a difference in BIC above which the evidence is very strong (Kass and Raftery 1995)
 
 
@@ -89,15 +90,24 @@ def plot_starts(result: "FitResult", *, ax: "Axes | None" = None) -> "Axes":
     ax.plot(rank[~best], below[~best], "o", markerfacecolor="white", markeredgecolor=_GREY, label="lower maximum")
     ax.plot(rank[best], below[best], "o", color=_BLUE, label=f"best maximum ({best.sum()} of {len(ends)} starts)")
     ax.set(xlabel="start, sorted by its end", ylabel="log-likelihood below the best")
-    least = float(below[~best].min()) if (~best).any() else 1.0
-    ax.set_yscale("symlog", linthresh=max(least / 2.0, 1e-9))
-    ax.set_ylim(top=-0.25 * least, bottom=2.0 * float(below.max() or least))
-    ax.set_yticks([tick for tick in ax.get_yticks() if tick >= 0.0])
-    ax.minorticks_off()
-    ax.set_ylim(top=-0.25 * least, bottom=2.0 * float(below.max() or least))
+    _scale_below(ax, below[~best])
     _count(ax)
     ax.legend(frameon=False, fontsize="small")
     return ax
+
+
+def _scale_below(ax: "Axes", below: np.ndarray) -> None:
+    """Downwards from zero; logarithmic past the least of distances that differ by more than an order of magnitude."""
+    least, most = (float(below.min()), float(below.max())) if len(below) else (1.0, 1.0)
+    if most <= _LINEAR_RANGE * least:
+        ax.set_ylim(bottom=1.1 * most, top=-0.1 * most)
+        return
+    first = max(least / 2.0, _SMALLEST_GAP)
+    ax.set_yscale("symlog", linthresh=first)
+    decades = np.arange(np.ceil(np.log10(first)), np.ceil(np.log10(most)) + 1)
+    ax.set_yticks([0.0, *10.0**decades])
+    ax.minorticks_off()
+    ax.set_ylim(top=-0.25 * least, bottom=2.0 * most)
 
 
 def plot_selection(

@@ -1,5 +1,6 @@
 """Pictures of a study (extra ``plot``): losses against n on logarithmic axes."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_study"]
 
 _COLUMNS = 3
+_MOST_SIZES = 5  # named on the axis of a panel
 
 
 def plot_study(results: "StudyResults", names: list[str] | None = None) -> Any:
@@ -58,16 +60,24 @@ def _shown(results: "StudyResults", names: list[str] | None) -> list[str]:
 
 
 def _draw_panel(ax: "Axes", results: "StudyResults", name: str) -> None:
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import NullLocator
 
     candidates = list(results.study.candidates)
     for candidate, color in zip(candidates, expert_colors(len(candidates)), strict=True):
         if len(results.losses(candidate, name)[0]) > 1:
             _draw_candidate(ax, results, candidate, name, color)
     ax.set(xscale="log", yscale="log", xlabel="n", title=name)
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_minor_locator(NullLocator())
+    sizes = _spread(results.study.sample_sizes, _MOST_SIZES)
+    ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
     ax.grid(True, which="major", linewidth=0.4, alpha=0.5)
     ax.legend(frameon=False, fontsize="x-small")
+
+
+def _spread(values: Sequence[int], count: int) -> list[int]:
+    """At most ``count`` of the values, from first to last, as even as can be."""
+    picked = np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)
+    return [values[i] for i in picked]
 
 
 def _draw_candidate(ax: "Axes", results: "StudyResults", candidate: str, name: str, color: Any) -> None:
