@@ -53,7 +53,10 @@ def _log_mean(values: Tensor) -> Tensor:
 
 
 class PosteriorPredictive(ABC):
-    """Predictions averaged over draws of the parameters."""
+    """Predictions averaged over draws of the parameters.
+
+    Covariates and responses may be tensors, or anything that NumPy takes for an array: lists, frames of pandas.
+    """
 
     bayes: BayesianMixtureOfExperts
 
@@ -62,7 +65,7 @@ class PosteriorPredictive(ABC):
         """Parameters of the module by name, ``(s, *shape)``."""
 
     def _covariates(self, x: Any) -> Tensor:
-        rows = check_finite("x", torch.as_tensor(x).to(self.bayes.x))
+        rows = _numbers("x", x, self.bayes.x)
         if rows.ndim != 2 or rows.shape[1] != self.bayes.x.shape[1]:
             raise ValueError(f"x must have shape (n, {self.bayes.x.shape[1]}), got {tuple(rows.shape)}")
         return rows
@@ -101,7 +104,10 @@ class PosteriorPredictive(ABC):
 
     def log_likelihood(self, x: Any, y: Any) -> Tensor:
         """Log-density of each observation under each draw, ``(s, n)``."""
-        rows, responses = self._covariates(x), torch.as_tensor(y).to(self.bayes.y)
+        rows, responses = self._covariates(x), _numbers("y", y, self.bayes.y)
+        shape = rows.shape[:1] + self.bayes.y.shape[1:]
+        if responses.shape != shape:
+            raise ValueError(f"y must have shape {tuple(shape)}, one row for each of x, got {tuple(responses.shape)}")
         self.bayes.model.experts.check_response(responses)
         with torch.no_grad():
             return over_draws(
@@ -111,6 +117,15 @@ class PosteriorPredictive(ABC):
     def log_predictive_density(self, x: Any, y: Any) -> np.ndarray:
         """Log of the posterior predictive density of each observation, ``(n,)``."""
         return _log_mean(self.log_likelihood(x, y)).numpy(force=True)
+
+
+def _numbers(name: str, value: Any, like: Tensor) -> Tensor:
+    """What NumPy takes for an array (lists, frames of pandas), or a tensor, as finite numbers on the model's device."""
+    try:
+        tensor = value.detach() if isinstance(value, Tensor) else torch.as_tensor(np.array(value, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be numeric, got {type(value).__name__}") from error
+    return check_finite(name, tensor.to(like))
 
 
 def _central(draws: Tensor, level: float) -> np.ndarray:

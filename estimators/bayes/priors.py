@@ -26,6 +26,7 @@ the prior of the degrees of freedom has the range of Juarez and Steel (2010), JB
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, NamedTuple
 
@@ -152,6 +153,25 @@ def _normal(mean: Tensor, std: Tensor | float) -> Distribution:
     return dist.Normal(mean, torch.as_tensor(std).to(mean), validate_args=False)
 
 
+@dataclass(frozen=True, eq=False)
+class _AtMean:
+    """Prior of a bias or an intercept such that the value at the mean of the covariates is N(mean, std).
+
+    Attributes:
+        features: what each coefficient, by its name in the model, is multiplied by at that mean.
+        mean: of the value.
+        std: of the value.
+    """
+
+    features: dict[str, Tensor]
+    mean: Tensor
+    std: Tensor | float
+
+    def __call__(self, given: Mapping[str, Tensor]) -> Distribution:
+        first, *others = (given[name] @ values for name, values in self.features.items())
+        return _normal(self.mean - sum(others, first), self.std)
+
+
 @part_priors.register
 def _(part: Score, units: Units, prefix: str) -> dict[str, Prior]:
     return {"bias": _normal(units.x_mean.new_zeros(()), _GATE)}
@@ -165,10 +185,7 @@ def _(part: ConstantScore, units: Units, prefix: str) -> dict[str, Prior]:
 @part_priors.register
 def _(part: LinearScore, units: Units, prefix: str) -> dict[str, Prior]:
     mean, std = _covariates(part, units)
-
-    def bias(given: Mapping[str, Tensor]) -> Distribution:
-        return _normal(-(given[f"{prefix}weight"] @ mean), _GATE)
-
+    bias = _AtMean({f"{prefix}weight": mean}, mean.new_zeros(()), _GATE)
     return {"weight": _normal(torch.zeros_like(std), _GATE / std), "bias": bias}
 
 
@@ -183,15 +200,11 @@ def _(part: QuadraticScore, units: Units, prefix: str) -> dict[str, Prior]:
     mean, std = _covariates(part, units)
     rows, columns = torch.triu_indices(len(std), len(std))
     products = mean[rows] * mean[columns]
-
-    def bias(given: Mapping[str, Tensor]) -> Distribution:
-        at_mean = given[f"{prefix}weight"] @ mean + given[f"{prefix}quadratic"] @ products
-        return _normal(-at_mean, _GATE)
-
+    features = {f"{prefix}weight": mean, f"{prefix}quadratic": products}
     return {
         "weight": _normal(torch.zeros_like(std), _GATE / std),
         "quadratic": _normal(torch.zeros_like(products), _GATE / (std[rows] * std[columns])),
-        "bias": bias,
+        "bias": _AtMean(features, mean.new_zeros(()), _GATE),
     }
 
 
@@ -210,10 +223,7 @@ def _(part: CosineScore, units: Units, prefix: str) -> dict[str, Prior]:
 @part_priors.register
 def _(part: LinearPredictor, units: Units, prefix: str) -> dict[str, Prior]:
     x_mean, x_std = _covariates(part, units)
-
-    def intercept(given: Mapping[str, Tensor]) -> Distribution:
-        return _normal(units.mean - given[f"{prefix}slope"] @ x_mean, _EXPERT * units.std)
-
+    intercept = _AtMean({f"{prefix}slope": x_mean}, units.mean, _EXPERT * units.std)
     scale = _EXPERT * units.std.unsqueeze(-1) / x_std
     return {"slope": _normal(torch.zeros_like(scale), scale), "intercept": intercept}
 

@@ -1,5 +1,7 @@
 """The posterior density: Pyro's and ours are one, in any units, with any gate and experts."""
 
+import pickle
+
 import pyro.distributions as dist
 import pytest
 import torch
@@ -49,6 +51,20 @@ def test_many_draws_are_as_one_after_another(case):
         apart = torch.stack([bayes.log_density(vector) for vector in vectors])
     torch.testing.assert_close(together, apart)
     torch.testing.assert_close(torch.stack([bayes.vector(bayes.parameters(v)) for v in vectors]), vectors)
+
+
+@every_case
+def test_pickling_keeps_the_density(case):
+    bayes = BayesianMixtureOfExperts(case.model(), *case.data())
+    copy = pickle.loads(pickle.dumps(bayes))
+    vector = some_vectors(bayes, 1)[0]
+    assert torch.equal(copy.log_density(vector), bayes.log_density(vector))
+
+
+def test_pickling_keeps_a_prior_of_an_exponential():
+    bayes = BayesianMixtureOfExperts(CASES[0].model(), *CASES[0].data(), priors={"std": dist.HalfNormal(0.5)})
+    vector = some_vectors(bayes, 1)[0]
+    assert torch.equal(pickle.loads(pickle.dumps(bayes)).log_density(vector), bayes.log_density(vector))
 
 
 @pytest.mark.parametrize("case", [CASES[0], CASES[3], CASES[8]], ids=lambda case: case.name)

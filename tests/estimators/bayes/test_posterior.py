@@ -1,5 +1,6 @@
 """What a posterior says: names, tables, predictions, information criteria, ArviZ."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -82,6 +83,30 @@ def test_predictions(posterior):
     low, high = posterior.predict_interval(x, 0.9, random_state=0).T
     share = ((low <= y.numpy()) & (y.numpy() <= high)).mean()
     assert abs(share - 0.9) < 5.0 * np.sqrt(0.09 / len(y))  # 5 standard errors of a share
+
+
+def test_predictions_take_what_numpy_takes(posterior):
+    x, y = load_tone()
+    for rows in (pd.DataFrame(x.numpy(), columns=["ratio"]), x.tolist(), x.numpy()[::-1][::-1]):
+        np.testing.assert_array_equal(posterior.predict(rows), posterior.predict(x))
+        np.testing.assert_array_equal(posterior.mean_interval(rows), posterior.mean_interval(x))
+        np.testing.assert_array_equal(
+            posterior.predict_interval(rows, random_state=0), posterior.predict_interval(x, random_state=0)
+        )
+    series = pd.Series(y.numpy())
+    assert torch.equal(posterior.log_likelihood(rows, series), posterior.log_likelihood(x, y))
+    with pytest.raises(ValueError, match=r"y must have shape \(150,\), one row for each of x, got \(150, 1\)"):
+        posterior.log_likelihood(x, series.to_frame())
+    with pytest.raises(TypeError, match="x must be numeric, got DataFrame"):
+        posterior.predict(pd.DataFrame({"ratio": ["a", "b"]}))
+
+
+def test_a_posterior_survives_pickling(posterior):
+    x, _ = load_tone()
+    copy = pickle.loads(pickle.dumps(posterior))
+    np.testing.assert_array_equal(copy.values, posterior.values)
+    np.testing.assert_array_equal(copy.predict(x), posterior.predict(x))
+    assert copy.importance.log_evidence == posterior.importance.log_evidence
 
 
 def test_waic_is_arvizs(posterior):
