@@ -25,10 +25,12 @@ class Verifier(ABC):
         with_replacement: Whether drafts are drawn independently; else drafts that share a prefix are drawn without
             replacement, in the order of their indices.
         max_drafts: The most drafts that the rule takes, None for any number.
+        identical_drafts: Whether drafts that share a prefix must have one law.
     """
 
     with_replacement: bool = True
     max_drafts: int | None = None
+    identical_drafts: bool = False
 
     @abstractmethod
     def rule(self, block: Block, source: Source) -> Verification:

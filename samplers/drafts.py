@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mixkit._validation import check_integer, check_positive
+from mixkit._validation import check_integer, check_positive, check_tensor
 
 from .decoding import CallableScorer, Drafter, Drafts, Histories, Scorer
 from .sources import Source
@@ -29,6 +29,11 @@ class NGramModel(Scorer):
         order: Length of the longest n-grams, at least 1.
         strength: Weight :math:`\kappa` of the order below, positive.
 
+    Raises:
+        TypeError: If ``tokens`` is no integer tensor.
+        ValueError: If ``tokens`` holds fewer than ``order`` ids or one outside the vocabulary, or if a setting is out
+            of range.
+
     Example:
         >>> import torch
         >>> model = NGramModel(torch.tensor([0, 1, 0, 1, 0, 2]), vocab_size=3, order=2, strength=1.0)
@@ -42,6 +47,9 @@ class NGramModel(Scorer):
         self.strength = check_positive("strength", strength)
         if vocab_size**order >= 2**63:
             raise ValueError(f"order must keep vocab_size ** order below 2 ** 63, got {vocab_size} ** {order}")
+        check_tensor("tokens", tokens, floating=False)
+        if tokens.is_floating_point() or tokens.dtype == torch.bool:
+            raise TypeError(f"tokens must have an integer dtype, got {tokens.dtype}")
         if tokens.ndim != 1 or len(tokens) < order or tokens.min() < 0 or tokens.max() >= vocab_size:
             raise ValueError(f"tokens must hold at least {order} ids in 0..{vocab_size - 1}, got {tuple(tokens.shape)}")
         self._grams = [self._count(tokens.long(), length) for length in range(1, order + 1)]

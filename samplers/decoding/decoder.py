@@ -17,8 +17,8 @@ from ..speculative import SpeculativeSampling
 from ..tree import TreeVerification, TreeVerifier
 from .drafting import Drafter, Drafts, SampledDrafts
 from .histories import Histories
-from .prompts import check_eos, split_prompts
-from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, process
+from .prompts import check_eos, check_vocabulary, split_prompts
+from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, model_name, process
 from .state import Decoding, DecodingState, OnTokens, Stop
 from .statistics import Statistics
 from .tree import SampledTree
@@ -46,7 +46,9 @@ class SpeculativeDecoder:
         vocab_size: Number of tokens that may be decoded, if the target's logits are padded past it.
 
     Raises:
-        ValueError: If the verifier does not take so many drafts, or drafts drawn in this way.
+        TypeError: If an argument has the wrong type, such as a class where an instance is wanted.
+        ValueError: If the verifier does not take so many drafts, drafts drawn in this way, or drafts of different
+            models or processors.
 
     Example:
         >>> import torch
@@ -73,7 +75,7 @@ class SpeculativeDecoder:
         vocab_size: int | None = None,
     ) -> None:
         self.target = as_scorer(target)
-        self.verifier = SpeculativeSampling() if verifier is None else verifier
+        self.verifier = SpeculativeSampling() if verifier is None else check_verifier(verifier)
         self.processors = as_chain(processors)
         if not isinstance(drafts, Drafter | SampledTree) and not isinstance(self.verifier, TreeVerifier):
             own = self.processors if draft_processors is None else draft_processors
@@ -82,6 +84,11 @@ class SpeculativeDecoder:
         self.eos = check_eos(eos_token_id)
         self.pad_token_id = check_integer("pad_token_id", pad_token_id)
         self.vocab_size = None if vocab_size is None else check_integer("vocab_size", vocab_size, low=1)
+
+    def __repr__(self) -> str:
+        settings = {"processors": self.processors, "eos_token_id": sorted(self.eos), "vocab_size": self.vocab_size}
+        shown = "".join(f", {name}={value!r}" for name, value in settings.items())
+        return f"SpeculativeDecoder({model_name(self.target)}, {self.drafter!r}, {self.verifier!r}{shown})"
 
     @torch.no_grad()
     def decode(
@@ -107,7 +114,8 @@ class SpeculativeDecoder:
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If a prompt is empty, or the logits of a model hold NaN or +inf.
+            ValueError: If a prompt is empty, if a token of a prompt or ``eos_token_id`` is not in the target's
+                vocabulary, or if the logits of a model hold NaN or +inf.
         """
         prompts = split_prompts(input_ids, attention_mask)
         check_integer("max_new_tokens", max_new_tokens, low=1)
@@ -116,16 +124,18 @@ class SpeculativeDecoder:
         statistics = Statistics.zeros(len(prompts), self.drafter.draft_length)
         self.target.reset()
         self.drafter.reset()
-        vocab_size = self._first(state, randomness)
+        vocab_size = self._first(state, prompts, randomness)
         while (rows := state.active()).numel() > 0:
             self._round(state, rows, statistics, vocab_size, randomness.rows(rows))
         return state.result(statistics)
 
-    def _first(self, state: DecodingState, source: Source) -> int:
+    def _first(self, state: DecodingState, prompts: list[Tensor], source: Source) -> int:
         """Read the prompts and draw a token of each row from the target; return the vocabulary's size."""
         rows = state.active()
         histories = state.histories(rows)
-        logits = self._target(histories, histories.lengths[:, None])
+        raw = self.target.scores(histories.ids, histories.lengths, 1)
+        check_vocabulary(prompts, self.eos, max(raw.shape[-1], self.vocab_size or 0))
+        logits = self._process(raw, histories, histories.lengths[:, None])
         probs = logits[:, 0].softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
         state.extend(rows, source.choose(probs)[:, None])
         return logits.shape[-1]
@@ -189,6 +199,10 @@ class SpeculativeDecoder:
         logits = self.target.scores(histories.ids, histories.lengths, count)
         column = prefixes - histories.lengths[:, None] + count - 1
         logits = logits.gather(1, column[..., None].expand(-1, -1, logits.shape[-1]))
+        return self._process(logits, histories, prefixes)
+
+    def _process(self, logits: Tensor, histories: Histories, prefixes: Tensor) -> Tensor:
+        """The target's logits ``(R, c, v)`` at its vocabulary, in float32 at least, after the processors."""
         logits = at_least_float32(fit_vocabulary(logits, self.vocab_size))
         return process(self.processors, logits, histories, prefixes)
 
@@ -198,6 +212,14 @@ def as_source(generator: Randomness, num_rows: int, device: torch.device) -> Sou
     if isinstance(generator, Source):
         return generator
     return GeneratorSource(check_generator(generator, num_rows), num_rows, device)
+
+
+def check_verifier(verifier: Any) -> Verifier | TreeVerifier:
+    """Return a verifier, refuse its class and anything else."""
+    if isinstance(verifier, Verifier | TreeVerifier):
+        return verifier
+    got = f"the class {verifier.__name__}" if isinstance(verifier, type) else type(verifier).__name__
+    raise TypeError(f"verifier must be an instance of Verifier or TreeVerifier, got {got}")
 
 
 def check_fit(verifier: Verifier | TreeVerifier, drafter: Any) -> Any:
@@ -212,6 +234,8 @@ def check_fit(verifier: Verifier | TreeVerifier, drafter: Any) -> Any:
             f"drafts must be drawn {'with' if verifier.with_replacement else 'without'} replacement for {verifier!r}, "
             f"got a drafter with with_replacement={drafter.with_replacement}"
         )
+    if verifier.identical_drafts and drafter.has_different_laws:
+        raise ValueError(f"drafts must have one model and one processor for {verifier!r}, got several: {drafter!r}")
     return drafter
 
 

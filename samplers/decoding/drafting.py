@@ -10,10 +10,10 @@ from torch import Tensor
 
 from mixkit._validation import check_integer
 
-from ..processors import LogitsFunction
+from ..processors import Chain, LogitsFunction, Processor
 from ..sources import Source
 from .histories import Histories
-from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, process
+from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, model_name, process
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Drafter(ABC):
     num_drafts: int = 1
     draft_length: int
     with_replacement: bool = True
+    has_different_laws: bool = False
+    """Whether the drafts are known to be drawn from laws that differ."""
 
     @abstractmethod
     def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: Source) -> Drafts:
@@ -61,6 +63,11 @@ def one_or_each(value: Any, num_drafts: int, name: str) -> list[Any]:
     if len(value) != num_drafts:
         raise ValueError(f"{name} must have one entry for each of {num_drafts} drafts, got {len(value)}")
     return list(value)
+
+
+def is_ours(processor: LogitsFunction) -> bool:
+    """Whether a processor is all of this package, so that its representation tells it from others."""
+    return isinstance(processor, Processor) and not (isinstance(processor, Chain) and processor.needs_history)
 
 
 def draw(probs: Tensor, source: Source) -> tuple[Tensor, Tensor]:
@@ -123,6 +130,13 @@ class SampledDrafts(Drafter):
         self.processors = [as_chain(one) for one in one_or_each(processors, num_drafts, "processors")]
         if not with_replacement and len(self.scorers) + len(self.processors) > 2:
             raise ValueError("with_replacement must be True for drafts of different models or processors, got False")
+        own = {id(getattr(scorer, "model", scorer)) for scorer in self.scorers}
+        known = {repr(one) for one in self.processors if is_ours(one)}
+        self.has_different_laws = len(own) > 1 or len(known) > 1
+
+    def __repr__(self) -> str:
+        names = ", ".join(model_name(scorer) for scorer in self.scorers)
+        return f"SampledDrafts([{names}], num_drafts={self.num_drafts}, draft_length={self.draft_length})"
 
     def reset(self) -> None:
         """Reset every scorer."""

@@ -1,6 +1,6 @@
 """Checks of what is decoded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -25,10 +25,29 @@ def split_prompts(input_ids: Any, attention_mask: Tensor | None = None) -> list[
     elif attention_mask is not None:
         raise ValueError("attention_mask must be None for a list of prompts, got a mask")
     else:
-        prompts = [_check_prompt(torch.as_tensor(prompt)) for prompt in input_ids]
+        prompts = _list_prompts(input_ids)
     if not prompts or min(len(prompt) for prompt in prompts) == 0:
         raise ValueError("input_ids must hold at least one prompt, and each prompt at least one token, got none")
+    lowest = min(int(prompt.min()) for prompt in prompts)
+    if lowest < 0:
+        raise ValueError(f"input_ids must hold token ids of at least 0, got {lowest}")
     return prompts
+
+
+def _list_prompts(input_ids: Any) -> list[Tensor]:
+    """Return the prompts of a list."""
+    wanted = "input_ids must be a tensor of ids (B, L) or a list of prompts, each a list or tensor of token ids"
+    if not isinstance(input_ids, Iterable) or isinstance(input_ids, str | bytes):
+        raise TypeError(f"{wanted}, got {type(input_ids).__name__}")
+    prompts = []
+    for prompt in input_ids:
+        if isinstance(prompt, str | bytes):
+            raise TypeError(f"{wanted}, got a prompt of type {type(prompt).__name__}")
+        try:
+            prompts.append(torch.as_tensor(prompt))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"{wanted}, got a prompt {prompt!r:.60}") from error
+    return [_check_prompt(prompt) for prompt in prompts]
 
 
 def _check_prompt(prompt: Tensor) -> Tensor:
@@ -44,4 +63,13 @@ def check_eos(eos_token_id: int | Sequence[int] | None) -> frozenset[int]:
     if eos_token_id is None:
         return frozenset()
     tokens = eos_token_id if isinstance(eos_token_id, Sequence) else [eos_token_id]
-    return frozenset(check_integer("eos_token_id", token) for token in tokens)
+    return frozenset(check_integer("eos_token_id", token, low=0) for token in tokens)
+
+
+def check_vocabulary(prompts: list[Tensor], eos: frozenset[int], size: int) -> None:
+    """Refuse prompts and ends of sequence that are not among the ``size`` tokens of the target."""
+    largest = max(int(prompt.max()) for prompt in prompts)
+    if largest >= size:
+        raise ValueError(f"input_ids must lie in 0..{size - 1}, the target's vocabulary, got {largest}")
+    if eos and max(eos) >= size:
+        raise ValueError(f"eos_token_id must lie in 0..{size - 1}, the target's vocabulary, got {max(eos)}")

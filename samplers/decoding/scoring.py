@@ -65,15 +65,29 @@ class CallableScorer(Scorer):
         return logits.gather(1, position.clamp(min=0)[..., None].expand(-1, -1, logits.shape[-1]))
 
 
+def check_no_class(name: str, value: Any) -> None:
+    """Refuse a class where an instance is wanted: it is callable too, but the call makes an instance."""
+    if isinstance(value, type):
+        raise TypeError(f"{name} must be an instance, got the class {value.__name__}")
+
+
 def as_scorer(model: Scorer | Model) -> Scorer:
     """Return a scorer as it is, and any other callable as a `CallableScorer`."""
+    check_no_class("model", model)
     return model if isinstance(model, Scorer) else CallableScorer(model)
+
+
+def model_name(scorer: Scorer) -> str:
+    """Name of a scorer's model: that of a function, of the type of any other callable."""
+    model = getattr(scorer, "model", scorer)
+    return getattr(model, "__name__", type(model).__name__)
 
 
 def as_chain(processors: LogitsFunction | None) -> LogitsFunction:
     """Return a processor: the empty chain for None, a chain for Hugging Face's ``LogitsProcessorList``."""
     if processors is None:
         return Chain()
+    check_no_class("processors", processors)
     if not callable(processors):
         raise TypeError(f"processors must be one callable (compose with Chain), got {type(processors).__name__}")
     return Chain(*processors) if isinstance(processors, list) else processors

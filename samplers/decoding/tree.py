@@ -12,7 +12,7 @@ from mixkit._validation import check_integer
 from ..processors import LogitsFunction
 from ..sources import Source
 from .histories import Histories
-from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, process
+from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, model_name, process
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,9 @@ class SampledTree:
         self.parents = torch.cat(
             [level.repeat_interleave(count) for level, count in zip(self._levels, self.branching, strict=False)]
         ).sub_(1)
+
+    def __repr__(self) -> str:
+        return f"SampledTree({model_name(self.scorer)}, branching={self.branching})"
 
     @property
     def draft_length(self) -> int:

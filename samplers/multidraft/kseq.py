@@ -25,6 +25,8 @@ class KSequential(NodeVerifier):
         tensor([0.6584], dtype=torch.float64)
     """
 
+    identical_drafts = True
+
     def node(self, node: Node, source: Source) -> Decision:
         """Test the active drafts in order."""
         check_identical(node)

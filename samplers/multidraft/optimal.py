@@ -37,6 +37,8 @@ class OptimalVerifier(CanonicalVerifier):
         tensor([0.6900], dtype=torch.float64)
     """
 
+    identical_drafts = True
+
     def __init__(self, *, bins: int | None = None, span: float = 8.0):
         self.bins = None if bins is None else check_integer("bins", bins, low=1)
         self.span = float(check_positive("span", span))

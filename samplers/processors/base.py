@@ -138,7 +138,7 @@ class Chain(Processor):
 
     def __init__(self, *processors: LogitsFunction) -> None:
         for processor in processors:
-            if not callable(processor):
+            if not callable(processor) or isinstance(processor, type):
                 raise TypeError(f"processors must be callables (input_ids, scores) -> scores, got {processor!r}")
         self.processors = processors
 

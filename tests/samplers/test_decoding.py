@@ -19,7 +19,7 @@ from samplers import (
     WeightedVerifier,
 )
 from samplers.branches import Branches
-from samplers.decoding import CallableScorer, Scorer, SpeculativeDecoder
+from samplers.decoding import CallableScorer, SampledTree, Scorer, SpeculativeDecoder
 from samplers.drafts import NGramModel, PromptLookup
 from samplers.exactness import chi_square
 from samplers.processors import Chain, Temperature, TopK, TopP
@@ -382,6 +382,13 @@ def test_law_with_n_gram_drafts():
             ValueError,
             "with_replacement must be True",
         ),
+        (lambda: SpeculativeDecoder(Table(0), Table(0), OptimalVerifier), TypeError, "the class OptimalVerifier"),
+        (lambda: SpeculativeDecoder(Table(0), Table(0), "optimal"), TypeError, "verifier must be .* got str"),
+        (lambda: SpeculativeDecoder(Table, Table(0)), TypeError, "model must be an instance, got the class Table"),
+        (lambda: SpeculativeDecoder(Table(0), Table(0), processors=TopP), TypeError, "processors must .* class TopP"),
+        (lambda: SpeculativeDecoder(Table(0), Table(0), draft_processors=TopP), TypeError, "processors .* class TopP"),
+        (lambda: Chain(TopP), TypeError, "processors must be callables"),
+        (lambda: SpeculativeDecoder(Table(0), Table(0), eos_token_id=-3), ValueError, "eos_token_id must be at least"),
     ],
 )
 def test_bad_settings_are_refused(make, error, match):
@@ -389,9 +396,62 @@ def test_bad_settings_are_refused(make, error, match):
         make()
 
 
+@pytest.mark.parametrize("verifier", [KSequential(), OptimalVerifier()])
+def test_verifiers_of_identical_drafts_refuse_different_ones(verifier):
+    one, other = Table(1), Table(2)
+    settings = {"num_drafts": 2, "draft_length": 2}
+    with pytest.raises(ValueError, match="drafts must have one model and one processor"):
+        SpeculativeDecoder(Table(0), [one, other], verifier, **settings)
+    with pytest.raises(ValueError, match="drafts must have one model and one processor"):
+        SpeculativeDecoder(Table(0), one, verifier, draft_processors=[TopK(1), TopK(2)], **settings)
+    decoder = SpeculativeDecoder(
+        Table(0), [one, one], verifier, processors=TopK(2), draft_processors=[TopK(2), TopK(2)], **settings
+    )
+    law = Table(0).law([0], 2, TopK(2).process)
+    torch.testing.assert_close(exact_law(decoder, [0], 2), law, rtol=0, atol=1e-12)
+    SpeculativeDecoder(Table(0), [one, other], WeightedVerifier(), **settings)
+
+
+def test_a_decoder_shows_what_it_is_made_of():
+    decoder = SpeculativeDecoder(
+        NGramModel(torch.arange(3), 3), Table(0), KSequential(), num_drafts=2, processors=TopK(2), eos_token_id=[2, 1]
+    )
+    assert repr(decoder) == (
+        "SpeculativeDecoder(NGramModel, SampledDrafts([Table], num_drafts=2, draft_length=5), KSequential(), "
+        f"processors={TopK(2)!r}, eos_token_id=[1, 2], vocab_size=None)"
+    )
+    assert repr(SampledTree(Table(0), (2, 1))) == "SampledTree(Table, branching=(2, 1))"
+
+
+@pytest.mark.parametrize("target", [Table(0), NGramModel(torch.arange(3), V)])
+def test_tokens_outside_the_vocabulary_are_refused(target):
+    def seen(row, tokens):
+        raise RuntimeError("a token came out before the check")
+
+    settings = {"max_new_tokens": 3, "on_tokens": seen}
+    decoder = SpeculativeDecoder(target, Table(1))
+    with pytest.raises(ValueError, match=r"input_ids must lie in 0..2, the target's vocabulary, got 999"):
+        decoder.decode([[1], [0, 999]], **settings)
+    with pytest.raises(ValueError, match="input_ids must hold token ids of at least 0, got -1"):
+        decoder.decode([[-1]], **settings)
+    with pytest.raises(ValueError, match=r"eos_token_id must lie in 0..2, the target's vocabulary, got 3"):
+        SpeculativeDecoder(target, Table(1), eos_token_id=[2, 3]).decode([[1]], **settings)
+
+
+def test_masked_ids_may_be_anything(generator):
+    ids, mask = torch.tensor([[-100, 999, 1]]), torch.tensor([[0, 0, 1]])
+    decoder = SpeculativeDecoder(Table(0), Table(1), pad_token_id=-100)
+    out = decoder.decode(ids, attention_mask=mask, max_new_tokens=2, generator=generator)
+    assert out.sequences[0][0] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
+        ({"input_ids": [b"the "]}, TypeError, "input_ids must be .* got a prompt of type bytes"),
+        ({"input_ids": "the "}, TypeError, "input_ids must be .* got str"),
+        ({"input_ids": 3}, TypeError, "input_ids must be .* got int"),
+        ({"input_ids": [["a"]]}, TypeError, r"input_ids must be .* got a prompt \['a'\]"),
         ({"input_ids": [[]]}, ValueError, "each prompt at least one token"),
         ({"input_ids": []}, ValueError, "at least one prompt"),
         ({"input_ids": torch.zeros(3)}, ValueError, r"shape \(B, L\)"),

@@ -53,6 +53,10 @@ def test_n_gram_codes_must_fit():
         NGramModel(torch.arange(5), 3, 2)
     with pytest.raises(ValueError, match="strength"):
         NGramModel(torch.arange(3), 3, 2, strength=0.0)
+    with pytest.raises(TypeError, match=r"tokens must be a torch.Tensor, got list"):
+        NGramModel([97, 98], 256, order=2)
+    with pytest.raises(TypeError, match="tokens must have an integer dtype"):
+        NGramModel(torch.ones(3), 3, 2)
 
 
 @pytest.mark.parametrize(
