@@ -22,15 +22,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         study = read_study(options.design)
         options.out.mkdir(parents=True, exist_ok=True)
         results = study.run(options.out / "results.sqlite", n_jobs=options.jobs, progress=not options.quiet)
+        results.sizes_table().to_csv(options.out / "sizes.csv", index=False)
+        results.table().to_csv(options.out / "rates.csv", index=False)
+        results.report(options.out / "report.html")
     except (OSError, TypeError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped; run it again to go on", file=sys.stderr)  # noqa: T201
         return 130
-    results.table().to_csv(options.out / "rates.csv", index=False)
-    results.sizes_table().to_csv(options.out / "sizes.csv", index=False)
-    results.report(options.out / "report.html")
     print(f"{results!r}: {options.out / 'report.html'}")  # noqa: T201
     return 0
 

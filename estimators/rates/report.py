@@ -77,8 +77,9 @@ def _rates_note() -> str:
     return (
         "<p>Slopes of the log of the median (and of the 10%-trimmed mean) on log n over the sizes shown; standard "
         "errors by the bootstrap over replicates. <em>agrees</em>, <em>slower</em> and <em>faster</em> compare with "
-        "the declared exponent by a two-sided test that a true slope fails once in a hundred times. Theory bounds "
-        "errors from above and for large n.</p>"
+        "the declared exponent by a two-sided test that a true slope fails once in a hundred times; "
+        "<em>undecided</em> where the slope's 99% interval holds zero as well as the exponent. Theory bounds errors "
+        "from above and for large n.</p>"
     )
 
 

@@ -69,7 +69,11 @@ class StudyResults:
 
         A value is missing only where a fit failed or the loss is not defined for it: :meth:`table` counts these. Zero
         losses, which have no logarithm, are raised to the smallest positive number.
+
+        Raises:
+            ValueError: if the study has no such candidate, or no fit such a loss.
         """
+        self._check_names(candidate, name)
         sizes, samples = [], []
         for n in self.study.sample_sizes:
             values = np.array([row.losses.get(name, math.nan) for row in self.rows_of(candidate, n)])
@@ -83,11 +87,23 @@ class StudyResults:
         """The slope of one loss; see :func:`~estimators.rates.fit_slope`.
 
         Raises:
-            ValueError: if fewer than two sizes have the loss.
+            ValueError: if fewer than two sizes have the loss, or as for :meth:`losses`.
         """
         sizes, samples = self.losses(candidate, name)
+        if len(sizes) < 2:
+            raise ValueError(
+                f"name must be a loss that {candidate!r} has at two sizes or more, twice at each, for a slope; got "
+                f"{name!r}, which it has at sizes {sizes}"
+            )
         paired = self.study.nested and len({len(values) for values in samples}) == 1
         return fit_slope(sizes, samples, statistic=statistic, paired=paired)
+
+    def _check_names(self, candidate: str, name: str) -> None:
+        candidates, losses = list(self.study.candidates), self.loss_names
+        if candidate not in candidates:
+            raise ValueError(f"candidate must be among {candidates}, got {candidate!r}")
+        if name not in losses:
+            raise ValueError(f"name must be among the losses {losses}, got {name!r}")
 
     def declared(self, candidate: str) -> Mapping[str, DeclaredRate]:
         """The exponents that theory declares for a candidate, by loss."""
@@ -116,6 +132,9 @@ class StudyResults:
 
         Args:
             false_alarm_rate: of each verdict.
+
+        Raises:
+            ValueError: if no candidate has a loss at two sizes or more, so that there are no slopes.
         """
         import pandas as pd
 
@@ -124,7 +143,13 @@ class StudyResults:
             for candidate in self.study.candidates
             for name in self.loss_names
         ]
-        return pd.DataFrame([record for record in records if record is not None])
+        found = [record for record in records if record is not None]
+        if not found:
+            raise ValueError(
+                "results must have a loss at two sizes or more, twice at each, for a table of slopes (sizes_table "
+                f"needs no more than one); got {self!r} of sample_sizes {list(self.study.sample_sizes)}"
+            )
+        return pd.DataFrame(found)
 
     def plot(self, names: list[str] | None = None) -> Any:
         """A matplotlib figure with a panel for each loss; see :func:`~estimators.rates.plotting.plot_study`."""

@@ -114,7 +114,7 @@ class Verdict:
     """A measured slope against a declared exponent.
 
     Attributes:
-        text: ``agrees``, ``slower`` or ``faster`` (than declared).
+        text: ``agrees``, ``slower`` or ``faster`` (than declared), or ``undecided``.
         z: measured less declared slope, in standard errors.
         false_alarm_rate: how often a slope that is as declared is called slower or faster (the normal approximation).
     """
@@ -130,6 +130,10 @@ def judge(slope: Slope, exponent: float, *, false_alarm_rate: float = 0.01) -> V
     Theory bounds errors from above, so ``slower`` speaks against it and ``faster`` does not; and it speaks of large n,
     so either may mean that the sizes are too small. A standard error of zero gives no verdict but by equality.
 
+    A slope that is neither slower nor faster agrees only if it says something: where its interval at the level
+    ``1 - false_alarm_rate`` holds zero as well as the declared exponent, the verdict is ``undecided``. How often a
+    slope is called slower or faster does not depend on this. An exponent declared as zero is never undecided.
+
     Args:
         slope: as measured.
         exponent: as declared, such as -0.5.
@@ -141,13 +145,17 @@ def judge(slope: Slope, exponent: float, *, false_alarm_rate: float = 0.01) -> V
     Example:
         >>> judge(Slope(-0.49, 0.02, 0.0, 100, 1000, 5), -0.5).text
         'agrees'
+        >>> judge(Slope(-0.92, 1.12, 0.0, 100, 1000, 5), -0.5).text
+        'undecided'
     """
     if not 0 < false_alarm_rate < 1:
         raise ValueError(f"false_alarm_rate must be in (0, 1), got {false_alarm_rate}")
     gap = slope.value - exponent
     z = gap / slope.std_error if slope.std_error > 0 else float(np.copysign(np.inf, gap)) if gap else 0.0
-    if abs(z) <= norm.isf(0.5 * false_alarm_rate):
-        return Verdict("agrees", float(z), false_alarm_rate)
+    width = norm.isf(0.5 * false_alarm_rate)
+    if abs(z) <= width:
+        says_nothing = exponent != 0 and abs(slope.value) <= width * slope.std_error
+        return Verdict("undecided" if says_nothing else "agrees", float(z), false_alarm_rate)
     return Verdict("slower" if z > 0 else "faster", float(z), false_alarm_rate)
 
 

@@ -48,7 +48,7 @@ def test_tables_hold_what_the_rows_do(results):
     }  # fmt: skip
     d1 = table[table.loss == "D1"].iloc[0]
     assert (d1["n from"], d1["n to"], d1["declared"]) == (60, 240, -0.5)
-    assert d1["verdict"] in ("agrees", "slower", "faster")
+    assert d1["verdict"] in ("agrees", "slower", "faster", "undecided")
     assert "2305.03288" in d1["source"]
     at_60 = sizes[(sizes.loss == "D1") & (sizes.n == 60)].iloc[0]
     values = [row.losses["D1"] for row in results.rows_of("fit", 60)]
@@ -63,6 +63,33 @@ def test_missing_losses_are_counted(results):
         assert record["missing"] == np.isnan(values).sum()
         assert record["fits"] == len(values)
     assert "slope shared" in results.loss_names
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda results: results.losses("fit", "D3"), r"name must be among the losses \['D1', .*got 'D3'"),
+        (lambda results: results.slope("fit", "nope"), "name must be among the losses .*got 'nope'"),
+        (lambda results: results.losses("two", "D1"), r"candidate must be among \['fit'\], got 'two'"),
+    ],
+)
+def test_unknown_names_are_refused(results, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(results)
+
+
+def test_a_slope_of_one_size_is_refused(tmp_path):
+    results = small_study(sample_sizes=[60]).run(tmp_path / "study.sqlite", progress=False)
+    with pytest.raises(ValueError, match=r"'D1', which it has at sizes \[60\]"):
+        results.slope("fit", "D1")
+
+
+def test_the_command_says_that_one_size_has_no_slopes(tmp_path, capsys):
+    design = tmp_path / "design.toml"
+    design.write_text(DESIGN.replace("[60, 120]", "[60]"), encoding="utf-8")
+    assert main([str(design), "--out", str(tmp_path / "out"), "--quiet"]) == 2
+    assert "a loss at two sizes or more" in capsys.readouterr().err
+    assert (tmp_path / "out" / "sizes.csv").exists()
 
 
 @pytest.fixture
@@ -147,6 +174,7 @@ def test_bad_designs_are_refused(tmp_path, old, new, message):
 
 def test_nothing_to_draw_is_said(tmp_path):
     results = compared_study(sample_sizes=[60], replicates=1).run(tmp_path / "study.sqlite", progress=False)
-    assert results.table().empty
+    with pytest.raises(ValueError, match=r"results must have a loss at two sizes .* sample_sizes \[60\]"):
+        results.table()
     with pytest.raises(ValueError, match="a loss at two sizes"):
         results.plot()

@@ -60,7 +60,7 @@ def test_paired_errors_of_nested_samples_know_what_is_shared():
 def test_verdicts_are_wrong_as_often_as_they_say():
     rng, rate, studies = np.random.default_rng(3), 0.05, 150
     alarms = sum(
-        judge(fit_slope(SIZES, power_samples(rng), rng=rng), -0.5, false_alarm_rate=rate).text != "agrees"
+        judge(fit_slope(SIZES, power_samples(rng), rng=rng), -0.5, false_alarm_rate=rate).text in ("slower", "faster")
         for _ in range(studies)
     )
     # With a true rate of at most twice the stated one (bootstrap of a median), more alarms than this are 1e-5 rare.
@@ -77,6 +77,24 @@ def test_verdicts_name_the_side():
     exact = Slope(-0.5, 0.0, 0.0, 100, 1000, 5)
     assert judge(exact, -0.5).text == "agrees"
     assert judge(exact, -0.6).text == "slower"
+
+
+@pytest.mark.parametrize(("value", "error"), [(0.30, 0.38), (-0.92, 1.12), (-0.17, 0.10)])
+def test_slopes_that_say_nothing_are_undecided(value, error):
+    slope = Slope(value, error, 0.0, 100, 1000, 5)
+    assert judge(slope, -0.125).text == "undecided"
+    assert judge(slope, 0.0).text == "agrees"
+
+
+def test_undecided_takes_nothing_from_the_alarms():
+    values = np.linspace(-2, 2, 401)
+    verdicts = [judge(Slope(value, 0.3, 0.0, 100, 1000, 5), -0.5, false_alarm_rate=0.05) for value in values]
+    critical = 1.959963984540054  # the 97.5% quantile of the normal law
+    for value, verdict in zip(values, verdicts, strict=True):
+        assert (verdict.text in ("slower", "faster")) == (abs(verdict.z) > critical)
+        assert (verdict.text == "agrees") == (abs(verdict.z) <= critical < abs(value) / 0.3)
+    assert judge(Slope(-0.5, 0.2, 0.0, 100, 1000, 5), -0.5, false_alarm_rate=0.05).text == "agrees"
+    assert judge(Slope(-0.5, 0.2, 0.0, 100, 1000, 5), -0.5, false_alarm_rate=0.01).text == "undecided"
 
 
 N = np.geomspace(50, 1e6, 15)
