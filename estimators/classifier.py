@@ -1,7 +1,6 @@
 """The scikit-learn face of mixtures of multinomial logit experts."""
 
 import copy
-import warnings
 from typing import Any
 
 import numpy as np
@@ -108,11 +107,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, MixtureFace):
         if len(self.classes_) < 2:
             raise ValueError(f"y must hold at least 2 classes, got {len(self.classes_)} class")
         model = self._model(X.shape[1])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.result_ = self._estimator().fit(model, X, labels.astype(np.float64), sample_weight)
-        if hasattr(self, "feature_names_in_"):
-            self.result_.rename_features(self.feature_names_in_)
+        self.result_ = self._result_of(model, X, labels.astype(np.float64), sample_weight)
         self._report(self.result_)
         return self
 

@@ -1,6 +1,8 @@
 """What estimators accept as data: checked, float64, with leading data sets."""
 
+import re
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +12,16 @@ from torch import Tensor
 from mixkit._validation import check_finite
 from mixkit.mixture import MixtureOfExperts
 
-__all__ = ["CollinearityWarning", "Data", "as_data"]
+__all__ = [
+    "CollinearityWarning",
+    "Data",
+    "as_data",
+    "collinearity_remark",
+    "column_names",
+    "dependent_columns",
+    "numeric_tensor",
+    "with_names",
+]
 
 _ROWS_AT_ONCE = 2**16
 _COLLINEAR = 1e-9  # a standardised column whose part outside the others' span is smaller than this is dropped
@@ -33,7 +44,8 @@ class Data(NamedTuple):
         return Data(self.x[:, rows], self.y[:, rows], weight)
 
 
-def _tensor(name: str, value: Any) -> Tensor:
+def numeric_tensor(name: str, value: Any) -> Tensor:
+    """A float64 tensor of what ``np.asarray`` takes; ``TypeError`` or ``ValueError`` unless finite and real."""
     try:
         tensor = value if isinstance(value, Tensor) else _shared(np.asarray(value))
     except TypeError as error:
@@ -61,7 +73,7 @@ def as_data(model: MixtureOfExperts, x: Any, y: Any, sample_weight: Any, *, is_b
         ValueError: if shapes disagree, an entry is NaN or infinite, there are fewer observations than experts, a
             weight is negative or none is positive, or y is no response of the model's family.
     """
-    x, y = _tensor("x", x), _tensor("y", y)
+    x, y = numeric_tensor("x", x), numeric_tensor("y", y)
     if not is_batch:
         x, y = x.unsqueeze(0), y.unsqueeze(0)
     if x.ndim != 3:
@@ -104,7 +116,7 @@ def _dtype(model: MixtureOfExperts) -> torch.dtype:
 def _weights(sample_weight: Any, x: Tensor, is_batch: bool) -> Tensor | None:
     if sample_weight is None:
         return None
-    weight = _tensor("sample_weight", sample_weight)
+    weight = numeric_tensor("sample_weight", sample_weight)
     weight = weight if is_batch else weight.unsqueeze(0)
     if weight.shape != x.shape[:2]:
         raise ValueError(
@@ -115,25 +127,42 @@ def _weights(sample_weight: Any, x: Tensor, is_batch: bool) -> Tensor | None:
     return weight
 
 
-def dependent_columns(data: Data, *, has_offset: bool = False, warn: bool = True) -> Tensor:
+def column_names(x: Any) -> list[str] | None:
+    """Names of a frame's columns, if they are strings; None for arrays."""
+    names = list(getattr(x, "columns", []))
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def with_names(text: str, names: Sequence[str]) -> str:
+    """``text`` on parameters or columns with ``names`` in place of x0, x1, ... and of the columns' numbers."""
+    text = re.sub(r",x(\d+)\]", lambda match: f",{names[int(match[1])]}]", text)
+    return re.sub(
+        r"^columns \[(\d[\d, ]*)\]", lambda match: f"columns {[str(names[int(i)]) for i in match[1].split(',')]}", text
+    )
+
+
+def collinearity_remark(dependent: Tensor) -> str:
+    """What to say of covariates ``(d,)`` that :func:`dependent_columns` found; empty if there are none."""
+    columns = dependent.nonzero().squeeze(-1).tolist()
+    if not columns:
+        return ""
+    return f"columns {columns} of x are constant or linear combinations of others; their coefficients are fixed at 0"
+
+
+def dependent_columns(
+    data: Data, *, has_offset: bool = False, warn: bool = True, names: Sequence[str] | None = None
+) -> Tensor:
     """Covariates ``(d,)`` that are constant or a linear combination of earlier ones, in any data set; warns of them.
 
-    An offset, the last column, has no coefficient and counts as none of them.
+    An offset, the last column, has no coefficient and counts as none of them. ``names (d,)`` are for the warning.
     """
-    if has_offset:
-        own = dependent_columns(data._replace(x=data.x[..., :-1]), warn=warn)
-        return torch.cat([own, own.new_zeros(1)])
     d = data.x.shape[-1]
     dependent = torch.zeros(d, dtype=torch.bool, device=data.x.device)
     for index in range(len(data.x)):
-        dependent |= _dependent(data.x[index])
+        dependent[: d - has_offset] |= _dependent(data.x[index, :, : d - has_offset])
     if warn and bool(dependent.any()):
-        columns = dependent.nonzero().squeeze(-1).tolist()
-        warnings.warn(
-            f"columns {columns} of x are constant or linear combinations of others; their coefficients are fixed at 0",
-            CollinearityWarning,
-            stacklevel=4,
-        )
+        remark = collinearity_remark(dependent)
+        warnings.warn(with_names(remark, names) if names else remark, CollinearityWarning, stacklevel=3)
     return dependent
 
 

@@ -15,7 +15,7 @@ from mixkit.experts import LaplaceExperts
 from mixkit.mixture import MixtureOfExperts
 
 from .autograd import AutogradObjective
-from .data import Data, as_data, dependent_columns
+from .data import Data, as_data, column_names, dependent_columns
 from .ends import Climb, best_end, best_models, contenders, improved, joined
 from .general.objective import SmoothGateObjective
 from .initialization import MoveAtom, Start, default_starts
@@ -122,7 +122,7 @@ class Estimator(ABC):
 
         Args:
             model: gives the form; its parameters are a start only with ``start_at_model``.
-            x: covariates ``(n, d)``.
+            x: covariates ``(n, d)``; a frame gives its columns' names to the parameters.
             y: responses ``(n,)``, or ``(n, p)`` for experts of a vector response.
             sample_weight: ``(n,)``, non-negative; None for ones.
 
@@ -136,9 +136,14 @@ class Estimator(ABC):
         """
         started = time.perf_counter()
         data = as_data(model, x, y, sample_weight, is_batch=False)
-        objective, climb = self._run(model, data)
+        names = column_names(x)
+        pinned = dependent_columns(data, has_offset=model.has_offset, names=names)
+        objective, climb = self._run(model, data, pinned)
         seconds = time.perf_counter() - started
-        return build_result(model, objective, climb.ascent, climb.values, climb.ends, seconds, self)
+        result = build_result(model, objective, climb.ascent, climb.values, climb.ends, seconds, self, pinned)
+        if names:
+            result.rename_features(names)
+        return result
 
     def fit_many(self, model: MixtureOfExperts, x: Any, y: Any, sample_weight: Any = None) -> FitBatch:
         """Fit one model to each of ``r`` data sets at once; ``x (r, n, d)``, ``y (r, n)``, otherwise as :meth:`fit`.
@@ -146,17 +151,16 @@ class Estimator(ABC):
         Only for models with linear predictors are the data sets one computation; others run one after another.
         """
         data = as_data(model, x, y, sample_weight, is_batch=True)
-        objective, climb = self._run(model, data)
+        objective, climb = self._run(model, data, dependent_columns(data, has_offset=model.has_offset))
         return build_batch(model, objective, climb.ascent)
 
     def ends(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Ascent]:
         """The log-likelihood of ``r`` checked data sets, and the best end on each, ``theta (r, 1, P)``."""
-        objective, climb = self._run(model, data)
+        objective, climb = self._run(model, data, dependent_columns(data, has_offset=model.has_offset))
         return objective, climb.ascent
 
-    def _run(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Climb]:
+    def _run(self, model: MixtureOfExperts, data: Data, pinned: Tensor) -> tuple[Objective, Climb]:
         rng = np.random.default_rng(self.random_state)
-        pinned = dependent_columns(data, has_offset=model.has_offset)
         whole = self._objective(model, data, pinned)
 
         def level(rows: Tensor | None) -> tuple[Data, Objective]:

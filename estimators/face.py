@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from mixkit.gates import Gate, laplace_gate, sigmoid_gate, softmax_gate
-from mixkit.mixture import ExpertMixture
+from mixkit.mixture import ExpertMixture, MixtureOfExperts
+
+from .covariance import SingularInformationWarning
+from .data import CollinearityWarning, with_names
+from .estimator import Estimator
+from .result import FitResult
 
 __all__ = ["MixtureFace"]
 
@@ -28,6 +34,27 @@ class MixtureFace(BaseEstimator):
             return X, y, None
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         return X[weight > 0], y[weight > 0], weight[weight > 0]
+
+    def _result_of(self, model: MixtureOfExperts, X: np.ndarray, y: np.ndarray, sample_weight: Any) -> FitResult:
+        """The fit, with the names of the covariates; its warnings go on to the caller of ``fit``.
+
+        Those of a singular information do not: ``summary`` says it, and predictions do not suffer.
+        """
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", CollinearityWarning)
+            warnings.simplefilter("ignore", SingularInformationWarning)
+            result = self._estimator().fit(model, X, y, sample_weight)
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None:
+            result.rename_features(names)
+        for warning in caught:
+            text = str(warning.message)
+            warnings.warn(text if names is None else with_names(text, names), warning.category, stacklevel=3)
+        return result
+
+    @abstractmethod
+    def _estimator(self) -> Estimator:
+        """What fits the model."""
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))

@@ -1,7 +1,6 @@
 """The scikit-learn face of the estimators."""
 
 import copy
-import warnings
 from typing import Any
 
 import numpy as np
@@ -73,6 +72,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         (array([1.2]), True)
     """
 
+    _result: FitResult | StreamResult | None
+
     def __init__(
         self,
         n_experts: int = 2,
@@ -113,12 +114,9 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         X, y, sample_weight = self._positive_rows(X, y, sample_weight)
         if len(X) < _FEWEST_SAMPLES:
             raise ValueError(f"sample_weight must be positive for at least 2 observations, got {len(X)}")
-        model = self._model(X)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            result = self._estimator().fit(model, X, y, sample_weight)
+        result = self._result_of(self._model(X), X, y, sample_weight)
         self._forget(_OF_STREAMS)
-        self._keep(result)
+        self._result = result
         self._report(result)
         return self
 
@@ -150,7 +148,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
             self.stream_ = stream
         self.stream_.partial_fit(X, y, sample_weight)
         self.n_samples_seen_ = self.stream_.nobs
-        self._result: FitResult | StreamResult | None = None
+        self._result = None
         return self
 
     def _new_stream(self, X: np.ndarray, before: Any) -> Stream:
@@ -194,6 +192,11 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
 
     def _model(self, X: np.ndarray) -> MixtureOfExperts:
         k = check_integer("n_experts", self.n_experts, low=1)
+        if self.experts is not None and not isinstance(self.experts, Experts):
+            raise TypeError(
+                "experts must be a mixkit.experts.Experts, such as PoissonExperts(LinearPredictor(d, n_experts)), or "
+                f"None, got {self.experts!r}"
+            )
         d = X.shape[1] - (self.experts is not None and self.experts.has_offset)
         generator = torch.Generator().manual_seed(0)
         settings: dict[str, Any] = {"dtype": torch.float64, "generator": generator}

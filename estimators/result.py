@@ -1,7 +1,6 @@
 """What a fit returns: estimates, standard errors, and how it got there."""
 
 import copy
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from mixkit._validation import check_choice, check_finite
+from mixkit._validation import check_choice
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
 from .covariance import warn_undetermined
+from .data import collinearity_remark, numeric_tensor, with_names
 from .maximum import DataRemovedError, Maximum
 from .newton import Ascent
 from .objective import Objective
@@ -94,12 +94,8 @@ class FitResult:
 
     def rename_features(self, names: Sequence[str]) -> None:
         """Put the covariates' names in place of x0, x1, ... in ``param_names`` and ``warnings``."""
-
-        def renamed(text: str) -> str:
-            return re.sub(r",x(\d+)\]", lambda match: f",{names[int(match[1])]}]", text)
-
-        self.param_names = [renamed(name) for name in self.param_names]
-        self.warnings = [renamed(remark) for remark in self.warnings]
+        self.param_names = [with_names(name, names) for name in self.param_names]
+        self.warnings = [with_names(remark, names) for remark in self.warnings]
 
     def remove_data(self) -> None:
         """Forget the observations, for a small pickle; what needs them raises ``DataRemovedError`` from then on.
@@ -171,7 +167,8 @@ class FitResult:
             kind: of covariance (see :meth:`cov_params`).
 
         Raises:
-            TypeError: if ``function`` does not return a tensor.
+            KeyError: if ``function`` asks for a name that is not in ``param_names``.
+            TypeError: if it does not return a tensor.
             ValueError: if its value does not depend on the parameters differentiably.
         """
         named = dict(zip(self.param_names, self.params.tolist(), strict=True))
@@ -183,9 +180,10 @@ class FitResult:
         They show how sure the mean is; ``MixtureOfExpertsRegressor.predict_interval`` shows where y may fall.
 
         Raises:
-            ValueError: if ``x`` is not ``(n, d)`` and finite; ``DataRemovedError`` after ``remove_data``.
+            TypeError: if ``x``, an array or a frame, is not numeric.
+            ValueError: if it is not ``(n, d)`` and finite; ``DataRemovedError`` after ``remove_data``.
         """
-        points = check_finite("x", torch.as_tensor(x, dtype=torch.float64))
+        points = numeric_tensor("x", x)
         objective = self.maximum.objective
         columns = objective.data.x.shape[-1]
         if points.ndim != 2 or points.shape[1] != columns:
@@ -295,8 +293,9 @@ def build_result(
     ends: Tensor,
     seconds: float,
     estimator: "Estimator | None" = None,
+    dependent: Tensor | None = None,
 ) -> FitResult:
-    """The result of one data set from its best end."""
+    """The result of one data set from its best end; ``dependent (d,)`` covariates are named in a remark."""
     maximum = Maximum.of(objective, ascent)
     fitted = copy.deepcopy(model).to(torch.float64).eval()
     objective.write(maximum.theta, fitted)
@@ -315,7 +314,7 @@ def build_result(
         start_llf=ends[0].numpy(force=True),
         nobs=objective.n,
         seconds=seconds,
-        warnings=_remarks(objective, ascent, names),
+        warnings=_remarks(objective, ascent, names) + _remarks_on_columns(dependent),
         objective_value=float(ascent.value),
         _maximum=maximum,
         _estimator=estimator,
@@ -344,6 +343,11 @@ def _remarks(objective: Objective, ascent: Ascent, undetermined: list[str]) -> l
     if bool(ascent.converged) and any(name.startswith("gate") for name in undetermined):
         remarks.append(_ABRUPT)
     return remarks
+
+
+def _remarks_on_columns(dependent: Tensor | None) -> list[str]:
+    remark = "" if dependent is None else collinearity_remark(dependent)
+    return [remark] if remark else []
 
 
 def build_batch(model: MixtureOfExperts, objective: Objective, ascent: Ascent) -> FitBatch:

@@ -67,6 +67,13 @@ class DeltaEstimate:
         return f"DeltaEstimate({self.value:.6g}, std_error={self.std_error:.4g}, interval=[{low:.6g}, {high:.6g}])"
 
 
+class _Named(dict[str, Tensor]):
+    """Parameters by name; a wrong name is told the right ones."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise KeyError(f"no parameter is named {name!r}; the names are {list(self)}")
+
+
 def delta_method(
     function: Callable[[Mapping[str, Tensor]], Tensor],
     parameters: Mapping[str, float],
@@ -82,6 +89,7 @@ def delta_method(
         level: of the intervals, in (0, 1).
 
     Raises:
+        KeyError: if ``function`` asks for another name.
         TypeError: if ``function`` does not return a tensor.
         ValueError: if the value does not depend on the parameters by differentiable operations.
 
@@ -94,7 +102,7 @@ def delta_method(
     point = torch.tensor(list(parameters.values()), dtype=torch.float64)
 
     def flat(vector: Tensor) -> Tensor:
-        value = function(dict(zip(names, vector.unbind(), strict=True)))
+        value = function(_Named(zip(names, vector.unbind(), strict=True)))
         if not isinstance(value, Tensor):
             raise TypeError(f"function must return a torch.Tensor of the parameters, got {type(value).__name__}")
         return value

@@ -81,6 +81,10 @@ def bootstrap(
         >>> bootstrap(result, 50, kind="parametric", random_state=0)
         BootstrapResult(50 replicates, 0 failed, 0 not converged)
     """
+    if not isinstance(result, FitResult):
+        raise TypeError(
+            f"result must be a FitResult (that of a fitted regressor is its .result_), got {type(result).__name__}"
+        )
     check_integer("n_replicates", n_replicates, low=2)
     check_integer("extra_starts", extra_starts, low=0)
     resampling = kind if isinstance(kind, Resampling) else RESAMPLINGS[check_choice("kind", kind, RESAMPLINGS)]

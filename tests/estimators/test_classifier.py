@@ -2,10 +2,12 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -16,7 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from estimators import EM, MLE, MixtureOfExpertsClassifier
+from estimators import EM, MLE, CollinearityWarning, MixtureOfExpertsClassifier
 from estimators.penalties import Ridge
 from mixkit import CategoricalExperts, ModulePredictor, PoissonExperts, topk_gate
 from mixkit.predictors import LinearPredictor
@@ -112,6 +114,15 @@ def test_weights_are_repeated_rows():
     weighted = MixtureOfExpertsClassifier(ridge=0.5, random_state=0).fit(x, y, sample_weight=weight)
     repeated = MixtureOfExpertsClassifier(ridge=0.5, random_state=0).fit(np.repeat(x, weight, 0), np.repeat(y, weight))
     np.testing.assert_allclose(weighted.predict_proba(x), repeated.predict_proba(x), atol=1e-4)
+
+
+def test_a_constant_column_is_named_in_a_warning_and_in_the_result():
+    x, y = opposite_corners(100)
+    frame = pd.DataFrame({"across": x[:, 0], "up": x[:, 1], "flat": 2.0})
+    message = r"columns \['flat'\] of x are constant"
+    with pytest.warns(CollinearityWarning, match=message):
+        model = MixtureOfExpertsClassifier(ridge=0.1, n_init=1, random_state=0).fit(frame, y)
+    assert re.search(message, " ".join(model.result_.warnings))
 
 
 def test_clone_pickle_pipeline_and_grid_search():

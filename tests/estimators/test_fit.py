@@ -4,6 +4,7 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -192,11 +193,27 @@ def test_constant_and_collinear_columns_are_dropped_and_named():
     wide = torch.column_stack([x, torch.full_like(y, 7.0), x[:, 0] - 2.0 * x[:, 1]])
     with pytest.warns(CollinearityWarning, match=r"\[2, 3\]"):
         result = EM(random_state=0, n_init=5).fit(softmax_model(4, 2), wide, y)
+    assert [remark for remark in result.warnings if "columns [2, 3] of x are constant" in remark]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SingularInformationWarning)
         plain = EM(random_state=0, n_init=5).fit(softmax_model(2, 2), x, y)
     assert result.llf == pytest.approx(plain.llf, abs=1e-5)
     assert bool((result.measure.slope[:, 2:] == 0).all())
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_frame_gives_its_names(estimator):
+    x, y = (part.numpy() for part in load_faithful())
+    frame = pd.DataFrame({"waiting": x[:, 0], "x0": 1.0})
+    with pytest.warns(CollinearityWarning, match=r"columns \['x0'\] of x are constant"):
+        result = estimator(random_state=0, n_init=2).fit(softmax_model(2, 2), frame, pd.Series(y))
+    assert "slope[0,waiting]" in result.param_names
+    assert not [name for name in result.param_names if "x0" in name or "x1" in name]
+    assert [remark for remark in result.warnings if remark.startswith("columns ['x0'] of x are constant")]
+    frame.columns = [0, 1]
+    with pytest.warns(CollinearityWarning, match=r"columns \[1\]"):
+        plain = estimator(random_state=0, n_init=2).fit(softmax_model(2, 2), frame, y)
+    assert "slope[0,x0]" in plain.param_names
 
 
 @pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from estimators import EM, MLE, SingularInformationWarning
+from estimators import EM, MLE, MixtureOfExpertsRegressor, SingularInformationWarning
 from estimators.data import Data
 from estimators.estimator import Estimator, make_objective
 from estimators.inference import Cases, Parametric, RandomWeights, bootstrap
@@ -349,6 +349,10 @@ class TestRequests:
     def test_bad_requests_are_refused(self, tone, settings, error, message):
         with pytest.raises(error, match=message):
             bootstrap(tone, **{"n_replicates": 2, **settings})
+
+    def test_a_regressor_is_no_result(self):
+        with pytest.raises(TypeError, match=r"its \.result_\), got MixtureOfExpertsRegressor"):
+            bootstrap(MixtureOfExpertsRegressor(), 10)
 
     def test_weighted_rows_have_no_law_to_draw_from(self):
         x, y = load_tone()

@@ -4,6 +4,7 @@ import copy
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import chi2, norm
@@ -191,6 +192,18 @@ class TestDeltaMethod:
     def test_the_function_must_return_a_tensor(self, tone):
         with pytest.raises(TypeError, match=r"must return a torch.Tensor"):
             tone.delta_method(lambda p: 1.0)
+
+    def test_a_wrong_name_is_told_the_right_ones(self, line):
+        with pytest.raises(KeyError, match=r"no parameter is named 'slope\[0,dose\]'; .*'slope\[0,x0\]'"):
+            line.delta_method(lambda p: p["slope[0,dose]"])
+
+    def test_the_mean_takes_arrays_and_frames(self, line):
+        x = torch.tensor([[9.0, 0.7], [15.0, 1.1]], dtype=DTYPE)
+        expected = line.mean_conf_int(x).interval
+        for form in (x.tolist(), x.numpy(), pd.DataFrame(x.numpy(), columns=["compression", "ratio"])):
+            np.testing.assert_array_equal(line.mean_conf_int(form).interval, expected)
+        with pytest.raises(TypeError, match="x must be numeric, got DataFrame"):
+            line.mean_conf_int(pd.DataFrame({"a": ["u"], "b": ["v"]}))
 
     def test_the_mean_of_one_expert_is_that_of_least_squares(self, line):
         x = torch.tensor([[9.0, 0.7], [15.0, 1.1]], dtype=DTYPE)

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 
@@ -18,7 +19,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from estimators import EM, MLE, MixtureOfExpertsRegressor
+from estimators import EM, MLE, CollinearityWarning, MixtureOfExpertsRegressor
 from mixkit import PoissonExperts, topk_gate
 from mixkit.datasets import load_faithful, load_patents
 from mixkit.predictors import LinearPredictor
@@ -106,6 +107,25 @@ def test_frames_keep_their_names():
     with pytest.raises(ValueError, match="feature names"):
         model.predict(frame[["bp", "bmi"]])
     assert isinstance(model.result_.summary().to_frame(), pd.DataFrame)
+
+
+def test_a_constant_column_is_named_in_a_warning_and_in_the_summary():
+    x, y = faithful()
+    frame = pd.DataFrame({"waiting": x[:, 0], "flat": 2.0, "twice": 2.0 * x[:, 0]})
+    message = r"columns \['flat', 'twice'\] of x are constant or linear combinations of others"
+    with pytest.warns(CollinearityWarning, match=message) as caught:
+        model = MixtureOfExpertsRegressor(random_state=0, n_init=2).fit(frame, y)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert re.search(message, " ".join(model.result_.warnings))
+    assert "Warning: columns ['flat', 'twice']" in str(model.result_.summary())
+    with pytest.warns(CollinearityWarning, match=r"columns \[1, 2\]"):
+        MixtureOfExpertsRegressor(random_state=0, n_init=2).fit(frame.to_numpy(), y)
+
+
+def test_experts_by_name_are_refused():
+    with pytest.raises(TypeError, match=r"experts must be a mixkit\.experts\.Experts.*, got 'poisson'"):
+        MixtureOfExpertsRegressor(experts="poisson").fit(*faithful())
 
 
 def test_clone_pickle_pipeline_and_grid_search():
