@@ -1,16 +1,15 @@
 """Whether a fitted law is right: its probability integral transforms and quantile residuals."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from scipy.stats import beta, binom, norm
-from torch import Tensor
 
 from .._validation import check_integer
 from ..mixture import MixtureOfExperts
 from ..residuals import probability_integral_transform, quantile_residuals
-from .canvas import as_array, new_axes, scalar_law
+from .canvas import as_array, new_axes, pairs_for, scalar_law
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,13 +27,14 @@ def _seeded(seed: int) -> torch.Generator:
 
 @torch.no_grad()
 def plot_calibration(
-    model: MixtureOfExperts, x: Tensor, y: Tensor, *, bins: int = 20, seed: int = 0, ax: "Axes | None" = None
+    model: MixtureOfExperts, x: Any, y: Any, *, bins: int = 20, seed: int = 0, ax: "Axes | None" = None
 ) -> "Axes":
     r"""Histogram of the probability integral transforms, with the band that a true model would keep to.
 
     Args:
         model: a fitted model of a scalar response.
-        x: covariates ``(n, d)``; those of new observations make the check sharp, those of the fit flatter it.
+        x: covariates ``(n, d)``, a tensor, an array or a frame; those of new observations make the check sharp,
+            those of the fit flatter it.
         y: responses ``(n,)``.
         bins: number of bins m.
         seed: of the draws that laws with atoms need (:func:`mixkit.residuals.probability_integral_transform`).
@@ -59,8 +59,8 @@ def plot_calibration(
         'probability integral transform'
     """
     check_integer("bins", bins, low=2)
-    own = next(model.parameters())
-    level = as_array(probability_integral_transform(model, x.to(own), y.to(own), generator=_seeded(seed)))
+    x, y = pairs_for(model, x, y)
+    level = as_array(probability_integral_transform(model, x, y, generator=_seeded(seed)))
     counts, edges = np.histogram(level, bins=bins, range=(0.0, 1.0))
     low, high = binom.ppf([0.025 / bins, 1.0 - 0.025 / bins], len(level), 1.0 / bins)
     ax = new_axes(ax, size=(5.0, 3.6))
@@ -76,13 +76,13 @@ def plot_calibration(
 
 
 @torch.no_grad()
-def plot_qq(model: MixtureOfExperts, x: Tensor, y: Tensor, *, seed: int = 0, ax: "Axes | None" = None) -> "Axes":
+def plot_qq(model: MixtureOfExperts, x: Any, y: Any, *, seed: int = 0, ax: "Axes | None" = None) -> "Axes":
     """Quantile residuals in order against normal quantiles, with a 95% band at each point.
 
     Args:
         model: a fitted model of a scalar response.
-        x: covariates ``(n, d)``.
-        y: responses ``(n,)``.
+        x: covariates ``(n, d)``, a tensor, an array or a frame.
+        y: responses ``(n,)``, likewise.
         seed: of the draws that laws with atoms need.
         ax: where to draw; a new figure if None.
 
@@ -100,8 +100,8 @@ def plot_qq(model: MixtureOfExperts, x: Tensor, y: Tensor, *, seed: int = 0, ax:
         >>> plot_qq(model, *load_faithful()).get_ylabel()
         'quantile residual'
     """
-    own = next(model.parameters())
-    residuals = np.sort(as_array(quantile_residuals(model, x.to(own), y.to(own), generator=_seeded(seed))))
+    x, y = pairs_for(model, x, y)
+    residuals = np.sort(as_array(quantile_residuals(model, x, y, generator=_seeded(seed))))
     n = len(residuals)
     rank = np.arange(1, n + 1)
     expected = norm.ppf((rank - 0.5) / n)
@@ -117,13 +117,13 @@ def plot_qq(model: MixtureOfExperts, x: Tensor, y: Tensor, *, seed: int = 0, ax:
 
 
 @torch.no_grad()
-def plot_residuals(model: MixtureOfExperts, x: Tensor, y: Tensor, *, seed: int = 0, ax: "Axes | None" = None) -> "Axes":
+def plot_residuals(model: MixtureOfExperts, x: Any, y: Any, *, seed: int = 0, ax: "Axes | None" = None) -> "Axes":
     """Quantile residuals against the conditional mean, with their deciles and medians in bins of equal counts.
 
     Args:
         model: a fitted model of a scalar response.
-        x: covariates ``(n, d)``.
-        y: responses ``(n,)``.
+        x: covariates ``(n, d)``, a tensor, an array or a frame.
+        y: responses ``(n,)``, likewise.
         seed: of the draws that laws with atoms need.
         ax: where to draw; a new figure if None.
 
@@ -142,9 +142,9 @@ def plot_residuals(model: MixtureOfExperts, x: Tensor, y: Tensor, *, seed: int =
         >>> plot_residuals(model, *load_faithful()).get_xlabel()
         'conditional mean'
     """
-    own = next(model.parameters())
-    residuals = as_array(quantile_residuals(model, x.to(own), y.to(own), generator=_seeded(seed)))
-    fitted = as_array(scalar_law(model, x.to(own)).mean)
+    x, y = pairs_for(model, x, y)
+    residuals = as_array(quantile_residuals(model, x, y, generator=_seeded(seed)))
+    fitted = as_array(scalar_law(model, x).mean)
     ax = new_axes(ax, size=(5.5, 4.0))
     for level in _QUANTILES:
         ax.axhline(norm.ppf(level), color="black", linewidth=0.9, linestyle="--")

@@ -1,4 +1,4 @@
-"""What pictures share: axes, colours, grids of covariates."""
+"""What pictures share: data in any form, axes, colours, grids of covariates."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,13 +7,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._validation import check_integer, check_last_dim
+from .._validation import check_integer
 from ..mixture import ExpertMixture, MixtureOfExperts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["as_array", "expert_colors", "feature_names", "grid_over", "new_axes", "resolve_feature", "scalar_law"]
+__all__ = [
+    "as_array",
+    "as_values",
+    "column_names",
+    "data_for",
+    "expert_colors",
+    "feature_names",
+    "grid_over",
+    "new_axes",
+    "pairs_for",
+    "resolve_feature",
+    "scalar_law",
+]
 
 # Okabe and Ito's palette for colour-blind readers, without its black and yellow.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -48,6 +60,47 @@ def as_array(values: Tensor) -> np.ndarray:
     return values.detach().double().cpu().numpy()
 
 
+def as_values(name: str, values: Any) -> Tensor:
+    """A tensor as it is; else a float64 tensor of an array, a frame or a list.
+
+    Raises:
+        TypeError: if ``values`` is not numeric.
+    """
+    if isinstance(values, Tensor):
+        return values
+    try:
+        return torch.as_tensor(np.array(values, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be a numeric tensor, array or frame, got {type(values).__name__}") from error
+
+
+def column_names(names: Sequence[str] | None, x: Any) -> Sequence[str] | None:
+    """The given names, else those of the columns of a frame, else None."""
+    columns = getattr(x, "columns", None)
+    return names if names is not None or columns is None else [str(column) for column in columns]
+
+
+def data_for(model: Any, x: Any, y: Any = None) -> tuple[Tensor, Tensor | None]:
+    """Covariates and responses as tensors.
+
+    Raises:
+        TypeError: if ``model`` is no module, such as an estimator that holds one, or the data are not numeric.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(
+            "model must be a MixtureOfExperts (of a fitted regressor pass .result_.model, of a result .model), got "
+            f"{type(model).__name__}"
+        )
+    return as_values("x", x), None if y is None else as_values("y", y)
+
+
+def pairs_for(model: MixtureOfExperts, x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """Covariates and responses in dtype and on device of the model; raises as :func:`data_for`."""
+    covariates, _ = data_for(model, x)
+    own = next(model.parameters())
+    return covariates.to(own), as_values("y", y).to(own)
+
+
 def feature_names(names: Sequence[str] | None, d: int) -> list[str]:
     """Names of d covariates: those given, or x (x0, x1, ... if there are several)."""
     if names is None:
@@ -60,7 +113,11 @@ def feature_names(names: Sequence[str] | None, d: int) -> list[str]:
 def resolve_feature(feature: int | str | None, names: Sequence[str] | None, x: Tensor) -> int:
     """The column that a number, a name or (with one covariate) None stands for."""
     if feature is None:
-        check_last_dim("x", x, 1, "covariate")
+        if x.ndim == 0 or x.shape[-1] != 1:
+            raise ValueError(
+                f"x must have 1 covariate in its last dimension, got shape {tuple(x.shape)}; of several, pass feature= "
+                "to say which is on the axis, by number or name"
+            )
         return 0
     if isinstance(feature, str):
         known = feature_names(names, x.shape[-1])

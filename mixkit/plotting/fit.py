@@ -8,7 +8,18 @@ import torch
 from torch import Tensor
 
 from ..mixture import ExpertMixture, MixtureOfExperts
-from .canvas import as_array, expert_colors, feature_names, grid_over, new_axes, resolve_feature, scalar_law
+from .canvas import (
+    as_array,
+    as_values,
+    column_names,
+    data_for,
+    expert_colors,
+    feature_names,
+    grid_over,
+    new_axes,
+    resolve_feature,
+    scalar_law,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,25 +34,25 @@ _OPACITY = (0.08, 0.85)  # of the points farthest from a slice and on it
 @torch.no_grad()
 def plot_fit(
     model: MixtureOfExperts,
-    x: Tensor,
-    y: Tensor,
+    x: Any,
+    y: Any,
     *,
     feature: int | str | None = None,
     at: Tensor | None = None,
     names: Sequence[str] | None = None,
-    response: str = "y",
+    response: str | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Data over one covariate coloured by expert, the experts' means, the conditional mean and predictive bands.
 
     Args:
         model: a fitted model of a scalar response.
-        x: covariates ``(n, d)``.
-        y: responses ``(n,)``.
+        x: covariates ``(n, d)``, a tensor, an array or a frame.
+        y: responses ``(n,)``, likewise.
         feature: the covariate on the axis, a column or one of ``names``; may be left out where d = 1.
         at: with d > 1, where the slice is taken ``(d,)``; the medians of the columns if None.
-        names: names of the covariates ``(d,)``.
-        response: name of the response.
+        names: names of the covariates ``(d,)``; those of a frame's columns if None.
+        response: name of the response; that of a pandas series, or y, if None.
         ax: where to draw; a new figure if None.
 
     Returns:
@@ -50,6 +61,7 @@ def plot_fit(
         With d > 1 lines and bands are those of a slice, and points pale with their distance from it.
 
     Raises:
+        TypeError: if ``model`` is a fitted estimator (pass ``.result_.model``), or the data are not numeric.
         ValueError: if there is more than one covariate and no feature, or the response is a vector.
 
     Example:
@@ -63,6 +75,9 @@ def plot_fit(
         >>> plot_fit(model, *load_faithful()).get_legend_handles_labels()[1][-1]
         'conditional mean'
     """
+    names = column_names(names, x)
+    title = response if response is not None else _name_of(y)
+    (x, _), y = data_for(model, x), as_values("y", y)
     column = resolve_feature(feature, names, x)
     grid = grid_over(model, x, [column], at, 600)
     labels = feature_names(names, x.shape[-1])
@@ -75,9 +90,14 @@ def plot_fit(
     opacity = _closeness(x.to(grid), grid[0], column)
     ax.scatter(as_array(x[:, column]), as_array(y), s=16, c=point_colors, linewidths=0, alpha=opacity, zorder=3)
     _draw_means(ax, line, law, colors)
-    ax.set(xlabel=labels[column], ylabel=response)
+    ax.set(xlabel=labels[column], ylabel=title)
     ax.legend(frameon=False, fontsize="small")
     return ax
+
+
+def _name_of(y: Any) -> str:
+    name = None if isinstance(y, Tensor) else getattr(y, "name", None)
+    return name if isinstance(name, str) else "y"
 
 
 def _closeness(x: Tensor, centre: Tensor, column: int) -> Any:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..mixture import MixtureOfExperts
-from .canvas import as_array, expert_colors, feature_names, grid_over, new_axes, resolve_feature
+from .canvas import as_array, column_names, data_for, expert_colors, feature_names, grid_over, new_axes, resolve_feature
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,24 +21,25 @@ _MAP_SIZE = 300
 @torch.no_grad()
 def plot_gate(
     model: MixtureOfExperts,
-    x: Tensor,
+    x: Any,
     *,
     feature: int | str | None = None,
     at: Tensor | None = None,
     names: Sequence[str] | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Gate weights over the range of one covariate, stacked so that they fill the unit interval.
+    """Gate weights over the range of one covariate, stacked so that they fill the unit interval, with a legend.
 
     Args:
         model: a mixture of experts.
-        x: covariates ``(n, d)``, of which the range counts.
+        x: covariates ``(n, d)``, of which the range counts; a tensor, an array or a frame.
         feature: the covariate on the axis, a column or one of ``names``; may be left out where d = 1.
         at: with d > 1, the values of the other covariates ``(d,)``; their medians if None.
-        names: names of the covariates ``(d,)``.
+        names: names of the covariates ``(d,)``; those of a frame's columns if None.
         ax: where to draw; a new figure if None.
 
     Raises:
+        TypeError: if ``model`` is a fitted estimator (pass ``.result_.model``), or ``x`` is not numeric.
         ValueError: if there is more than one covariate and no feature.
 
     Example:
@@ -51,6 +52,8 @@ def plot_gate(
         >>> plot_gate(model, torch.rand(50, 1, **settings)).get_ylabel()
         'gate weight'
     """
+    names = column_names(names, x)
+    x, _ = data_for(model, x)
     column = resolve_feature(feature, names, x)
     grid = grid_over(model, x, [column], at, 600)
     name = feature_names(names, x.shape[-1])[column]
@@ -60,14 +63,17 @@ def plot_gate(
     ax.stackplot(as_array(grid[:, column]), weights.T, colors=colors, labels=labels, alpha=0.8)
     ax.set(xlabel=name, ylabel="gate weight", ylim=(0.0, 1.0))
     ax.margins(x=0.0)
+    ax.legend(
+        fontsize="small", framealpha=0.85, loc="upper right", ncols=1 + (model.num_experts - 1) // 8, reverse=True
+    )
     return ax
 
 
 @torch.no_grad()
 def plot_gate_map(
     model: MixtureOfExperts,
-    x: Tensor,
-    y: Tensor | None = None,
+    x: Any,
+    y: Any = None,
     *,
     features: tuple[int | str, int | str] = (0, 1),
     at: Tensor | None = None,
@@ -78,12 +84,12 @@ def plot_gate_map(
 
     Args:
         model: a mixture of experts.
-        x: covariates ``(n, d)``, d at least 2.
+        x: covariates ``(n, d)``, d at least 2; a tensor, an array or a frame.
         y: responses ``(n,)`` or ``(n, p)``; with them each point takes the colour of the expert with the largest
             responsibility, else points are grey.
         features: the covariates on the axes, columns or ``names``.
         at: with d > 2, the values of the other covariates ``(d,)``; their medians if None.
-        names: names of the covariates ``(d,)``.
+        names: names of the covariates ``(d,)``; those of a frame's columns if None.
         ax: where to draw; a new figure if None.
 
     Returns:
@@ -91,6 +97,7 @@ def plot_gate_map(
         borders.
 
     Raises:
+        TypeError: if ``model`` is a fitted estimator (pass ``.result_.model``), or the data are not numeric.
         ValueError: if there is one covariate, or the two features are one.
 
     Example:
@@ -103,6 +110,8 @@ def plot_gate_map(
         >>> plot_gate_map(model, torch.rand(50, 2, **settings), names=["age", "dose"]).get_xlabel()
         'age'
     """
+    names = column_names(names, x)
+    x, y = data_for(model, x, y)
     if x.ndim != 2 or x.shape[-1] < 2:
         raise ValueError(f"x must have at least 2 covariates in its last dimension, got shape {tuple(x.shape)}")
     columns = [resolve_feature(feature, names, x) for feature in features]

@@ -1,13 +1,12 @@
 """How clearly each observation belongs to one expert."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..mixture import MixtureOfExperts
-from .canvas import as_array, expert_colors, new_axes
+from .canvas import as_array, expert_colors, new_axes, pairs_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,12 +15,12 @@ __all__ = ["plot_responsibilities"]
 
 
 @torch.no_grad()
-def plot_responsibilities(model: MixtureOfExperts, x: Tensor, y: Tensor, *, ax: "Axes | None" = None) -> "Axes":
+def plot_responsibilities(model: MixtureOfExperts, x: Any, y: Any, *, ax: "Axes | None" = None) -> "Axes":
     """Responsibilities of all observations as stacked bars, sorted by expert and by how sure it is.
 
     Args:
         model: a fitted mixture.
-        x: covariates ``(n, d)``.
+        x: covariates ``(n, d)``, a tensor, an array or a frame.
         y: responses ``(n,)`` or ``(n, p)``.
         ax: where to draw; a new figure if None.
 
@@ -40,8 +39,8 @@ def plot_responsibilities(model: MixtureOfExperts, x: Tensor, y: Tensor, *, ax: 
         >>> plot_responsibilities(model, *load_faithful()).get_ylabel()
         'responsibility'
     """
-    own = next(model.parameters())
-    resp = as_array(model(x.to(own)).log_responsibilities(y.to(own)).exp())
+    x, y = pairs_for(model, x, y)
+    resp = as_array(model(x).log_responsibilities(y).exp())
     owner = resp.argmax(1)
     order = np.lexsort((-resp.max(1), owner))
     ax = new_axes(ax, size=(7.0, 3.0))

@@ -2,12 +2,14 @@
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.colors import to_hex, to_rgb
 from scipy.stats import beta, binom, norm
+from sklearn.linear_model import LinearRegression
 
 from mixkit import MixtureOfExperts, PoissonExperts, linear_gaussian_experts, softmax_gate
 from mixkit.plotting import (
@@ -188,7 +190,50 @@ def test_axes_that_are_given_are_drawn_in(fitted, draw):
     assert len(plt.get_fignums()) == 1
 
 
+class TestForms:
+    @pytest.mark.parametrize(
+        "draw", [plot_fit, plot_responsibilities, plot_calibration, plot_qq, plot_residuals, plot_gate_map, plot_gate]
+    )
+    def test_arrays_and_frames_are_drawn_as_tensors_are(self, fitted, draw):
+        model, x, y = fitted
+        settings = {"feature": 1} if draw in (plot_fit, plot_gate) else {}
+        frame, series = pd.DataFrame(x.numpy(), columns=["age", "dose"]), pd.Series(y.numpy(), name="effect")
+        forms = [(x, y), (x.numpy(), y.numpy()), (frame, series)]
+        axes = [draw(model, *form[: 1 if draw is plot_gate else 2], **settings) for form in forms]
+        pictures = [[c.get_paths()[0].vertices for c in ax.collections if c.get_paths()] for ax in axes]
+        lines = [[line.get_ydata() for line in ax.lines] for ax in axes]
+        for other in (1, 2):
+            for kind in (pictures, lines):
+                assert len(kind[0]) == len(kind[other])
+                assert all(np.array_equal(a, b) for a, b in zip(kind[0], kind[other], strict=True))
+
+    def test_a_frame_names_the_axes(self, fitted):
+        model, x, y = fitted
+        frame, series = pd.DataFrame(x.numpy(), columns=["age", "dose"]), pd.Series(y.numpy(), name="effect")
+        ax = plot_fit(model, frame, series, feature="dose")
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("dose", "effect")
+        ax = plot_gate_map(model, frame, features=("dose", "age"))
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("dose", "age")
+        assert plot_gate(model, frame, feature=0, names=["u", "v"]).get_xlabel() == "u"
+
+    def test_the_legend_of_a_gate_names_the_experts_in_the_order_of_the_picture(self, fitted):
+        legend = plot_gate(*fitted[:2], feature=0).get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == ["expert 2", "expert 1", "expert 0"]
+
+
 class TestBadInput:
+    @pytest.mark.parametrize("draw", [plot_fit, plot_responsibilities, plot_qq, plot_gate_map])
+    def test_what_is_no_model_or_no_data(self, fitted, draw):
+        model, x, y = fitted
+        with pytest.raises(TypeError, match=r"of a fitted regressor pass \.result_\.model.*got LinearRegression"):
+            draw(LinearRegression(), x, y)
+        with pytest.raises(TypeError, match="x must be a numeric tensor, array or frame, got DataFrame"):
+            draw(model, pd.DataFrame({"a": ["u"], "b": ["v"]}), y)
+
+    def test_no_feature_of_two(self, fitted):
+        with pytest.raises(ValueError, match=r"got shape \(60, 2\); of several, pass feature="):
+            plot_gate(*fitted[:2])
+
     def test_features(self, fitted):
         model, x, y = fitted
         with pytest.raises(ValueError, match=r"feature must be one of \['x0', 'x1'\], got 'age'"):
