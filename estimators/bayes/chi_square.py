@@ -12,7 +12,7 @@ from mixkit._validation import check_integer, check_positive
 
 from .importance import importance_sample, log_target, resample
 from .labels import labelling
-from .laplace import LaplaceApproximation, laplace
+from .laplace import LaplaceApproximation, mode_of
 from .model import BayesianMixtureOfExperts
 from .posterior import Posterior, name_experts
 from .randomness import spawn_seeds
@@ -70,7 +70,8 @@ def fit_chi_square(
 
     Args:
         bayes: model, data and priors.
-        steps: gradient steps of Adam; the learning rate falls to a twentieth on the way.
+        steps: gradient steps of Adam; the learning rate falls to a twentieth on the way. With 0, q stays the t law
+            around the posterior mode, and ``history`` is empty.
         particles: draws that estimate one gradient.
         lr: first learning rate.
         df: degrees of freedom of q, at least 2: tails heavier than the posterior's bound the weights.
@@ -84,6 +85,7 @@ def fit_chi_square(
         effective sample size; ``history`` has :math:`\log(1 + \chi^2)` at each step, estimated from its particles.
 
     Raises:
+        TypeError: if ``bayes`` or ``at`` is of the wrong kind.
         ValueError: if a count, rate or the degrees of freedom is too small.
 
     Source: Li, Wang, Li, Wu (2024), Forward chi-square divergence based variational importance sampling,
@@ -107,7 +109,7 @@ def fit_chi_square(
         raise ValueError(f"df must be at least 2, got {df}")
     (seed,) = spawn_seeds(random_state, 1)
     rng = np.random.default_rng(seed)
-    at = laplace(bayes, random_state=seed) if at is None else at
+    at = mode_of(bayes, at, seed)
     labels = labelling(bayes, at)
 
     def log_density(z: Tensor) -> Tensor:

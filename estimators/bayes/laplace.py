@@ -15,8 +15,9 @@ from ..em import EM
 from ..linalg import damped_cholesky
 from .labels import in_order
 from .model import BayesianMixtureOfExperts
+from .sites import check_kind
 
-__all__ = ["LaplaceApproximation", "laplace"]
+__all__ = ["LaplaceApproximation", "laplace", "mode_of"]
 
 _MAX_ITER = 200
 _TOL = 1e-10
@@ -24,7 +25,7 @@ _LEAST_RISE = 1e-13
 _HALVINGS = 30
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LaplaceApproximation:
     r"""A normal law at the posterior mode, :math:`N(\hat u, L L^\top)` with :math:`L L^\top = (-H)^{-1}`.
 
@@ -39,6 +40,11 @@ class LaplaceApproximation:
     factor: Tensor
     log_density: float
     converged: bool
+
+    def __repr__(self) -> str:
+        """The main figures in a line."""
+        figures = f"log_density={self.log_density:.4f}, log_evidence={self.log_evidence:.4f}"
+        return f"LaplaceApproximation(parameters={len(self.mode)}, {figures}, converged={self.converged})"
 
     def to_vector(self, z: Tensor) -> Tensor:
         """``mode + L z``: from whitened vectors ``(*batch, P)``, on which the law is standard normal, to real ones."""
@@ -68,6 +74,10 @@ def laplace(
         start: parameters to start from; None for those of maximum likelihood (:class:`~estimators.em.EM`).
         random_state: seed of the starts of that fit.
 
+    Raises:
+        TypeError: if ``bayes`` or ``start`` is of the wrong kind.
+        ValueError: if ``start`` has other parameters than the model of ``bayes``.
+
     Example:
         >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
         >>> from mixkit.datasets import load_tone
@@ -75,6 +85,7 @@ def laplace(
         >>> laplace(BayesianMixtureOfExperts(model, *load_tone()), random_state=0).converged
         True
     """
+    _check_start(bayes, start)
     if start is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -100,6 +111,33 @@ def laplace(
     covariance = torch.cholesky_solve(identity, factor)
     spread = torch.linalg.cholesky(0.5 * (covariance + covariance.mT))
     return LaplaceApproximation(vector, spread, float(value), gain < 1e-6 and float(damping) == 0.0)
+
+
+def mode_of(bayes: BayesianMixtureOfExperts, at: LaplaceApproximation | None, seed: int) -> LaplaceApproximation:
+    """What ``fit_nuts``, ``fit_svi`` and ``fit_chi_square`` stand on: ``at``, or the mode that is found if it is None.
+
+    Raises:
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if ``at`` has another number of parameters than ``bayes``.
+    """
+    check_kind("bayes", bayes, BayesianMixtureOfExperts)
+    if at is None:
+        return laplace(bayes, random_state=seed)
+    check_kind("at", at, LaplaceApproximation, "laplace(bayes, model) makes one of a fitted model")
+    if len(at.mode) != bayes.num_params:
+        raise ValueError(f"at must have the {bayes.num_params} parameters of bayes, got {len(at.mode)}")
+    return at
+
+
+def _check_start(bayes: BayesianMixtureOfExperts, start: MixtureOfExperts | None) -> None:
+    check_kind("bayes", bayes, BayesianMixtureOfExperts)
+    if start is None:
+        return
+    check_kind("start", start, MixtureOfExperts, "that of a fit is its model")
+    found = {name: p.shape for name, p in start.named_parameters()}
+    other = [name for name, shape in bayes.shapes.items() if found.get(name) != shape]
+    if other:
+        raise ValueError(f"start must have the parameters of the model of bayes, got no {other[0]} of its shape")
 
 
 def _shortened(bayes: BayesianMixtureOfExperts, vector: Tensor, value: Tensor, step: Tensor) -> Tensor | None:

@@ -14,7 +14,7 @@ from mixkit.mixture import ExpertMixture, MixtureOfExperts
 
 from ..data import as_data
 from .priors import Prior, default_priors
-from .sites import as_site, override, real_transform
+from .sites import as_site, check_kind, override, real_transform
 
 __all__ = ["BayesianMixtureOfExperts", "over_draws"]
 
@@ -71,6 +71,7 @@ class BayesianMixtureOfExperts:
         priors: Mapping[str, Prior] | None = None,
         ordering: str | None = "nearest",
     ) -> None:
+        check_kind("model", model, MixtureOfExperts, "of a fit: model, of a regressor: result_.model")
         data = as_data(model, x, y, None, is_batch=False)
         self.model = copy.deepcopy(model).to(torch.float64).eval()
         device = next(self.model.parameters()).device
@@ -95,6 +96,11 @@ class BayesianMixtureOfExperts:
                 f"got {ordering!r}"
             )
         return found[0]
+
+    def __repr__(self) -> str:
+        """The main figures in a line."""
+        sizes = f"k={self.model.num_experts}, n={self.n}, parameters={self.num_params}"
+        return f"BayesianMixtureOfExperts({sizes}, ordering={self.ordering!r})"
 
     @property
     def n(self) -> int:

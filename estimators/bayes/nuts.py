@@ -13,7 +13,7 @@ from torch import Tensor
 from mixkit._validation import check_integer
 
 from .labels import labelling
-from .laplace import LaplaceApproximation, laplace
+from .laplace import LaplaceApproximation, mode_of
 from .model import BayesianMixtureOfExperts
 from .posterior import DivergenceWarning, Posterior, name_experts
 from .randomness import pyro_scope, spawn_seeds
@@ -58,6 +58,7 @@ def fit_nuts(
         progress: whether to show a bar for each chain.
 
     Raises:
+        TypeError: if ``bayes`` or ``at`` is of the wrong kind.
         ValueError: if a count is too small.
 
     Warns:
@@ -85,7 +86,7 @@ def fit_nuts(
     if not 0.0 < target_accept < 1.0:
         raise ValueError(f"target_accept must be strictly between 0 and 1, got {target_accept}")
     seeds = spawn_seeds(random_state, num_chains + 1)
-    at = laplace(bayes, random_state=seeds[-1]) if at is None else at
+    at = mode_of(bayes, at, seeds[-1])
     settings = {"target_accept_prob": target_accept, "max_tree_depth": max_tree_depth}
     chains = Parallel(n_jobs=n_jobs, prefer="processes")(
         delayed(_chain)(bayes, at, num_samples, warmup, settings, seed, progress) for seed in seeds[:-1]

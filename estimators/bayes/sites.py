@@ -11,7 +11,13 @@ from torch.distributions.transforms import ExpTransform
 
 from .priors import Prior
 
-__all__ = ["as_site", "override", "real_transform"]
+__all__ = ["as_site", "check_kind", "override", "real_transform"]
+
+
+def check_kind(name: str, value: Any, kind: type, hint: str = "") -> None:
+    """Raise ``TypeError`` unless ``value`` is of a class; ``hint`` says how to come by one."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}{hint and f' ({hint})'}, got {type(value).__name__}")
 
 
 def as_site(name: str, law: Any, shape: torch.Size) -> Distribution:

@@ -27,7 +27,7 @@ from mixkit._validation import check_choice, check_integer, check_positive
 
 from .importance import importance_sample
 from .labels import labelling
-from .laplace import LaplaceApproximation, laplace
+from .laplace import LaplaceApproximation, mode_of
 from .model import BayesianMixtureOfExperts
 from .posterior import Posterior, name_experts
 from .randomness import pyro_scope, spawn_seeds
@@ -75,6 +75,7 @@ def fit_svi(
         progress: whether to show a bar.
 
     Raises:
+        TypeError: if ``bayes`` or ``at`` is of the wrong kind.
         ValueError: for an unknown guide, or a count or rate that is not positive.
 
     Source: Kucukelbir et al. (2017), JMLR 18(14), 1-45, for automatic guides.
@@ -96,7 +97,7 @@ def fit_svi(
     rate = float(check_positive("lr", lr))
     make = _GUIDES[check_choice("guide", guide, _GUIDES)] if isinstance(guide, str) else guide
     seeds = spawn_seeds(random_state, 2)
-    at = laplace(bayes, random_state=seeds[1]) if at is None else at
+    at = mode_of(bayes, at, seeds[1])
     model = _whitened(bayes, at)
     with pyro_scope(seeds[0]):
         fitted = _guide(make, model, at)

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch.distributions import Distribution, MultivariateNormal
 
-from estimators.bayes import BayesianMixtureOfExperts, fit_chi_square, fit_nuts, fit_svi, laplace
+from estimators.bayes import (
+    BayesianMixtureOfExperts,
+    LaplaceApproximation,
+    fit_chi_square,
+    fit_nuts,
+    fit_svi,
+    laplace,
+)
 from estimators.bayes.randomness import pyro_scope
 
 from .cases import DTYPE, one_line, two_means
@@ -168,6 +175,41 @@ class TestSeeds:
             with pytest.raises(RuntimeError, match="inside"), pyro_scope(0):
                 raise RuntimeError("inside")
             assert Distribution._validate_args is validate
+
+
+def test_no_steps_leave_the_law_around_the_mode(line):
+    posterior = fit_chi_square(line[0], steps=0, num_samples=50, random_state=0)
+    assert len(posterior.history) == 0
+    assert posterior.importance.log_evidence == pytest.approx(line[3], abs=0.1)  # a standard error of 0.01
+
+
+def test_reprs_are_one_line(line):
+    at = laplace(line[0], line[0].model)
+    figures = f"log_density={at.log_density:.4f}, log_evidence={at.log_evidence:.4f}"
+    assert repr(at) == f"LaplaceApproximation(parameters=2, {figures}, converged=True)"
+    assert repr(line[0]) == "BayesianMixtureOfExperts(k=1, n=30, parameters=2, ordering='nearest')"
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda b: laplace(b.model), TypeError, "bayes must be a BayesianMixtureOfExperts, got MixtureOfExperts"),
+        (lambda b: laplace(b, b), TypeError, r"start must be a MixtureOfExperts \(.*model\), got Bayesian"),
+        (lambda b: laplace(b, two_means()[0]), ValueError, "start must have the parameters of the model of bayes"),
+        (lambda b: fit_chi_square(b, at=b.model), TypeError, r"at must be a LaplaceApproximation \(.*\), got Mixture"),
+        (lambda b: fit_svi(b, at=b.model), TypeError, "at must be a LaplaceApproximation"),
+        (lambda b: fit_nuts(b, at=b.model), TypeError, "at must be a LaplaceApproximation"),
+        (lambda b: fit_nuts(b.model), TypeError, "bayes must be a BayesianMixtureOfExperts, got MixtureOfExperts"),
+        (
+            lambda b: fit_chi_square(b, at=LaplaceApproximation(torch.zeros(3), torch.eye(3), 0.0, True)),
+            ValueError,
+            "at must have the 2 parameters of bayes, got 3",
+        ),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(line, call, error, message):
+    with pytest.raises(error, match=message):
+        call(line[0])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pyro import poutine
 from torch.autograd import gradcheck
 from torch.distributions.transforms import ExpTransform
 
+from estimators import MixtureOfExpertsRegressor
 from estimators.bayes import BayesianMixtureOfExperts
 from estimators.bayes.model import over_draws
 from mixkit.datasets import load_faithful
@@ -157,6 +158,11 @@ class TestPriorsOfTheUser:
 def test_bad_orderings_are_refused(ordering):
     with pytest.raises(ValueError, match="ordering must be None, 'nearest' or a parameter with one row an expert"):
         BayesianMixtureOfExperts(CASES[1].model(), *CASES[1].data(), ordering=ordering)
+
+
+def test_a_model_is_asked_for():
+    with pytest.raises(TypeError, match=r"model must be a MixtureOfExperts \(.*result_.model\), got MixtureOfExpertsR"):
+        BayesianMixtureOfExperts(MixtureOfExpertsRegressor(), *load_faithful())
 
 
 def test_bad_data_are_refused():
