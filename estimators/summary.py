@@ -12,7 +12,7 @@ from .wald import check_level, wald_intervals
 if TYPE_CHECKING:
     from .result import FitResult
 
-__all__ = ["Summary", "build_summary"]
+__all__ = ["Summary", "build_summary", "table_rows"]
 
 _RULE = 84
 _KINDS = {"observed": "observed information", "sandwich": "sandwich (robust)", "opg": "outer product of scores"}
@@ -87,8 +87,8 @@ def _cell(value: float, width: int, decimals: int) -> str:
     return f"{value:>{width}.{decimals}f}" if is_shown else f"{value:>{width}.{decimals - 1}e}"
 
 
-def _rows(result: "FitResult", kind: str, level: float) -> np.ndarray:
-    estimates, errors, positive = result.params, result.standard_errors(kind), result.is_positive
+def table_rows(estimates: np.ndarray, errors: np.ndarray, positive: np.ndarray, level: float) -> np.ndarray:
+    """Values of a :class:`Summary`, ``(P, 6)``, from estimates, standard errors, and which are positive, ``(P,)``."""
     with np.errstate(invalid="ignore", divide="ignore"):
         z = np.where(positive, np.nan, estimates / errors)
     p_value = 2.0 * norm.sf(np.abs(z))
@@ -101,7 +101,8 @@ def build_summary(result: "FitResult", kind: str = "observed", level: float = 0.
     Raises:
         ValueError: for an unknown kind of standard errors, or a level outside (0, 1).
     """
-    rows = _rows(result, kind, check_level(level))
+    errors = result.standard_errors(kind)
+    rows = table_rows(result.params, errors, result.is_positive, check_level(level))
     reference = result.model.num_experts - 1
     notes = [
         f"Expert {reference} is the gate's reference. Standard errors: {_KINDS[kind]}.",

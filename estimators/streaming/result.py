@@ -9,7 +9,8 @@ import numpy as np
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
-from ..wald import wald_intervals
+from ..summary import Summary, table_rows
+from ..wald import check_level, wald_intervals
 
 __all__ = ["StreamResult"]
 
@@ -59,6 +60,31 @@ class StreamResult:
     def conf_int(self, level: float = 0.95) -> np.ndarray:
         """Wald intervals ``(P, 2)``, those of positive parameters on the log scale."""
         return wald_intervals(self.params, self.bse, self._is_positive, level)
+
+    def summary(self, level: float = 0.95) -> Summary:
+        """A table of the estimates: ``print`` it, or take ``to_frame()`` (pandas).
+
+        Args:
+            level: of the intervals, in (0, 1).
+
+        Raises:
+            TypeError: if ``level`` is not a number.
+            ValueError: if ``level`` is not in (0, 1).
+        """
+        model, score = self.model, f"{self.history.mean():.4f}" if len(self.history) else ""
+        head = [
+            ("Experts", f"{model.num_experts} x {type(model.experts).__name__}"),
+            ("Gate", f"{type(model.gate.normalizer).__name__} of {type(model.gate.score).__name__}"),
+            ("Method", "One pass" if self.num_blocks else "All rows at once"),
+            ("No. Observations", str(self.nobs)),
+            ("No. Blocks", str(self.num_blocks)),
+            ("Log-density of blocks", score),
+        ]
+        notes = [f"Expert {model.num_experts - 1} is the gate's reference. Standard errors: information summed."]
+        if np.isnan(self.bse).any():
+            notes.append("Parameters without a standard error: the information on them is singular or not known.")
+        rows = table_rows(self.params, self.bse, self._is_positive, check_level(level))
+        return Summary(head, self.param_names, rows, notes, level)
 
     @property
     def measure(self) -> MixingMeasure:

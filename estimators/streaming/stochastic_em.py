@@ -55,7 +55,8 @@ class StochasticEM:
         >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
         >>> generator = torch.Generator().manual_seed(0)
         >>> x = torch.rand(4000, 1, generator=generator)
-        >>> y = torch.where(x[:, 0] < 0.5, 1 + x[:, 0], 3 - 2 * x[:, 0]) + 0.1 * torch.randn(4000, generator=generator)
+        >>> is_first = torch.rand(4000, generator=generator) < torch.sigmoid(5 - 10 * x[:, 0])
+        >>> y = torch.where(is_first, 1 + x[:, 0], 3 - 2 * x[:, 0]) + 0.1 * torch.randn(4000, generator=generator)
         >>> gate = softmax_gate(1, 2, generator=generator)
         >>> model = MixtureOfExperts(gate, linear_gaussian_experts(1, 2, generator=generator))
         >>> batches = zip(x.split(500), y.split(500))
@@ -113,13 +114,30 @@ class StochasticEM:
                 ``DataLoader`` give.
 
         Raises:
-            TypeError: if an argument is not numeric.
-            ValueError: for NaN, infinities, wrong shapes, or no rows.
+            TypeError: if an argument is not numeric; the message begins with the batch, counted from 0.
+            ValueError: for NaN, infinities, wrong shapes (the message begins with the batch), or no rows.
+
+        Warns:
+            SingularInformationWarning: as :meth:`Stream.result`.
         """
         stream = self.stream(model)
         with tqdm(disable=not self.progress, unit="row", unit_scale=True, desc="StochasticEM") as bar:
-            for batch in batches:
+            for index, batch in enumerate(batches):
                 before = stream.nobs
-                stream.partial_fit(*batch)
+                _take_in(stream, index, batch)
                 bar.update(stream.nobs - before)
         return stream.result()
+
+
+def _take_in(stream: Stream, index: int, batch: Any) -> None:
+    """``partial_fit``, with the batch named where it is refused."""
+    try:
+        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+            size = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
+            kind = type(batch).__name__
+            raise ValueError(f"a batch must be (x, y) or (x, y, sample_weight), got a {kind}{size}")
+        stream.partial_fit(*batch)
+    except TypeError as error:
+        raise TypeError(f"batch {index}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"batch {index}: {error}") from error

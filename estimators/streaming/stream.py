@@ -12,7 +12,7 @@ from torch import Tensor
 from mixkit.mixture import MixtureOfExperts
 
 from ..autograd import AutogradObjective
-from ..covariance import inverse_information, propagate
+from ..covariance import inverse_information, propagate, warn_undetermined
 from ..data import Data, dependent_columns
 from ..linear.objective import LinearObjective
 from ..objective import Objective
@@ -106,6 +106,10 @@ class Stream:
 
         Raises:
             ValueError: if no row has come, or fewer than there are experts.
+
+        Warns:
+            SingularInformationWarning: if the information summed along the stream leaves parameters without a standard
+                error. Models whose curvature is not summed have none at all, without a warning.
         """
         started = time.perf_counter()
         history = np.array(self._history)
@@ -123,6 +127,9 @@ class Stream:
             to_user = objective.user_map()
             names, params = list(to_user.names), to_user.values(theta).numpy(force=True)
             covariance, is_positive = _covariance(recursion, theta), to_user.is_log.numpy(force=True)
+        lost = np.isnan(np.diag(covariance))
+        if not lost.all() or LinearObjective.supports(self.model):
+            warn_undetermined([name for name, is_lost in zip(names, lost, strict=True) if is_lost])
         seconds = self._seconds + time.perf_counter() - started
         return StreamResult(model, names, params, self.nobs, blocks, history, seconds, is_positive, covariance)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from estimators import EM, MLE
+from estimators import EM, MLE, SingularInformationWarning
 from estimators.streaming import StochasticEM, array_batches
 from estimators.streaming.linear import LinearRecursion
 from mixkit import (
@@ -177,6 +177,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")  # of the first 200 rows
 @pytest.mark.parametrize("name", list(OTHERS))
 def test_other_models_step_along_the_gradient(name):
     x, y = reference_truth().sample_xy(6000, generator=seeded(3))
@@ -252,6 +253,46 @@ def test_bad_rows_are_refused(batch, error, message):
     stream = StochasticEM().stream(softmax_model(1, 2)).partial_fit(np.zeros((1, 1)), np.zeros(1))
     with pytest.raises(error, match=message):
         stream.partial_fit(*batch)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        ((np.zeros((3, 1)), [0.0, np.nan, 0.0]), ValueError, "batch 2: y must be finite"),
+        ((np.zeros((3, 1)), ["a", "b", "c"]), TypeError, "batch 2: y must be numeric, got list"),
+        (np.zeros((3, 1)), ValueError, r"batch 2: a batch must be \(x, y\) or \(x, y, .*\), got a ndarray"),
+        ([torch.zeros(3, 1)], ValueError, r"batch 2: a batch must be \(x, y\) or .*, got a list of 1"),
+    ],
+)
+def test_the_batch_is_named(bad, error, message):
+    good = (np.zeros((1, 1)), np.zeros(1))
+    with pytest.raises(error, match=f"^{message}"):
+        StochasticEM().fit(softmax_model(1, 2), [good, good, bad])
+
+
+def test_a_table(reference):
+    x, y, _ = reference
+    result = StochasticEM(start_rows=500, starter=EM(n_init=2, random_state=0)).fit(softmax_model(1, 2), [(x, y)])
+    table = result.summary(level=0.9)
+    np.testing.assert_array_equal(table.values[:, 0], result.params)
+    np.testing.assert_array_equal(table.values[:, 1], result.bse)
+    np.testing.assert_array_equal(table.values[:, 4:], result.conf_int(0.9))
+    assert list(table.to_frame().index) == result.param_names
+    assert "One pass" in str(table)
+    assert np.isnan(table.values[-2:, 2:4]).all()  # standard deviations: no z
+
+
+@pytest.mark.parametrize("start_rows", [500, 5000])  # a stream; a fit of all rows
+def test_missing_standard_errors_are_warned_of(start_rows):
+    """Lines that change abruptly at 1/2, with a gap: the likelihood rises as the gate's weights do."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.0, 0.4, size=(2500, 1)) + 0.6 * rng.integers(2, size=(2500, 1))
+    y = np.where(x[:, 0] < 0.5, 1 + x[:, 0], 3 - 2 * x[:, 0]) + 0.05 * rng.normal(size=2500)
+    settings = StochasticEM(start_rows=start_rows, batch_size=500, starter=EM(n_init=2, random_state=0))
+    with pytest.warns(SingularInformationWarning, match=r"no standard error for gate_weight\[0,x0\], gate_bias\[0\]$"):
+        result = settings.fit(softmax_model(1, 2), [(x, y)])
+    assert np.isnan(result.bse).tolist() == [True, True] + [False] * 6
+    assert "Parameters without a standard error" in str(result.summary())
 
 
 def test_an_empty_stream_is_refused():
