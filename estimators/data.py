@@ -28,7 +28,7 @@ _COLLINEAR = 1e-9  # a standardised column whose part outside the others' span i
 
 
 class CollinearityWarning(UserWarning):
-    """A covariate is constant, or a linear combination of others; its coefficients are fixed at zero."""
+    """A covariate is constant, or a linear combination of others; the data do not determine its coefficients."""
 
 
 class Data(NamedTuple):
@@ -141,27 +141,37 @@ def with_names(text: str, names: Sequence[str]) -> str:
     )
 
 
-def collinearity_remark(dependent: Tensor) -> str:
-    """What to say of covariates ``(d,)`` that :func:`dependent_columns` found; empty if there are none."""
+def collinearity_remark(dependent: Tensor, *, is_fixed: bool = True) -> str:
+    """What to say of covariates ``(d,)`` that :func:`dependent_columns` found; empty if there are none.
+
+    Some objectives fix their coefficients at zero (``is_fixed``), others let them end anywhere.
+    """
     columns = dependent.nonzero().squeeze(-1).tolist()
     if not columns:
         return ""
-    return f"columns {columns} of x are constant or linear combinations of others; their coefficients are fixed at 0"
+    end = "their coefficients are fixed at 0" if is_fixed else "the data do not determine their coefficients"
+    return f"columns {columns} of x are constant or linear combinations of others; {end}"
 
 
 def dependent_columns(
-    data: Data, *, has_offset: bool = False, warn: bool = True, names: Sequence[str] | None = None
+    data: Data,
+    *,
+    has_offset: bool = False,
+    warn: bool = True,
+    names: Sequence[str] | None = None,
+    is_fixed: bool = True,
 ) -> Tensor:
     """Covariates ``(d,)`` that are constant or a linear combination of earlier ones, in any data set; warns of them.
 
-    An offset, the last column, has no coefficient and counts as none of them. ``names (d,)`` are for the warning.
+    An offset, the last column, has no coefficient and counts as none of them. ``names (d,)`` and ``is_fixed`` are
+    for the warning (see :func:`collinearity_remark`).
     """
     d = data.x.shape[-1]
     dependent = torch.zeros(d, dtype=torch.bool, device=data.x.device)
     for index in range(len(data.x)):
         dependent[: d - has_offset] |= _dependent(data.x[index, :, : d - has_offset])
     if warn and bool(dependent.any()):
-        remark = collinearity_remark(dependent)
+        remark = collinearity_remark(dependent, is_fixed=is_fixed)
         warnings.warn(with_names(remark, names) if names else remark, CollinearityWarning, stacklevel=3)
     return dependent
 

@@ -15,7 +15,7 @@ from mixkit.experts import LaplaceExperts
 from mixkit.mixture import MixtureOfExperts
 
 from .autograd import AutogradObjective
-from .data import Data, as_data, column_names, dependent_columns
+from .data import Data, as_data, collinearity_remark, column_names, dependent_columns
 from .ends import Climb, best_end, best_models, contenders, improved, joined
 from .general.objective import SmoothGateObjective
 from .initialization import MoveAtom, Start, default_starts
@@ -45,6 +45,11 @@ def make_objective(model: MixtureOfExperts, data: Data, variance_floor: float, p
     if SmoothGateObjective.supports(model):
         return SmoothGateObjective(model, data, variance_floor=variance_floor)
     return AutogradObjective(model, data, variance_floor=variance_floor)
+
+
+def fixes_columns(model: MixtureOfExperts) -> bool:
+    """Whether the objective of the model fixes the coefficients of dependent columns at zero."""
+    return LinearObjective.supports(model) or MultiLinearObjective.supports(model)
 
 
 class Estimator(ABC):
@@ -137,10 +142,13 @@ class Estimator(ABC):
         started = time.perf_counter()
         data = as_data(model, x, y, sample_weight, is_batch=False)
         names = column_names(x)
-        pinned = dependent_columns(data, has_offset=model.has_offset, names=names)
+        is_fixed = fixes_columns(model)
+        pinned = dependent_columns(data, has_offset=model.has_offset, names=names, is_fixed=is_fixed)
         objective, climb = self._run(model, data, pinned)
         seconds = time.perf_counter() - started
-        result = build_result(model, objective, climb.ascent, climb.values, climb.ends, seconds, self, pinned)
+        result = build_result(model, objective, climb.ascent, climb.values, climb.ends, seconds, self)
+        remark = collinearity_remark(pinned, is_fixed=is_fixed)
+        result.warnings += [remark] if remark else []
         if names:
             result.rename_features(names)
         return result
@@ -151,12 +159,14 @@ class Estimator(ABC):
         Only for models with linear predictors are the data sets one computation; others run one after another.
         """
         data = as_data(model, x, y, sample_weight, is_batch=True)
-        objective, climb = self._run(model, data, dependent_columns(data, has_offset=model.has_offset))
+        pinned = dependent_columns(data, has_offset=model.has_offset, is_fixed=fixes_columns(model))
+        objective, climb = self._run(model, data, pinned)
         return build_batch(model, objective, climb.ascent)
 
     def ends(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Ascent]:
         """The log-likelihood of ``r`` checked data sets, and the best end on each, ``theta (r, 1, P)``."""
-        objective, climb = self._run(model, data, dependent_columns(data, has_offset=model.has_offset))
+        pinned = dependent_columns(data, has_offset=model.has_offset, is_fixed=fixes_columns(model))
+        objective, climb = self._run(model, data, pinned)
         return objective, climb.ascent
 
     def _run(self, model: MixtureOfExperts, data: Data, pinned: Tensor) -> tuple[Objective, Climb]:

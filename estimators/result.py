@@ -15,7 +15,7 @@ from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
 from .covariance import warn_undetermined
-from .data import collinearity_remark, numeric_tensor, with_names
+from .data import numeric_tensor, with_names
 from .maximum import DataRemovedError, Maximum
 from .newton import Ascent
 from .objective import Objective
@@ -293,9 +293,8 @@ def build_result(
     ends: Tensor,
     seconds: float,
     estimator: "Estimator | None" = None,
-    dependent: Tensor | None = None,
 ) -> FitResult:
-    """The result of one data set from its best end; ``dependent (d,)`` covariates are named in a remark."""
+    """The result of one data set from its best end."""
     maximum = Maximum.of(objective, ascent)
     fitted = copy.deepcopy(model).to(torch.float64).eval()
     objective.write(maximum.theta, fitted)
@@ -314,7 +313,7 @@ def build_result(
         start_llf=ends[0].numpy(force=True),
         nobs=objective.n,
         seconds=seconds,
-        warnings=_remarks(objective, ascent, names) + _remarks_on_columns(dependent),
+        warnings=_remarks(objective, ascent, names),
         objective_value=float(ascent.value),
         _maximum=maximum,
         _estimator=estimator,
@@ -343,11 +342,6 @@ def _remarks(objective: Objective, ascent: Ascent, undetermined: list[str]) -> l
     if bool(ascent.converged) and any(name.startswith("gate") for name in undetermined):
         remarks.append(_ABRUPT)
     return remarks
-
-
-def _remarks_on_columns(dependent: Tensor | None) -> list[str]:
-    remark = "" if dependent is None else collinearity_remark(dependent)
-    return [remark] if remark else []
 
 
 def build_batch(model: MixtureOfExperts, objective: Objective, ascent: Ascent) -> FitBatch:

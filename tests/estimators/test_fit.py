@@ -201,6 +201,17 @@ def test_constant_and_collinear_columns_are_dropped_and_named():
     assert bool((result.measure.slope[:, 2:] == 0).all())
 
 
+@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
+def test_coefficients_that_are_not_fixed_are_not_said_to_be():
+    x, y = load_faithful()
+    wide = torch.cat([x, torch.ones_like(x)], 1)
+    gate, experts = sigmoid_gate(2, 2, generator=seeded(0)), linear_gaussian_experts(2, 2, generator=seeded(1))
+    with pytest.warns(CollinearityWarning, match="the data do not determine their coefficients"):
+        result = EM(n_init=1, em_iter=1, max_iter=2, random_state=0).fit(MixtureOfExperts(gate, experts), wide, y)
+    assert result.warnings[-1].endswith("the data do not determine their coefficients")
+    assert not any("fixed at 0" in remark for remark in result.warnings)
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_frame_gives_its_names(estimator):
     x, y = (part.numpy() for part in load_faithful())
