@@ -13,13 +13,14 @@ from ..result import FitResult
 from ..wald import check_level
 from .alignment import is_renumbered
 from .batching import is_batched, without_penalty
-from .restriction import Restricted, Restriction, climb_restricted
+from .restarts import best_refit, is_of_gate, with_scaled_gate
+from .restriction import Restricted
 from .search import EndSearch
 
 __all__ = ["ProfileWarning", "profile_intervals", "profile_likelihood"]
 
-_MAX_ITER = 100
-_TOL = 1e-9
+_SAME = 1e-6  # relative difference of log-likelihoods that is rounding
+_SWEEPS = 2
 
 
 class ProfileWarning(UserWarning):
@@ -35,11 +36,12 @@ def profile_likelihood(result: FitResult, parameter: str, values: Sequence[float
         values: c ``(m,)``; positive for positive parameters.
 
     Returns:
-        Log-likelihoods ``(m,)``; NaN where the refit, which starts at the estimate, did not reach a maximum, or reached
-        one whose experts are numbered otherwise.
+        Log-likelihoods ``(m,)``, less the penalty if there is one. NaN, with a :class:`ProfileWarning`, where no refit
+        reached a maximum, where its experts are numbered otherwise, or where the profile is lower than at a value
+        farther from the estimate on the same side: then the refit may have ended at a local maximum.
 
     Raises:
-        ValueError: if there is no such parameter, or a value is out of its range.
+        ValueError: if there is no such parameter, the lasso set it to zero, or a value is out of its range.
 
     Example:
         >>> import numpy as np, torch
@@ -54,19 +56,25 @@ def profile_likelihood(result: FitResult, parameter: str, values: Sequence[float
         True
     """
     index = _indices(result, [parameter])
-    levels = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    if parameter in result.maximum.objective.zeroed:
+        raise ValueError(f"parameter must not be one that the lasso set to zero, got {parameter!r}")
+    given = levels = np.atleast_1d(np.asarray(values, dtype=np.float64))
     if result.is_positive[index[0]]:
         if not (levels > 0).all():
             raise ValueError(f"values of {parameter} must be positive, got {levels.min()}")
         levels = np.log(levels)
     if levels.ndim != 1 or not np.isfinite(levels).all():
         raise ValueError(f"values must be a list of finite numbers, got {values!r}")
-    rows, offset = _lines(result.maximum, index.repeat(len(levels)))
-    target = torch.as_tensor(levels).to(rows) - offset
-    start = _shifted(result.maximum, rows, target)
-    found = _climb(result.maximum, rows, target, start)
-    switched = is_renumbered(without_penalty(result.maximum.objective), found.theta, result.maximum.theta, result.model)
-    return torch.where(found.converged & ~switched, found.value, torch.nan).numpy(force=True)
+    found = _refits(result, index.repeat(len(levels)), levels)
+    lost = _is_lost(result, index[0], levels, found)
+    if lost.any():
+        warnings.warn(
+            f"no profile of {parameter} at {', '.join(f'{given[i]:g}' for i in lost.nonzero()[0])}: refits did not "
+            "reach a maximum, numbered the experts otherwise, or ended lower than one farther from the estimate",
+            ProfileWarning,
+            stacklevel=2,
+        )
+    return np.where(lost, np.nan, found.value.numpy(force=True))
 
 
 def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None, *, level: float = 0.95) -> np.ndarray:
@@ -85,7 +93,8 @@ def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None
     Returns:
         ``(len(parameters), 2)``. An end is infinite (0 for the lower end of a positive parameter) where the profile
         never drops that far: a gate that jumps has no largest weight. It is NaN, with a :class:`ProfileWarning`, where
-        a refit did not converge or found a higher likelihood than the fit's.
+        a refit did not converge or found a higher likelihood than the fit's, where the profile jumps past the level,
+        and for coefficients that the lasso set to zero.
 
     Raises:
         ValueError: for an unknown parameter, a level outside (0, 1), or a result without a Hessian or data.
@@ -112,15 +121,17 @@ def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None
     sides = 2 * len(index)
     batch = sides if is_batched(maximum.objective) else 1
     sign = np.tile([-1.0, 1.0], len(index))
-    parts = [
-        _ends(result, index.repeat(2)[start : start + batch], sign[start : start + batch], root)
-        for start in range(0, sides, batch)
-    ]
-    ends, rose = (np.concatenate(columns).reshape(-1, 2) for columns in zip(*parts, strict=True))
-    _warn(result, index, np.isnan(ends).any(axis=1), np.asarray(rose.any(axis=1)))
+    ends, rose = np.full(sides, np.nan), np.zeros(sides, dtype=bool)
+    zeroed = np.isin(np.array(result.param_names)[index], maximum.objective.zeroed)
+    open_sides = (~zeroed.repeat(2)).nonzero()[0]
+    for start in range(0, len(open_sides), batch):
+        part = open_sides[start : start + batch]
+        ends[part], rose[part] = _ends(result, index.repeat(2)[part], sign[part], root)
+    pairs = ends.reshape(-1, 2)
+    _warn(result, index, np.isnan(pairs).any(axis=1) & ~zeroed, rose[0::2] | rose[1::2], zeroed)
     positive = result.is_positive[index, None]
     with np.errstate(over="ignore"):
-        return np.where(positive, np.exp(ends), ends)
+        return np.where(positive, np.exp(pairs), pairs)
 
 
 def _indices(result: FitResult, parameters: Sequence[str] | None) -> np.ndarray:
@@ -155,8 +166,46 @@ def _directions(maximum: Maximum, rows: Tensor) -> Tensor:
     return torch.where(size > 0, along, rows / rows.square().sum(-1, keepdim=True))
 
 
-def _climb(maximum: Maximum, rows: Tensor, levels: Tensor, start: Tensor) -> Restricted:
-    return climb_restricted(Restriction(maximum.objective, rows, levels), start, max_iter=_MAX_ITER, tol=_TOL)
+def _refits(result: FitResult, index: np.ndarray, levels: np.ndarray) -> Restricted:
+    """Restricted maxima from the fit, then from those at the next values nearer to the fit and farther from it."""
+    maximum, which = result.maximum, torch.as_tensor(index)
+    rows, offset = _lines(maximum, index)
+    target = torch.as_tensor(levels).to(rows)
+    which, held = which.to(rows.device), target - offset
+    fit, enough = maximum.theta.expand_as(rows), torch.full_like(held, torch.inf)
+    starts = _ordered(with_scaled_gate(maximum, fit, which, target), [_shifted(maximum, rows, held), fit])
+    found, order = best_refit(maximum, rows, held, starts, enough), target.argsort()
+    for step in [1, -1] * _SWEEPS:
+        lost = torch.as_tensor(_is_lost(result, index[0], levels, found)).to(rows.device)
+        if len(order) < 2 or not bool(lost.any()):
+            break
+        neighbour = torch.empty_like(order)
+        neighbour[order] = order.roll(step)
+        near = found.theta[neighbour]
+        move = (held - (rows * near).sum(-1)).unsqueeze(-1) * _directions(maximum, rows)
+        scaled = with_scaled_gate(maximum, near, which, target)
+        starts = [found.theta, *_ordered(scaled, [near + move])]
+        found = best_refit(maximum, rows, held, starts, torch.where(lost, enough, -enough))
+    return found
+
+
+def _ordered(scaled: Tensor, others: list[Tensor]) -> list[Tensor]:
+    """The scaled gates first where there are any, with the next start after them in their stead elsewhere."""
+    has_scaled = torch.isfinite(scaled).all(-1, keepdim=True)
+    first = torch.where(has_scaled, scaled, others[0])
+    return [first, torch.where(has_scaled, others[0], torch.nan), *others[1:]]
+
+
+def _is_lost(result: FitResult, index: int, levels: np.ndarray, found: Restricted) -> np.ndarray:
+    """Which refits reached no maximum, one of another numbering, or less than one farther from the fit, ``(m,)``."""
+    maximum = result.maximum
+    switched = is_renumbered(without_penalty(maximum.objective), found.theta, maximum.theta, result.model)
+    lost = (~found.converged | switched | ~torch.isfinite(found.value)).numpy(force=True)
+    value = found.value.numpy(force=True)
+    away = levels - float(maximum.to_user.linear(maximum.theta)[index])
+    farther = (away * away[:, None] > 0) & (np.abs(away) > np.abs(away)[:, None]) & ~lost
+    rises = value > (value + _SAME * (1.0 + np.abs(value)))[:, None]
+    return lost | (farther & rises).any(axis=1)
 
 
 def _ends(result: FitResult, index: np.ndarray, sign: np.ndarray, root: float) -> tuple[np.ndarray, np.ndarray]:
@@ -173,9 +222,18 @@ def _ends(result: FitResult, index: np.ndarray, sign: np.ndarray, root: float) -
     determined = torch.as_tensor(~np.isnan(result.bse[index])).to(variance.device) & (variance > 0)
     unit = torch.where(determined, variance.clamp(min=0.0).sqrt(), rows.norm(dim=-1) + 0.5 * centre.abs())
     search = EndSearch(torch.as_tensor(sign).to(unit) * unit, root)
-    path = _Path(maximum, directions)
+    path, which = _Path(maximum, directions), torch.as_tensor(index).to(rows.device)
+    # what is well inside stays there whatever its rivals find; refits of gates have many ends
+    enough = result.objective_value - 0.5 * root**2 * torch.where(is_of_gate(maximum, which), 0.5, 0.999).to(rows)
     for active, distance in search.rounds():
-        found = _best_refit(result, rows[active], centre[active] + distance, path.starts(active, distance), root)
+        held = centre[active] + distance
+        scaled = [
+            with_scaled_gate(maximum, theta, which[active], held + offset[active])
+            for theta in (path.theta[active], maximum.theta.expand(len(active), -1))
+        ]
+        tangents = path.starts(active, distance)
+        starts = [*_ordered(scaled[0], tangents), scaled[1]]
+        found = best_refit(maximum, rows[active], held, starts, enough[active])
         drop = result.objective_value - found.value
         drop[is_renumbered(without_penalty(maximum.objective), found.theta, maximum.theta, result.model)] = torch.inf
         is_inside = search.tell(active, distance, drop, found.converged)
@@ -203,27 +261,15 @@ class _Path:
         self.theta[index], self.at[index] = theta, distance
 
 
-def _best_refit(result: FitResult, rows: Tensor, levels: Tensor, starts: list[Tensor], root: float) -> Restricted:
-    """Refits from the first start, and from the second where the first ends outside the interval or at no maximum."""
-    first = _climb(result.maximum, rows, levels, starts[0])
-    outside = ~(2.0 * (result.objective_value - first.value) < root**2)
-    again = (outside | ~first.converged).nonzero().squeeze(-1)
-    if not len(again):
-        return first
-    second = _climb(result.maximum, rows[again], levels[again], starts[1][again])
-    better = (second.value > first.value[again]) | (second.converged & ~first.converged[again])
-    for whole, part in zip(first, second, strict=True):
-        whole[again[better]] = part[better]
-    return first
-
-
-def _warn(result: FitResult, index: np.ndarray, lost: np.ndarray, rose: np.ndarray) -> None:
-    names = np.array(result.param_names)[index]
+def _warn(result: FitResult, index: np.ndarray, lost: np.ndarray, rose: np.ndarray, zeroed: np.ndarray) -> None:
+    names, reasons = np.array(result.param_names)[index], []
     if lost.any():
         higher = f"; those of {', '.join(names[rose])} met a higher likelihood than the fit's: use more starts"
-        warnings.warn(
-            f"no end of a profile interval for {', '.join(names[lost])}, where refits did not reach a maximum or rose "
-            f"above the fit{higher if rose.any() else ''}",
-            ProfileWarning,
-            stacklevel=3,
+        reasons.append(
+            f"no end of a profile interval for {', '.join(names[lost])}, where refits did not reach a maximum, jumped "
+            f"or rose above the fit{higher if rose.any() else ''}"
         )
+    if zeroed.any():
+        reasons.append(f"no profile interval for {', '.join(names[zeroed])}, which the lasso set to zero")
+    for reason in reasons:
+        warnings.warn(reason, ProfileWarning, stacklevel=3)

@@ -46,13 +46,9 @@ class BootstrapResult:
         lost = [np.nan] * result.df_model
         undetermined = np.isnan(result.bse) & np.isnan(result.standard_errors("opg"))  # neither curvature nor scores
         undetermined &= result.maximum.hessian.numel() > 0
-        if undetermined.any():
-            names = ", ".join(name for name, is_lost in zip(result.param_names, undetermined, strict=True) if is_lost)
-            warnings.warn(
-                f"no bootstrap error for {names}: the data do not determine them, refits stop anywhere",
-                SingularInformationWarning,
-                stacklevel=3,
-            )
+        zeroed = np.isin(result.param_names, result.maximum.objective.zeroed)
+        _warn(result, undetermined & ~zeroed, "the data do not determine them, refits stop anywhere")
+        _warn(result, undetermined & zeroed, "the lasso set them to zero, where errors do not describe them")
         return cls(
             list(result.param_names),
             result.params,
@@ -143,4 +139,13 @@ class BootstrapResult:
         return (
             f"BootstrapResult({len(self.llf)} replicates, {self.num_failed} failed, "
             f"{self.num_not_converged} not converged)"
+        )
+
+
+def _warn(result: FitResult, lost: np.ndarray, reason: str) -> None:
+    if lost.any():
+        warnings.warn(
+            f"no bootstrap error for {', '.join(np.array(result.param_names)[lost])}: {reason}",
+            SingularInformationWarning,
+            stacklevel=4,
         )

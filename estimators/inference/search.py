@@ -10,6 +10,9 @@ __all__ = ["EndSearch"]
 _MAX_ROUNDS = 60
 _ROOT_TOL = 1e-6  # of the root of the deviance; the end's error is about this many standard errors
 _FARTHEST = 1e6  # units from the estimate at which a profile that has not dropped is taken never to drop
+_FAR = 100.0  # units from the estimate beyond which a profile that no longer changes is taken never to drop
+_FLAT = 1e-6  # change of the root of the deviance from one step to the next that counts as none
+_JUMP = 1e-2  # distance of the root of the deviance from the level, on both sides of which no refit ended
 _HIGHER = 1e-6  # gain in log-likelihood above the fit's, relative, that says the fit is no maximum
 
 
@@ -60,11 +63,14 @@ class EndSearch:
         gap = (2.0 * drop.clamp(min=0.0)).sqrt() - self.root
         gap = torch.where(torch.isfinite(drop), gap, torch.inf)
         inside = gap < 0
+        is_flat = inside & torch.isinf(self._outside_gap[active]) & ((gap - self._inside_gap[active]).abs() < _FLAT)
         self._narrow(active, distance, gap, inside)
         width = (self._outside[active] - self._inside[active]).abs()
+        steps = distance.abs() / self.unit[active].abs()
         is_found = (gap.abs() < _ROOT_TOL) | (width < 1e-9 * self.unit[active].abs())
-        is_endless = inside & (distance.abs() > _FARTHEST * self.unit[active].abs())
-        end = torch.where(converged, distance, torch.nan)
+        is_endless = inside & ((steps > _FARTHEST) | is_flat & (steps > _FAR))
+        jumps = torch.isfinite(gap) & (gap.abs() > _JUMP)  # refits on two branches meet here, not the level
+        end = torch.where(converged & ~jumps, distance, torch.nan)
         end = torch.where(is_endless, torch.inf * torch.sign(distance), end)
         end = torch.where(rose, torch.nan, end)
         finished = is_found | is_endless | rose

@@ -1,0 +1,86 @@
+"""Profiles where refits are hard: gates that jump, coefficients that the lasso set to zero."""
+
+import numpy as np
+import pytest
+import torch
+
+from estimators import EM, SingularInformationWarning
+from estimators.inference import ProfileWarning, bootstrap, profile_intervals, profile_likelihood
+from estimators.penalties import Lasso
+
+from .models import softmax_model
+
+
+@pytest.fixture(scope="module")
+def sharp():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(500, 1))
+    y = np.where(x[:, 0] < 0.5, 1 + x[:, 0], 3 - 2 * x[:, 0]) + 0.1 * rng.normal(size=500)
+    with pytest.warns(SingularInformationWarning, match="gate_weight"):
+        return EM(random_state=0).fit(softmax_model(1, 2), x, y)
+
+
+@pytest.fixture(scope="module")
+def sparse():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 2))
+    first = x[:, 0] + 0.5 * rng.logistic(size=300) > 0
+    y = np.where(first, 1 + x[:, 0], -1 - 2 * x[:, 0]) + 0.3 * rng.normal(size=300)
+    result = EM(random_state=0, penalty=Lasso(20.0, 20.0)).fit(softmax_model(2, 2), x, y)
+    assert result.maximum.objective.zeroed == ["gate_weight[0,x1]"]
+    return result
+
+
+def best_border(result, weight: float) -> float:
+    """The best log-likelihood with that weight on a grid of borders, the experts as they are: a lower bound."""
+    objective = result.maximum.objective
+    users = result.maximum.to_user
+    borders = torch.linspace(0.4, 0.6, 401, dtype=torch.float64)
+    vectors = users.linear(result.maximum.theta).repeat(len(borders), 1)
+    vectors[:, result.param_names.index("gate_weight[0,x0]")] = weight
+    vectors[:, result.param_names.index("gate_bias[0]")] = -weight * borders
+    theta = torch.linalg.solve(users.matrix, (vectors - users.offset).mT).mT
+    return float(objective.value(theta[None]).max())
+
+
+class TestSharpGate:
+    def test_refits_are_no_worse_than_a_scan_of_the_border(self, sharp):
+        sign = np.sign(sharp.params[sharp.param_names.index("gate_weight[0,x0]")])
+        weights = [sign * size for size in (100.0, 1000.0)]
+        found = profile_likelihood(sharp, "gate_weight[0,x0]", weights)
+        for weight, value in zip(weights, found, strict=True):
+            assert best_border(sharp, weight) - 1e-6 <= value <= sharp.llf + 1e-6
+
+    def test_only_the_flat_end_is_finite(self, sharp):
+        names = ["gate_weight[0,x0]", "gate_bias[0]"]
+        signs = np.sign([sharp.params[sharp.param_names.index(name)] for name in names])
+        ends = np.sort(np.abs(profile_intervals(sharp, names)), axis=1)
+        assert np.isinf(ends[:, 1]).all()
+        assert (ends[:, 0] > 100).all() & (ends[:, 0] < 1000).all()
+        for name, sign, end in zip(names, signs, ends[:, 0], strict=True):
+            drop = 2 * (sharp.llf - profile_likelihood(sharp, name, [sign * end]))
+            np.testing.assert_allclose(drop, 3.841459, rtol=1e-4)
+
+
+class TestZeroedCoefficients:
+    def test_a_profile_is_refused(self, sparse):
+        with pytest.raises(ValueError, match=r"the lasso set to zero, got 'gate_weight\[0,x1\]'"):
+            profile_likelihood(sparse, "gate_weight[0,x1]", [-5.0, 0.0, 5.0])
+
+    def test_an_interval_is_nan_with_the_reason(self, sparse):
+        names = ["gate_weight[0,x0]", "gate_weight[0,x1]"]
+        with pytest.warns(ProfileWarning, match=r"for gate_weight\[0,x1\], which the lasso set to zero"):
+            ends = profile_intervals(sparse, names)
+        assert np.isfinite(ends[0]).all()
+        assert np.isnan(ends[1]).all()
+
+    def test_the_penalty_counts_on_the_other_side_of_zero(self, sparse):
+        """Held at c and at -c, the same penalty is subtracted: the likelihoods alone differ."""
+        name = "slope[0,x1]"
+        at = sparse.params[sparse.param_names.index(name)]
+        near, zero, beyond = profile_likelihood(sparse, name, [at, 0.0, -at])
+        assert near > zero > beyond
+
+    def test_the_bootstrap_gives_the_reason(self, sparse):
+        with pytest.warns(SingularInformationWarning, match=r"gate_weight\[0,x1\]: the lasso set them to zero"):
+            bootstrap(sparse, 2, random_state=0)
