@@ -75,7 +75,7 @@ class TestZeroedCoefficients:
         assert np.isnan(ends[1]).all()
 
     def test_the_penalty_counts_on_the_other_side_of_zero(self, sparse):
-        """Held at c and at -c, the same penalty is subtracted: the likelihoods alone differ."""
+        """The lasso pulls towards zero from both sides: the profile falls from the estimate through zero and on."""
         name = "slope[0,x1]"
         at = sparse.params[sparse.param_names.index(name)]
         near, zero, beyond = profile_likelihood(sparse, name, [at, 0.0, -at])
