@@ -94,6 +94,7 @@ def draw(comparisons: dict[str, Comparison], x: Tensor, y: Tensor, path: Path) -
         top.set_title(f"{name} gate: held-out log-density {float(held_out.mean()):.3f}")
         top.get_legend().remove()
         plot_gate(result.model, x, ax=bottom).set(xlabel="time after impact (standardised)", ylabel="")
+        bottom.get_legend().remove()
     axes[0, 0].set(ylabel="acceleration (standardised)", ylim=(-3.0, 2.6))
     axes[1, 0].set_ylabel("gate weight")
     axes[0, -1].legend(frameon=False, fontsize="small", loc="lower right")
