@@ -65,7 +65,7 @@ def plot_calibration(
     low, high = binom.ppf([0.025 / bins, 1.0 - 0.025 / bins], len(level), 1.0 / bins)
     ax = new_axes(ax, size=(5.0, 3.6))
     ax.bar(edges[:-1], counts, np.diff(edges), align="edge", color=_BAR, edgecolor="white", linewidth=0.7)
-    ax.axhspan(low, high, color="0.3", alpha=0.18, linewidth=0, label="95% band of a true model")
+    ax.axhspan(low, high, color="0.87", linewidth=0, zorder=0, label="95% band of a true model")
     for edge in (low, high):
         ax.axhline(edge, color="0.3", linewidth=0.8)
     ax.axhline(len(level) / bins, color="black", linewidth=1.0, linestyle="--")
