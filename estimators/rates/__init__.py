@@ -1,5 +1,6 @@
 """Simulation studies of convergence rates: design, run, resume, slopes, laws, tables, pictures, reports."""
 
+from ..database import ResultsFileError, StudyMismatchError
 from .candidate import Candidate
 from .config import read_study
 from .covariates import Covariates, GridCovariates, NormalCovariates, UniformCovariates
@@ -18,7 +19,6 @@ from .losses import BlockLoss, DensityLoss, ExactLoss, Fitted, Loss, Overspecifi
 from .results import StudyResults
 from .slopes import Slope, Verdict, fit_slope, judge, median, required_sample_size, trimmed_mean
 from .starts import DataDriven, NearTruth, Oracle, Problem, StartPolicy
-from .store import ResultsFileError, StudyMismatchError
 from .study import RateStudy
 from .tasks import Row, Task, draw_data
 from .theory import DeclaredRate, declared_rates

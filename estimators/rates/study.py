@@ -188,7 +188,7 @@ class RateStudy:
         total = sum(task.n for task in tasks)
         with tqdm(total=total, disable=not progress, unit="obs", unit_scale=True, desc=f"{len(tasks)} fits") as bar:
             for row in parallel(delayed(run_task)(self, task) for task in tasks):
-                store.append(row)
+                store.append([row])
                 bar.update(row.task.n)
 
     def results(self, path: str | os.PathLike[str]) -> StudyResults:

@@ -144,7 +144,7 @@ def test_a_damaged_file_is_refused_and_left_alone(tmp_path):
     row = run_task(study, study.tasks[0])
     with ResultStore(path, study.identity()) as store:
         for task in study.tasks:
-            store.append(type(row)(**{**vars(row), "task": task}))
+            store.append([type(row)(**{**vars(row), "task": task})])
     whole = path.read_bytes()
     broken = whole[:4096] + bytes(reversed(whole[4096:12000])) + whole[12000:]
     path.write_bytes(broken)

@@ -1,0 +1,118 @@
+"""Results on disk as they come: a SQLite file that knows of which design it is, written by one process.
+
+SQLite and not Parquet, because a long run appends a little at a time for hours and may be killed at any moment: a
+transaction is on disk or not there at all, while a Parquet file is readable only once its footer is written. The
+write-ahead log makes an append one sequential write, and lets others read while a run goes on.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar, Self
+
+__all__ = ["DesignFile", "ResultsFileError", "StudyMismatchError"]
+
+_MEMORY = ":memory:"
+_META = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);"
+
+
+class ResultsFileError(ValueError):
+    """The results file cannot be used: unwritable, damaged, or not one of ours."""
+
+
+class StudyMismatchError(ResultsFileError):
+    """The results file belongs to a study of another design."""
+
+
+class DesignFile:
+    """An open results file. A subclass names its format and its table, and reads and writes the records.
+
+    Args:
+        path: the file; it is made if it does not exist. None for memory.
+        design: what identifies the run, by name. It is kept in a new file and compared with that of an old one.
+
+    Raises:
+        ResultsFileError: if the file cannot be written, is damaged, or holds something else.
+        StudyMismatchError: if it belongs to another design.
+    """
+
+    _FORMAT: ClassVar[str]
+    _TABLE: ClassVar[str]
+    _COLUMNS: ClassVar[str]
+
+    def __init__(self, path: str | os.PathLike[str] | None, design: dict[str, str]) -> None:
+        self.name = _MEMORY if path is None else str(path)
+        if path is not None:
+            _check_path(Path(path))
+        try:
+            self._connection = sqlite3.connect(self.name, timeout=30.0, isolation_level=None)
+            self._open(design)
+        except sqlite3.Error as error:
+            raise ResultsFileError(f"path must be a results file or a new file, got {self.name}: {error}") from error
+
+    def _open(self, design: dict[str, str]) -> None:
+        damage = self._connection.execute("PRAGMA quick_check").fetchone()[0]
+        if damage != "ok":
+            raise ResultsFileError(f"path must be an undamaged results file, got {self.name}: {damage}")
+        tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and tables != {"meta", self._TABLE}:
+            raise ResultsFileError(f"path must be a results file, got {self.name} with tables {sorted(tables)}")
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        if not tables:
+            self._create(design)
+        self._check_design(design)
+
+    def _create(self, design: dict[str, str]) -> None:
+        meta = [("format", self._FORMAT), ("design", json.dumps(design))]
+        self._connection.executescript(f"BEGIN IMMEDIATE; {_META} CREATE TABLE {self._TABLE} {self._COLUMNS};")
+        self._connection.executemany("INSERT INTO meta VALUES (?, ?)", meta)
+        self._connection.execute("COMMIT")
+
+    def _check_design(self, design: dict[str, str]) -> None:
+        meta = dict(self._connection.execute("SELECT key, value FROM meta"))
+        if meta.get("format") != self._FORMAT:
+            raise ResultsFileError(
+                f"path must be a results file of format {self._FORMAT!r}, got {meta.get('format')!r}"
+            )
+        stored = json.loads(meta["design"])
+        different = sorted(key for key in stored.keys() | design.keys() if stored.get(key) != design.get(key))
+        if different:
+            key = different[0]
+            raise StudyMismatchError(
+                f"{self.name} holds results of another design: {', '.join(different)} differ; "
+                f"for example {key}: {stored.get(key)} there, {design.get(key)} here. Use another path"
+            )
+
+    def _write(self, records: Iterable[tuple[object, ...]]) -> None:
+        """Keep some records, all or none of them: when this returns they are on disk."""
+        rows = list(records)
+        if not rows:
+            return
+        marks = ", ".join("?" * len(rows[0]))
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.executemany(f"INSERT OR REPLACE INTO {self._TABLE} VALUES ({marks})", rows)
+        self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        """The file itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close the file."""
+        self.close()
+
+
+def _check_path(path: Path) -> None:
+    if path.is_dir():
+        raise ResultsFileError(f"path must be a file, got the directory {path}")
+    if not path.resolve().parent.is_dir():
+        raise ResultsFileError(f"path must be in a directory that exists, got {path}")
+    if not os.access(path if path.exists() else path.resolve().parent, os.W_OK):
+        raise ResultsFileError(f"path must be writable, got {path}")
