@@ -20,7 +20,7 @@ from .search import EndSearch
 __all__ = ["ProfileWarning", "profile_intervals", "profile_likelihood"]
 
 _SAME = 1e-6  # relative difference of log-likelihoods that is rounding
-_SWEEPS = 2
+_MAX_SWEEPS = 20
 
 
 class ProfileWarning(UserWarning):
@@ -37,8 +37,9 @@ def profile_likelihood(result: FitResult, parameter: str, values: Sequence[float
 
     Returns:
         Log-likelihoods ``(m,)``, less the penalty if there is one. NaN, with a :class:`ProfileWarning`, where no refit
-        reached a maximum, where its experts are numbered otherwise, or where the profile is lower than at a value
-        farther from the estimate on the same side: then the refit may have ended at a local maximum.
+        reached a maximum or where its experts are numbered otherwise. Where the profile is lower than farther from the
+        estimate it is sought again from both neighbours among the values, until neither leads higher: so what falls
+        and rises again is the profile itself, as far as steps from value to value can tell.
 
     Raises:
         ValueError: if there is no such parameter, the lasso set it to zero, or a value is out of its range.
@@ -66,11 +67,11 @@ def profile_likelihood(result: FitResult, parameter: str, values: Sequence[float
     if levels.ndim != 1 or not np.isfinite(levels).all():
         raise ValueError(f"values must be a list of finite numbers, got {values!r}")
     found = _refits(result, index.repeat(len(levels)), levels)
-    lost = _is_lost(result, index[0], levels, found)
+    lost = _is_lost(result, found)
     if lost.any():
         warnings.warn(
             f"no profile of {parameter} at {', '.join(f'{given[i]:g}' for i in lost.nonzero()[0])}: refits did not "
-            "reach a maximum, numbered the experts otherwise, or ended lower than one farther from the estimate",
+            "reach a maximum or numbered the experts otherwise",
             ProfileWarning,
             stacklevel=2,
         )
@@ -167,7 +168,7 @@ def _directions(maximum: Maximum, rows: Tensor) -> Tensor:
 
 
 def _refits(result: FitResult, index: np.ndarray, levels: np.ndarray) -> Restricted:
-    """Restricted maxima from the fit, then from those at the next values nearer to the fit and farther from it."""
+    """Restricted maxima from the fit; lost ones again from those at the next values, until that helps no more."""
     maximum, which = result.maximum, torch.as_tensor(index)
     rows, offset = _lines(maximum, index)
     target = torch.as_tensor(levels).to(rows)
@@ -175,18 +176,37 @@ def _refits(result: FitResult, index: np.ndarray, levels: np.ndarray) -> Restric
     fit, enough = maximum.theta.expand_as(rows), torch.full_like(held, torch.inf)
     starts = _ordered(with_scaled_gate(maximum, fit, which, target), [_shifted(maximum, rows, held), fit])
     found, order = best_refit(maximum, rows, held, starts, enough), target.argsort()
-    for step in [1, -1] * _SWEEPS:
-        lost = torch.as_tensor(_is_lost(result, index[0], levels, found)).to(rows.device)
-        if len(order) < 2 or not bool(lost.any()):
-            break
+    directions, tried = _directions(maximum, rows), {step: torch.full_like(rows, torch.nan) for step in (1, -1)}
+    idle = 0
+    for sweep in range(_MAX_SWEEPS if len(order) > 1 else 0):
+        step = 1 - 2 * (sweep % 2)
         neighbour = torch.empty_like(order)
         neighbour[order] = order.roll(step)
         near = found.theta[neighbour]
-        move = (held - (rows * near).sum(-1)).unsqueeze(-1) * _directions(maximum, rows)
-        scaled = with_scaled_gate(maximum, near, which, target)
-        starts = [found.theta, *_ordered(scaled, [near + move])]
-        found = best_refit(maximum, rows, held, starts, torch.where(lost, enough, -enough))
+        is_open = torch.as_tensor(_is_suspect(result, index[0], levels, found)).to(rows.device)
+        lost = (is_open & (near != tried[step]).any(-1)).nonzero().squeeze(-1)  # what was tried would end as before
+        tried[step] = near.clone()
+        idle = 0 if len(lost) else idle + 1
+        if idle == 2:
+            break
+        if idle:
+            continue
+        move = (held - (rows * near).sum(-1)).unsqueeze(-1) * directions
+        starts = _ordered(with_scaled_gate(maximum, near, which, target), [near + move])
+        again = best_refit(maximum, rows[lost], held[lost], [start[lost] for start in starts], enough[lost])
+        _keep_better(found, again, lost)
     return found
+
+
+def _keep_better(found: Restricted, again: Restricted, at: Tensor) -> None:
+    """Put refits in the places ``at`` where they end higher, or as high where none had reached a maximum."""
+    before = found.value[at]
+    gain = again.value - before
+    better = gain > _SAME * (1.0 + before.abs())
+    better |= again.converged & ~found.converged[at] & (gain > -_SAME)
+    better |= torch.isfinite(again.value) & ~torch.isfinite(before)
+    for whole, part in zip(found, again, strict=True):
+        whole[at[better]] = part[better]
 
 
 def _ordered(scaled: Tensor, others: list[Tensor]) -> list[Tensor]:
@@ -196,16 +216,21 @@ def _ordered(scaled: Tensor, others: list[Tensor]) -> list[Tensor]:
     return [first, torch.where(has_scaled, others[0], torch.nan), *others[1:]]
 
 
-def _is_lost(result: FitResult, index: int, levels: np.ndarray, found: Restricted) -> np.ndarray:
-    """Which refits reached no maximum, one of another numbering, or less than one farther from the fit, ``(m,)``."""
+def _is_lost(result: FitResult, found: Restricted) -> np.ndarray:
+    """Which refits reached no maximum, or one of another numbering, ``(m,)``."""
     maximum = result.maximum
     switched = is_renumbered(without_penalty(maximum.objective), found.theta, maximum.theta, result.model)
-    lost = (~found.converged | switched | ~torch.isfinite(found.value)).numpy(force=True)
+    return (~found.converged | switched | ~torch.isfinite(found.value)).numpy(force=True)
+
+
+def _is_suspect(result: FitResult, index: int, levels: np.ndarray, found: Restricted) -> np.ndarray:
+    """Which refits are lost, or lower than one farther from the fit on the same side, ``(m,)``."""
+    lost, maximum = _is_lost(result, found), result.maximum
     value = found.value.numpy(force=True)
     away = levels - float(maximum.to_user.linear(maximum.theta)[index])
     farther = (away * away[:, None] > 0) & (np.abs(away) > np.abs(away)[:, None]) & ~lost
     rises = value > (value + _SAME * (1.0 + np.abs(value)))[:, None]
-    return lost | (farther & rises).any(axis=1)
+    return np.asarray(lost | (farther & rises).any(axis=1))
 
 
 def _ends(result: FitResult, index: np.ndarray, sign: np.ndarray, root: float) -> tuple[np.ndarray, np.ndarray]:

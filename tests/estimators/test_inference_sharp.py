@@ -6,7 +6,9 @@ import torch
 
 from estimators import EM, SingularInformationWarning
 from estimators.inference import ProfileWarning, bootstrap, profile_intervals, profile_likelihood
+from estimators.inference.search import EndSearch
 from estimators.penalties import Lasso
+from mixkit.datasets import load_faithful
 
 from .models import softmax_model
 
@@ -60,6 +62,44 @@ class TestSharpGate:
         for name, sign, end in zip(names, signs, ends[:, 0], strict=True):
             drop = 2 * (sharp.llf - profile_likelihood(sharp, name, [sign * end]))
             np.testing.assert_allclose(drop, 3.841459, rtol=1e-4)
+
+    def test_many_rows_and_the_wrong_side_too(self):
+        """There the experts change places, and refits end anywhere: those that have ended leave the work."""
+        rng = np.random.default_rng(0)
+        x = rng.uniform(size=(20_000, 1))
+        y = np.where(x[:, 0] < 0.5, 1 + x[:, 0], 3 - 2 * x[:, 0]) + 0.1 * rng.normal(size=20_000)
+        with pytest.warns(SingularInformationWarning, match="gate_weight"):
+            result = EM(random_state=0, n_init=4).fit(softmax_model(1, 2), x, y)
+        sign = np.sign(result.params[result.param_names.index("gate_weight[0,x0]")])
+        with pytest.warns(ProfileWarning, match="numbered the experts otherwise"):
+            found = profile_likelihood(result, "gate_weight[0,x0]", sign * np.array([-500.0, 100.0, 500.0, 1000.0]))
+        assert np.isnan(found[0])
+        assert (np.diff(found[1:]) > 0).all()
+        assert best_border(result, sign * 1000.0) - 1e-6 <= found[-1] <= result.llf + 1e-6
+
+
+class TestProfilesThatRiseAgain:
+    """Old Faithful: towards a gate without slope, experts of other lines fit nearly as well."""
+
+    def test_the_rise_is_found_and_is_no_reason_to_doubt(self):
+        result = EM(random_state=0, n_init=4).fit(softmax_model(1, 2), *load_faithful())
+        name = "gate_weight[0,x0]"
+        at = result.params[result.param_names.index(name)]
+        values = np.sign(at) * np.array([3.0, 2.1, 1.6, 0.6])
+        drop = result.llf - profile_likelihood(result, name, values)
+        assert drop[0] < drop[1] > drop[2] < drop[3]
+        finer = result.llf - profile_likelihood(result, name, np.sign(at) * np.linspace(0.6, 3.0, 25))
+        np.testing.assert_allclose(finer[[0, 10, 15, 24]], drop[::-1], atol=1e-6)
+
+    def test_the_search_ends_where_the_level_is_crossed(self):
+        def deviance(t):
+            return t**2 * (1.0 + 0.9 * np.cos(4.0 * t))
+
+        search = EndSearch(torch.tensor([1.0], dtype=torch.float64), 2.0)
+        for active, distance in search.rounds():
+            drop = 0.5 * torch.as_tensor(deviance(distance.numpy()))
+            search.tell(active, distance, drop, torch.ones(1, dtype=torch.bool))
+        assert deviance(search.ends().item()) == pytest.approx(4.0, rel=1e-5)
 
 
 class TestZeroedCoefficients:
