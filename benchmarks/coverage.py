@@ -7,9 +7,12 @@ gamma variables of shape 2 scaled to variance one, ``spread`` are normal with a 
 An interval should cover what the estimate converges to: the truth, or, where the model is wrong, the maximum of the
 likelihood of one sample of 2,000,000. A fit has four starts from its data; the bootstrap's refits start at the fit.
 
-Run ``python benchmarks/coverage.py`` (half an hour of one core, nearly all of it the bootstrap's 199,000 refits of each
-law; ``--laws`` chooses laws, ``--refits 0`` leaves Wald and sandwich alone), or with ``--quick``. Finished replicates
-stay in ``benchmarks/output``: a run may be stopped, and continued with more ``--replicates``.
+The parts: ``plain`` are Wald intervals, the sandwich and, where the model holds, profiles; ``case`` and ``parametric``
+are bootstraps, each by all rules for intervals. All parts see the same data sets.
+
+Run ``python benchmarks/coverage.py`` (an hour and a half of one core, nearly all of it 199,000 refits for each law and
+bootstrap; ``--laws`` and ``--parts`` choose), or with ``--quick``. Finished replicates stay in ``benchmarks/output``: a
+run may be stopped, and continued with more ``--replicates``.
 """
 
 import argparse
@@ -29,7 +32,8 @@ from mixkit import MixingMeasure, MixtureOfExperts, linear_gaussian_experts, sof
 
 OUTPUT = Path(__file__).parent / "output"
 _LARGE_SAMPLE = 2_000_000
-_METHODS = ("Wald", "sandwich", "profile", "boot. perc.", "boot. normal")
+_RULES = ("percentile", "basic", "normal", "bc", "bca")
+_PARTS = ("plain", "case", "parametric")
 
 
 def normal(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -75,12 +79,20 @@ def fit(centre: MixingMeasure, x: Tensor, y: Tensor, seed: int) -> FitResult:
 class Coverage(Experiment):
     """Replicates of a design: intervals by each method, estimates and standard errors, and counts of trouble."""
 
-    def __init__(self, law: str, n: int, refits: int, centre: MixingMeasure) -> None:
-        self.law, self.n, self.refits, self.centre, self.seed = law, n, refits, centre, 20260101
+    def __init__(self, law: str, part: str, n: int, refits: int, centre: MixingMeasure) -> None:
+        self.law, self.part, self.n, self.centre, self.seed = law, part, n, centre, 20260101
+        self.refits = 0 if part == "plain" else refits
+
+    @property
+    def methods(self) -> list[str]:
+        """What the columns of the table are."""
+        if self.part != "plain":
+            return list(_RULES)
+        return ["Wald", "sandwich", *(["profile"] if self.law == "normal" else [])]
 
     def design(self) -> dict[str, str]:
         """What identifies a file of replicates."""
-        return {name: str(getattr(self, name)) for name in ("law", "n", "refits", "seed")}
+        return {name: str(getattr(self, name)) for name in ("law", "part", "n", "refits", "seed")}
 
     def run(self, replicates: list[int]) -> list[dict[str, list]]:
         """Records of some replicates."""
@@ -91,14 +103,18 @@ class Coverage(Experiment):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = fit(self.centre, x, y, number)
-            ends = [result.conf_int(), result.conf_int(kind="sandwich")]
-            trouble = [int(not result.converged), 0, 0]
-            if self.refits:
-                resampled = bootstrap(result, self.refits, kind="case", random_state=number)
-                ends += [profile_intervals(result), resampled.conf_int(), resampled.conf_int(method="normal")]
-                trouble[1:] = [resampled.num_failed, resampled.num_not_converged]
+            ends, trouble = self._resampled(result, number) if self.refits else (self._plain(result), [0, 0])
             figures = [result.params, result.bse, result.standard_errors("sandwich")]
+        trouble = [int(not result.converged), *trouble]
         return {"ends": np.stack(ends).tolist(), "figures": np.stack(figures).tolist(), "trouble": trouble}
+
+    def _plain(self, result: FitResult) -> list[np.ndarray]:
+        ends = [result.conf_int(), result.conf_int(kind="sandwich")]
+        return [*ends, profile_intervals(result)] if "profile" in self.methods else ends
+
+    def _resampled(self, result: FitResult, number: int) -> tuple[list[np.ndarray], list[int]]:
+        found = bootstrap(result, self.refits, kind=self.part, random_state=number)
+        return [found.conf_int(method=rule) for rule in _RULES], [found.num_failed, found.num_not_converged]
 
 
 def target_of(law: str, size: int) -> tuple[list[str], np.ndarray, MixingMeasure]:
@@ -112,12 +128,11 @@ def target_of(law: str, size: int) -> tuple[list[str], np.ndarray, MixingMeasure
     return limit.param_names, truth.numpy(), REFERENCE
 
 
-def show(names: list[str], target: np.ndarray, ends: np.ndarray, figures: np.ndarray) -> None:
+def show(methods: list[str], names: list[str], target: np.ndarray, ends: np.ndarray, figures: np.ndarray) -> None:
     """Coverage of every parameter by every method, in percent; standard errors beside the spread of the estimates."""
     inside = (ends[..., 0] <= target) & (target <= ends[..., 1])
     share = 100.0 * inside.mean(0)
     error = np.sqrt(share * (100.0 - share) / len(ends))
-    methods = _METHODS[: len(share)]
     head = "".join(f"{method:>15}" for method in methods)
     print(f"{'parameter':<18}{'target':>9}{head}{'Wald se/sd':>12}{'sandw. se/sd':>14}")
     ratio = figures[:, 1:].mean(0) / figures[:, 0].std(0, ddof=1)
@@ -126,29 +141,32 @@ def show(names: list[str], target: np.ndarray, ends: np.ndarray, figures: np.nda
         print(f"{name:<18}{target[j]:>9.3f}{cells}{ratio[0, j]:>12.3f}{ratio[1, j]:>14.3f}")
 
 
-def run(law: str, args: argparse.Namespace) -> None:
-    """All replicates of one law, and their table."""
-    started = time.perf_counter()
+def run(law: str, parts: list[str], args: argparse.Namespace) -> None:
+    """All replicates of one law, and its tables."""
     names, target, centre = target_of(law, 100_000 if args.quick else _LARGE_SAMPLE)
-    experiment = Coverage(law, args.n, args.refits, centre)
     OUTPUT.mkdir(exist_ok=True)
-    path = OUTPUT / f"coverage_{law}_{args.n}_{args.refits}.sqlite"
-    records = run_experiment(
-        experiment, args.replicates, path=path, n_jobs=args.jobs, progress=args.progress, label=law
-    )
-    ends, figures, trouble = (np.array([r[name] for r in records]) for name in ("ends", "figures", "trouble"))
-    print(f"\n{law} errors: n = {args.n:,}, {args.replicates} replicates, {args.refits} refits of resampled cases each")
-    show(names, target, ends, figures)
-    fits, failed, loose = trouble.sum(0)
-    missing, seconds = int(np.isnan(ends).any(-1).sum()), time.perf_counter() - started
-    print(f"fits not converged: {fits}; refits failed: {failed}, not converged: {loose}; intervals missing: {missing}")
-    print(f"{seconds:.0f} s", flush=True)
+    for part in parts:
+        started = time.perf_counter()
+        experiment = Coverage(law, part, args.n, args.refits, centre)
+        path = OUTPUT / f"coverage_{law}_{part}_{args.n}_{experiment.refits}.sqlite"
+        label = f"{law}, {part}"
+        records = run_experiment(
+            experiment, args.replicates, path=path, n_jobs=args.jobs, progress=args.progress, label=label
+        )
+        ends, figures, trouble = (np.array([r[name] for r in records]) for name in ("ends", "figures", "trouble"))
+        print(f"\n{law} errors, {part}: n = {args.n:,}, {args.replicates} replicates of {experiment.refits} refits")
+        show(experiment.methods, names, target, ends, figures)
+        fits, failed, loose = trouble.sum(0)
+        print(f"fits not converged: {fits}; refits failed: {failed}, not converged: {loose}", end="; ")
+        print(f"intervals missing: {int(np.isnan(ends).any(-1).sum())}")
+        print(f"{time.perf_counter() - started:.0f} s", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="20 replicates, n = 500, 50 refits at most")
     parser.add_argument("--laws", nargs="+", choices=list(_LAWS), default=list(_LAWS))
+    parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS))
     parser.add_argument("--replicates", type=int, default=1_000)
     parser.add_argument("--refits", type=int, default=199)
     parser.add_argument("--n", type=int, default=2_000)
@@ -158,7 +176,7 @@ def main() -> None:
     if args.quick:
         args.replicates, args.n, args.refits = 20, 500, min(args.refits, 50)
     for law in args.laws:
-        run(law, args)
+        run(law, args.parts, args)
 
 
 if __name__ == "__main__":

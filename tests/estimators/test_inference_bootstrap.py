@@ -9,13 +9,14 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import norm, skew
 
 from estimators import EM, MLE, MixtureOfExpertsRegressor, SingularInformationWarning
 from estimators.data import Data
 from estimators.estimator import Estimator, make_objective
 from estimators.inference import Cases, Parametric, RandomWeights, bootstrap
 from estimators.inference.alignment import align_experts
+from estimators.inference.intervals import INTERVALS, Replicates, acceleration
 from estimators.inference.refits import _Refits, warm_start
 from estimators.penalties import Ridge
 from estimators.rates import ResultsFileError, StudyMismatchError
@@ -75,7 +76,7 @@ class TestRefits:
         found = bootstrap(result, 200, kind=kind, random_state=0)
         np.testing.assert_allclose(found.bse, result.bse, rtol=0.3)
         assert (found.num_failed, found.num_not_converged) == (0, 0)
-        for method in ("percentile", "basic", "normal"):
+        for method in INTERVALS:
             ends = found.conf_int(method=method)
             assert (ends[:, 0] < result.params).all()
             assert (result.params < ends[:, 1]).all()
@@ -303,8 +304,8 @@ class TestKeeping:
 class TestIntervals:
     def test_methods_are_what_they_say(self, tone):
         found = bootstrap(tone, 200, random_state=0)
-        low, high = np.quantile(found.replicates, [0.05, 0.95], axis=0)
-        np.testing.assert_allclose(found.conf_int(0.9), np.stack([low, high], 1))
+        low, high = np.quantile(found.replicates, [0.05, 0.95], axis=0, method="weibull")
+        np.testing.assert_allclose(found.conf_int(0.9, method="percentile"), np.stack([low, high], 1))
         plain = ~tone.is_positive
         basic, normal = (found.conf_int(0.9, method=method) for method in ("basic", "normal"))
         np.testing.assert_allclose(basic[plain], (2 * tone.params[:, None] - np.stack([high, low], 1))[plain])
@@ -317,6 +318,47 @@ class TestIntervals:
         frame = found.to_frame(0.9)
         assert list(frame.columns) == ["coef", "std err", "bias", "[0.05", "0.95]"]
         assert list(frame.index) == tone.param_names
+
+    def test_the_corrected_ends_written_out(self, tone):
+        found = bootstrap(tone, 199, random_state=0)
+        for method, used in (("bc", np.zeros(8)), ("bca", found.acceleration)):
+            ends = found.conf_int(0.9, method=method)
+            for j in range(8):
+                column = np.sort(found.replicates[:, j])
+                z = norm.ppf((column < tone.params[j]).mean())
+                for end, tail in zip(ends[j], (0.05, 0.95), strict=True):
+                    moved = z + norm.ppf(tail)
+                    place = norm.cdf(z + moved / (1 - used[j] * moved)) * 200
+                    assert column[int(place) - 1] <= end <= column[min(int(place), 198)]
+
+    def test_the_acceleration_of_a_mean_is_a_sixth_of_its_skewness(self, line):
+        rows = np.random.default_rng(0).exponential(size=(500, 2)) - 1.0
+        rows -= rows.mean(0)
+        np.testing.assert_allclose(acceleration(rows), skew(rows) / (6 * np.sqrt(500)))
+        found = bootstrap(line, 2, random_state=0)
+        x, y = (part.numpy() for part in load_ethanol())
+        design = np.column_stack([x, np.ones(len(y))])
+        residual = y - design @ line.params[:3]
+        exact = acceleration(np.linalg.solve(design.T @ design, design.T * residual).T)
+        np.testing.assert_allclose(found.acceleration[:3], exact, rtol=1e-6)
+        np.testing.assert_allclose(found.acceleration[3], acceleration((residual**2 - line.params[3] ** 2)[:, None]))
+
+    def test_corrected_ends_follow_transformations(self):
+        """Ends of exp(theta) are exp of the ends, where quantiles fall on replicates."""
+        draws = np.random.default_rng(0).normal(0.3, 1.0, size=(19, 1))
+        plain = Replicates(np.array([0.5]), draws, np.array([False]), np.array([0.0]))
+        other = Replicates(np.exp(plain.params), np.exp(draws), np.array([True]), np.array([0.0]))
+        np.testing.assert_allclose(INTERVALS["percentile"](other, 0.9), np.exp(INTERVALS["percentile"](plain, 0.9)))
+        for rule in (INTERVALS["basic"], INTERVALS["normal"]):
+            np.testing.assert_allclose(rule(other, 0.9), np.exp(rule(plain, 0.9)))
+
+    def test_corrections_undo_a_bias_of_the_replicates(self):
+        """Replicates that lie low by a third of a standard error: the interval moves up by twice that."""
+        at = norm.ppf(np.arange(1, 1000) / 1000)[:, None]
+        shifted = Replicates(np.array([0.0]), at - 0.33, np.array([False]), np.array([0.0]))
+        ends = INTERVALS["bc"](shifted, 0.95)
+        np.testing.assert_allclose(ends, [[0.33 - 1.96, 0.33 + 1.96]], atol=0.02)
+        assert INTERVALS["percentile"](shifted, 0.95)[0, 1] == pytest.approx(1.63, abs=0.01)
 
     def test_what_the_data_do_not_determine_has_no_error(self):
         generator = seeded(5)
