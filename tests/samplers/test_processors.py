@@ -67,6 +67,19 @@ def test_typical_where_the_mass_falls_on_a_sum(mass):
     assert torch.equal(Typical(mass)(IDS, scores), hf.TypicalLogitsWarper(mass)(IDS, scores))
 
 
+@pytest.mark.parametrize("mass", [0.2, 0.5, 0.9, 0.99])
+def test_typical_where_ties_move_the_sums(mass, generator):
+    """Rows of many tokens at equal distance, on one side of the entropy and on both, and a mass beside their sums."""
+    scales = torch.tensor([0.01, 0.1, 1.0, 3.0]).repeat(3)[:, None]
+    scores = scales * torch.randn(12, 5000, generator=generator)
+    scores = torch.stack([scores, scores.bfloat16().float(), (64 * scores).round() / 64]).flatten(0, 1)
+    assert torch.equal(Typical(mass)(IDS, scores), hf.TypicalLogitsWarper(mass)(IDS, scores))
+    row = scores[2:3]
+    order = (row.log_softmax(-1) + (row.softmax(-1) * -row.log_softmax(-1)).sum()).abs().argsort(-1)
+    for beside in row.gather(-1, order).softmax(-1).cumsum(-1)[0, 1000:4000:500].tolist():
+        assert torch.equal(Typical(beside)(IDS, row), hf.TypicalLogitsWarper(beside)(IDS, row))
+
+
 def test_any_leading_dimensions(generator):
     scores = torch.randn(2, 3, 4, 50, generator=generator)
     for processor in (TopK(5), TopP(0.7), MinP(0.1), Typical(0.7), Epsilon(0.02), Eta(0.02), Temperature(0.7)):
