@@ -51,8 +51,8 @@ def typical_by_keys(scores: Tensor, mass: float, min_tokens_to_keep: int) -> tup
     The distance first falls and then rises with the score, so what is within a distance lies between two scores. Tokens
     at exactly the same distance may be in another order than in ``typical_by_sort``. That moves the normaliser of the
     softmax by a few roundings, and all sums with it, so a row is open if the mass is that close to a sum, or if
-    ``min_tokens_to_keep`` cuts through a tie. (Sums without any sort are no help: other orders move the normaliser by up
-    to 2e-5, more than the tokens of a flat law weigh.)
+    ``min_tokens_to_keep`` cuts through a tie. (Sums without any sort are no help: other orders move the normaliser by
+    up to 2e-5, more than the tokens of a flat law weigh.)
     """
     keys = sort_together(atypicality(scores), scores)
     ordered = keys.astype(np.int32).view(np.float32)  # the low halves
