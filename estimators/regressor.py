@@ -251,7 +251,10 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
 
 
 def _response(y: Any, n: int) -> Tensor:
-    return torch.as_tensor(column_or_1d(check_array(y, ensure_2d=False, dtype=np.float64, input_name="y"))).reshape(n)
+    response = column_or_1d(check_array(y, ensure_2d=False, dtype=np.float64, input_name="y"))
+    if len(response) != n:
+        raise ValueError(f"y must have one value for each of {n} rows of X, got {len(response)}")
+    return torch.as_tensor(response)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

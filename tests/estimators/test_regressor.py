@@ -183,7 +183,10 @@ def test_bad_settings_are_refused(settings, message):
 
 
 def test_bad_predictions_are_refused(fitted):
-    x, _ = faithful()
+    x, y = faithful()
+    for method in (fitted.score_samples, fitted.responsibilities):
+        with pytest.raises(ValueError, match="y must have one value for each of 2 rows of X, got 3"):
+            method(x[:2], y[:3])
     with pytest.raises(ValueError, match=r"coverage must be strictly between 0 and 1, got 1\.5"):
         fitted.predict_interval(x, coverage=1.5)
     with pytest.raises(ValueError, match=r"probabilities in \[0, 1\]"):
