@@ -1,6 +1,5 @@
 """What a stream has learned so far."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +8,7 @@ import numpy as np
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
+from ..data import with_names
 from ..summary import Summary, table_rows
 from ..wald import check_level, wald_intervals
 
@@ -27,6 +27,7 @@ class StreamResult:
         num_blocks: blocks of rows taken in after the start; 0 while the rows are few and the fit is that of the start.
         history: mean log-density of each block under the parameters before it: an honest score of prediction.
         seconds: time taken.
+        warnings: what a reader should know, in words.
     """
 
     model: MixtureOfExperts
@@ -36,13 +37,14 @@ class StreamResult:
     num_blocks: int
     history: np.ndarray
     seconds: float
+    warnings: list[str] = field(default_factory=list)
     _is_positive: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool))
     _covariance: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
     def rename_features(self, names: Sequence[str]) -> None:
-        """Put the covariates' names in place of x0, x1, ... in ``param_names``."""
-        pattern = re.compile(r",x(\d+)\]$")
-        self.param_names = [pattern.sub(lambda m: f",{names[int(m[1])]}]", name) for name in self.param_names]
+        """Put the covariates' names in place of x0, x1, ... in ``param_names`` and ``warnings``."""
+        self.param_names = [with_names(name, names) for name in self.param_names]
+        self.warnings = [with_names(remark, names) for remark in self.warnings]
 
     def cov_params(self) -> np.ndarray:
         """Covariance of the estimates ``(P, P)`` from the information summed along the stream.
@@ -83,6 +85,7 @@ class StreamResult:
         notes = [f"Expert {model.num_experts - 1} is the gate's reference. Standard errors: information summed."]
         if np.isnan(self.bse).any():
             notes.append("Parameters without a standard error: the information on them is singular or not known.")
+        notes += [f"Warning: {remark}." for remark in self.warnings]
         rows = table_rows(self.params, self.bse, self._is_positive, check_level(level))
         return Summary(head, self.param_names, rows, notes, level)
 

@@ -16,7 +16,7 @@ from .stream import Stream
 __all__ = ["StochasticEM"]
 
 _ROWS_PER_PARAMETER = 20
-_FEWEST_ROWS, _MOST_ROWS = 3_000, 20_000
+_FEWEST_ROWS, _MOST_ROWS = 10_000, 20_000
 
 
 class StochasticEM:
@@ -33,14 +33,15 @@ class StochasticEM:
 
     Args:
         batch_size: rows of a block.
-        start_rows: rows fitted at first, all at once; None for 20 a parameter, from 3,000 to 20,000. A stream cannot
+        start_rows: rows fitted at first, all at once; None for 20 a parameter, from 10,000 to 20,000. A stream cannot
             leave a poor local maximum of its start, and of few rows the highest maximum may be one.
+        n_init: starts of that fit, the best of which streams.
         power: a, the decay of the steps, in (0.5, 1).
         finish: whether models of the fast family take the second-order step; if not, they too report the average of
             EM's iterates.
         variance_floor: least variance of an expert, as a share of that of y in the first rows.
-        starter: estimator of the first rows; None for :class:`~estimators.em.EM` with ``random_state``. Of its settings
-            only those of the start matter: a penalty it has is not applied to later rows.
+        starter: estimator of the first rows; None for :class:`~estimators.em.EM` with ``n_init`` and ``random_state``.
+            Of its settings only those of the start matter: a penalty it has is not applied to later rows.
         random_state: seed of that estimator. Nothing else is random.
         progress: whether to show a bar.
 
@@ -70,6 +71,7 @@ class StochasticEM:
         *,
         batch_size: int = 2000,
         start_rows: int | None = None,
+        n_init: int = 10,
         power: float = 0.6,
         finish: bool = True,
         variance_floor: float = 1e-6,
@@ -79,6 +81,7 @@ class StochasticEM:
     ) -> None:
         self.batch_size = check_integer("batch_size", batch_size, low=1)
         self.start_rows = None if start_rows is None else check_integer("start_rows", start_rows, low=2)
+        self.n_init = check_integer("n_init", n_init, low=1)
         self.power = float(power)
         if not 0.5 < self.power < 1.0:
             raise ValueError(f"power must be strictly between 0.5 and 1, got {power}")
@@ -98,7 +101,7 @@ class StochasticEM:
         """The estimator of the first rows."""
         if self._starter is not None:
             return self._starter
-        return EM(random_state=self.random_state, variance_floor=self.variance_floor)
+        return EM(n_init=self.n_init, random_state=self.random_state, variance_floor=self.variance_floor)
 
     def stream(self, model: MixtureOfExperts) -> Stream:
         """A fit of ``model`` to rows that come by and by, through :meth:`Stream.partial_fit`."""

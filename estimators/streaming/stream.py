@@ -13,7 +13,7 @@ from mixkit.mixture import MixtureOfExperts
 
 from ..autograd import AutogradObjective
 from ..covariance import inverse_information, propagate, warn_undetermined
-from ..data import Data, dependent_columns
+from ..data import Data, collinearity_remark, dependent_columns
 from ..linear.objective import LinearObjective
 from ..objective import Objective
 from ..result import FitResult
@@ -50,6 +50,7 @@ class Stream:
         self._rows, self._recursion = Rows(), None
         self.start_rows = settings.rows_of_start(sum(p.numel() for p in self.model.parameters() if p.requires_grad))
         self._num_features: int | None = None
+        self._remarks: list[str] = []
         self._history: list[float] = []
         self._seconds = 0.0
 
@@ -66,6 +67,10 @@ class Stream:
         Raises:
             TypeError: if an argument is not numeric.
             ValueError: for NaN, infinities, wrong shapes, other covariates than before, negative weights.
+
+        Warns:
+            CollinearityWarning: when the start is fitted, if columns of its rows are constant or linear combinations
+                of others; where their coefficients are fixed at zero, they stay there for all of the stream.
         """
         started = time.perf_counter()
         data = checked_rows(self.model, x, y, sample_weight, self._num_features)
@@ -87,12 +92,18 @@ class Stream:
             warnings.simplefilter("ignore")
             return self.settings.starter().fit(self.model, data.x[0], data.y[0], weight)
 
+    def _dependent(self, data: Data) -> Tensor:
+        """Columns that are constant or combinations of others; warns of them."""
+        return dependent_columns(data, has_offset=self.model.has_offset, is_fixed=LinearObjective.supports(self.model))
+
     def _started(self, data: Data) -> Recursion:
         fit, settings = self._fit_start(data), self.settings
         blocks = self.start_rows / settings.batch_size
         floor = settings.variance_floor
+        pinned = self._dependent(data)
+        remark = collinearity_remark(pinned, is_fixed=LinearObjective.supports(self.model))
+        self._remarks = [f"{remark} (in the first {self.start_rows} rows)"] if remark else []
         if LinearObjective.supports(self.model):
-            pinned = dependent_columns(data, has_offset=self.model.has_offset)
             linear = LinearObjective(
                 self.model, data.x, data.y, data.weight, variance_floor=floor, pinned_columns=pinned
             )
@@ -110,13 +121,17 @@ class Stream:
         Warns:
             SingularInformationWarning: if the information summed along the stream leaves parameters without a standard
                 error. Models whose curvature is not summed have none at all, without a warning.
+            CollinearityWarning: as :meth:`partial_fit`, while the rows are few.
         """
         started = time.perf_counter()
         history = np.array(self._history)
         if self._recursion is None:
-            fit = self._fit_start(self._rows.all())
+            rows = self._rows.all()
+            self._dependent(rows)
+            fit = self._fit_start(rows)
             covariance, is_positive = fit.cov_params(), fit.is_positive
             model, names, params, blocks = fit.model, list(fit.param_names), fit.params, 0
+            remarks = list(fit.warnings)
         else:
             recursion = copy.copy(self._recursion)
             if self._rows.count:
@@ -126,12 +141,13 @@ class Stream:
             objective.write(theta, model)
             to_user = objective.user_map()
             names, params = list(to_user.names), to_user.values(theta).numpy(force=True)
+            remarks = list(self._remarks)
             covariance, is_positive = _covariance(recursion, theta), to_user.is_log.numpy(force=True)
         lost = np.isnan(np.diag(covariance))
         if not lost.all() or LinearObjective.supports(self.model):
             warn_undetermined([name for name, is_lost in zip(names, lost, strict=True) if is_lost])
         seconds = self._seconds + time.perf_counter() - started
-        return StreamResult(model, names, params, self.nobs, blocks, history, seconds, is_positive, covariance)
+        return StreamResult(model, names, params, self.nobs, blocks, history, seconds, remarks, is_positive, covariance)
 
 
 def _take_in(recursion: Recursion, block: Data) -> float:

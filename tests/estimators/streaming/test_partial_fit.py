@@ -34,7 +34,7 @@ def test_few_rows_in_pieces_are_a_fit():
 
 
 def test_many_rows_move_the_estimates():
-    x, y = (part.numpy() for part in reference_truth().sample_xy(9000, generator=seeded(0)))
+    x, y = (part.numpy() for part in reference_truth().sample_xy(16_000, generator=seeded(0)))
     whole, pieces = regressor().fit(x, y), regressor()
     for rows in np.array_split(np.arange(len(y)), 9):
         pieces.partial_fit(x[rows], y[rows])
