@@ -15,7 +15,9 @@ from ..em import EM
 from ..linalg import damped_cholesky
 from .labels import in_order
 from .model import BayesianMixtureOfExperts
+from .moments import UserMoments, user_moments
 from .sites import check_kind
+from .table import PosteriorSummary
 
 __all__ = ["LaplaceApproximation", "laplace", "mode_of"]
 
@@ -34,12 +36,14 @@ class LaplaceApproximation:
         factor: L, ``(P, P)``.
         log_density: log of prior times likelihood at the mode.
         converged: whether a Newton step would gain less than 1e-6, with a negative definite Hessian.
+        bayes: model, data and priors; None for a law that is given by its figures alone, which has no summary.
     """
 
     mode: Tensor
     factor: Tensor
     log_density: float
     converged: bool
+    bayes: BayesianMixtureOfExperts | None = None
 
     def __repr__(self) -> str:
         """The main figures in a line."""
@@ -59,6 +63,58 @@ class LaplaceApproximation:
     def log_evidence(self) -> float:
         r"""Laplace's approximation :math:`\log p(\hat u, y) + \frac P2 \log 2 \pi + \log |L|`, around this one mode."""
         return self.log_density + 0.5 * len(self.mode) * math.log(2.0 * math.pi) + self.log_determinant
+
+    def _users(self) -> UserMoments:
+        if self.bayes is None:
+            raise ValueError("bayes must be given for users' parameters, got None; laplace(bayes) makes a whole result")
+        return user_moments(self.bayes, self.mode, self.factor)
+
+    @property
+    def param_names(self) -> list[str]:
+        """Names of the parameters as users read them, those of ``FitResult.param_names``."""
+        return self._users().names
+
+    @property
+    def params(self) -> np.ndarray:
+        """Those parameters at the mode, ``(P,)``: gates relative to the last expert, ``std`` not its log."""
+        return self._users().values
+
+    @property
+    def std(self) -> np.ndarray:
+        """Their posterior standard deviations ``(P,)`` to first order."""
+        return self._users().std
+
+    def interval(self, level: float = 0.95) -> np.ndarray:
+        """Credible intervals ``(P, 2)`` of the normal law, those of scales on the log scale.
+
+        Raises:
+            TypeError: if ``level`` is not a number.
+            ValueError: if it is not strictly between 0 and 1.
+        """
+        return self._users().interval(level)
+
+    def summary(self, level: float = 0.95) -> PosteriorSummary:
+        """A table of modes, standard deviations and intervals; prints as text, ``to_frame()`` gives a pandas frame.
+
+        Args:
+            level: of the intervals, in (0, 1).
+
+        Raises:
+            TypeError: if ``level`` is not a number.
+            ValueError: if it is not strictly between 0 and 1.
+        """
+        users = self._users()
+        head = [
+            ("Method", "Laplace"),
+            ("Observations", str(self.bayes.n if self.bayes is not None else "")),
+            ("Converged", "yes" if self.converged else "no"),
+            ("Log-density", f"{self.log_density:.3f}"),
+            ("Log-evidence", f"{self.log_evidence:.3f}"),
+        ]
+        last = "" if self.bayes is None else f"Gates are relative to expert {self.bayes.model.num_experts - 1}. "
+        notes = [f"{last}The evidence is that around this one mode."]
+        values = np.column_stack([users.values, users.std, users.interval(level)])
+        return PosteriorSummary(head, users.names, values, level, notes, centre="mode")
 
 
 def laplace(
@@ -110,7 +166,8 @@ def laplace(
     identity = torch.eye(len(vector), dtype=vector.dtype, device=vector.device)
     covariance = torch.cholesky_solve(identity, factor)
     spread = torch.linalg.cholesky(0.5 * (covariance + covariance.mT))
-    return LaplaceApproximation(vector, spread, float(value), gain < 1e-6 and float(damping) == 0.0)
+    converged = gain < 1e-6 and float(damping) == 0.0
+    return LaplaceApproximation(vector, spread, float(value), converged, bayes)
 
 
 def mode_of(bayes: BayesianMixtureOfExperts, at: LaplaceApproximation | None, seed: int) -> LaplaceApproximation:

@@ -18,9 +18,11 @@ class PosteriorSummary:
     Attributes:
         head: pairs of a label and a value.
         names: parameter names ``(P,)``.
-        values: ``(P, 6)``: mean, standard deviation, ends of the interval, effective sample size, split R-hat.
+        values: ``(P, 6)``: mean, standard deviation, ends of the interval, effective sample size, split R-hat; for a
+            law that is not one of draws ``(P, 4)``, without the last two.
         level: of the interval.
         notes: remarks below the table.
+        centre: what the first column holds.
     """
 
     head: list[tuple[str, str]]
@@ -28,12 +30,13 @@ class PosteriorSummary:
     values: np.ndarray
     level: float
     notes: list[str]
+    centre: str = "mean"
 
     @property
     def columns(self) -> list[str]:
         """Column titles."""
         low, high = 0.5 - self.level / 2.0, 0.5 + self.level / 2.0
-        return ["mean", "std", f"{low:.4g}", f"{high:.4g}", "ess", "r_hat"]
+        return [self.centre, "std", f"{low:.4g}", f"{high:.4g}", "ess", "r_hat"][: self.values.shape[1]]
 
     def to_frame(self) -> Any:
         """The table as a pandas frame."""
@@ -54,7 +57,8 @@ class PosteriorSummary:
         lines += ["-" * _RULE, " " * width + "".join(f"{column:>10}" for column in self.columns), "-" * _RULE]
         for name, row in zip(self.names, self.values, strict=True):
             numbers = "".join(f"{value:>10.4g}" for value in row[:4])
-            lines.append(f"{name:<{width}}{numbers}{row[4]:>10.0f}{row[5]:>10.3f}")
+            quality = f"{row[4]:>10.0f}{row[5]:>10.3f}" if len(row) > 4 else ""
+            lines.append(f"{name:<{width}}{numbers}{quality}")
         return "\n".join([*lines, "=" * _RULE, *(textwrap.fill(note, _RULE) for note in self.notes)])
 
     __repr__ = __str__

@@ -6,8 +6,10 @@ import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
+from scipy.stats import norm
 from torch.distributions import Distribution, MultivariateNormal
 
+from estimators import EM
 from estimators.bayes import (
     BayesianMixtureOfExperts,
     LaplaceApproximation,
@@ -17,6 +19,8 @@ from estimators.bayes import (
     laplace,
 )
 from estimators.bayes.randomness import pyro_scope
+from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+from mixkit.datasets import load_tone
 
 from .cases import DTYPE, one_line, two_means
 
@@ -60,6 +64,39 @@ def test_laplace_is_exact_where_the_posterior_is_normal(line):
     np.testing.assert_allclose(at.mode, centre, rtol=1e-8)
     np.testing.assert_allclose(at.factor @ at.factor.T, covariance, rtol=1e-8)
     assert at.log_evidence == pytest.approx(evidence, abs=1e-6)
+
+
+def test_laplace_reports_users_parameters(line):
+    bayes, centre, covariance, _ = line
+    at = laplace(bayes, bayes.model)
+    assert len(at.param_names) == 2
+    np.testing.assert_allclose(np.sort(at.params), np.sort(centre))
+    np.testing.assert_allclose(np.sort(at.std), np.sort(np.sqrt(np.diag(covariance))))
+    half = norm.ppf(0.95) * at.std
+    np.testing.assert_allclose(at.interval(0.9), at.params[:, None] + np.outer(half, [-1.0, 1.0]))
+
+
+def test_the_table_of_laplace_is_near_that_of_a_fit():
+    """150 rows and weak priors: a mode within a standard error of the maximum, deviations within a quarter."""
+    x, y = load_tone()
+    model = MixtureOfExperts(softmax_gate(1, 2), linear_gaussian_experts(1, 2))
+    fit = EM(random_state=0, n_init=3).fit(model, x, y)
+    at = laplace(BayesianMixtureOfExperts(fit.model, x, y), fit.model)
+    assert at.param_names == fit.param_names
+    assert (np.abs(at.params - fit.params) < fit.bse).all()
+    np.testing.assert_allclose(at.std, fit.bse, rtol=0.25)
+    ends = at.interval()
+    np.testing.assert_allclose(ends[-2:].prod(1), at.params[-2:] ** 2)  # standard deviations: the log scale
+    table = at.summary(0.9)
+    frame = table.to_frame()
+    assert list(frame.columns) == ["mode", "std", "0.05", "0.95"]
+    np.testing.assert_array_equal(frame.to_numpy(), np.column_stack([at.params, at.std, at.interval(0.9)]))
+    assert "Log-evidence" in str(table)
+    assert "Gates are relative to expert 1" in str(table)
+    with pytest.raises(ValueError, match="level must be strictly between 0 and 1"):
+        at.summary(1.5)
+    with pytest.raises(ValueError, match="bayes must be given"):
+        LaplaceApproximation(at.mode, at.factor, at.log_density, True).summary()
 
 
 def test_chi_square_finds_evidence_and_moments(line):
