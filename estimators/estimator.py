@@ -153,14 +153,31 @@ class Estimator(ABC):
             result.rename_features(names)
         return result
 
-    def fit_many(self, model: MixtureOfExperts, x: Any, y: Any, sample_weight: Any = None) -> FitBatch:
+    def fit_many(
+        self,
+        model: MixtureOfExperts,
+        x: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        starts: Sequence[Sequence[Start]] | None = None,
+    ) -> FitBatch:
         """Fit one model to each of ``r`` data sets at once; ``x (r, n, d)``, ``y (r, n)``, otherwise as :meth:`fit`.
 
         Only for models with linear predictors are the data sets one computation; others run one after another.
+
+        Args:
+            model: as for :meth:`fit`.
+            x: covariates ``(r, n, d)``.
+            y: responses ``(r, n)``.
+            sample_weight: ``(r, n)``, non-negative; None for ones.
+            starts: those of each data set, as many guesses for one as for another, in place of the estimator's.
         """
         data = as_data(model, x, y, sample_weight, is_batch=True)
+        if starts is not None and len(starts) != len(data.x):
+            raise ValueError(f"starts must be given for each of {len(data.x)} data sets, got {len(starts)}")
         pinned = dependent_columns(data, has_offset=model.has_offset, is_fixed=fixes_columns(model))
-        objective, climb = self._run(model, data, pinned)
+        objective, climb = self._run(model, data, pinned, starts)
         return build_batch(model, objective, climb.ascent)
 
     def ends(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Ascent]:
@@ -169,7 +186,9 @@ class Estimator(ABC):
         objective, climb = self._run(model, data, pinned)
         return objective, climb.ascent
 
-    def _run(self, model: MixtureOfExperts, data: Data, pinned: Tensor) -> tuple[Objective, Climb]:
+    def _run(
+        self, model: MixtureOfExperts, data: Data, pinned: Tensor, own: Sequence[Sequence[Start]] | None = None
+    ) -> tuple[Objective, Climb]:
         rng = np.random.default_rng(self.random_state)
         whole = self._objective(model, data, pinned)
 
@@ -182,9 +201,8 @@ class Estimator(ABC):
         with tqdm(disable=not self.progress, unit="iteration", desc=f"{type(self).__name__}, n={whole.n}") as bar:
             first, *larger = self._levels(whole, rng)
             part, objective = level(first)
-            climb = self._climbed(
-                objective, self._first(model, objective, part, self._starts(first, whole.n), rng), bar
-            )
+            starts = _on_rows([self.chosen_starts()] * len(data.x) if own is None else own, first, whole.n)
+            climb = self._climbed(objective, self._first(model, objective, part, starts, rng), bar)
             climb = self._moved(model, objective, part, climb, rng, bar)
             ends = climb.ends
             for rows in larger:
@@ -240,21 +258,21 @@ class Estimator(ABC):
         model: MixtureOfExperts,
         objective: Objective,
         data: Data,
-        starts: Sequence[Start],
+        starts: Sequence[Sequence[Start]],
         rng: np.random.Generator,
     ) -> Tensor:
         """Parameters ``(r, s, P)`` at which the climbs start."""
         parts = [objective.read(model).expand(len(data.x), 1, -1)] if self.start_at_model else []
-        if starts:
-            parts.append(_from_guesses(objective, data, [starts] * len(data.x), model.num_experts, rng))
+        if any(starts):
+            parts.append(_from_guesses(objective, data, starts, model.num_experts, rng))
         return torch.cat(parts, 1)
 
-    def _starts(self, rows: Tensor | None, n: int) -> Sequence[Start]:
-        """The starts, of which those that hold a guess of all n observations give that of ``rows``."""
+    def chosen_starts(self) -> Sequence[Start]:
+        """The starts of a fit: ``n_init`` default ones, or those given in turn, each at least once."""
         starts = default_starts(self.n_init) if self.starts is None else list(self.starts)
         if self.starts is not None and starts:
             starts = [starts[i % len(starts)] for i in range(max(self.n_init, len(starts)))]
-        return starts if rows is None else [start.at(rows, n) for start in starts]
+        return starts
 
     def _finish(self, objective: Objective, theta: Tensor, callback: Callable[[Tensor], None]) -> Ascent:
         """The second-order finish; L-BFGS for models with too many parameters for it."""
@@ -268,6 +286,11 @@ class Estimator(ABC):
         return newton_ascent(objective, theta, max_iter=self.max_iter, tol=self.tol, callback=callback)
 
 
+def _on_rows(starts: Sequence[Sequence[Start]], rows: Tensor | None, n: int) -> Sequence[Sequence[Start]]:
+    """The starts of each data set, of which those that hold a guess of all n observations give that of ``rows``."""
+    return starts if rows is None else [[start.at(rows, n) for start in own] for own in starts]
+
+
 def _from_guesses(
     objective: Objective, data: Data, starts: Sequence[Sequence[Start]], k: int, rng: np.random.Generator
 ) -> Tensor:
@@ -275,5 +298,8 @@ def _from_guesses(
     guesses = [
         torch.cat([start.responsibilities(x, y, k, rng) for start in own])
         for x, y, own in zip(data.x, data.y, starts, strict=True)
+        if own
     ]
+    if len({len(guess) for guess in guesses}) > 1 or len(guesses) < len(starts):
+        raise ValueError("starts must make as many guesses for one data set as for another, got different numbers")
     return objective.from_responsibilities(torch.stack(guesses))

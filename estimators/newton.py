@@ -77,20 +77,24 @@ def newton_ascent(
 
 
 class _Run:
-    """The state of a batch of ascents; those that are finished are left out of the work."""
+    """The state of a batch of ascents; those that are finished are left out of the work.
+
+    ``objective`` is that of the data sets ``sets (q,)``, of which few have finished, ``whole`` that of all.
+    """
 
     def __init__(self, objective: Objective, theta: Tensor, tol: float) -> None:
-        self.objective, self.theta, self.tol = objective, theta, tol
+        self.whole, self.theta, self.tol = objective, theta, tol
+        self.objective, self.sets = objective, torch.arange(len(theta), device=theta.device)
         self.current = objective.evaluate(theta)
         self.damping = torch.full_like(self.current.value, _FIRST_DAMPING)
         self.finished = torch.zeros_like(self.current.value, dtype=torch.bool)
         self.escaped = torch.zeros_like(self.finished)
 
     def step(self) -> None:
-        """One Hessian evaluation of every start that some data set has not finished."""
-        active = ~self.finished.all(0)
-        at = Evaluation(*(part[:, active] for part in self.current))
-        theta, damping, finished = self.theta[:, active], self.damping[:, active], self.finished[:, active]
+        """One Hessian evaluation of every start that has not finished (and of some that have, to fill the batch)."""
+        active = self._active()
+        at = Evaluation(*(part[active] for part in self.current))
+        theta, damping, finished = self.theta[active], self.damping[active], self.finished[active]
         model = _solve(self.objective, theta, at, damping)
         candidate = self.objective.project(theta + torch.where(finished.unsqueeze(-1), 0.0, model.step))
         trial = self.objective.evaluate(candidate)
@@ -100,20 +104,33 @@ class _Run:
         damping = _next_damping(model.damping, ratio, finished)
         near = _is_near(self.objective, theta, at, self.tol)
         finished = finished | near | (damping > _GREATEST_DAMPING)
-        first_time = finished & ~self.escaped[:, active]
+        first_time = finished & ~self.escaped[active]
         if bool(first_time.any()):
             theta, at, left = _escape(self.objective, theta, at, first_time)
             finished = finished & ~left
             damping = torch.where(left, torch.full_like(damping, _FIRST_DAMPING), damping)
         self._store(active, theta, at, damping, finished)
 
-    def _store(self, active: Tensor, theta: Tensor, at: Evaluation, damping: Tensor, finished: Tensor) -> None:
-        self.theta[:, active] = theta
+    def _active(self) -> tuple[Tensor, Tensor]:
+        """Index of data sets and starts ``(q, a)``: those not finished, as many of each data set as the most of any."""
+        unfinished = (~self.finished).sum(1)
+        sets = unfinished.nonzero().squeeze(-1)
+        if 2 * len(sets) <= len(self.sets):
+            part = self.whole.on_sets(sets)
+            if part is not None:
+                self.objective, self.sets = part, sets
+        starts = self.finished[self.sets].to(torch.int8).argsort(dim=1, stable=True)[:, : int(unfinished.max())]
+        return self.sets.unsqueeze(1), starts
+
+    def _store(
+        self, active: tuple[Tensor, Tensor], theta: Tensor, at: Evaluation, damping: Tensor, finished: Tensor
+    ) -> None:
+        self.theta[active] = theta
         for whole, part in zip(self.current, at, strict=True):
-            whole[:, active] = part
-        self.damping[:, active] = damping
-        self.finished[:, active] = finished
-        self.escaped[:, active] = finished
+            whole[active] = part
+        self.damping[active] = damping
+        self.finished[active] = finished
+        self.escaped[active] = finished
 
 
 def _held(objective: Objective, theta: Tensor, gradient: Tensor) -> Tensor:

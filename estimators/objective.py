@@ -142,6 +142,13 @@ class Objective(ABC):
         to_user = self.user_map()
         return Estimate(to_user.names, to_user.values(theta), propagate(to_user.jacobian(theta), covariance))
 
+    def on_sets(self, sets: Tensor) -> "Objective | None":
+        """The objective of the data sets at positions ``sets (q,)``, in the same parameters; None where there is none.
+
+        An ascent leaves out the data sets that are done where it can.
+        """
+        return None
+
     def compact(self) -> "Objective":
         """A copy without what evaluations have stored on the way: what a result keeps."""
         return copy.copy(self)

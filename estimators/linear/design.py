@@ -1,5 +1,6 @@
 """The design matrix of a model with linear predictors: standardised, transposed, cut into chunks."""
 
+import copy
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -98,6 +99,14 @@ class Design:
             if self._cache is not None:
                 self._cache.append(chunk)
             yield chunk
+
+    def on_sets(self, sets: Tensor) -> "Design":
+        """Some of the data sets, in chunks of the same length."""
+        twin = copy.copy(self)
+        twin.num_sets, twin.scaling = len(sets), Scaling(*(part[sets] for part in self.scaling))
+        twin.x, twin.y = self.x[sets], self.y[sets]
+        twin.weight, twin.offset = (None if part is None else part[sets] for part in (self.weight, self.offset))
+        return twin
 
     def _make(self, rows: slice) -> Chunk:
         scaling = self.scaling

@@ -73,6 +73,12 @@ class Layout:
         dense._is_selection = False
         return dense
 
+    def with_scaling(self, scaling: Scaling) -> "Layout":
+        """The same layout for other data sets."""
+        other = copy.copy(self)
+        other._scaling = scaling
+        return other
+
     def _index(self, gate_columns: Tensor, expert_columns: Tensor, shared: list[bool]) -> Tensor:
         """For each full coefficient its parameter, -1 if pinned at zero."""
         gate = gate_columns.repeat(self.k, 1)

@@ -289,6 +289,16 @@ class LinearObjective(Objective):
         twin.design = Design(x, y, data.weight, self.scaling, pairs, offset)
         return twin
 
+    def on_sets(self, sets: Tensor) -> "LinearObjective":
+        """The log-likelihood of some of the data sets, in the same parameters."""
+        twin = copy.copy(self)
+        twin.data = Data(*(None if part is None else part[sets] for part in self.data))  # type: ignore[arg-type]
+        twin.scaling = Scaling(*(part[sets] for part in self.scaling))
+        twin.layout = self.layout.with_scaling(twin.scaling)
+        twin.total_weight = self.total_weight[sets]
+        twin.design = self.design.on_sets(sets)
+        return twin
+
     def _user_of(self, theta: Tensor, index: int) -> Coefficients:
         """Coefficients in the units of data set ``index``, of ``theta (1, s, P)``."""
         scaling = Scaling(*(part[index : index + 1] for part in self.scaling))

@@ -95,6 +95,21 @@ def test_many_vectors_and_chunks_are_as_one(case, monkeypatch):
     torch.testing.assert_close(pieces.em_step(batch)[1], torch.cat(steps, 1), rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.parametrize("case", LINEAR_CASES, ids=CASE_IDS)
+def test_some_of_the_data_sets_have_their_own_values(case):
+    model = case.model(D, K, 0)
+    x, y = (torch.stack(parts) for parts in zip(*(case.data(N, D, seed) for seed in range(4)), strict=True))
+    weight = torch.rand(4, N, dtype=DTYPE, generator=seeded(0))
+    pinned = torch.zeros(D, dtype=torch.bool)
+    whole = LinearObjective(model, x, y, weight, variance_floor=1e-6, pinned_columns=pinned)
+    theta = torch.cat([whole.read(model), 0.9 * whole.read(model)], 1)
+    sets = torch.tensor([0, 3])
+    part = whole.on_sets(sets)
+    for own, all_of_them in zip(part.evaluate(theta[sets]), whole.evaluate(theta), strict=True):
+        torch.testing.assert_close(own, all_of_them[sets], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(part.shares(theta[sets]), whole.shares(theta)[sets])
+
+
 def test_shares_sum_to_the_weights():
     model, objective, data = objective_of(LINEAR_CASES[0], weighted=True)
     shares = objective.shares(objective.read(model))

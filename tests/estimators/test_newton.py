@@ -110,3 +110,40 @@ def test_solve_ascent_is_the_newton_step():
     root = torch.randn(4, 4, dtype=DTYPE, generator=seeded(1))
     hessian, gradient = -(root @ root.mT) - torch.eye(4, dtype=DTYPE), torch.ones(4, dtype=DTYPE)
     torch.testing.assert_close(solve_ascent(gradient, hessian), torch.linalg.solve(-hessian, gradient))
+
+
+class Bananas(Surface):
+    """A banana for each data set, of which some are harder to climb; ``sizes`` keeps how many each evaluation saw."""
+
+    def __init__(self, bends, sizes):
+        self.bends, self.sizes = bends, sizes
+        self.lower = torch.full((2,), -torch.inf, dtype=DTYPE)
+
+    def value(self, theta: Tensor) -> Tensor:
+        a, b = theta[..., 0], theta[..., 1]
+        return -self.bends[:, None] * (b - a**2) ** 2 - (1.0 - a) ** 2
+
+    def evaluate(self, theta: Tensor) -> Evaluation:
+        self.sizes.append(theta.shape[:2])
+        a, b, bend = theta[..., 0], theta[..., 1], self.bends[:, None]
+        gap = b - a**2
+        gradient = torch.stack([4 * bend * a * gap + 2 * (1 - a), -2 * bend * gap], -1)
+        first = torch.stack([4 * bend * (gap - 2 * a**2) - 2, 4 * bend * a], -1)
+        second = torch.stack([4 * bend * a, torch.full_like(a, -2.0) * bend], -1)
+        return Evaluation(self.value(theta), gradient, torch.stack([first, second], -2))
+
+    def on_sets(self, sets: Tensor) -> "Bananas":
+        return Bananas(self.bends[sets], self.sizes)
+
+
+def test_data_sets_climb_as_if_alone_and_leave_the_work_when_done():
+    bends = torch.tensor([0.0, 1.0, 100.0, 1.0], dtype=DTYPE) + 0.01
+    starts = torch.tensor([[[-1.2, 1.0], [1.0, 1.0], [0.5, 0.0]]], dtype=DTYPE).expand(4, -1, -1)
+    sizes = []
+    together = newton_ascent(Bananas(bends, sizes), starts)
+    assert sizes[0] == (4, 3)
+    assert sizes[-1] == (1, 1)
+    for index in range(4):
+        alone = newton_ascent(Bananas(bends[index : index + 1], []), starts[:1])
+        torch.testing.assert_close(together.theta[index], alone.theta[0])
+        assert bool(together.converged[index].all())
