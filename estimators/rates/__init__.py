@@ -18,13 +18,14 @@ from .laws import (
 from .losses import BlockLoss, DensityLoss, ExactLoss, Fitted, Loss, OverspecifiedLoss, TemperatureLoss
 from .results import StudyResults
 from .slopes import Slope, Verdict, fit_slope, judge, median, required_sample_size, trimmed_mean
-from .starts import DataDriven, NearTruth, Oracle, Problem, StartPolicy
+from .starts import BatchedStart, DataDriven, NearTruth, Oracle, Problem, StartPolicy
 from .study import RateStudy
 from .tasks import Row, Task, draw_data
 from .theory import DeclaredRate, declared_rates
 
 __all__ = [
     "LAWS",
+    "BatchedStart",
     "BlockLoss",
     "Candidate",
     "Covariates",

@@ -43,7 +43,7 @@ _GATES: dict[str, Callable[..., Gate]] = {
 }
 _MEASURE = ("gate_bias", "gate_weight", "slope", "intercept", "variance")
 _REQUIRED = {"truth", "covariates", "sample_sizes", "replicates", "seed", "losses", "candidates"}
-_OPTIONAL = {"gate", "start", "nested", "gain_tol"}
+_OPTIONAL = {"gate", "start", "nested", "gain_tol", "batch_size"}
 
 
 def read_study(path: str | os.PathLike[str]) -> RateStudy:
@@ -96,7 +96,7 @@ def read_study(path: str | os.PathLike[str]) -> RateStudy:
         raw["replicates"],
         raw["seed"],
         gate=None if own_gate is None else own_gate(truth.num_experts),
-        **{name: raw[name] for name in ("nested", "gain_tol") if name in raw},
+        **{name: raw[name] for name in ("nested", "gain_tol", "batch_size") if name in raw},
         **({"start": _made("start", raw["start"], _STARTS)} if "start" in raw else {}),
     )
 

@@ -2,9 +2,9 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
 from ..estimator import Estimator
-from ..initialization import SplitAtom, default_starts
+from ..initialization import SplitAtom, Start
 from ..result import FitBatch
 
-__all__ = ["DataDriven", "NearTruth", "Oracle", "Problem", "StartPolicy"]
+__all__ = ["BatchedStart", "DataDriven", "NearTruth", "Oracle", "Problem", "StartPolicy"]
 
 
 class Problem(NamedTuple):
@@ -41,16 +41,60 @@ class StartPolicy(ABC):
         """The fit, a batch of one."""
 
 
-def _run(estimator: Estimator, model: MixtureOfExperts, problem: Problem, **changes: Any) -> FitBatch:
-    """Fit with some settings of the estimator changed."""
-    own = copy.copy(estimator)
-    for name, value in {"random_state": problem.rng, "progress": False, **changes}.items():
-        setattr(own, name, value)
-    return own.fit_many(model, problem.x.unsqueeze(0), problem.y.unsqueeze(0))
+class BatchedStart(StartPolicy):
+    """A way to fit data sets of one size in one computation; to add one, define :meth:`fit_many`.
+
+    A data set draws from its own ``rng`` and nowhere else, so that its fit is the same, but for rounding, whatever it
+    is batched with.
+    """
+
+    @abstractmethod
+    def fit_many(self, estimator: Estimator, problems: Sequence[Problem]) -> FitBatch:
+        """The fits of problems that differ in their data and their randomness alone.
+
+        Several are given only where the estimator's starts see all of the data, at most twice its ``subsample``.
+        """
+
+    def fit(self, estimator: Estimator, problem: Problem) -> FitBatch:
+        """The fit of one data set."""
+        return self.fit_many(estimator, [problem])
 
 
 @dataclass(frozen=True)
-class DataDriven(StartPolicy):
+class _Seeded(Start):
+    """A start that draws from a data set's own stream."""
+
+    start: Start
+    rng: np.random.Generator
+
+    def at(self, rows: Tensor, n: int) -> "_Seeded":
+        """The start at some rows, on the same stream."""
+        return _Seeded(self.start.at(rows, n), self.rng)
+
+    def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
+        """The guesses of the start."""
+        return self.start.responsibilities(x, y, k, self.rng)
+
+
+def _run(
+    estimator: Estimator,
+    model: MixtureOfExperts,
+    problems: Sequence[Problem],
+    starts: Sequence[Sequence[Start]],
+    *,
+    start_at_model: bool = False,
+) -> FitBatch:
+    """Fit each data set from its own starts, with the other settings of the estimator."""
+    own = copy.copy(estimator)
+    own.random_state, own.progress = problems[0].rng, False
+    own.start_at_model = start_at_model or estimator.start_at_model
+    seeded = [[_Seeded(start, p.rng) for start in chosen] for p, chosen in zip(problems, starts, strict=True)]
+    x, y = (torch.stack(parts) for parts in zip(*((p.x, p.y) for p in problems), strict=True))
+    return own.fit_many(model, x, y, starts=seeded)
+
+
+@dataclass(frozen=True)
+class DataDriven(BatchedStart):
     """Nothing but the data: the estimator's own starts, and every atom of the fit with one expert fewer split in turn.
 
     Fits with fewer experts serve as starts alone, so where the estimator's starts run on a subsample so do these.
@@ -62,16 +106,15 @@ class DataDriven(StartPolicy):
 
     split: bool = True
 
-    def fit(self, estimator: Estimator, problem: Problem) -> FitBatch:
-        """The fit, grown from fewer experts."""
-        model = problem.build(problem.num_experts)
-        if not self.split or problem.num_experts <= max(problem.least_experts, 1):
-            return _run(estimator, model, problem)
-        part = _subsample(estimator, problem)
-        smaller = self.fit(estimator, part._replace(num_experts=problem.num_experts - 1))
-        own = list(default_starts(estimator.n_init) if estimator.starts is None else estimator.starts)
-        starts = [SplitAtom(smaller.models[0]), *own]
-        return _run(estimator, model, problem, starts=starts, n_init=len(starts))
+    def fit_many(self, estimator: Estimator, problems: Sequence[Problem]) -> FitBatch:
+        """The fits, grown from fewer experts."""
+        k, first = problems[0].num_experts, problems[0]
+        own = estimator.chosen_starts()
+        starts: list[Sequence[Start]] = [own for _ in problems]
+        if self.split and k > max(first.least_experts, 1):
+            parts = [_subsample(estimator, problem)._replace(num_experts=k - 1) for problem in problems]
+            starts = [[SplitAtom(smaller), *own] for smaller in self.fit_many(estimator, parts).models]
+        return _run(estimator, first.build(k), problems, starts)
 
 
 def _subsample(estimator: Estimator, problem: Problem) -> Problem:
@@ -84,22 +127,23 @@ def _subsample(estimator: Estimator, problem: Problem) -> Problem:
 
 
 @dataclass(frozen=True)
-class Oracle(StartPolicy):
+class Oracle(BatchedStart):
     """Start at the truth; for more experts than it has, at each split of its atoms in turn.
 
     No one with data alone can do this: it bounds what an estimator could reach, and is quick.
     """
 
-    def fit(self, estimator: Estimator, problem: Problem) -> FitBatch:
-        """The fit from the truth on."""
-        k, true_k = problem.num_experts, problem.truth.num_experts
-        if k == true_k:
-            model = _at(problem.build(k), MixingMeasure.from_module(problem.truth), problem.truth)
-            return _run(estimator, model, problem, starts=[], n_init=0, start_at_model=True)
-        smaller = problem.truth
-        if k > true_k + 1:
-            smaller = self.fit(estimator, problem._replace(num_experts=k - 1)).models[0]
-        return _run(estimator, problem.build(k), problem, starts=[SplitAtom(smaller)], n_init=1)
+    def fit_many(self, estimator: Estimator, problems: Sequence[Problem]) -> FitBatch:
+        """The fits from the truth on."""
+        first = problems[0]
+        k, truth = first.num_experts, first.truth
+        if k == truth.num_experts:
+            model = _at(first.build(k), MixingMeasure.from_module(truth), truth)
+            return _run(estimator, model, problems, [[] for _ in problems], start_at_model=True)
+        smaller = [truth for _ in problems]
+        if k > truth.num_experts + 1:
+            smaller = self.fit_many(estimator, [p._replace(num_experts=k - 1) for p in problems]).models
+        return _run(estimator, first.build(k), problems, [[SplitAtom(model)] for model in smaller])
 
 
 @dataclass(frozen=True)
@@ -142,7 +186,7 @@ class NearTruth(StartPolicy):
         with torch.no_grad():
             for parameter in model.gate.temperature.parameters():
                 parameter.add_(self.std * torch.as_tensor(problem.rng.standard_normal(parameter.shape)))
-        return _run(estimator, model, problem, starts=[], n_init=0, start_at_model=True)
+        return _run(estimator, model, [problem], [[]], start_at_model=True)
 
     def _surplus(self, problem: Problem, true_k: int) -> np.ndarray:
         extra = problem.num_experts - true_k

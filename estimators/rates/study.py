@@ -20,13 +20,14 @@ from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
 from ..estimator import Estimator
+from .blocks import blocks_of
 from .candidate import Candidate
 from .covariates import Covariates
 from .losses import Loss
 from .results import StudyResults
-from .starts import DataDriven, StartPolicy
+from .starts import BatchedStart, DataDriven, StartPolicy
 from .store import ResultStore
-from .tasks import Task, run_task
+from .tasks import Task, run_block
 
 __all__ = ["RateStudy"]
 
@@ -36,7 +37,8 @@ class RateStudy:
     """How fast estimators converge: a truth, sample sizes, replicates, and what is measured of each fit.
 
     Replicate r of size n has a random stream of its own, ``SeedSequence(seed, spawn_key=(n, r))``, so the numbers do
-    not depend on the number of workers, on the backend, or on what was run before. Candidates share the data.
+    not depend on the number of workers, on the backend, or on what was run before: they are a function of the design.
+    Candidates share the data.
 
     Args:
         truth: the measure that data come from; one, of any number k* of atoms.
@@ -52,6 +54,9 @@ class RateStudy:
         nested: whether the sample of a size contains those of smaller sizes (of the same replicate).
         gain_tol: a fit counts as converged if its estimator says so and one more Newton step is predicted to gain at
             most this in log-likelihood.
+        batch_size: replicates fitted in one computation where that is faster: small samples (observations times
+            experts at most 2,000), and starts that allow it (data-driven and oracle ones). Such blocks are always
+            computed whole; members beyond ``replicates`` are kept for a later extension.
 
     Raises:
         TypeError: if an argument is of another kind.
@@ -84,12 +89,14 @@ class RateStudy:
     gate: Gate | None = None
     nested: bool = False
     gain_tol: float = 1e-6
+    batch_size: int = 8
 
     def __post_init__(self) -> None:
         self._check_kinds()
         check_integer("replicates", self.replicates, low=1)
         check_integer("seed", self.seed, low=0)
         check_positive("gain_tol", self.gain_tol)
+        check_integer("batch_size", self.batch_size, low=1)
         if self.truth.batch_shape:
             raise ValueError(f"truth must be one measure, got a batch of shape {tuple(self.truth.batch_shape)}")
         if self.nested and not self.covariates.is_nested:
@@ -158,7 +165,9 @@ class RateStudy:
         for name, candidate in self.candidates.items():
             template = candidate.template(self.truth.num_features, self.experts_of(name))
             start = candidate.start or self.start
-            described[f"candidate {name}"] = f"{candidate.estimator!r} from {start!r} on {_describe(template)}"
+            fitted = f"{candidate.estimator!r} from {start!r} on {_describe(template)}"
+            is_batch = isinstance(start, BatchedStart) and self.batch_size > 1
+            described[f"candidate {name}"] = f"{fitted} in blocks of {self.batch_size}" if is_batch else fitted
         return described
 
     def run(self, path: str | os.PathLike[str], *, n_jobs: int | None = None, progress: bool = True) -> StudyResults:
@@ -179,17 +188,17 @@ class RateStudy:
         """
         with ResultStore(path, self.identity()) as store:
             done = store.done()
-            left = [task for task in self.tasks if task not in done]
-            self._work(store, left, n_jobs, progress)
+            blocks = blocks_of(self, (task for task in self.tasks if task not in done))
+            self._work(store, blocks, n_jobs, progress)
             return StudyResults.of(self, store)
 
-    def _work(self, store: ResultStore, tasks: list[Task], n_jobs: int | None, progress: bool) -> None:
+    def _work(self, store: ResultStore, blocks: list[tuple[Task, ...]], n_jobs: int | None, progress: bool) -> None:
         parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)
-        total = sum(task.n for task in tasks)
-        with tqdm(total=total, disable=not progress, unit="obs", unit_scale=True, desc=f"{len(tasks)} fits") as bar:
-            for row in parallel(delayed(run_task)(self, task) for task in tasks):
-                store.append([row])
-                bar.update(row.task.n)
+        total, count = sum(task.n for block in blocks for task in block), sum(map(len, blocks))
+        with tqdm(total=total, disable=not progress, unit="obs", unit_scale=True, desc=f"{count} fits") as bar:
+            for rows in parallel(delayed(run_block)(self, block) for block in blocks):
+                store.append(rows)
+                bar.update(sum(row.task.n for row in rows))
 
     def results(self, path: str | os.PathLike[str]) -> StudyResults:
         """What ``path`` holds of this study so far; nothing is run.

@@ -1,8 +1,8 @@
-"""One fit of a study: its data, from a seed of its own, and the row it leaves."""
+"""The fits of a study: their data, each from a seed of its own, and the rows they leave."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,12 +14,14 @@ from mixkit.mixture import MixtureOfExperts
 
 from ..result import FitBatch
 from .losses import Fitted
-from .starts import Problem
+from .starts import BatchedStart, Problem
 
 if TYPE_CHECKING:
     from .study import RateStudy
 
-__all__ = ["Row", "Task", "draw_data", "run_task"]
+__all__ = ["Row", "Task", "draw_data", "run_block", "run_task"]
+
+_FAILURES = (ArithmeticError, RuntimeError, ValueError)  # of a fit or a loss: kept and counted
 
 
 class Task(NamedTuple):
@@ -42,8 +44,8 @@ class Row:
         converged: whether the estimator says that it converged.
         grad_norm: largest entry of the gradient per observation, in standardised units.
         predicted_gain: what one more Newton step would add to the log-likelihood.
-        iterations: iterations of the estimator's last climb.
-        seconds: time the fit took.
+        iterations: iterations of the estimator's last climb; of a block the most of any fit.
+        seconds: time the fit took; of a block its share.
         parameters: of the fitted model, flat, by name.
         error: why there is no fit; empty if there is one.
     """
@@ -96,22 +98,47 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def run_block(study: "RateStudy", block: Sequence[Task]) -> list[Row]:
+    """The rows of a block of replicates (see :func:`~estimators.rates.blocks.blocks_of`), fitted in one computation.
+
+    If that raises they are fitted one by one, so that one bad data set spoils no other.
+    """
+    if len(block) > 1:
+        with _one_thread(), suppress(*_FAILURES):
+            return _run_together(study, block)
+    return [run_task(study, task) for task in block]
+
+
+def _run_together(study: "RateStudy", block: Sequence[Task]) -> list[Row]:
+    started = time.perf_counter()
+    problems = [_problem(study, task) for task in block]
+    candidate = study.candidates[block[0].candidate]
+    start = candidate.start or study.start
+    if not isinstance(start, BatchedStart):
+        raise TypeError(f"start must be a BatchedStart to fit {len(block)} replicates at once, got {start!r}")
+    fit = start.fit_many(candidate.estimator, problems)
+    seconds = (time.perf_counter() - started) / len(block)
+    return [
+        _measured(study, task, problem, fit, index, seconds)
+        for index, (task, problem) in enumerate(zip(block, problems, strict=True))
+    ]
+
+
 def run_task(study: "RateStudy", task: Task) -> Row:
     """Draw the data, fit, measure. A fit that raises leaves a row that says so."""
     with _one_thread():
         started = time.perf_counter()
         try:
-            x, y = draw_data(study, task.n, task.replicate)
-            fit = _fit(study, task, x, y)
-            seconds = time.perf_counter() - started
-            return _row(study, task, fit, float(study.truth_model.log_prob(x, y).sum().detach()), seconds)
-        except (ArithmeticError, RuntimeError, ValueError) as error:
-            nan = float("nan")
-            message = f"{type(error).__name__}: {error}"
-            return Row(task, {}, nan, nan, False, nan, nan, 0, time.perf_counter() - started, {}, message)
+            problem = _problem(study, task)
+            candidate = study.candidates[task.candidate]
+            fit = (candidate.start or study.start).fit(candidate.estimator, problem)
+        except _FAILURES as error:
+            return _failed(task, time.perf_counter() - started, error)
+        return _measured(study, task, problem, fit, 0, time.perf_counter() - started)
 
 
-def _fit(study: "RateStudy", task: Task, x: Tensor, y: Tensor) -> FitBatch:
+def _problem(study: "RateStudy", task: Task) -> Problem:
+    x, y = draw_data(study, task.n, task.replicate)
     candidate = study.candidates[task.candidate]
     d, k = study.truth.num_features, study.experts_of(task.candidate)
 
@@ -120,26 +147,33 @@ def _fit(study: "RateStudy", task: Task, x: Tensor, y: Tensor) -> FitBatch:
 
     selected = build(k).gate.selection.num_selected
     rng = _generators(study, task, 4)[3]
-    problem = Problem(x, y, build, k, 1 if selected is None else selected, study.truth_model, rng)
-    return (candidate.start or study.start).fit(candidate.estimator, problem)
+    return Problem(x, y, build, k, 1 if selected is None else selected, study.truth_model, rng)
 
 
-def _row(study: "RateStudy", task: Task, fit: FitBatch, truth_llf: float, seconds: float) -> Row:
-    fitted = Fitted(fit.models[0], study.truth_model, study.covariates)
+def _failed(task: Task, seconds: float, error: Exception) -> Row:
+    nan = float("nan")
+    return Row(task, {}, nan, nan, False, nan, nan, 0, seconds, {}, f"{type(error).__name__}: {error}")
+
+
+def _measured(study: "RateStudy", task: Task, problem: Problem, fit: FitBatch, index: int, seconds: float) -> Row:
+    """The row of one fit of a batch; a loss that raises is a failure of its own."""
+    fitted = Fitted(fit.models[index], study.truth_model, study.covariates)
     losses: dict[str, float] = {}
-    for loss in study.losses:
-        losses |= loss.values(fitted)
-    parameters = {name: value.detach().flatten().tolist() for name, value in fitted.model.named_parameters()}
+    try:
+        for loss in study.losses:
+            losses |= loss.values(fitted)
+    except _FAILURES as error:
+        return _failed(task, seconds, error)
     return Row(
         task,
         losses,
-        float(fit.llf[0]),
-        truth_llf,
-        bool(fit.converged[0]),
-        float(fit.grad_norm[0]),
-        float(fit.predicted_gain[0]),
+        float(fit.llf[index]),
+        float(study.truth_model.log_prob(problem.x, problem.y).sum().detach()),
+        bool(fit.converged[index]),
+        float(fit.grad_norm[index]),
+        float(fit.predicted_gain[index]),
         fit.num_iterations,
         seconds,
-        parameters,
+        {name: value.detach().flatten().tolist() for name, value in fitted.model.named_parameters()},
         "",
     )

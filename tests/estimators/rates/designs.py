@@ -25,6 +25,7 @@ def small_study(**changes) -> RateStudy:
         "replicates": 3,
         "seed": 1,
         "start": Oracle(),
+        "batch_size": 1,
     }
     return RateStudy(**(settings | changes))
 

@@ -35,8 +35,9 @@ from estimators.rates import (
     UniformCovariates,
     draw_data,
 )
+from estimators.rates.blocks import blocks_of
 from estimators.rates.store import ResultStore
-from estimators.rates.tasks import Task, run_task
+from estimators.rates.tasks import Task, run_block, run_task
 from mixkit import Gate, MixingMeasure, laplace_gate, sigmoid_gate, topk_gate
 
 from ..models import reference_truth, seeded
@@ -47,11 +48,13 @@ def numbers(results) -> dict:
     return {task: (row.losses, row.llf, row.grad_norm, row.predicted_gain) for task, row in results.rows.items()}
 
 
-def test_numbers_do_not_depend_on_the_number_of_workers(tmp_path):
-    alone = compared_study().run(tmp_path / "one.sqlite", progress=False)
-    many = compared_study().run(tmp_path / "two.sqlite", n_jobs=2, progress=False)
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_numbers_do_not_depend_on_the_number_of_workers(tmp_path, batch_size):
+    study = compared_study(batch_size=batch_size)
+    alone = study.run(tmp_path / "one.sqlite", progress=False)
+    many = study.run(tmp_path / "two.sqlite", n_jobs=2, progress=False)
     with parallel_config(backend="threading", n_jobs=3):
-        threads = compared_study().run(tmp_path / "three.sqlite", progress=False)
+        threads = study.run(tmp_path / "three.sqlite", progress=False)
     assert numbers(alone) == numbers(many) == numbers(threads)
     assert len(alone.rows) == 12
 
@@ -61,7 +64,7 @@ def test_an_extended_study_keeps_what_is_done(tmp_path, monkeypatch):
     small_study().run(path, progress=False)
     ran = []
     monkeypatch.setattr(
-        "estimators.rates.study.run_task", lambda study, task: ran.append(task) or run_task(study, task)
+        "estimators.rates.study.run_block", lambda study, block: ran.extend(block) or run_block(study, block)
     )
     larger = small_study(sample_sizes=[60, 90, 120], replicates=4)
     extended = larger.run(path, progress=False)
@@ -77,29 +80,31 @@ import sys, time
 sys.path.insert(0, {root!r})
 import estimators.rates.study as module
 from tests.estimators.rates.designs import small_study
-original = module.run_task
-def slow(study, task):
-    row = original(study, task)
-    print(task.n, task.replicate, flush=True)
+original = module.run_block
+def slow(study, block):
+    rows = original(study, block)
+    print(block[0].n, block[0].replicate, flush=True)
     time.sleep(0.2)
-    return row
-module.run_task = slow
-small_study(replicates=30).run({path!r}, progress=False)
+    return rows
+module.run_block = slow
+small_study(replicates=30, batch_size={batch_size}).run({path!r}, progress=False)
 """
 
 
-def test_a_killed_study_loses_nothing_finished_and_resumes(tmp_path):
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_killed_study_loses_nothing_finished_and_resumes(tmp_path, batch_size):
     path, root = tmp_path / "study.sqlite", str(Path(__file__).parents[3])
-    script = SCRIPT.format(root=root, path=str(path))
+    script = SCRIPT.format(root=root, path=str(path), batch_size=batch_size)
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     lines = [process.stdout.readline() for _ in range(5)]
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
     finished = {tuple(map(int, line.split())) for line in lines[:-1]}
-    study = small_study()
+    study = small_study(replicates=12, batch_size=batch_size)
     kept = {(task.n, task.replicate) for task in study.results(path).rows}
     assert finished <= kept
+    assert len(kept) < len(study.tasks)
     resumed = study.run(path, progress=False)
     assert numbers(resumed) == numbers(study.run(tmp_path / "fresh.sqlite", progress=False))
 
@@ -114,9 +119,10 @@ def test_a_file_of_another_design_is_refused(tmp_path):
         "losses": {"losses": [ExactLoss(), BlockLoss()]},
         "covariates": {"covariates": NormalCovariates()},
         "nested": {"nested": True},
+        "candidate fit differ": {"batch_size": 8},
     }
     for name, change in changes.items():
-        with pytest.raises(StudyMismatchError, match=f"another design: .*{name}.* differ"):
+        with pytest.raises(StudyMismatchError, match=f"another design: .*{name}"):
             small_study(**change).run(path, progress=False)
     assert len(small_study().results(path).rows) == 6
 
@@ -162,6 +168,7 @@ def test_a_damaged_file_is_refused_and_left_alone(tmp_path):
         ({"sample_sizes": [10.5]}, TypeError, "sample_sizes must be one or more integers"),
         ({"replicates": 0}, ValueError, "replicates must be at least 1"),
         ({"seed": -1}, ValueError, "seed must be at least 0"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
         ({"losses": []}, TypeError, "losses must be one or more"),
         ({"estimator": "EM"}, TypeError, "estimator must be an estimators.Estimator"),
         ({"covariates": GridCovariates(), "nested": True}, ValueError, "nested samples need covariates drawn"),
@@ -326,14 +333,16 @@ def test_temperature_losses_need_one_and_divide_by_it():
 
 def test_memory_does_not_grow_with_the_number_of_fits(tmp_path, monkeypatch):
     row = run_task(small_study(), small_study().tasks[0])
-    monkeypatch.setattr("estimators.rates.study.run_task", lambda study, task: type(row)(**{**vars(row), "task": task}))
+    monkeypatch.setattr(
+        "estimators.rates.study.run_block", lambda study, block: [type(row)(**{**vars(row), "task": block[0]})]
+    )
     peaks = []
     for replicates in (200, 800):
         study = small_study(replicates=replicates)
         with ResultStore(tmp_path / f"{replicates}.sqlite", study.identity()) as store:
-            tasks = study.tasks
+            blocks = blocks_of(study, study.tasks)
             tracemalloc.start()
-            study._work(store, tasks, 1, False)
+            study._work(store, blocks, 1, False)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
     assert peaks[1] < peaks[0] + 200_000
@@ -386,13 +395,13 @@ def _kill_after_first_row(path: Path, victim: int) -> subprocess.Popen:
 def test_interrupts_pass_through_and_keep_rows(tmp_path, monkeypatch):
     path, calls = tmp_path / "study.sqlite", []
 
-    def interrupted(study, task):
+    def interrupted(study, block):
         calls.append(time.time())
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return run_task(study, task)
+        return run_block(study, block)
 
-    monkeypatch.setattr("estimators.rates.study.run_task", interrupted)
+    monkeypatch.setattr("estimators.rates.study.run_block", interrupted)
     with pytest.raises(KeyboardInterrupt):
         small_study().run(path, progress=False)
     assert len(small_study().results(path).rows) == 2
