@@ -117,7 +117,7 @@ def plot_selection(
 
     Args:
         selection: what :func:`~estimators.selection.select_experts` found.
-        criteria: which to draw, of ``selection.criteria``; all but "cv-1se" if None. Cross-validated log-densities are
+        criteria: which to draw, of ``selection.criteria``; all but "cv-max" if None. Cross-validated log-densities are
             drawn as ``2 n`` times what they lie below the best, the scale of the others, with one standard error.
         ax: where to draw; a new figure if None.
 
@@ -133,7 +133,7 @@ def plot_selection(
         >>> plot_selection(selection).get_xlabel()
         'number of experts k'
     """
-    shown = [name for name in selection.criteria if name != "cv-1se"] if criteria is None else list(criteria)
+    shown = [name for name in selection.criteria if name != "cv-max"] if criteria is None else list(criteria)
     for name in shown:
         check_choice("criteria", name, selection.criteria)
     ax = new_axes(ax, size=(6.0, 4.0))
@@ -160,13 +160,13 @@ def plot_selection(
 
 
 def _label(name: str) -> str:
-    return {"cv": "cross-validation", "cv-1se": "cross-validation, 1 s.e."}.get(
+    return {"cv": "cross-validation, 1 s.e.", "cv-max": "cross-validation"}.get(
         name, name.upper() if len(name) <= 4 else name
     )
 
 
 def _above_best(selection: "ExpertSelection", name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    if name not in ("cv", "cv-1se") or selection.held_out is None:
+    if name not in ("cv", "cv-max") or selection.held_out is None:
         values = selection.values[name]
         return values - values.min(), None
     scale = 2.0 * selection.fits[0].nobs

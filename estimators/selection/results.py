@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["CV_NAMES", "ExpertSelection"]
 
 Array = NDArray[np.float64]
-CV_NAMES = ("cv", "cv-1se")
+CV_NAMES = ("cv", "cv-max")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,7 +32,7 @@ class ExpertSelection:
         fits: a :class:`~estimators.result.FitResult` for each k.
         values: criteria by name, each an array with an entry for each k, smaller is better.
         origins: where each maximum was found: "starts", or "nested" if only from the smaller fit.
-        held_out: log-densities of observations left out, with criterion "cv" or "cv-1se"; else None.
+        held_out: log-densities of observations left out, with criterion "cv" or "cv-max"; else None.
     """
 
     k: tuple[int, ...]
@@ -72,7 +72,7 @@ class ExpertSelection:
         check_choice("criterion", criterion, self.criteria)
         if criterion in CV_NAMES and self.held_out is not None:
             held = self.held_out
-            return self.k[held.best if criterion == "cv" else held.one_standard_error()]
+            return self.k[held.best if criterion == "cv-max" else held.one_standard_error()]
         return self.k[int(np.argmin(self.values[criterion]))]
 
     def columns(self) -> dict[str, list[Any]]:

@@ -29,6 +29,7 @@ def select_experts(
     gate: str | GateFactory = "softmax",
     experts: str | ExpertsFactory = "gaussian",
     model: Builder | None = None,
+    offset: bool = False,
     estimator: Estimator | None = None,
     sample_weight: Any = None,
     folds: Any = 5,
@@ -47,13 +48,16 @@ def select_experts(
         X: covariates ``(n, d)``; a pandas frame gives the features' names.
         y: responses ``(n,)``, or ``(n, p)`` for experts of a vector response.
         k: numbers of experts, increasing.
-        criterion: "bic", "aic" or "icl" (see :mod:`estimators.selection.criteria`); "cv", the highest cross-validated
-            log-density; "cv-1se", the smallest k within one standard error of it; or a function of
-            ``(result, x, y)`` to be minimised.
+        criterion: "bic", "icl" or "aic" (see :mod:`estimators.selection.criteria`); "cv", the smallest k whose
+            cross-validated log-density lies within one standard error of the highest, "cv-max", the k of the highest;
+            or a function of ``(result, x, y)`` to be minimised. "aic" and "cv-max" serve prediction: they take too many
+            experts with a probability that does not vanish as n grows.
         gate: "softmax", "constant", "sigmoid" or "laplace", or a function of ``(d, k)`` that returns a gate.
         experts: "gaussian", "student_t" or "poisson", or a function of ``(d, k)`` that returns experts.
         model: a function of k that returns a :class:`~mixkit.mixture.MixtureOfExperts`, in place of ``gate`` and
             ``experts``.
+        offset: whether the last column of X is an offset, a known part of every expert's linear predictor such as the
+            logarithm of an exposure; d counts the columns before it.
         estimator: with what to fit; :class:`~estimators.em.EM` if None. Its random state is not used.
         sample_weight: ``(n,)``, non-negative.
         folds: for cross-validation, a number of folds or a splitter of scikit-learn's.
@@ -81,7 +85,7 @@ def select_experts(
     sizes, name = _sizes(k), _criterion_name(criterion)
     names = [str(column) for column in X.columns] if hasattr(X, "columns") else None
     entropy = _entropy(random_state)
-    data, build = _prepare(X, y, sample_weight, sizes, gate=gate, experts=experts, model=model)
+    data, build = _prepare(X, y, sample_weight, sizes, gate=gate, experts=experts, model=model, offset=offset)
     pairs = None
     if name in CV_NAMES:
         pairs = make_folds(folds, data.x.shape[1], np.random.default_rng([entropy, 0]))

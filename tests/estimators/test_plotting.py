@@ -53,9 +53,9 @@ def test_the_ends_of_all_starts(selection):
 
 def test_curves_of_criteria_touch_zero_at_their_choice(selection):
     ax = plot_selection(selection)
-    labels = ["AIC", "BIC", "ICL", "cross-validation"]
+    labels = ["AIC", "BIC", "ICL", "cross-validation, 1 s.e."]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == labels
-    for container, name in zip(ax.containers, ("aic", "bic", "icl", "cv"), strict=True):
+    for container, name in zip(ax.containers, ("aic", "bic", "icl", "cv-max"), strict=True):
         line = container[0]
         np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
         assert line.get_ydata()[selection.k.index(selection.choose(name))] == 0.0

@@ -41,7 +41,7 @@ def reference():
 
 @pytest.fixture(scope="module")
 def selection(reference):
-    return select_experts(*reference, k=range(1, 5), criterion="cv-1se", random_state=0, estimator=EM(n_init=4))
+    return select_experts(*reference, k=range(1, 5), criterion="cv", random_state=0, estimator=EM(n_init=4))
 
 
 class TestThePath:
@@ -169,7 +169,7 @@ class TestCriteria:
         twice = responsibility_entropy(model, torch.cat([x, x]), torch.cat([y, y]), torch.cat([weight, 0 * weight]))
         assert responsibility_entropy(model, x, y, weight) == pytest.approx(twice)
 
-    @pytest.mark.parametrize("criterion", ["bic", "icl", "cv-1se"])
+    @pytest.mark.parametrize("criterion", ["bic", "icl", "cv"])
     def test_the_truth_is_found(self, selection, criterion):
         assert selection.choose(criterion) == 2
 
@@ -236,6 +236,40 @@ class TestCrossValidation:
         assert held.best == 1
 
 
+class TestOffsets:
+    """The last column of X is added to every location as it is."""
+
+    def test_a_known_part_of_a_normal_response_is_as_if_taken_off(self, reference):
+        x, y = reference
+        known = torch.randn(len(y), 1, dtype=DOUBLE, generator=seeded(5))
+        settings = {"k": [1, 2], "random_state": 0, "estimator": EM(n_init=3)}
+        plain = select_experts(x, y, **settings)
+        found = select_experts(torch.cat([x, known], 1), y + known[:, 0], offset=True, **settings)
+        np.testing.assert_allclose(found.values["bic"], plain.values["bic"], rtol=1e-8)
+        assert found.best.param_names == plain.best.param_names
+
+    def test_experts_that_bring_their_own_need_no_gate(self):
+        x = torch.randn(200, 1, dtype=DOUBLE, generator=seeded(1))
+        exposure = 0.5 + torch.rand(200, 1, dtype=DOUBLE, generator=seeded(2))
+        y = torch.poisson(torch.exp(1.0 + 0.5 * x[:, 0]) * exposure[:, 0], generator=seeded(3))
+        rows = torch.cat([x, exposure.log()], 1)
+        settings = {"k": [1, 2], "random_state": 0, "estimator": EM(n_init=2)}
+        own = select_experts(
+            rows, y, experts=lambda d, k: PoissonExperts(LinearPredictor(d - 1, k, offset=True)), **settings
+        )
+        named = select_experts(rows, y, experts="poisson", offset=True, **settings)
+        np.testing.assert_array_equal(own.values["bic"], named.values["bic"])
+        assert named.best_k == 1
+        slope, error = named.fits[0].params[0], named.fits[0].bse[0]
+        assert abs(slope - 0.5) < 5.0 * error  # false alarms: 1 in a million
+
+    @pytest.mark.parametrize("parts", [{"experts": linear_gaussian_experts}, {"model": lambda k: softmax_model(1, k)}])
+    def test_experts_without_one_are_refused(self, reference, parts):
+        x, y = reference
+        with pytest.raises(ValueError, match="offset must be False for experts without one, got True"):
+            select_experts(torch.cat([x, x], 1), y, k=[1], offset=True, **parts)
+
+
 class TestFamiliesAndGates:
     def test_counts(self):
         found = select_experts(
@@ -299,12 +333,12 @@ class TestTheResult:
         table = selection.table()
         assert list(table.index) == [1, 2, 3, 4]
         assert list(table.columns[:5]) == ["llf", "df", "aic", "bic", "icl"]
-        assert table.loc[selection.choose("cv"), "below best"] == 0.0
+        assert table.loc[selection.choose("cv-max"), "below best"] == 0.0
         assert table["bic"].idxmin() == 2
 
     def test_it_prints_the_table_with_the_choice_marked(self, selection):
         lines = repr(selection).splitlines()
-        assert lines[0] == "ExpertSelection(best_k=2, criterion='cv-1se')"
+        assert lines[0] == "ExpertSelection(best_k=2, criterion='cv')"
         assert [line.startswith("*") for line in lines[2:]] == [False, True, False, False]
 
     def test_it_can_be_pickled(self, selection):
