@@ -3,6 +3,7 @@
 from .criteria import CRITERIA, Criterion, aic, bic, icl, responsibility_entropy
 from .cross_validation import HeldOut
 from .dendrogram import Dendrogram, mixing_dendrogram
+from .freedom import effective_df
 from .nesting import duplicate_expert
 from .results import ExpertSelection
 from .selection import select_experts
@@ -16,6 +17,7 @@ __all__ = [
     "aic",
     "bic",
     "duplicate_expert",
+    "effective_df",
     "icl",
     "mixing_dendrogram",
     "responsibility_entropy",

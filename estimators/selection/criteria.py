@@ -9,8 +9,12 @@ With maximised log-likelihood :math:`\hat\ell`, P free parameters and n observat
 - ICL, BIC plus twice the entropy of the responsibilities, :math:`-2 \sum_{ij} r_{ij} \log r_{ij}`, which asks for
   experts that are told apart (Biernacki, Celeux, Govaert 2000, IEEE PAMI 22, 719-725; there with hard assignments, here
   in the form with :math:`r_{ij}` that McLachlan and Peel 2000, section 6.10.3, call ICL-BIC).
+
+Of penalised fits P is the effective number of parameters (:func:`~estimators.selection.freedom.effective_df`), and
+:math:`\hat\ell` the log-likelihood without the penalty.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -21,6 +25,7 @@ from mixkit.mixture import MixtureOfExperts
 
 from ..data import Data
 from ..result import FitResult
+from .freedom import effective_df
 
 __all__ = ["CRITERIA", "Criterion", "aic", "bic", "icl", "responsibility_entropy"]
 
@@ -55,18 +60,18 @@ def responsibility_entropy(model: MixtureOfExperts, x: Tensor, y: Tensor, weight
 
 def aic(result: FitResult, data: Data) -> float:
     """Akaike's criterion."""
-    return result.aic
+    return 2.0 * effective_df(result) - 2.0 * result.llf
 
 
 def bic(result: FitResult, data: Data) -> float:
     """Schwarz's criterion."""
-    return result.bic
+    return math.log(result.nobs) * effective_df(result) - 2.0 * result.llf
 
 
 def icl(result: FitResult, data: Data) -> float:
     """BIC plus twice the entropy of the responsibilities."""
     weight = None if data.weight is None else data.weight[0]
-    return result.bic + 2.0 * responsibility_entropy(result.model, data.x[0], data.y[0], weight)
+    return bic(result, data) + 2.0 * responsibility_entropy(result.model, data.x[0], data.y[0], weight)
 
 
 CRITERIA: dict[str, Callable[[FitResult, Data], float]] = {"aic": aic, "bic": bic, "icl": icl}

@@ -11,7 +11,8 @@ from sklearn.model_selection import KFold, TimeSeriesSplit
 from estimators import EM, MLE
 from estimators.data import as_data
 from estimators.initialization import Given, KMeansXY, RandomPartition
-from estimators.selection import HeldOut, duplicate_expert, responsibility_entropy, select_experts
+from estimators.penalties import Lasso, Ridge
+from estimators.selection import HeldOut, duplicate_expert, effective_df, responsibility_entropy, select_experts
 from estimators.selection.path import fit_from, fit_path
 from mixkit import (
     FullCovariance,
@@ -27,7 +28,7 @@ from mixkit import (
     softmax_gate,
     topk_gate,
 )
-from mixkit.datasets import load_faithful, load_patents, load_tone
+from mixkit.datasets import load_ethanol, load_faithful, load_patents, load_tone
 from mixkit.predictors import LinearPredictor
 from tests.estimators.models import reference_truth, seeded, softmax_model
 
@@ -189,6 +190,47 @@ class TestCriteria:
             *reference, k=[1, 2], criterion=lambda result, x, y: 0.0, random_state=0, estimator=EM(n_init=1)
         )
         assert found.best_k == 1
+
+
+class TestEffectiveDegreesOfFreedom:
+    def test_a_ridge_takes_them_from_all_to_the_unpenalised(self):
+        """One expert on two columns: slopes are penalised, intercept and standard deviation are not."""
+        x, y = load_ethanol()
+        freedom = []
+        for strength in (1e-8, 1.0, 10.0, 100.0, 1e8):
+            penalty = Ridge(gate=0.0, experts=strength)
+            found = select_experts(x, y, k=[1], estimator=MLE(n_init=1, penalty=penalty), random_state=0)
+            freedom.append(effective_df(found.best))
+            expected = np.log(len(y)) * freedom[-1] - 2 * found.best.llf
+            assert found.values["bic"][0] == pytest.approx(expected)
+        assert freedom[0] == pytest.approx(4.0, abs=1e-4)
+        assert freedom[-1] == pytest.approx(2.0, abs=1e-4)
+        assert (np.diff(freedom) < 0).all()
+
+    def test_a_poisson_ridge_has_the_trace_of_its_hat_matrix(self):
+        """Counts: the information is that of weighted least squares, at the fitted rates."""
+        x, y = load_patents()
+        model = MixtureOfExperts(constant_gate(1), PoissonExperts(LinearPredictor(x.shape[1], 1, generator=seeded(0))))
+        fit = MLE(n_init=1, random_state=0, penalty=Ridge(gate=0.0, experts=50.0)).fit(model, x, y)
+        with torch.no_grad():
+            rate = fit.model(x).mean
+        column = (x[:, 0] - x[:, 0].mean()) / x[:, 0].std(correction=0)
+        design = torch.stack([column, torch.ones_like(column)], 1)
+        information = (design * rate[:, None]).T @ design
+        penalty = torch.diag(information.new_tensor([50.0, 0.0]))
+        expected = torch.trace(torch.linalg.solve(information + penalty, information))
+        assert effective_df(fit) == pytest.approx(float(expected), rel=1e-6)
+
+    def test_the_lasso_has_one_for_each_coefficient_left(self, reference):
+        x, y = reference
+        rows = torch.cat([x, torch.randn(600, 2, dtype=DOUBLE, generator=seeded(4))], 1)
+        fit = EM(n_init=3, random_state=0, penalty=Lasso(20.0, 20.0)).fit(softmax_model(3, 2), rows, y)
+        zeroed = fit.maximum.objective.zeroed
+        assert zeroed
+        assert effective_df(fit) == pytest.approx(fit.df_model - len(zeroed), abs=1e-8)
+
+    def test_without_a_penalty_they_are_all(self, selection):
+        assert [effective_df(fit) for fit in selection.fits] == [fit.df_model for fit in selection.fits]
 
 
 class TestCrossValidation:
