@@ -1,9 +1,9 @@
 """How often each criterion finds the true number of experts, with and without outliers.
 
 Part 1 is the reference problem (two crossing lines behind a sharp softmax gate, arXiv 2305.03288): k = 1 to 4 are
-fitted as one path, and every criterion chooses; the dendrogram is that of the k = 4 fit. Part 2 are mixtures of three
-and of four experts, fitted with up to two too many, so that a rule cannot be right by taking as few as it may. Part 3
-is part 1 with cross-validation in 5 folds.
+fitted as one path, and every criterion chooses; the dendrogram is that of the k = 4 fit. Part 2 are one line and
+mixtures of three and of four experts, fitted with up to two too many, so that a rule cannot be right by taking as few
+as it may. Part 3 is part 1 with cross-validation in 5 folds.
 
 "5% outliers" adds 5% of rows drawn uniformly from the box of the data. These rows are part of the law of the data, and
 likelihood criteria rightly ask for experts that describe them; the dendrogram is to find the experts of the rest.
@@ -44,6 +44,7 @@ def _measure(*parts: list) -> MixingMeasure:
 
 
 HARDER = {
+    "one line": _measure([0], [0], [2], [1], [0.5]),
     "three lines in turn": _measure([10, 0, -20], [-30, 0, 30], [2, -3, 3], [1, 4, -1], [0.3, 0.4, 0.3]),
     "three lines crossing": _measure([0, 0, 0], [2, -2, 0], [3, -3, 0], [0, 0, 2], [0.4, 0.4, 0.4]),
     "four lines": _measure([0, 0.5, -0.5, 0], [1, -1, 1.5, 0], [1, -2, 1, 2], [0, 3, 6, -3], [0.5, 0.5, 0.5, 0.5]),

@@ -20,9 +20,11 @@ import torch
 from numpy.typing import NDArray
 
 from mixkit._validation import check_choice, check_integer
+from mixkit.experts import GaussianExperts
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 from mixkit.normalizers import Softmax
+from mixkit.predictors import LinearPredictor
 from mixkit.scores import LinearScore
 from mixkit.selection import Dense
 from mixkit.temperature import FixedTemperature
@@ -39,6 +41,8 @@ __all__ = ["Dendrogram", "mixing_dendrogram"]
 Array = NDArray[np.float64]
 _RULES = ["gap", "dsc"]
 _FLOOR = 0.3
+_HIGHEST = 0.25  # height of a merge of two atoms of equal mass that do not overlap
+_MARGIN = 2.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,6 +57,7 @@ class Dendrogram:
         masses: mass of every atom of the largest measure ``(K,)``, summing to 1.
         mean_log_density: of the data under every measure, from K atoms to 1, ``(K,)``; None if there was no y.
         num_rows: the number n of observations, None if there were none.
+        dissimilarity: "overlap" or "parameters".
     """
 
     measures: tuple[MixingMeasure, ...]
@@ -60,6 +65,7 @@ class Dendrogram:
     masses: Array
     mean_log_density: Array | None
     num_rows: int | None
+    dissimilarity: str = "parameters"
 
     @property
     def num_experts(self) -> int:
@@ -101,14 +107,25 @@ class Dendrogram:
         Raises:
             ValueError: if the floor is not positive, or None while n is not known.
         """
+        raised = np.log(np.append(self.heights[::-1], 0.0) + self._floor(floor))
+        return np.asarray(raised[:-1] - raised[1:])
+
+    def _floor(self, floor: float | None) -> float:
         if floor is None:
             if self.num_rows is None:
                 raise ValueError("floor must be given for a dendrogram without data, got None")
             floor = _FLOOR * self.num_rows**-0.25
         if not floor > 0:
             raise ValueError(f"floor must be positive, got {floor}")
-        raised = np.log(np.append(self.heights[::-1], 0.0) + floor)
-        return np.asarray(raised[:-1] - raised[1:])
+        return floor
+
+    def _is_single(self, floor: float | None) -> bool:
+        """Whether the last two atoms are as near to each other as if they shared one expert."""
+        if self.dissimilarity != "overlap":
+            return False
+        c = self._floor(floor)
+        below = np.log((_HIGHEST + c) / (self.height(2) + c))
+        return bool(below > _MARGIN * self.gaps(floor).max())
 
     def dsc(self) -> Array:
         r"""The dendrogram selection criterion :math:`-(h_k + \log n \; \bar\ell_k)` for k = 2, ..., K; to be minimised.
@@ -125,19 +142,25 @@ class Dendrogram:
         return -(self.heights + np.log(self.num_rows) * self.mean_log_density[:-1])[::-1]
 
     def choose(self, rule: str = "gap", *, floor: float | None = None) -> int:
-        r"""The number of experts, from 2 to K: a dendrogram cannot say whether there is more than one.
+        r"""The number of experts.
 
         Args:
-            rule: "gap", the k of the largest of :meth:`gaps`, or "dsc", that of the smallest :meth:`dsc`.
+            rule: "gap", the k of the largest of :meth:`gaps`, or 1, see below; "dsc", the k of the smallest
+                :meth:`dsc`, from 2 to K.
             floor: of "gap".
 
         Above the true k heights and floor are of order :math:`n^{-1/4}` or less and the gaps stay bounded, at the true
         k the gap grows like :math:`\tfrac14 \log n`, below it heights and gaps are constants: "gap" is consistent
         wherever heights converge at that rate (three and more atoms on one true expert converge more slowly; raise the
         floor). The factor 0.3 was set on simulated mixtures of two to four experts.
+
+        Heights of "overlap" cannot exceed 1/4. So there is a gap at k = 1 too, from 1/4 down to :math:`h_2`. It grows
+        like :math:`\tfrac14 \log n` if there is one expert and else is a constant: "gap" takes k = 1 if it is more than
+        twice all others (twice, as experts that overlap or hold little of the data leave a gap there as well). Heights
+        of "parameters" have no bound, and never say that there is one expert.
         """
         check_choice("rule", rule, _RULES)
-        if self.num_experts == 1:
+        if self.num_experts == 1 or (rule == "gap" and self._is_single(floor)):
             return 1
         return 2 + int(np.argmax(self.gaps(floor)) if rule == "gap" else np.argmin(self.dsc()))
 
@@ -220,6 +243,7 @@ def _atoms(fit: Any) -> Atoms:
     model = fit.model if isinstance(fit, FitResult) else fit
     if isinstance(model, MixtureOfExperts):
         _check_gate(model)
+        _check_experts(model)
         model = MixingMeasure.from_module(model)
     if not isinstance(model, MixingMeasure):
         raise TypeError(f"fit must be a FitResult, a MixtureOfExperts or a MixingMeasure, got {type(fit).__name__}")
@@ -235,6 +259,17 @@ def _check_gate(model: MixtureOfExperts) -> None:
     if not plain:
         names = ", ".join(part.__name__ for part in parts)
         raise TypeError(f"fit must have the dense softmax gate of linear scores at temperature 1, got {names}")
+
+
+def _check_experts(model: MixtureOfExperts) -> None:
+    experts = model.experts
+    predictor = getattr(experts, "predictor", None)
+    if type(experts) is not GaussianExperts or type(predictor) is not LinearPredictor or experts.has_offset:
+        of = f" of {'an offset and ' if experts.has_offset else ''}{type(predictor).__name__}" if predictor else ""
+        raise TypeError(
+            "fit must have Gaussian experts with linear means and no offset, for which merging is defined, got "
+            f"{type(experts).__name__}{of}"
+        )
 
 
 def _rows(name: str, value: Any, shape: tuple[int | None, ...]) -> Array:
@@ -262,7 +297,8 @@ def _merge_all(atoms: Atoms, x: Array | None, y: Array | None, dissimilarity: st
     if x is not None and y is not None:
         densities = np.array([float(level.log_density(x, y).mean()) for level in levels])
     measures = tuple(MixingMeasure(*(torch.as_tensor(part) for part in level)) for level in levels)
-    return Dendrogram(measures, linkage, _masses(levels[0], x), densities, None if x is None else len(x))
+    rows = None if x is None else len(x)
+    return Dendrogram(measures, linkage, _masses(levels[0], x), densities, rows, dissimilarity)
 
 
 def _masses(atoms: Atoms, x: Array | None) -> Array:

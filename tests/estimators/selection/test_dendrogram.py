@@ -19,7 +19,18 @@ from estimators.selection.merging import (
     parameter_gap,
     soft_multinomial,
 )
-from mixkit import MixingMeasure, MixtureOfExperts, linear_gaussian_experts, sigmoid_gate, topk_gate
+from mixkit import (
+    ConstantPredictor,
+    GaussianExperts,
+    LinearPredictor,
+    MixingMeasure,
+    MixtureOfExperts,
+    PoissonExperts,
+    linear_gaussian_experts,
+    sigmoid_gate,
+    softmax_gate,
+    topk_gate,
+)
 from mixkit.temperature import FixedTemperature
 from tests.estimators.models import reference_truth, seeded, softmax_model
 
@@ -258,7 +269,8 @@ class TestTheTree:
         heights, floor = tree.heights[::-1], 0.3 * 150**-0.25
         gaps = np.log((heights + floor) / (np.append(heights[1:], 0.0) + floor))
         np.testing.assert_allclose(tree.gaps(), gaps)
-        assert tree.choose() == 2 + int(gaps.argmax())
+        first = np.log((0.25 + floor) / (heights[0] + floor))
+        assert tree.choose() == (1 if first > 2 * gaps.max() else 2 + int(gaps.argmax()))
         dsc = [-(tree.height(k) + np.log(150) * tree.mean_log_density[5 - k]) for k in (2, 3, 4, 5)]
         np.testing.assert_allclose(tree.dsc(), dsc)
         assert tree.choose("dsc") == 2 + int(np.argmin(dsc))
@@ -315,6 +327,18 @@ def test_the_reference_problem_is_read_off_one_fit_with_four_experts(outliers):
         assert select_experts(x, y, k=range(1, 4), random_state=0).best_k == 3  # they are a third component
 
 
+@pytest.mark.parametrize("outliers", [0, 40])
+def test_one_line_is_one_expert(outliers):
+    generator = seeded(5)
+    x = torch.rand(800 + outliers, 1, dtype=torch.float64, generator=generator)
+    y = 1.0 + 2.0 * x[:, 0] + 0.5 * torch.randn(len(x), dtype=torch.float64, generator=generator)
+    y[800:] = -1.0 + 5.0 * torch.rand(outliers, dtype=torch.float64, generator=generator)
+    fit = select_experts(x, y, k=[3], random_state=0, estimator=EM(n_init=3)).best
+    assert mixing_dendrogram(fit).choose() == 1
+    assert mixing_dendrogram(fit).choose("dsc") > 1
+    assert mixing_dendrogram(fit, x, y, dissimilarity="parameters").choose() > 1
+
+
 def test_a_fit_brings_its_data():
     x, y = reference_truth().sample_xy(300, generator=seeded(1))
     fit = select_experts(x, y, k=[3], random_state=0, estimator=EM(n_init=2)).best
@@ -336,6 +360,12 @@ class TestBadInput:
         for gate in (sigmoid_gate(1, 3, **settings), topk_gate(1, 3, 2, **settings)):
             with pytest.raises(TypeError, match="fit must have the dense softmax gate of linear scores"):
                 mixing_dendrogram(MixtureOfExperts(gate, experts))
+        for other in (
+            PoissonExperts(LinearPredictor(1, 3, **settings)),
+            GaussianExperts(ConstantPredictor(3, **settings)),
+        ):
+            with pytest.raises(TypeError, match="fit must have Gaussian experts with linear means and no offset"):
+                mixing_dendrogram(MixtureOfExperts(softmax_gate(1, 3, **settings), other))
         warm = softmax_model(1, 2)
         warm.gate.temperature = FixedTemperature(2.0)
         with pytest.raises(TypeError, match="at temperature 1"):
