@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..maximum import Maximum
 from ..penalties.split import SelectedObjective
-from .restriction import Restricted, climb_restricted
+from .restriction import Restricted, Restriction, climb_restricted
 
 __all__ = ["best_refit", "is_of_gate", "with_scaled_gate"]
 
@@ -72,7 +72,7 @@ def best_refit(maximum: Maximum, rows: Tensor, levels: Tensor, starts: list[Tens
 
 
 def _climb(maximum: Maximum, rows: Tensor, levels: Tensor, start: Tensor, max_iter: int) -> Restricted:
-    found = climb_restricted(maximum.objective, rows, levels, start, max_iter=max_iter, tol=_TOL)
+    found = climb_restricted(Restriction(maximum.objective, rows, levels), start, max_iter=max_iter, tol=_TOL)
     return _beyond_zero(maximum, rows, found)
 
 

@@ -10,8 +10,6 @@ from ..objective import Evaluation, Objective
 
 __all__ = ["Restricted", "Restriction", "climb_restricted"]
 
-_FIRST_ROUND = 5  # iterations after which the ends that are reached are put aside; each round is twice as long
-
 
 class Restriction:
     """A log-likelihood with m linear restrictions ``a_i' theta = c_i``, one for each of m parameter vectors.
@@ -27,6 +25,7 @@ class Restriction:
 
     def __init__(self, objective: Objective, rows: Tensor, levels: Tensor) -> None:
         self.objective, self.num_params = objective, objective.num_params - 1
+        self._rows, self._levels = rows, levels
         m, size = rows.shape
         pivot = rows.abs().argmax(-1)
         is_free = torch.ones((m, size), dtype=torch.bool, device=rows.device)
@@ -58,6 +57,10 @@ class Restriction:
         hessian = self._basis.mT @ at.hessian[0] @ self._basis
         return Evaluation(at.value.mT, at.gradient.transpose(0, 1) @ self._basis, hessian.unsqueeze(1))
 
+    def on_sets(self, sets: Tensor) -> "Restriction":
+        """Those of the restrictions at positions ``sets (q,)``."""
+        return Restriction(self.objective, self._rows[sets], self._levels[sets])
+
     def project(self, free: Tensor) -> Tensor:
         """The free entries raised to their lower bounds."""
         return torch.maximum(free, self.lower)
@@ -71,37 +74,11 @@ class Restricted(NamedTuple):
     converged: Tensor
 
 
-def climb_restricted(
-    objective: Objective, rows: Tensor, levels: Tensor, start: Tensor, *, max_iter: int, tol: float
-) -> Restricted:
-    """Maximise under m restrictions, each with a vector of its own; those that are done leave the work.
-
-    Args:
-        objective: of one data set.
-        rows: coefficients of the restrictions, ``(m, P)``.
-        levels: right-hand sides, ``(m,)``.
-        start: first vectors, ``(m, P)``.
-        max_iter: most iterations of each.
-        tol: largest predicted gain at a converged end.
-    """
-    found = Restricted(start.clone(), torch.full_like(levels, -torch.inf), torch.zeros_like(levels, dtype=torch.bool))
-    left, done, budget = torch.arange(len(start), device=start.device), 0, _FIRST_ROUND
-    while len(left) and done < max_iter:
-        budget = min(budget, max_iter - done)
-        part, iterations = _round(Restriction(objective, rows[left], levels[left]), found.theta[left], budget, tol)
-        for whole, new in zip(found, part, strict=True):
-            whole[left] = new
-        left = left[~part.converged] if iterations == budget else left[:0]
-        done, budget = done + budget, 2 * budget
-    return found
-
-
-def _round(restriction: Restriction, start: Tensor, max_iter: int, tol: float) -> tuple[Restricted, int]:
-    """An ascent of at most so many iterations, and how many it took."""
+def climb_restricted(restriction: Restriction, start: Tensor, *, max_iter: int, tol: float) -> Restricted:
+    """Maximise under m restrictions from ``start (m, P)``; those that are done leave the work."""
     free = restriction.reduce(start)
     if not restriction.num_params:
         value = restriction.value(free)[:, 0]
-        return Restricted(restriction.expand(free), value, torch.isfinite(value)), 0
+        return Restricted(restriction.expand(free), value, torch.isfinite(value))
     ascent = newton_ascent(restriction, free, max_iter=max_iter, tol=tol)  # type: ignore[arg-type]
-    ends = Restricted(restriction.expand(ascent.theta), ascent.value[:, 0], ascent.converged[:, 0])
-    return ends, ascent.num_iterations
+    return Restricted(restriction.expand(ascent.theta), ascent.value[:, 0], ascent.converged[:, 0])
