@@ -3,16 +3,15 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..parallel import as_completed, one_thread
 from .store import ReplicateStore
 
 __all__ = ["Experiment", "digest", "run_experiment", "seed_of"]
@@ -89,25 +88,13 @@ def run_experiment(
         done = store.done()
         groups = [list(range(start, start + size)) for start in range(0, count, size)]
         left = [group for group in groups if not done.issuperset(i for i in group if i < count)]
-        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)
         with tqdm(total=size * len(left), disable=not progress, unit="replicate", desc=label) as bar:
-            for group, records in parallel(delayed(_run)(experiment, group) for group in left):
+            for group, records in as_completed(partial(_run, experiment), left, n_jobs):
                 store.append(zip(group, records, strict=True))
                 bar.update(len(group))
         return store.records(count)
 
 
 def _run(experiment: Experiment, group: list[int]) -> tuple[list[int], list[dict[str, Any]]]:
-    with _one_thread():
+    with one_thread():
         return group, experiment.run(group)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums split among threads differ in their last bits: one thread gives one answer everywhere."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
