@@ -5,13 +5,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from numbers import Integral
 from types import MappingProxyType
 
 import torch
-from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from mixkit._validation import check_integer, check_positive
@@ -20,6 +19,7 @@ from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
 from ..estimator import Estimator
+from ..parallel import as_completed
 from .blocks import blocks_of
 from .candidate import Candidate
 from .covariates import Covariates
@@ -193,10 +193,9 @@ class RateStudy:
             return StudyResults.of(self, store)
 
     def _work(self, store: ResultStore, blocks: list[tuple[Task, ...]], n_jobs: int | None, progress: bool) -> None:
-        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)
         total, count = sum(task.n for block in blocks for task in block), sum(map(len, blocks))
         with tqdm(total=total, disable=not progress, unit="obs", unit_scale=True, desc=f"{count} fits") as bar:
-            for rows in parallel(delayed(run_block)(self, block) for block in blocks):
+            for rows in as_completed(partial(run_block, self), blocks, n_jobs):
                 store.append(rows)
                 bar.update(sum(row.task.n for row in rows))
 

@@ -1,8 +1,8 @@
 """The fits of a study: their data, each from a seed of its own, and the rows they leave."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
 
+from ..parallel import one_thread
 from ..result import FitBatch
 from .losses import Fitted
 from .starts import BatchedStart, Problem
@@ -87,24 +88,13 @@ def draw_data(study: "RateStudy", n: int, replicate: int) -> tuple[Tensor, Tenso
     return x, y.squeeze(-1)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums are split among threads, and their last bits with them: one thread gives one answer everywhere."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def run_block(study: "RateStudy", block: Sequence[Task]) -> list[Row]:
     """The rows of a block of replicates (see :func:`~estimators.rates.blocks.blocks_of`), fitted in one computation.
 
     If that raises they are fitted one by one, so that one bad data set spoils no other.
     """
     if len(block) > 1:
-        with _one_thread(), suppress(*_FAILURES):
+        with one_thread(), suppress(*_FAILURES):
             return _run_together(study, block)
     return [run_task(study, task) for task in block]
 
@@ -126,7 +116,7 @@ def _run_together(study: "RateStudy", block: Sequence[Task]) -> list[Row]:
 
 def run_task(study: "RateStudy", task: Task) -> Row:
     """Draw the data, fit, measure. A fit that raises leaves a row that says so."""
-    with _one_thread():
+    with one_thread():
         started = time.perf_counter()
         try:
             problem = _problem(study, task)
