@@ -49,7 +49,7 @@ def test_a_block_holds_the_numbers_of_single_fits(case):
         single = run_task(study, task)
         assert row.task == single.task
         assert row.error == ""
-        assert row.llf == pytest.approx(single.llf, abs=1e-8)
+        assert row.llf == pytest.approx(single.llf, abs=1e-6)
         assert row.truth_llf == single.truth_llf
         assert row.converged == single.converged
         assert row.losses == pytest.approx(single.losses, rel=1e-3, abs=1e-6)
