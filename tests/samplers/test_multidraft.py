@@ -20,12 +20,13 @@ from samplers import (
 from samplers.exactness import joint_law, random_laws
 from samplers.laws import block_logits, sample_drafts
 from samplers.multidraft import GumbelListCoupling
+from samplers.multidraft.base import node_of
 from samplers.multidraft.clipped import clipped_ratio, power
 from samplers.multidraft.kseq import division
 from samplers.multidraft.pairs import solve_pairs
 from samplers.multidraft.pools import pair_runs
 from samplers.multidraft.sorting import sort_with_order
-from samplers.multidraft.weighted import weighted_marginal
+from samplers.multidraft.weights import Laws, WeightGrid, weigh
 
 
 def one_node(num_cases, v, m, generator, identical=True):
@@ -101,6 +102,27 @@ def test_weighted_verifier_is_near_the_bound_at_full_vocabulary(generator):
     assert 0 <= float(acceptance_bound(target[:1], drafts) - found) < 0.005
 
 
+@pytest.mark.parametrize("m", [2, 4])
+def test_weights_found_on_a_sample_serve_all_tokens(m, generator):
+    """Drafts of one model at several temperatures, and with noise of their own, over 20,000 tokens."""
+    target, draft = large(20_000, generator)
+    heat = draft[:, None].log() / torch.linspace(1, 2, m, dtype=torch.float64)[:, None]
+    noise = draft[:, None].log() + torch.randn(1, m, 20_000, generator=generator, dtype=torch.float64)
+    for drafts in (heat.softmax(-1), noise.softmax(-1)):
+        found = WeightedVerifier().selection(node_of(target, drafts)).marginal
+        torch.testing.assert_close(found.sum(-1), torch.ones(1, dtype=torch.float64), rtol=0, atol=1e-13)
+        accepted = torch.minimum(found, target).sum(-1)
+        assert 0 <= float(acceptance_bound(target, drafts) - accepted) < 0.005
+
+
+def test_weights_of_a_row_do_not_depend_on_the_batch(generator):
+    target, draft = large(5000, generator, rows=3)
+    drafts = torch.stack([draft, target.sqrt() / target.sqrt().sum(-1, keepdim=True)], 1)
+    together = WeightedVerifier().acceptance(target, drafts)
+    alone = torch.cat([WeightedVerifier().acceptance(target[i : i + 1], drafts[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-4)
+
+
 def test_weighted_marginal_of_two_drafts_is_the_double_sum(generator):
     drafts = torch.rand(1, 2, 5, generator=generator, dtype=torch.float64).softmax(-1)
     level = torch.tensor([[0, 7, 31, 12, 12]])
@@ -108,8 +130,10 @@ def test_weighted_marginal_of_two_drafts_is_the_double_sum(generator):
     joint = drafts[0, 0, :, None] * drafts[0, 1]
     first = joint * w[:, None] / (w[:, None] + w)
     law = first.sum(1) + (joint - first).sum(0)
-    found = weighted_marginal(level, drafts, torch.ones(1, 2, dtype=torch.bool), 32, 6.0)
-    torch.testing.assert_close(found[0], law, rtol=0, atol=1e-14)
+    grid = WeightGrid(32, 6.0)
+    found = weigh(Laws(law[None], drafts, torch.ones(1, 2, dtype=torch.bool)), grid, level)
+    torch.testing.assert_close(found.marginal[0], law, rtol=0, atol=1e-14)
+    torch.testing.assert_close(found.acceptance, torch.ones(1, dtype=torch.float64), rtol=0, atol=1e-14)
 
 
 RULES = [
