@@ -23,7 +23,7 @@ from mixkit import Gate, MixtureOfExperts, constant_gate, linear_gaussian_expert
 from mixkit.datasets import load_faithful
 
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
-_SHOWN, _WINDOW = "gate_weight[0,x0]", (-30.0, 8.0)
+_SHOWN, _WINDOW, _TURN = "gate_weight[0,x0]", (-30.0, 8.0), 0.3  # to the right of which the experts change places
 
 
 def fit(gate: Gate, x: Tensor, y: Tensor) -> FitResult:
@@ -49,6 +49,7 @@ def draw_profile(ax: Axes, result: FitResult, points: int) -> None:
     wald, profile = result.conf_int()[index], result.conf_int(method="profile")[index]
     values = np.linspace(*_WINDOW, points)
     ax.plot(values, ((values - result.params[index]) / result.bse[index]) ** 2, "--", color="0.55", label="Wald")
+    values = np.linspace(_WINDOW[0], _TURN, points)
     ax.plot(values, 2 * (result.llf - profile_likelihood(result, _SHOWN, values)), color=_ORANGE, label="profile")
     ax.axhline(limit, color="0.8", linewidth=1, zorder=0)
     for ends, color in ((wald, "0.55"), (profile, _ORANGE)):
@@ -65,7 +66,7 @@ def draw_bootstrap(ax: Axes, result: FitResult, found: BootstrapResult) -> None:
     shown = found.replicates[:, index]
     counts, *_ = ax.hist(shown, np.linspace(*_WINDOW, 31), color=_GREEN, alpha=0.45)
     intervals = {
-        "percentile": (found.conf_int()[index], _GREEN),
+        "bootstrap, BCa": (found.conf_int()[index], _GREEN),
         "profile": (result.conf_int(method="profile")[index], _ORANGE),
         "Wald": (result.conf_int()[index], "0.55"),
     }
