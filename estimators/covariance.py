@@ -32,6 +32,12 @@ def inverse_information(hessian: Tensor, held: Tensor) -> Tensor:
     Returns:
         ``(P, P)``; the rows and columns of held parameters, and of those in a direction in which the likelihood is flat
         (or still rises), are NaN.
+
+    Example:
+        >>> import torch
+        >>> inverse_information(torch.tensor([[-4.0, 0.0], [0.0, 0.0]]), torch.tensor([False, False]))
+        tensor([[0.2500,    nan],
+                [   nan,    nan]])
     """
     inverse, undetermined = _regular_inverse(-hessian, held)
     return _masked(inverse, undetermined)
@@ -49,6 +55,13 @@ def sandwich(hessian: Tensor, held: Tensor, scores: Tensor) -> Tensor:
         ``(P, P)``; NaN where :func:`inverse_information` is.
 
     Source: Huber (1967), Proc. 5th Berkeley Symposium 1, 221-233; White (1982), Econometrica 50, 1-25, theorem 3.2.
+
+    Example:
+        >>> import torch
+        >>> y = torch.tensor([0.0, 1.0, 5.0])  # its mean by normal likelihood of variance one
+        >>> scores = (y - y.mean()).unsqueeze(-1)
+        >>> sandwich(torch.tensor([[-3.0]]), torch.tensor([False]), scores)  # sum of squares over n squared
+        tensor([[1.5556]])
     """
     inverse, undetermined = _regular_inverse(-hessian, held)
     rows = scores @ inverse
@@ -78,7 +91,22 @@ def _regular_inverse(information: Tensor, held: Tensor) -> tuple[Tensor, Tensor]
 
 
 def propagate(jacobian: Tensor, covariance: Tensor) -> Tensor:
-    """The delta method ``J C J'`` where C may be NaN: only what depends on an undetermined parameter becomes NaN."""
+    """The delta method ``J C J'`` where C may be NaN: only what depends on an undetermined parameter becomes NaN.
+
+    Args:
+        jacobian: derivatives of m functions in P parameters, ``(m, P)``.
+        covariance: of the parameters, ``(P, P)``.
+
+    Returns:
+        ``(m, m)``.
+
+    Example:
+        >>> import torch
+        >>> covariance = torch.tensor([[4.0, torch.nan], [torch.nan, torch.nan]])
+        >>> propagate(torch.tensor([[0.5, 0.0], [1.0, 1.0]]), covariance)
+        tensor([[1., nan],
+                [nan, nan]])
+    """
     mapped = jacobian @ covariance.nan_to_num(0.0) @ jacobian.mT
     return _masked(mapped, _is_lost(jacobian, covariance))
 

@@ -34,6 +34,16 @@ def wald_intervals(values: np.ndarray, errors: np.ndarray, is_positive: np.ndarr
 
     Returns:
         ``(P, 2)``: lower and upper ends; NaN where the standard error is.
+
+    Raises:
+        TypeError: if ``level`` is not a number.
+        ValueError: if it is not strictly between 0 and 1.
+
+    Example:
+        >>> import numpy as np
+        >>> wald_intervals(np.array([1.0, 1.0]), np.array([0.1, 0.1]), np.array([False, True]), 0.95).round(3)
+        array([[0.804, 1.196],
+               [0.822, 1.217]])
     """
     quantile = norm.ppf(0.5 + 0.5 * check_level(level))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):

@@ -37,6 +37,14 @@ class LaplaceApproximation:
         log_density: log of prior times likelihood at the mode.
         converged: whether a Newton step would gain less than 1e-6, with a negative definite Hessian.
         bayes: model, data and priors; None for a law that is given by its figures alone, which has no summary.
+
+    Example:
+        >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+        >>> from mixkit.datasets import load_tone
+        >>> model = MixtureOfExperts(softmax_gate(1, 2), linear_gaussian_experts(1, 2))
+        >>> mode = laplace(BayesianMixtureOfExperts(model, *load_tone()), random_state=0)
+        >>> mode.param_names[:2], mode.summary(0.9).columns
+        (['gate_weight[0,x0]', 'gate_bias[0]'], ['mode', 'std', '0.05', '0.95'])
     """
 
     mode: Tensor

@@ -31,6 +31,18 @@ class BootstrapResult:
         errors: why refits failed, by replicate.
         acceleration: how fast standard errors change with the parameters ``(P,)``, from the influence of each
             observation; zero where there is no Hessian.
+
+    Example:
+        >>> import torch
+        >>> from estimators import EM
+        >>> from estimators.inference import bootstrap
+        >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+        >>> from mixkit.datasets import load_tone
+        >>> g = torch.Generator().manual_seed(0)
+        >>> model = MixtureOfExperts(softmax_gate(1, 2, generator=g), linear_gaussian_experts(1, 2, generator=g))
+        >>> found = bootstrap(EM(random_state=0).fit(model, *load_tone()), 99, random_state=0)
+        >>> found.conf_int(0.9).shape, bool((found.conf_int(0.9, method="percentile")[:, 0] < found.params).all())
+        ((8, 2), True)
     """
 
     param_names: list[str]

@@ -42,6 +42,18 @@ class Stream:
     Attributes:
         nobs: rows seen.
         start_rows: rows of the start.
+
+    Example:
+        >>> import torch
+        >>> from estimators import StochasticEM
+        >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+        >>> from mixkit.datasets import load_tone
+        >>> g = torch.Generator().manual_seed(0)
+        >>> model = MixtureOfExperts(softmax_gate(1, 1, generator=g), linear_gaussian_experts(1, 1, generator=g))
+        >>> x, y = load_tone()
+        >>> stream = StochasticEM(start_rows=100, batch_size=25, random_state=0).stream(model)
+        >>> stream.partial_fit(x[:60], y[:60]).partial_fit(x[60:], y[60:]).result()
+        StreamResult(k=1, nobs=150, num_blocks=2)
     """
 
     def __init__(self, settings: "StochasticEM", model: MixtureOfExperts) -> None:
