@@ -1,7 +1,7 @@
 """What a fit of a rate study costs, beside plain EM run to the same maximum; and the whole study of two experts.
 
-Run ``python benchmarks/rates.py``; ``--quick`` for small sizes; ``--study`` for 200 sizes up to
-100,000 and 40 replicates.
+Run ``python benchmarks/rates.py``; ``--quick`` for small sizes; ``--blocks`` for small samples fitted eight replicates
+at once and one by one; ``--study`` for 200 sizes up to 100,000 and 40 replicates.
 
 The fits are those of three experts to data of two crossing lines, from the truth with each atom split in turn. Ours is
 the whole call with all its starts. The peer is EM in NumPy (``_peers/numpy_em.py``) from one of these starts, the one
@@ -23,7 +23,7 @@ from estimators import EM, RateStudy, SplitAtom
 from estimators.rates import DataDriven, ExactLoss, Oracle, UniformCovariates, draw_data
 from estimators.rates.tasks import Task, run_task
 
-__all__ = ["compare", "main", "whole_study"]
+__all__ = ["blocks", "compare", "main", "whole_study"]
 
 
 def _study(sizes: list[int], replicates: int, **settings: object) -> RateStudy:
@@ -70,6 +70,27 @@ class _Until(Trace):
             raise OutOfTimeError
 
 
+def blocks(num_experts: int, n: int, replicates: int) -> tuple[float, float]:
+    """Processor seconds of a study of one small size, fitted eight replicates at once and one by one."""
+    seconds = []
+    for batch_size in (8, 1):
+        study = _study([n], replicates, num_experts=num_experts, start=DataDriven(), batch_size=batch_size)
+        with tempfile.TemporaryDirectory() as folder:
+            run_task(study, Task("fit", n, 0))  # not counted: what the first fit loads
+            started = time.process_time()
+            study.run(Path(folder) / "study.sqlite", n_jobs=1, progress=False)
+            seconds.append(time.process_time() - started)
+    return seconds[0], seconds[1]
+
+
+def _print_blocks(sizes: dict[int, list[int]], replicates: int) -> None:
+    print(f"{'k':>3}{'n':>7}{'in blocks (s)':>15}{'one by one (s)':>16}{'ratio':>7}")
+    for num_experts, own in sizes.items():
+        for n in own:
+            together, apart = blocks(num_experts, n, replicates)
+            print(f"{num_experts:>3}{n:>7}{together:>15.2f}{apart:>16.2f}{together / apart:>7.2f}", flush=True)
+
+
 def whole_study(sizes: list[int], replicates: int, jobs: int) -> float:
     """Seconds that the study of two experts takes from data alone."""
     with tempfile.TemporaryDirectory() as folder:
@@ -85,6 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one small size")
     parser.add_argument("--study", action="store_true", help="also run the whole study of two experts")
+    parser.add_argument("--blocks", action="store_true", help="also compare blocks of small samples with single fits")
     parser.add_argument("--jobs", type=int, default=2, help="workers of that study")
     parser.add_argument("--tolerance", type=float, default=1e-3, help="of the log-likelihood that the peer must reach")
     parser.add_argument("--budget", type=float, default=60.0, help="seconds granted to each fit of the peer")
@@ -98,6 +120,9 @@ def main() -> None:
             sign = " " if reached else "<"
             print(f"{n:>8}{replicate:>11}{ours:>10.2f}{peer:>10.2f}{sign:>3}{ours / peer:>8.3f}", flush=True)
     print("A ratio after '<' is a bound: EM had not reached our log-likelihood when its time was over.")
+    if options.blocks or options.quick:
+        sizes = {2: [100]} if options.quick else {2: [100, 250, 500, 1000], 3: [100, 250, 500], 4: [100, 250, 500]}
+        _print_blocks(sizes, 8 if options.quick else 24)
     if options.study or options.quick:
         sizes = [100, 1000, 10_000] if options.quick else np.linspace(500, 100_000, 200).astype(int).tolist()
         seconds = whole_study(sizes, 2 if options.quick else 40, options.jobs)
