@@ -52,19 +52,20 @@ def build(kind: str, k: int) -> Gate:
     return GATES[kind][0](2, k, generator=torch.Generator().manual_seed(0))
 
 
-def design(kind: str, quick: bool, replicates: int) -> RateStudy:
-    """Two experts, four intercepts apart; gate weights or centres of opposite directions."""
+def design(kind: str, quick: bool, replicates: int, exact: bool = False) -> RateStudy:
+    """Two experts, four intercepts apart; gate weights or centres of opposite directions. No fits of three if exact."""
     _, length, bias = GATES[kind]
     weight = [[length, 0.5 * length], [-length, 0.0]]
     values = (bias, weight, [[2.0, 0.0], [-1.0, 1.0]], [2.0, -2.0], [0.25, 0.5])
     estimator = EM(em_iter=0, max_iter=100, subsample=100_000)
+    candidates = {"k = 2": Candidate(estimator, 2, gate=partial(build, kind), start=NearTruth(0.1))}
+    if not exact:
+        start = NearTruth(0.3, draws=1 if quick else 3)
+        candidates["k = 3"] = Candidate(estimator, 3, gate=partial(build, kind), start=start)
     return RateStudy(
         MixingMeasure(*(torch.tensor(value, dtype=torch.float64) for value in values)),
         UniformCovariates(-2.0, 2.0),
-        {
-            "k = 2": Candidate(estimator, 2, gate=partial(build, kind), start=NearTruth(0.1)),
-            "k = 3": Candidate(estimator, 3, gate=partial(build, kind), start=NearTruth(0.3, draws=1 if quick else 3)),
-        },
+        candidates,
         [BlockLoss(), DensityLoss(points=16)],
         sample_sizes=[200, 400] if quick else [1000, 2000, 4000, 8000, 16000],
         replicates=2 if quick else replicates,
@@ -91,21 +92,21 @@ def draw(found: dict[str, StudyResults], path: Path) -> None:
 
 
 def _draw_lines(ax: Axes, results: StudyResults, name: str, kind: str) -> None:
-    for candidate, line in (("k = 2", "o-"), ("k = 3", "s--")):
+    for candidate, line in zip(results.study.candidates, ("o-", "s--"), strict=False):
         sizes, samples = results.losses(candidate, name)
         if len(sizes) > 1:
             medians = [np.median(values) for values in samples]
             ax.plot(sizes, medians, line, color=COLOURS[kind], markersize=4, label=f"{kind}, {candidate}")
 
 
-def main(quick: bool, replicates: int, jobs: int) -> None:
+def main(quick: bool, replicates: int, jobs: int, exact: bool) -> None:
     """Run or resume a study for each gate, print the rates, draw."""
     output = Path("examples/output")
     output.mkdir(parents=True, exist_ok=True)
-    name = "rate_study_gates" + ("_quick" if quick else "")
+    name = "rate_study_gates" + ("_exact" if exact else "") + ("_quick" if quick else "")
     found = {}
     for kind in ["softmax", "laplace"] if quick else list(GATES):
-        found[kind] = design(kind, quick, replicates).run(output / f"{name}_{kind}.sqlite", n_jobs=jobs)
+        found[kind] = design(kind, quick, replicates, exact).run(output / f"{name}_{kind}.sqlite", n_jobs=jobs)
         columns = ["candidate", "loss", "slope", "std err", "declared", "verdict", "not converged", "missing"]
         table = found[kind].table()
         text = table[table.loss != "kl"][columns].to_string(index=False, float_format=lambda value: f"{value:.3f}")
@@ -117,7 +118,8 @@ def main(quick: bool, replicates: int, jobs: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two gates, two small sizes, two replicates")
-    parser.add_argument("--replicates", type=int, default=16, help="more of them extend a finished study")
+    parser.add_argument("--replicates", type=int, default=40, help="more of them extend a finished study")
+    parser.add_argument("--exact", action="store_true", help="fits of two experts alone, which are quick")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
     options = parser.parse_args()
-    main(options.quick, options.replicates, options.jobs)
+    main(options.quick, options.replicates, options.jobs, options.exact)

@@ -27,7 +27,7 @@ _EXPERT_BLOCKS = ("slope alone", "intercept alone", "variance alone")
 
 
 class DeclaredRate(NamedTuple):
-    """An exponent of n, None for slower than every power, and where it is from."""
+    """An exponent of n, None for slower than every power or not at all, and where it is from."""
 
     exponent: float | None
     source: str
@@ -73,6 +73,8 @@ def _(score: LinearScore, gate: Gate, extra: int) -> dict[str, DeclaredRate]:
         return {}
     if not isinstance(gate.temperature, FixedTemperature):
         return _linear_with_temperature()
+    if gate.selection.num_selected == 1:
+        return _density(_TOP_K) | _one_selected(extra)
     source = _SOFTMAX if gate.selection.num_selected is None else _TOP_K
     return _density(source) | (_exact(source) if extra == 0 else _overspecified(source, extra))
 
@@ -114,6 +116,14 @@ def _overspecified(source: str, extra: int) -> dict[str, DeclaredRate]:
     found = dict.fromkeys(("D2", "mass", *_EXPERT_BLOCKS), parametric)
     found |= dict.fromkeys(("slope shared", "variance shared"), slow)
     return found | dict.fromkeys(("gate", "intercept shared"), slower)
+
+
+def _one_selected(extra: int) -> dict[str, DeclaredRate]:
+    """One selected expert has weight one: nothing but the borders between experts tells of their gate."""
+    unidentified = DeclaredRate(None, "one selected expert has weight one: not identified")
+    found = dict.fromkeys(("D1", "D2", *_GATE_BLOCKS), unidentified)
+    own = DeclaredRate(-0.5, f"{_TOP_K}, exact-specified")
+    return found if extra else found | dict.fromkeys(_EXPERT_BLOCKS, own)
 
 
 def _linear_with_temperature() -> dict[str, DeclaredRate]:

@@ -166,6 +166,10 @@ def test_declared_rates():
     assert (over["intercept shared"].exponent, over["variance shared"].exponent) == (-0.125, -0.25)
     assert {rates["gate"].exponent for rates in (declared_rates(g, 3, 3) for g in (laplace, sigmoid))} == {-0.5}
     assert set(declared_rates(sigmoid, 3, 2)) == {"hellinger", "total variation", "kl"}
+    exact, over = (declared_rates(topk_gate(1, 3, 1, generator=seeded(0)), 3, k) for k in (3, 2))
+    assert {exact[loss].exponent for loss in ("D1", "D2", "gate", "mass")} == {None}
+    assert (exact["slope alone"].exponent, exact["hellinger"].exponent, over["hellinger"].exponent) == (-0.5,) * 3
+    assert "slope alone" not in over
     for gate in (laplace_gate(1, 3, squared=True, generator=seeded(0)), Gate(CosineScore(1, 3, generator=seeded(0)))):
         assert declared_rates(gate, 3, 2) == {}
 
