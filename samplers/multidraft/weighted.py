@@ -25,7 +25,7 @@ class WeightedVerifier(CanonicalVerifier):
     found. Whatever the weights, $x$ is exact and the output lossless.
 
     Args:
-        steps: Steps towards the target.
+        steps: Most steps towards the target.
         levels: Values that a weight can take.
         span: The values cover $|\log w| \le$ span.
 
@@ -39,7 +39,7 @@ class WeightedVerifier(CanonicalVerifier):
         True
     """
 
-    def __init__(self, *, steps: int = 8, levels: int = 1024, span: float = 12.0):
+    def __init__(self, *, steps: int = 10, levels: int = 1024, span: float = 12.0):
         self.steps = check_integer("steps", steps, low=0)
         self.levels = check_integer("levels", levels, low=2)
         self.span = float(check_positive("span", span))

@@ -1,6 +1,6 @@
 """Weights of tokens: the law of the token they select, and the weights that bring this law near the target."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, inf
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 _DAMPING, _LONGEST_STEP = 0.8, 3.0
 _MOST_TOKENS = 4096
-_PROMISE = 0.002
+_PROMISE, _SETTLED = 6e-3, 1e-4
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,9 @@ class Weights:
     marginal: Tensor
     acceptance: Tensor
 
-    def better(self, other: "Weights") -> "Weights":
-        """Take each row from the one that accepts more; from this one where they are equal."""
-        keep = self.acceptance >= other.acceptance
+    def better(self, other: "Weights", rows: Tensor) -> "Weights":
+        """Take the other's weights in those of the rows ``(r,)`` where they accept more."""
+        keep = (self.acceptance >= other.acceptance) | ~rows
         if keep.all():
             return self
         return Weights(
@@ -140,8 +140,7 @@ def solve_weights(laws: Laws, grid: WeightGrid, steps: int) -> Weights:
     falls_short = now.acceptance < found.acceptance - _PROMISE
     if steps == 0 or not falls_short.any():
         return now
-    more = climb(laws, grid, now.level, 1)
-    return replace(more, acceptance=more.acceptance.masked_fill(~falls_short, -inf)).better(now)
+    return now.better(climb(laws, grid, now.level, 1), falls_short)
 
 
 def start_level(laws: Laws, grid: WeightGrid) -> Tensor:
@@ -152,14 +151,21 @@ def start_level(laws: Laws, grid: WeightGrid) -> Tensor:
 
 
 def climb(laws: Laws, grid: WeightGrid, level: Tensor, steps: int) -> Weights:
-    """Go towards the weights that would meet the target if the other drafts kept theirs; return the best on the way."""
+    """Go towards the weights that would meet the target if the other drafts kept theirs; return the best on the way.
+
+    A row stops where a step changes its acceptance by less than 1e-4, so that it does not depend on the other rows.
+    """
     best = now = weigh(laws, grid, level)
+    going = torch.ones_like(now.acceptance, dtype=torch.bool)
     common = laws.common.float()
     for _ in range(steps):
         log_weight, wanted = grid.log_weight(now.level), grid.log_weight(respond(laws, now.rates))
         step = (_DAMPING * (wanted - log_weight)).clamp_(-_LONGEST_STEP, _LONGEST_STEP)
-        now = weigh(laws, grid, grid.level(grid.centre(log_weight + step, common)))
-        best = best.better(now)
+        before, now = now, weigh(laws, grid, grid.level(grid.centre(log_weight + step, common)))
+        best = best.better(now, going)
+        going &= (now.acceptance - before.acceptance).abs() > _SETTLED
+        if not going.any():
+            break
     return best
 
 
