@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from mixkit._validation import check_tensor
+from mixkit._validation import check_integer, check_tensor
 
 
 def check_logits(name: str, value: Tensor, valid: Tensor | None = None) -> None:
@@ -117,15 +118,23 @@ def check_tokens(tokens: Tensor, draft: Tensor | None, num_tokens: int, valid: T
     return tokens
 
 
-def check_generator(generator: Any, batch: int) -> Generator | Sequence[Generator] | None:
-    """Return a generator, a sequence of ``batch`` generators, or None."""
-    if generator is None or isinstance(generator, Generator):
-        return generator
-    if not isinstance(generator, Sequence) or not all(isinstance(entry, Generator) for entry in generator):
-        raise TypeError(
-            f"generator must be a torch.Generator, a sequence of {batch} of them or None, got "
-            f"{type(generator).__name__}"
-        )
+def check_generator(generator: Any, batch: int) -> Generator | list[Generator] | None:
+    """Return a generator, a list of ``batch`` generators, or None; a seed becomes a generator on the CPU."""
+    if generator is None:
+        return None
+    if not isinstance(generator, Sequence) or isinstance(generator, str):
+        return _seeded(generator, batch)
     if len(generator) != batch:
         raise ValueError(f"generator must hold one generator per row, {batch}, got {len(generator)}")
-    return generator
+    return [_seeded(entry, batch) for entry in generator]
+
+
+def _seeded(entry: Any, batch: int) -> Generator:
+    if isinstance(entry, Generator):
+        return entry
+    if not isinstance(entry, Integral) or isinstance(entry, bool):
+        raise TypeError(
+            f"generator must be a torch.Generator, a seed, a sequence of {batch} of them or None, got "
+            f"{type(entry).__name__}"
+        )
+    return torch.Generator().manual_seed(check_integer("generator", entry, low=0, high=2**63 - 1))

@@ -1,18 +1,15 @@
 """The interface of every verifier: drafts and two laws in, tokens that follow the target law out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
-from torch import Generator, Tensor
+from torch import Tensor
 
-from ._validation import check_block_shapes, check_generator, check_lengths
+from ._validation import check_block_shapes, check_lengths
 from .node import Decision, Node
 from .results import Verification
-from .sources import GeneratorSource, Source
+from .sources import Randomness, Source, as_source
 from .walk import Block, check_block, walk
-
-Randomness = Generator | Sequence[Generator] | Source | None
 
 
 class Verifier(ABC):
@@ -57,8 +54,9 @@ class Verifier(ABC):
                 holds it, which is what every optimal lossless rule comes to.
             draft_tokens: Drafted token ids ``(B, [m,] t)``.
             lengths: Draft lengths ``(B,)`` or ``(B, m)`` in ``0..t``; what lies beyond is padding and never read.
-            generator: One generator, one for each row (then a row's tokens do not depend on the rest of the batch), or
-                None for torch's default generator. A `Source` is taken too: it decides what is otherwise random.
+            generator: One generator or seed, a sequence of one for each row (then a row's tokens do not depend on the
+                rest of the batch), or None for torch's default generator. A `Source` is taken too: it decides what is
+                otherwise random.
 
         Returns:
             A `Verification`.
@@ -69,10 +67,7 @@ class Verifier(ABC):
                 -inf, if a token is out of range, or if a drafted token has draft probability 0.
         """
         block = self._block(target_logits, draft_logits, draft_tokens, lengths)
-        if not isinstance(generator, Source):
-            batch = block.shape[0]
-            generator = GeneratorSource(check_generator(generator, batch), batch, block.target.device)
-        return self._verify(block, generator)
+        return self._verify(block, as_source(generator, block.shape[0], block.target.device))
 
     def _block(self, target: Any, draft: Any, tokens: Any, lengths: Any) -> Block:
         """Return a block whose shapes fit; what it holds is not checked yet."""

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from .base import Verifier
 from .decoding import Scorer, SpeculativeDecoder
 from .processors import Chain, Epsilon, Eta, LogitsFunction, MinP, Temperature, TopK, TopP, Typical
+from .sources import Randomness
 
 try:
     from transformers import DynamicCache, PreTrainedModel
@@ -197,7 +198,7 @@ def speculative_generate(
     num_drafts: int = 1,
     draft_length: int = 5,
     draft_processors: LogitsFunction | Sequence[LogitsFunction] | None = None,
-    generator: Generator | Sequence[Generator] | None = None,
+    generator: Randomness = None,
     on_tokens: Callable[[int, Tensor], None] | None = None,
     on_statistics: Callable[[Any], None] | None = None,
     **model_kwargs: Any,
@@ -219,7 +220,7 @@ def speculative_generate(
         num_drafts: Drafts a round ``m``.
         draft_length: Longest draft ``t``.
         draft_processors: Processor of the draft models, or a sequence of one a draft; by default that of the target.
-        generator: One generator, one for each row, or None for torch's default generator.
+        generator: One generator or seed, a sequence of one for each row, or None for torch's default generator.
         on_tokens: Called with a row and its new tokens as soon as they are known.
         on_statistics: Called with the `Statistics` at the end.
         **model_kwargs: What else ``generate`` passes; the prompts' ``attention_mask`` is used.

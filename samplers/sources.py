@@ -10,6 +10,8 @@ from itertools import accumulate
 import torch
 from torch import Generator, Tensor
 
+from ._validation import check_generator
+
 _CHUNK = 256
 
 
@@ -179,3 +181,34 @@ class GeneratorSource(Source):
         if isinstance(generator, list):
             generator = [generator[i] for i in index.tolist()]
         return GeneratorSource(generator, index.numel(), self.device)
+
+
+Seed = Generator | int
+"""A generator, or what seeds one."""
+
+Randomness = Seed | Sequence[Seed] | Source | None
+"""One seed for all rows, one for each row, a source, or None for torch's default generator."""
+
+
+def as_source(generator: Randomness, num_rows: int, device: torch.device) -> Source:
+    """Return the source of randomness of ``num_rows`` rows.
+
+    Args:
+        generator: A `Source` as it is; a generator or a seed for all rows; a sequence of one for each row; or None. A
+            seed makes a generator on the CPU, so that it draws the same on every device.
+        num_rows: Number of rows ``r``.
+        device: Where results live.
+
+    Raises:
+        TypeError: If ``generator`` is nothing of these.
+        ValueError: If a sequence has another length than ``num_rows``, or a seed is negative.
+
+    Example:
+        >>> import torch
+        >>> uniforms = as_source([0, 0, 1], 3, torch.device("cpu")).uniform(2)
+        >>> torch.equal(uniforms[0], uniforms[1]), torch.equal(uniforms[0], uniforms[2])
+        (True, False)
+    """
+    if isinstance(generator, Source):
+        return generator
+    return GeneratorSource(check_generator(generator, num_rows), num_rows, device)

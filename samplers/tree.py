@@ -8,11 +8,11 @@ from torch import Tensor
 
 from mixkit._validation import check_tensor
 
-from ._validation import check_generator, check_lengths, check_logits, check_same_vocabulary, check_tokens
-from .base import NodeVerifier, Randomness
+from ._validation import check_lengths, check_logits, check_same_vocabulary, check_tokens
+from .base import NodeVerifier
 from .node import Decision, Node, compute_dtype, first_true
 from .results import Info
-from .sources import GeneratorSource, Source
+from .sources import Randomness, Source, as_source
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,7 @@ class TreeVerifier:
                 `Verifier.verify`.
         """
         tree = _check(target_logits, draft_logits, tokens, parents, lengths)
-        batch = tree.tokens.shape[0]
-        if isinstance(generator, Source):
-            return _walk(tree, self.rule, generator)
-        return _walk(tree, self.rule, GeneratorSource(check_generator(generator, batch), batch, tree.tokens.device))
+        return _walk(tree, self.rule, as_source(generator, tree.tokens.shape[0], tree.tokens.device))
 
 
 @dataclass(frozen=True)

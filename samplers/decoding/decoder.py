@@ -8,11 +8,10 @@ from torch import Tensor
 
 from mixkit._validation import check_integer
 
-from .._validation import check_generator
-from ..base import Randomness, Verifier
+from ..base import Verifier
 from ..processors import LogitsFunction
 from ..results import Verification
-from ..sources import GeneratorSource, Source
+from ..sources import Randomness, Source, as_source
 from ..speculative import SpeculativeSampling
 from ..tree import TreeVerification, TreeVerifier
 from .drafting import Drafter, Drafts, SampledDrafts
@@ -107,8 +106,9 @@ class SpeculativeDecoder:
             input_ids: Prompts: ids ``(B, L)``, or a list of ``B`` prompts of any lengths, each at least 1.
             max_new_tokens: Most tokens to add to a row, at least 1.
             attention_mask: Mask ``(B, L)`` of the tokens of padded prompts (padding on either side).
-            generator: One generator, one for each row (then a row's tokens do not depend on the rest of the batch as
-                far as the models' logits do not), or None for torch's default generator. A `Source` is taken too.
+            generator: One generator or seed, a sequence of one for each row (then a row's tokens do not depend on the
+                rest of the batch as far as the models' logits do not), or None for torch's default generator. A
+                `Source` is taken too.
             on_tokens: Called with a row and its new tokens as soon as they are known.
             stop: Called with a history ``(1, n)`` after each new token; true ends the row there.
 
@@ -205,13 +205,6 @@ class SpeculativeDecoder:
         """The target's logits ``(R, c, v)`` at its vocabulary, in float32 at least, after the processors."""
         logits = at_least_float32(fit_vocabulary(logits, self.vocab_size))
         return process(self.processors, logits, histories, prefixes)
-
-
-def as_source(generator: Randomness, num_rows: int, device: torch.device) -> Source:
-    """Return the source of randomness of ``num_rows`` rows."""
-    if isinstance(generator, Source):
-        return generator
-    return GeneratorSource(check_generator(generator, num_rows), num_rows, device)
 
 
 def check_verifier(verifier: Any) -> Verifier | TreeVerifier:

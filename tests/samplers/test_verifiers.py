@@ -211,7 +211,21 @@ def test_wrong_generators_are_refused(row):
     with pytest.raises(ValueError, match="one generator per row, 4, got 2"):
         row.verifier.verify(*a_block(row), generator=[torch.Generator(), torch.Generator()])
     with pytest.raises(TypeError, match="generator must be"):
-        row.verifier.verify(*a_block(row), generator=7)
+        row.verifier.verify(*a_block(row), generator="7")
+    with pytest.raises(TypeError, match="generator must be a torch.Generator, a seed, a sequence of 4"):
+        row.verifier.verify(*a_block(row), generator=[7, 7, 7, 0.5])
+    with pytest.raises(ValueError, match="generator must be at least 0, got -1"):
+        row.verifier.verify(*a_block(row), generator=-1)
+
+
+@over(ROWS)
+def test_a_seed_stands_for_its_generator(row):
+    def tokens(generator):
+        return row.verifier.verify(*a_block(row), generator=generator).tokens
+
+    assert torch.equal(tokens(7), tokens(torch.Generator().manual_seed(7)))
+    seeds = [3, 1, 4, 1]
+    assert torch.equal(tokens(seeds), tokens([torch.Generator().manual_seed(seed) for seed in seeds]))
 
 
 @pytest.mark.parametrize("verifier", [SpeculativeSampling(), BlockVerification()], ids=repr)
