@@ -33,6 +33,13 @@ class Candidate:
     Raises:
         TypeError: if ``estimator`` is not an estimator.
         ValueError: if ``num_experts`` is less than 1.
+
+    Example:
+        >>> from estimators import EM
+        >>> from mixkit import topk_gate
+        >>> candidate = Candidate(EM(), 3, gate=lambda k: topk_gate(2, k, 1))
+        >>> candidate.template(2, 3).gate.selection.num_selected
+        1
     """
 
     estimator: Estimator

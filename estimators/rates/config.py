@@ -79,6 +79,29 @@ def read_study(path: str | os.PathLike[str]) -> RateStudy:
     Raises:
         ValueError: if the file is no TOML, a key is missing or unknown, or the design is a bad one.
         TypeError: if an argument has the wrong type.
+
+    Example:
+        >>> import tempfile
+        >>> text = '''
+        ... sample_sizes = [100, 200]
+        ... replicates = 2
+        ... seed = 0
+        ... losses = [{kind = "D1"}]
+        ... covariates = {kind = "uniform"}
+        ... candidates = {one = {estimator = {kind = "EM"}}}
+        ... [truth]
+        ... gate_bias = [0.0, 0.0]
+        ... gate_weight = [[4.0], [0.0]]
+        ... slope = [[2.0], [-2.0]]
+        ... intercept = [0.0, 1.0]
+        ... variance = [0.1, 0.1]
+        ... '''
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        ...     _ = file.write(text)
+        ...     file.flush()
+        ...     study = read_study(file.name)
+        >>> len(study.tasks)
+        4
     """
     try:
         raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))

@@ -29,7 +29,20 @@ def _check_ends(low: float, high: float) -> None:
 
 @dataclass(frozen=True)
 class UniformCovariates(Covariates):
-    """Independent and uniform on ``[low, high]^d``."""
+    """Independent and uniform on ``[low, high]^d``.
+
+    Args:
+        low: lower end.
+        high: upper end.
+
+    Raises:
+        ValueError: unless ``low`` is below ``high`` and both are finite.
+
+    Example:
+        >>> import numpy as np
+        >>> UniformCovariates(-1.0, 1.0).draw(3, 2, np.random.default_rng(0)).shape
+        (3, 2)
+    """
 
     low: float = 0.0
     high: float = 1.0
@@ -44,7 +57,19 @@ class UniformCovariates(Covariates):
 
 @dataclass(frozen=True)
 class NormalCovariates(Covariates):
-    """Independent and normal, of mean zero and standard deviation ``std``."""
+    """Independent and normal, of mean zero.
+
+    Args:
+        std: standard deviation.
+
+    Raises:
+        ValueError: if ``std`` is not positive and finite.
+
+    Example:
+        >>> import numpy as np
+        >>> round(float(NormalCovariates(2.0).draw(10_000, 1, np.random.default_rng(0)).std()), 1)
+        2.0
+    """
 
     std: float = 1.0
 
@@ -59,7 +84,20 @@ class NormalCovariates(Covariates):
 
 @dataclass(frozen=True)
 class GridCovariates(Covariates):
-    """The grid ``linspace(low, high, n)``, for one covariate."""
+    """The grid ``linspace(low, high, n)``, for one covariate; samples on it are not nested.
+
+    Args:
+        low: first point.
+        high: last point.
+
+    Raises:
+        ValueError: unless ``low`` is below ``high`` and both are finite.
+
+    Example:
+        >>> import numpy as np
+        >>> GridCovariates().draw(3, 1, np.random.default_rng(0)).ravel()
+        array([0. , 0.5, 1. ])
+    """
 
     low: float = 0.0
     high: float = 1.0

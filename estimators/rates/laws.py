@@ -70,7 +70,14 @@ class RateLaw(ABC):
 
 @dataclass(frozen=True)
 class PowerLaw(RateLaw):
-    """``c n^s``."""
+    """``c n^s``.
+
+    Example:
+        >>> import numpy as np
+        >>> sizes = np.array([100.0, 1000.0, 10_000.0])
+        >>> PowerLaw().fit(np.log(sizes), np.log(3 * sizes**-0.5)).coefficients.round(3)
+        array([ 1.099, -0.5  ])
+    """
 
     name = "power"
 
@@ -81,7 +88,15 @@ class PowerLaw(RateLaw):
 
 @dataclass(frozen=True)
 class PowerLawWithLog(RateLaw):
-    """``c n^s (log n)^q``."""
+    """``c n^s (log n)^q``.
+
+    Example:
+        >>> import numpy as np
+        >>> sizes = np.geomspace(100, 1e6, 5)
+        >>> fit = PowerLawWithLog().fit(np.log(sizes), np.log(sizes**-0.5 * np.log(sizes)))
+        >>> fit.coefficients[1:].round(3)  # s and q
+        array([-0.5,  1. ])
+    """
 
     name = "power with log factor"
 
@@ -92,7 +107,14 @@ class PowerLawWithLog(RateLaw):
 
 @dataclass(frozen=True)
 class LogarithmicLaw(RateLaw):
-    """``c (log n)^q``, slower than every power."""
+    """``c (log n)^q``, slower than every power.
+
+    Example:
+        >>> import numpy as np
+        >>> sizes = np.geomspace(100, 1e6, 5)
+        >>> LogarithmicLaw().fit(np.log(sizes), np.log(2 / np.log(sizes))).predict(1e12).round(4)
+        array([0.0724])
+    """
 
     name = "logarithmic"
 
@@ -110,6 +132,13 @@ class PiecewisePowerLaw(RateLaw):
 
     Args:
         log_break: logarithm of the breakpoint; found by ``fit``.
+
+    Example:
+        >>> import numpy as np
+        >>> log_n = np.log(np.geomspace(100, 1e6, 9))
+        >>> fit = PiecewisePowerLaw().fit(log_n, -0.5 * log_n + 0.2 * np.minimum(log_n - log_n[4], 0.0) ** 2)
+        >>> round(float(np.exp(fit.law.log_break)))
+        10000
     """
 
     log_break: float = 0.0
@@ -160,6 +189,14 @@ def compare_laws(sizes: Array, loss: Array, laws: tuple[RateLaw, ...] = LAWS) ->
 
 def required_size(fit: LawFit, loss: float, *, smallest: float = 3.0) -> float:
     """The sample size beyond which a law stays below a loss; infinity if that is beyond e^100.
+
+    Args:
+        fit: a fitted law.
+        loss: to reach, positive.
+        smallest: sample size above which to look.
+
+    Raises:
+        ValueError: if ``loss`` is not positive.
 
     Example:
         >>> import numpy as np

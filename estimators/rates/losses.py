@@ -53,6 +53,15 @@ class ExactLoss(Loss):
 
     Args:
         num_selected: experts that the true top-K gate keeps; None for other gates.
+
+    Example:
+        >>> import torch
+        >>> truth, fit = (MixingMeasure(*(torch.tensor(v).double() for v in ([0.0, 0.0], [[4.0], [0.0]], [[2.0],
+        ...     [-2.0]], [0.0, b], [0.1, 0.2]))).to_module() for b in (1.0, 1.1))
+        >>> from estimators.rates import UniformCovariates
+        >>> fitted = Fitted(fit, truth, UniformCovariates())
+        >>> round(ExactLoss().values(fitted)["D1"], 3)
+        0.05
     """
 
     num_selected: int | None = None
@@ -70,6 +79,15 @@ class OverspecifiedLoss(Loss):
 
     Args:
         num_selected: experts that the true top-K gate keeps; None for other gates.
+
+    Example:
+        >>> import torch
+        >>> truth, fit = (MixingMeasure(*(torch.tensor(v).double() for v in ([0.0, 0.0], [[4.0], [0.0]], [[2.0],
+        ...     [-2.0]], [0.0, b], [0.1, 0.2]))).to_module() for b in (1.0, 1.1))
+        >>> from estimators.rates import UniformCovariates
+        >>> fitted = Fitted(fit, truth, UniformCovariates())
+        >>> round(OverspecifiedLoss().values(fitted)["D2"], 3)
+        0.05
     """
 
     num_selected: int | None = None
@@ -90,6 +108,16 @@ class BlockLoss(Loss):
 
     An atom counts by its share of its cell's mass. ``farthest`` are the errors of the worst of the atoms that share a
     cell, whatever its mass, which may vanish: no rate is declared for those.
+
+    Example:
+        >>> import torch
+        >>> truth, fit = (MixingMeasure(*(torch.tensor(v).double() for v in ([0.0, 0.0], [[4.0], [0.0]], [[2.0],
+        ...     [-2.0]], [0.0, b], [0.1, 0.2]))).to_module() for b in (1.0, 1.1))
+        >>> from estimators.rates import UniformCovariates
+        >>> fitted = Fitted(fit, truth, UniformCovariates())
+        >>> found = BlockLoss().values(fitted)
+        >>> round(found["intercept alone"], 3), found["intercept shared"]
+        (0.1, nan)
     """
 
     def values(self, fitted: Fitted) -> dict[str, float]:
@@ -121,6 +149,19 @@ class DensityLoss(Loss):
 
     Args:
         points: covariates averaged over, drawn once for the whole study by its own law.
+
+    Raises:
+        ValueError: if ``points`` is less than 1.
+
+    Example:
+        >>> import torch
+        >>> truth, fit = (MixingMeasure(*(torch.tensor(v).double() for v in ([0.0, 0.0], [[4.0], [0.0]], [[2.0],
+        ...     [-2.0]], [0.0, b], [0.1, 0.2]))).to_module() for b in (1.0, 1.1))
+        >>> from estimators.rates import UniformCovariates
+        >>> fitted = Fitted(fit, truth, UniformCovariates())
+        >>> found = DensityLoss(points=8).values(fitted)
+        >>> 0 < found["hellinger"] < 0.2
+        True
     """
 
     points: int = 64
@@ -147,6 +188,18 @@ class TemperatureLoss(Loss):
 
     A linear gate divides ``beta`` by ``tau``, and nothing but ``beta / tau`` is identified: ``beta_1`` and ``tau``
     by themselves are what the optimiser left them at. An activation gate identifies ``beta_1`` and ``tau`` apart.
+
+    Raises:
+        ValueError: from :meth:`values`, if a gate's temperature is not one number.
+
+    Example:
+        >>> import torch
+        >>> truth, fit = (MixingMeasure(*(torch.tensor(v).double() for v in ([0.0, 0.0], [[4.0], [0.0]], [[2.0],
+        ...     [-2.0]], [0.0, b], [0.1, 0.2]))).to_module() for b in (1.0, 1.1))
+        >>> from estimators.rates import UniformCovariates
+        >>> fitted = Fitted(fit, truth, UniformCovariates())
+        >>> TemperatureLoss().values(fitted)["tau"]
+        0.0
     """
 
     def values(self, fitted: Fitted) -> dict[str, float]:

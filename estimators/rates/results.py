@@ -31,6 +31,21 @@ class StudyResults:
     Attributes:
         study: the design.
         rows: one a fit, in no order; without the parameters, which stay in the file.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from estimators import EM
+        >>> from estimators.rates import DensityLoss, Oracle, RateStudy, UniformCovariates
+        >>> from mixkit import MixingMeasure
+        >>> truth = MixingMeasure(*(torch.tensor(v).double() for v in ([0.0, 0.0], [[4.0], [0.0]], [[2.0], [-2.0]],
+        ...     [0.0, 1.0], [0.1, 0.1])))
+        >>> study = RateStudy(truth, UniformCovariates(), EM(), [DensityLoss(points=4)], [100, 400], replicates=8,
+        ...                   seed=0, start=Oracle())
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     results = study.run(folder + "/study.sqlite", progress=False)
+        >>> slope = results.slope("fit", "hellinger")
+        >>> slope.num_sizes, -1 < slope.value < 0
+        (2, True)
     """
 
     study: "RateStudy"

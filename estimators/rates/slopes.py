@@ -17,12 +17,24 @@ _RESAMPLES = 400
 
 
 def median(samples: Array) -> Array:
-    """The median over the last axis."""
+    """The median over the last axis.
+
+    Example:
+        >>> import numpy as np
+        >>> float(median(np.array([1.0, 2.0, 9.0])))
+        2.0
+    """
     return np.median(samples, axis=-1)
 
 
 def trimmed_mean(samples: Array) -> Array:
-    """The mean over the last axis without the lowest and highest tenth."""
+    """The mean over the last axis without the lowest and highest tenth.
+
+    Example:
+        >>> import numpy as np
+        >>> float(trimmed_mean(np.array([0.0] + [1.0] * 8 + [1e9])))
+        1.0
+    """
     return np.asarray(trim_mean(samples, 0.1, axis=-1))
 
 

@@ -102,6 +102,12 @@ class DataDriven(BatchedStart):
     Args:
         split: whether to split the smaller fit, which costs a fit of each smaller number of experts, and finds maxima
             that random starts miss.
+
+    Example:
+        >>> from estimators import EM
+        >>> from estimators.rates import Candidate
+        >>> Candidate(EM(n_init=4), 3, start=DataDriven()).start
+        DataDriven(split=True)
     """
 
     split: bool = True
@@ -131,6 +137,12 @@ class Oracle(BatchedStart):
     """Start at the truth; for more experts than it has, at each split of its atoms in turn.
 
     No one with data alone can do this: it bounds what an estimator could reach, and is quick.
+
+    Example:
+        >>> from estimators import EM
+        >>> from estimators.rates import Candidate
+        >>> Candidate(EM(), 3, start=Oracle()).start
+        Oracle()
     """
 
     def fit_many(self, estimator: Estimator, problems: Sequence[Problem]) -> FitBatch:
@@ -161,6 +173,12 @@ class NearTruth(StartPolicy):
     Raises:
         ValueError: if ``std`` or ``draws`` is out of range; from a fit, if ``split`` names other than one true atom for
             each surplus one.
+
+    Example:
+        >>> from estimators import EM
+        >>> from estimators.rates import Candidate
+        >>> Candidate(EM(em_iter=0), 3, start=NearTruth(0.1, draws=5, split=(0,))).start
+        NearTruth(std=0.1, draws=5, split=(0,))
     """
 
     std: float = 0.1

@@ -75,6 +75,18 @@ def draw_data(study: "RateStudy", n: int, replicate: int) -> tuple[Tensor, Tenso
     """The sample of a size and replicate: ``x (n, d)`` and ``y (n,)``.
 
     Covariates, choice of expert and noise come from streams of their own, so that nested samples are nested.
+
+    Example:
+        >>> import torch
+        >>> from estimators import EM
+        >>> from estimators.rates import ExactLoss, RateStudy, UniformCovariates
+        >>> from mixkit import MixingMeasure
+        >>> truth = MixingMeasure(*(torch.tensor(v).double() for v in ([0.0, 0.0], [[4.0], [0.0]], [[2.0], [-2.0]],
+        ...     [0.0, 1.0], [0.1, 0.1])))
+        >>> study = RateStudy(truth, UniformCovariates(), EM(), [ExactLoss()], [100], replicates=1, seed=0)
+        >>> x, y = draw_data(study, 100, 0)
+        >>> tuple(x.shape), tuple(y.shape)
+        ((100, 1), (100,))
     """
     for_x, for_expert, for_noise, _ = _generators(study, Task("", n, replicate), 4)
     x = torch.as_tensor(study.covariates.draw(n, study.truth.num_features, for_x), dtype=torch.float64)

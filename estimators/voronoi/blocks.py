@@ -99,6 +99,13 @@ def atom_errors(fitted: MixingMeasure, truth: MixingMeasure, *, gate: Gate | Non
     Raises:
         TypeError: if an argument is of another kind.
         ValueError: if the measures do not fit each other.
+
+    Example:
+        >>> import torch
+        >>> truth = MixingMeasure(*(torch.tensor(v) for v in ([0.0, 0.0], [[1.0], [0.0]], [[2.0], [0.0]], [0.0, 1.0],
+        ...     [1.0, 1.0])))
+        >>> atom_errors(truth.permute([1, 0]), truth).cells
+        tensor([1, 0])
     """
     at = _assigned(fitted, truth, gate)
     size = at.owner.sum(-2, keepdim=True).expand(at.owner.shape).gather(-1, at.cells.unsqueeze(-1)).squeeze(-1)

@@ -146,14 +146,49 @@ def voronoi_loss(
 
 
 def exact_loss(fitted: MixingMeasure, truth: MixingMeasure, *, gate: Gate | None = None) -> Tensor:
-    """D1, the total of :func:`voronoi_loss` with every exponent 1, ``(*batch,)``."""
+    """D1, the total of :func:`voronoi_loss` with every exponent 1, ``(*batch,)``.
+
+    Args:
+        fitted: a measure of k atoms, or a batch.
+        truth: a measure of k* atoms.
+        gate: whose freedom of translation counts; a softmax gate's if None.
+
+    Raises:
+        TypeError: if an argument is of another kind.
+        ValueError: if the measures do not fit each other.
+
+    Example:
+        >>> import torch
+        >>> truth = MixingMeasure(*(torch.tensor(v) for v in ([0.0, 0.0], [[1.0], [0.0]], [[2.0], [0.0]], [0.0, 1.0],
+        ...     [1.0, 1.0])))
+        >>> float(exact_loss(truth, truth))
+        0.0
+    """
     return voronoi_loss(fitted, truth, gate=gate).total
 
 
 def overspecified_loss(
     fitted: MixingMeasure, truth: MixingMeasure, *, gate: Gate | None = None, rbar: Callable[[int], float] = rbar
 ) -> Tensor:
-    """D2, the total of :func:`voronoi_loss` with exponents ``rbar(m)`` in cells of m atoms, ``(*batch,)``."""
+    """D2, the total of :func:`voronoi_loss` with exponents ``rbar(m)`` in cells of m atoms, ``(*batch,)``.
+
+    Args:
+        fitted: a measure of k atoms, or a batch.
+        truth: a measure of k* atoms.
+        gate: whose freedom of translation counts; a softmax gate's if None.
+        rbar: the order of cells of m >= 2 atoms.
+
+    Raises:
+        TypeError: if an argument is of another kind.
+        ValueError: if the measures do not fit each other.
+
+    Example:
+        >>> import torch
+        >>> truth = MixingMeasure(*(torch.tensor(v) for v in ([0.0, 0.0], [[1.0], [0.0]], [[2.0], [0.0]], [0.0, 1.0],
+        ...     [1.0, 1.0])))
+        >>> float(overspecified_loss(truth, truth))
+        0.0
+    """
     return voronoi_loss(fitted, truth, gate=gate, rbar=rbar).total
 
 
