@@ -66,7 +66,7 @@ def design(gate: partial[Gate], quick: bool, replicates: int) -> RateStudy:
     """
     values = ([0.1, 0.0], [[2.0], [0.5]], [[2.0], [-1.0]], [1.0, -1.0], [0.05, 0.1])
     truth = MixingMeasure(*(torch.tensor(value, dtype=torch.float64) for value in values))
-    estimator = EM(em_iter=0, max_iter=100, subsample=100_000)
+    estimator = EM(em_iter=0, max_iter=200, subsample=100_000)
     return RateStudy(
         truth,
         UniformCovariates(-3.0, 3.0),
@@ -75,7 +75,7 @@ def design(gate: partial[Gate], quick: bool, replicates: int) -> RateStudy:
             "k = 3": Candidate(estimator, 3, gate=gate, start=NearTruth(0.3, draws=2)),
         },
         [TemperatureLoss(), BlockLoss(), DensityLoss(points=16)],
-        sample_sizes=[200, 400] if quick else [1000, 2000, 4000, 8000],
+        sample_sizes=[200, 400] if quick else [2000, 4000, 8000, 16000, 32000],
         replicates=2 if quick else replicates,
         seed=20240113,
         gate=gate(2),
@@ -122,7 +122,7 @@ def main(quick: bool, replicates: int, jobs: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two gates, small sizes, two replicates")
-    parser.add_argument("--replicates", type=int, default=16, help="more of them extend a finished study")
+    parser.add_argument("--replicates", type=int, default=40, help="more of them extend a finished study")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
     options = parser.parse_args()
     main(options.quick, options.replicates, options.jobs)

@@ -74,7 +74,7 @@ def read_study(path: str | os.PathLike[str]) -> RateStudy:
 
     Kinds: estimators EM, MLE; covariates uniform, normal, grid; starts data-driven, oracle, near-truth; losses D1, D2,
     blocks, density, temperature; gates softmax, top-k, temperature, activation, sigmoid, laplace (``gate`` is that of
-    the truth, or of a candidate).
+    the truth, or of a candidate). ``start``, ``gate``, ``nested``, ``gain_tol`` and ``batch_size`` may be left out.
 
     Raises:
         ValueError: if the file is no TOML, a key is missing or unknown, or the design is a bad one.
