@@ -64,7 +64,7 @@ DIFFERENT: dict[str, Verifier] = {
     "Gumbel list": GumbelListCoupling(),
     "recursive rejection": RecursiveRejection(),
     "importance weighted": ImportanceWeighted(),
-    "weighted": WeightedVerifier(steps=10),
+    "weighted": WeightedVerifier(),
 }
 
 

@@ -104,6 +104,17 @@ class NodeVerifier(Verifier):
 
     Attributes:
         precise: Whether nodes are computed in float64 whatever the dtype of the logits.
+
+    Example:
+        >>> import torch
+        >>> from samplers import Decision
+        >>> class FromTarget(NodeVerifier):  # draws from the target, and accepts what a draft happens to hold
+        ...     def node(self, node, source):
+        ...         token = source.choose(node.target)
+        ...         return Decision(token, node.target.gather(-1, token[:, None])[:, 0])
+        >>> laws = torch.tensor([0.25, 0.75]).log().expand(1, 2, 2)
+        >>> FromTarget().verify(laws, laws[:, :1], torch.tensor([[1]]), generator=0).tokens.shape
+        torch.Size([1, 2])
     """
 
     precise: bool = True

@@ -200,6 +200,13 @@ def chi_square_test(
         num_samples: Samples per case.
         false_alarm: Probability that a lossless verifier fails (up to the accuracy of the chi-square law).
         generator: Source of randomness.
+
+    Example:
+        >>> from samplers import SpeculativeSampling
+        >>> generator = Generator().manual_seed(0)
+        >>> laws = random_laws(2, 3, 1, 1, identical=True, generator=generator)
+        >>> chi_square_test(SpeculativeSampling(), laws, num_samples=2000, generator=generator).passed
+        True
     """
     cases, v, _, t = laws.sizes
     case = torch.arange(cases).repeat_interleave(num_samples)

@@ -54,6 +54,11 @@ def random_laws(num_cases: int, v: int, num_drafts: int, length: int, *, identic
         length: Draft length ``t``.
         identical: Whether all drafts of a case share one law.
         generator: Source of randomness.
+
+    Example:
+        >>> laws = random_laws(5, 3, 2, 1, identical=False, generator=Generator().manual_seed(0))
+        >>> laws.sizes, laws.target[1].shape, laws.drafts[0].shape  # the target after each first token
+        ((5, 3, 2, 1), torch.Size([5, 3, 3]), torch.Size([5, 2, 1, 3]))
     """
     target = tuple(_random_rows((num_cases, v**j, v), generator) for j in range(length + 1))
     laws = 1 if identical else num_drafts
@@ -87,7 +92,13 @@ def _relate(target: Tensor, rows: Tensor, generator: Generator) -> Tensor:
 
 
 def target_law(laws: Laws) -> Tensor:
-    """Return the target's joint law of ``t + 1`` tokens ``(c, v^(t+1))``."""
+    """Return the target's joint law of ``t + 1`` tokens ``(c, v^(t+1))``.
+
+    Example:
+        >>> first, second = torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[1.0, 0.0], [0.2, 0.8]]])
+        >>> target_law(Laws((first, second)))
+        tensor([[0.5000, 0.0000, 0.1000, 0.4000]])
+    """
     law = laws.target[0].flatten(1)
     for level in laws.target[1:]:
         law = (law[..., None] * level).flatten(1)

@@ -29,6 +29,14 @@ class Verification:
         num_accepted: Accepted draft tokens ``(B,)``, in ``0..t``.
         winner: Index ``(B,)`` of the first draft that holds all the accepted tokens; -1 where none was accepted.
         info: What a person wants to know.
+
+    Example:
+        >>> import torch
+        >>> from samplers import SpeculativeSampling
+        >>> laws = torch.tensor([0.0, 1.0]).log().expand(1, 3, 2)  # the draft agrees with the target: all is accepted
+        >>> out = SpeculativeSampling().verify(laws, laws[:, :2], torch.tensor([[1, 1]]), generator=0)
+        >>> out.tokens, out.num_accepted, out.winner
+        (tensor([[1, 1, 1]]), tensor([2]), tensor([0]))
     """
 
     tokens: Tensor

@@ -150,6 +150,11 @@ class GeneratorSource(Source):
             per row, what a row draws depends on that row alone.
         num_rows: Number of rows ``r``.
         device: Where results live; draws are made where the generator lives.
+
+    Example:
+        >>> source = GeneratorSource(torch.Generator().manual_seed(0), 2, torch.device("cpu"))
+        >>> source.accept(torch.tensor([0.0, 1.0]))
+        tensor([False,  True])
     """
 
     def __init__(self, generator: Generator | Sequence[Generator] | None, num_rows: int, device: torch.device):

@@ -113,6 +113,16 @@ class SampledDrafts(Drafter):
     Raises:
         ValueError: If a sequence does not have one entry a draft, or if drafts that differ in law are to be drawn
             without replacement.
+
+    Example:
+        >>> import torch
+        >>> from samplers import SpeculativeDecoder, Temperature, WeightedVerifier
+        >>> bigram = torch.tensor([[0.1, 0.9, 0.0], [0.0, 0.1, 0.9], [0.9, 0.0, 0.1]]).log()
+        >>> heats = [Temperature(1.0), Temperature(2.0)]
+        >>> drafts = SampledDrafts(lambda ids: bigram[ids], 2, draft_length=3, processors=heats)
+        >>> decoder = SpeculativeDecoder(lambda ids: bigram[ids], drafts, WeightedVerifier(levels=64))
+        >>> decoder.decode([[0]], max_new_tokens=9, generator=0).tokens.shape
+        torch.Size([1, 9])
     """
 
     def __init__(

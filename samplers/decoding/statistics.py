@@ -19,6 +19,14 @@ class Statistics:
         emitted: Tokens that the verifications returned ``(B,)``, before any was cut at an end of sequence.
         offered: Verifications that reached each position of the drafts ``(B, t)``.
         accepted: Verifications that accepted a drafted token at each position ``(B, t)``.
+
+    Example:
+        >>> from samplers import SpeculativeDecoder
+        >>> law = torch.tensor([0.5, 0.5]).log()
+        >>> decoder = SpeculativeDecoder(lambda ids: law.expand(*ids.shape, 2), lambda ids: law.expand(*ids.shape, 2))
+        >>> out = decoder.decode([[0]], max_new_tokens=7, generator=0)  # one token from the prompt, then one block
+        >>> out.statistics.block_efficiency, out.statistics.acceptance_by_position
+        (6.0, tensor([1., 1., 1., 1., 1.]))
     """
 
     target_calls: Tensor
