@@ -43,13 +43,14 @@ MANY: dict[str, Verifier] = {
     "importance": ImportanceWeighted(),
     "gumbel": GumbelListCoupling(),
 }
+DIFFERENT = ("match", "recursive", "weighted", "importance", "gumbel")
 
 
-def block(v: int, m: int, device: str, seed: int) -> Inputs:
-    """Logits and drafts drawn from them; all drafts share one law at each position."""
+def block(v: int, m: int, device: str, seed: int, num_laws: int = 1) -> Inputs:
+    """Logits and drafts drawn from them; at each position drafts share one law, or have ``num_laws = m``."""
     generator = torch.Generator().manual_seed(seed)
     target = 2.5 * torch.randn(1, 1, LENGTH + 1, v, generator=generator)
-    draft = (target[:, :, :LENGTH] + 1.2 * torch.randn(1, 1, LENGTH, v, generator=generator)) / 1.2
+    draft = (target[:, :, :LENGTH] + 1.2 * torch.randn(1, num_laws, LENGTH, v, generator=generator)) / 1.2
     tokens = invert_cdf(
         draft.softmax(-1).expand(1, m, LENGTH, v), torch.rand(1, m, LENGTH, generator=generator, dtype=torch.float64)
     )
@@ -116,18 +117,20 @@ def one_draft(v: int, num_blocks: int, turns: int, device: str) -> None:
         print(f"| {name} | {spent:.2f} | {found['transformers'] / spent:.1f} |")
 
 
-def many_drafts(v: int, num_blocks: int, turns: int, device: str, only: str) -> None:
+def many_drafts(v: int, num_blocks: int, turns: int, device: str, rules: dict[str, Verifier], different: bool) -> None:
     """Rules of many drafts beside one sort of a row."""
-    rules = {name: verifier for name, verifier in MANY.items() if only in name}
     works: dict[str, Work] = {"sort": lambda inputs: inputs[0][0, 0, 0].sort()}
     works |= {name: verify_with(verifier, device) for name, verifier in rules.items()}
     whole, node = {}, {}
     for m in COUNTS:
-        blocks = [block(v, m, device, seed) for seed in range(num_blocks)]
+        blocks = [block(v, m, device, seed, m if different else 1) for seed in range(num_blocks)]
         whole[m] = clock(works, blocks, turns, device)
         node[m] = clock(works, [first_node(inputs) for inputs in blocks], turns, device)
     print(f"\none torch.sort of a row: {node[COUNTS[0]]['sort']:.2f} ms")
-    print("\n| drafts |" + "".join(f" block, ms, m = {m} |" for m in COUNTS), end="")
+    print(
+        f"\n| {'different' if different else 'identical'} drafts |" + "".join(f" block, ms, m = {m} |" for m in COUNTS),
+        end="",
+    )
     print("".join(f" node, sorts, m = {m} |" for m in COUNTS) + "\n" + "|---" * (1 + 2 * len(COUNTS)) + "|")
     for name in rules:
         print(f"| {name} |" + "".join(f" {whole[m][name]:.1f} |" for m in COUNTS), end="")
@@ -145,7 +148,10 @@ def main() -> None:
         print(f"\n## v = {v:,}, t = {LENGTH}, {arguments.device}, {torch.get_num_threads()} thread(s)")
         num_blocks, turns = (2, 2) if arguments.quick else (4, 3)
         one_draft(v, 4 * num_blocks, 2 * turns, arguments.device)
-        many_drafts(v, num_blocks, turns, arguments.device, arguments.only)
+        rules = {name: verifier for name, verifier in MANY.items() if arguments.only in name}
+        many_drafts(v, num_blocks, turns, arguments.device, rules, different=False)
+        rules = {name: verifier for name, verifier in rules.items() if name in DIFFERENT}
+        many_drafts(v, num_blocks, turns, arguments.device, rules, different=True)
 
 
 if __name__ == "__main__":
