@@ -65,12 +65,20 @@ def normal(found: Replicates, level: float) -> np.ndarray:
 
 
 def bias_corrected(found: Replicates, level: float) -> np.ndarray:
-    """Quantiles of the replicates, shifted by twice how far their median lies from the estimate."""
-    return _corrected(found._replace(acceleration=np.zeros_like(found.params)), level)
+    """Quantiles of the replicates, shifted by twice how far their median lies from the estimate.
+
+    Source: Efron (1981), Canadian Journal of Statistics 9, 139-172.
+    """
+    return accelerated(found._replace(acceleration=np.zeros_like(found.params)), level)
 
 
-def _corrected(found: Replicates, level: float) -> np.ndarray:
-    r"""Quantiles at :math:`\Phi(z_0 + (z_0 + z) / (1 - a (z_0 + z)))`, z those of a normal law."""
+def accelerated(found: Replicates, level: float) -> np.ndarray:
+    r"""Quantiles at :math:`\Phi(z_0 + (z_0 + z) / (1 - a (z_0 + z)))`, z those of a normal law.
+
+    The bias is :math:`z_0 = \Phi^{-1}(\text{share of replicates below the estimate})`, a the acceleration.
+
+    Source: DiCiccio and Efron (1996), Statistical Science 11, 189-228, section 2.
+    """
     below = (found.replicates < found.params).mean(0) + 0.5 * (found.replicates == found.params).mean(0)
     least = 0.5 / len(found.replicates)
     z = norm.ppf(np.clip(below, least, 1.0 - least))[:, None]
@@ -98,7 +106,7 @@ def _quantiles(values: np.ndarray, tails: np.ndarray) -> np.ndarray:
 INTERVALS: dict[str, Callable[[Replicates, float], np.ndarray]] = {
     "percentile": percentile,
     "bc": bias_corrected,
-    "bca": _corrected,
+    "bca": accelerated,
     "basic": basic,
     "normal": normal,
 }
