@@ -123,7 +123,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MixtureOfExpertsRegressor":
         """Take in more rows, with memory that does not grow: :class:`~estimators.streaming.StochasticEM`.
 
-        Few rows are kept and fitted exactly; from some thousand on, each block of rows moves the estimates. After
+        Few rows are kept and fitted exactly; from some ten thousand on, each block of rows moves the estimates. After
         ``fit`` its rows come first. Rows should come in random order.
 
         Args:
