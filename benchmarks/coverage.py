@@ -72,7 +72,7 @@ def fit(centre: MixingMeasure, x: Tensor, y: Tensor, seed: int) -> FitResult:
     """A fit from data alone; then its experts are numbered as those of ``centre``."""
     generator = torch.Generator().manual_seed(seed)
     gate, experts = softmax_gate(1, 2, generator=generator), linear_gaussian_experts(1, 2, generator=generator)
-    found = EM(n_init=4, random_state=seed).fit(MixtureOfExperts(gate, experts), x, y)
+    found = EM(n_init=4, n_moves=0, random_state=seed).fit(MixtureOfExperts(gate, experts), x, y)
     return climb(found.measure.align(centre).canonical(), x, y)
 
 

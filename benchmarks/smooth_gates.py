@@ -63,7 +63,7 @@ def compare(gate: Callable[..., Gate], n: int, starts: int) -> list[float]:
     evaluations = seconds(*(partial(objective.evaluate, theta) for objective in objectives))
 
     def fit() -> None:
-        EM(n_init=starts, random_state=0, max_iter=50).fit_many(model, x.unsqueeze(0), y.unsqueeze(0))
+        EM(n_init=starts, n_moves=0, random_state=0, max_iter=50).fit_many(model, x.unsqueeze(0), y.unsqueeze(0))
 
     def peer() -> None:
         with patch.object(SmoothGateObjective, "supports", return_value=False):

@@ -67,6 +67,11 @@ class AutogradObjective(Objective):
         rows = [torch.stack([function(vector, r) for vector in theta[r]]) for r in range(len(theta))]
         return torch.stack(rows)
 
+    @property
+    def is_by_autograd(self) -> bool:
+        """It is."""
+        return True
+
     def value(self, theta: Tensor) -> Tensor:
         """Total log-likelihood ``(r, s)``."""
         with torch.no_grad():

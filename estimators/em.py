@@ -72,6 +72,10 @@ class EM(Estimator):
         """Near a maximum EM has nothing to add to Newton's method."""
         return (self._finish if self.finish else self._climb)(objective, theta, callback)
 
+    def _rounds(self, objective: Objective) -> int:
+        """No moves unless they are asked for where EM runs alone: published simulations make none."""
+        return super()._rounds(objective) if self.finish else self.n_moves or 0
+
     @staticmethod
     def _unfinished(objective: Objective, run: EMRun) -> Ascent:
         """Where EM stands, with what a Newton step would still gain."""

@@ -33,6 +33,7 @@ _LARGEST_HESSIAN = 400  # parameters of a model without linear predictors; above
 _LBFGS_ITERATIONS = 2000
 _ROWS_PER_PARAMETER = 20
 _GROWTH = 8  # of the subsample, until it is half the data
+_ROUNDS, _MOVES = 2, 24  # of moves
 
 
 def make_objective(model: MixtureOfExperts, data: Data, variance_floor: float, pinned: Tensor) -> Objective:
@@ -69,9 +70,10 @@ class Estimator(ABC):
             20 observations a parameter), and only the ``n_keep`` best different ends, without those clearly beaten,
             climb on a subset eight times as large, and so on to all the data.
         n_keep: see ``subsample``.
-        n_moves: most rounds of :class:`~estimators.initialization.MoveAtom`: climbs from ``3 k (k - 1)`` starts, each
-            with one expert of the best end moved elsewhere. A round finds better maxima of models with many experts for
-            their data; it takes two to ten times as long as ten starts.
+        n_moves: most rounds of moves: climbs from up to 24 starts that each have one expert of the best end moved
+            elsewhere (:class:`~estimators.initialization.MoveAtom`), until a round finds nothing better. Starts that
+            agree on an end are no sign that it is the best, for they resemble each other. None for two rounds where
+            the starts are the default ones and derivatives are in closed form, else for none.
         penalty: subtracted from the log-likelihood (see :mod:`estimators.penalties`); None for maximum likelihood.
         random_state: seed or ``numpy.random.Generator`` of the starts.
         progress: whether to show a progress bar.
@@ -91,7 +93,7 @@ class Estimator(ABC):
         variance_floor: float = 1e-6,
         subsample: int = 3_000,
         n_keep: int = 4,
-        n_moves: int = 0,
+        n_moves: int | None = None,
         penalty: Penalty | None = None,
         random_state: int | np.random.Generator | None = None,
         progress: bool = False,
@@ -104,7 +106,7 @@ class Estimator(ABC):
         self.variance_floor = float(check_positive("variance_floor", variance_floor))
         self.subsample = check_integer("subsample", subsample, low=100)
         self.n_keep = check_integer("n_keep", n_keep, low=1)
-        self.n_moves = check_integer("n_moves", n_moves, low=0)
+        self.n_moves = None if n_moves is None else check_integer("n_moves", n_moves, low=0)
         self.penalty = penalty
         self.random_state = random_state
         self.progress = progress
@@ -203,7 +205,8 @@ class Estimator(ABC):
             part, objective = level(first)
             starts = _on_rows([self.chosen_starts()] * len(data.x) if own is None else own, first, whole.n)
             climb = self._climbed(objective, self._first(model, objective, part, starts, rng), bar)
-            climb = self._moved(model, objective, part, climb, rng, bar)
+            rounds = self._rounds(objective) if own is None or self.n_moves is not None else 0
+            climb = self._moved(model, objective, part, climb, rng, bar, rounds)
             ends = climb.ends
             for rows in larger:
                 kept, source = contenders(model, objective, part, climb.ascent, self.n_keep), objective
@@ -235,6 +238,13 @@ class Estimator(ABC):
         ascent = (self._climb_on if is_near else self._climb)(objective, theta, record)
         return Climb(ascent, values, ascent.value)
 
+    def _rounds(self, objective: Objective) -> int:
+        """Most rounds of moves."""
+        if self.n_moves is not None:
+            return self.n_moves
+        is_default = self.starts is None and not self.start_at_model
+        return _ROUNDS if is_default and not objective.is_by_autograd else 0
+
     def _moved(
         self,
         model: MixtureOfExperts,
@@ -243,10 +253,11 @@ class Estimator(ABC):
         climb: Climb,
         rng: np.random.Generator,
         bar: Any,
+        rounds: int,
     ) -> Climb:
         """Climbs from what moves of an expert make of the best end, as long as that finds better ones."""
-        for _ in range(self.n_moves if model.num_experts > 1 else 0):
-            starts = [[MoveAtom(fitted)] for fitted in best_models(model, objective, climb)]
+        for _ in range(rounds if model.num_experts > 1 else 0):
+            starts = [[MoveAtom(fitted, _MOVES)] for fitted in best_models(model, objective, climb)]
             theta = _from_guesses(objective, data, starts, model.num_experts, rng)
             count, climb = climb.ends.shape[1], joined(climb, self._climbed(objective, theta, bar))
             if not improved(climb, count):
@@ -276,11 +287,9 @@ class Estimator(ABC):
 
     def _finish(self, objective: Objective, theta: Tensor, callback: Callable[[Tensor], None]) -> Ascent:
         """The second-order finish; L-BFGS for models with too many parameters for it."""
-        if objective.num_params > _LARGEST_HESSIAN:
-            if isinstance(objective, AutogradObjective):
-                return objective.climb(theta, _LBFGS_ITERATIONS)
-            if isinstance(objective, PenalizedObjective) and objective.is_by_autograd:
-                return objective.climb(theta, _LBFGS_ITERATIONS)
+        is_large = objective.num_params > _LARGEST_HESSIAN and objective.is_by_autograd
+        if is_large and isinstance(objective, AutogradObjective | PenalizedObjective):
+            return objective.climb(theta, _LBFGS_ITERATIONS)
         if isinstance(objective, LaplaceObjective):
             return objective.ascend(theta, self.max_iter, self.tol, callback)
         return newton_ascent(objective, theta, max_iter=self.max_iter, tol=self.tol, callback=callback)

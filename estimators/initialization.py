@@ -185,12 +185,14 @@ class MoveAtom(Start):
 
     Args:
         model: a fitted mixture of k experts, k at least 2.
+        most: guesses to make, drawn by chance from all ``3 k (k - 1)`` if those are more; None for all.
     """
 
     model: MixtureOfExperts
+    most: int | None = None
 
     def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
-        """``3 k (k - 1)`` guesses, ``(3 k (k - 1), k, n)``.
+        """``min(most, 3 k (k - 1))`` guesses, ``(s, k, n)``.
 
         Raises:
             ValueError: if the model has not k experts, or k is 1.
@@ -207,6 +209,8 @@ class MoveAtom(Start):
             resp = _renormalised(log_resp[rest])
             own = None if residual is None else residual[:, rest]
             guesses += [guess for expert in range(k - 1) for guess in _splits(x, resp, own, expert)]
+        if self.most is not None and self.most < len(guesses):
+            guesses = [guesses[i] for i in np.sort(rng.choice(len(guesses), self.most, replace=False))]
         return torch.stack(guesses)
 
 

@@ -74,6 +74,7 @@ class Objective(ABC):
         num_params: length P of the parameter vector.
         lower: lower bounds of the parameters, ``(P,)``, -inf where there is none (the variance floor).
         total_weight: sum of the observations' weights, ``(r,)``.
+        is_by_autograd: whether derivatives are those of autograd, one parameter vector after another.
     """
 
     data: Data
@@ -82,6 +83,11 @@ class Objective(ABC):
     num_params: int
     lower: Tensor
     total_weight: Tensor
+
+    @property
+    def is_by_autograd(self) -> bool:
+        """See the class."""
+        return False
 
     @abstractmethod
     def value(self, theta: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The scikit-learn face of the estimators."""
 
 import copy
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mixkit.experts import Experts, linear_gaussian_experts
 from mixkit.gates import Gate
 from mixkit.mixture import MixtureOfExperts
 
+from .covariance import SingularInformationWarning
 from .em import EM
 from .estimator import Estimator
 from .face import MixtureFace
@@ -172,10 +174,15 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
 
     @property
     def result_(self) -> Any:
-        """The result of the fit; that of a stream is computed when it is asked for."""
+        """The result of the fit; that of a stream is computed when it is asked for.
+
+        As in ``fit``, parameters without a standard error are no warning: ``summary`` says it.
+        """
         check_is_fitted(self)
         if self._result is None:
-            self._keep(self.stream_.result())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SingularInformationWarning)
+                self._keep(self.stream_.result())
         return self._result
 
     def _estimator(self) -> Estimator:

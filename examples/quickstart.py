@@ -30,7 +30,7 @@ def main(quick: bool) -> None:
     )
     with warnings.catch_warnings():  # the regimes change so abruptly that some gates have no finite estimate
         warnings.simplefilter("ignore", SingularInformationWarning)
-        result = EM(n_init=30 if quick else 50, random_state=0).fit(model, x, y)
+        result = EM(n_init=10 if quick else 50, random_state=0).fit(model, x, y)
     print(result.summary())
 
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 6), sharex=True, height_ratios=(3, 1), layout="constrained")

@@ -63,8 +63,8 @@ class PenalizedObjective(Wrapper):
 
     @property
     def is_by_autograd(self) -> bool:
-        """Whether the wrapped objective climbs by L-BFGS when it has too many parameters for a Hessian."""
-        return isinstance(self.base, AutogradObjective)
+        """Whether the wrapped objective is."""
+        return self.base.is_by_autograd
 
     def fold(self, theta: Tensor) -> Tensor:
         """The same vectors."""

@@ -17,7 +17,7 @@ from mixkit.mixture import MixtureOfExperts
 from ..data import Data
 from ..estimator import Estimator
 from ..result import FitResult
-from .path import fit_from, log_density, starts_of
+from .path import fit_from, log_density
 
 __all__ = ["HeldOut", "held_out", "make_folds"]
 
@@ -134,7 +134,7 @@ def _one(
     seed: list[int],
 ) -> Array:
     rows, left_out = torch.as_tensor(train), torch.as_tensor(test)
-    starts = starts_of(estimator)
+    starts = estimator.chosen_starts()
     fresh = [start.at(rows, data.x.shape[1]) for start in starts[: (len(starts) + 1) // 2]]
     rng = np.random.default_rng(seed)
     result = fit_from(estimator, full, data.take(rows), fresh, rng, at_model=True)

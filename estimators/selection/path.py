@@ -14,12 +14,12 @@ from mixkit.mixture import MixtureOfExperts
 
 from ..data import Data
 from ..estimator import Estimator
-from ..initialization import SplitAtom, Start, default_starts
+from ..initialization import SplitAtom, Start
 from ..result import FitResult
 from .builders import Builder
 from .nesting import duplicate_expert
 
-__all__ = ["Step", "fit_from", "fit_path", "is_at_least", "log_density", "starts_of"]
+__all__ = ["Step", "fit_from", "fit_path", "is_at_least", "log_density"]
 
 _ROUNDING = 1e-9  # log-likelihoods that differ relatively by less are one
 
@@ -56,7 +56,7 @@ def fit_path(
 def _step(
     model: MixtureOfExperts, data: Data, before: FitResult | None, estimator: Estimator, rng: np.random.Generator
 ) -> Step:
-    own = starts_of(estimator)
+    own = estimator.chosen_starts()
     if before is None:
         return Step(fit_from(estimator, model, data, own, rng), "starts")
     result = fit_from(estimator, model, data, [*own, SplitAtom(before.model)], rng)
@@ -75,14 +75,6 @@ def _nested(
         for start in starts
         if start is not None
     ]
-
-
-def starts_of(estimator: Estimator) -> list[Start]:
-    """The estimator's own starts, one for each of ``n_init`` at least."""
-    if estimator.starts is None:
-        return list(default_starts(estimator.n_init))
-    given = list(estimator.starts)
-    return [given[i % len(given)] for i in range(max(estimator.n_init, len(given)))] if given else []
 
 
 def fit_from(

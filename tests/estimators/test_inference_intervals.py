@@ -111,7 +111,7 @@ def jump():
     y = torch.where(x[:, 0] < 0, 10.0 + x[:, 0], -10.0 - 3 * x[:, 0])
     y = y + torch.randn(120, dtype=DTYPE, generator=generator)
     with pytest.warns(SingularInformationWarning, match="gate_weight"):
-        return EM(random_state=0, n_init=3).fit(softmax_model(1, 2), x, y)
+        return EM(random_state=0, n_init=3, n_moves=0).fit(softmax_model(1, 2), x, y)
 
 
 class TestWald:

@@ -54,6 +54,15 @@ def test_a_move_leaves_one_expert_out_and_splits_another():
     torch.testing.assert_close(resp[0, 1] + resp[0, 2], merged[0])
 
 
+def test_moves_are_drawn_where_there_are_more_than_wanted():
+    model, every = softmax_model(2, K), STARTS[-2].responsibilities(X, Y, K, np.random.default_rng(0))
+    some = MoveAtom(model, 5).responsibilities(X, Y, K, np.random.default_rng(0))
+    found = [next(i for i, guess in enumerate(every) if torch.equal(guess, one)) for one in some]
+    assert len(set(found)) == 5
+    assert found == sorted(found)
+    assert torch.equal(MoveAtom(model, 100).responsibilities(X, Y, K, np.random.default_rng(0)), every)
+
+
 def test_moves_need_experts_to_move():
     with pytest.raises(ValueError, match=r"model must have k = 3 experts, at least 2, got 2"):
         MoveAtom(softmax_model(2, 2)).responsibilities(X, Y, 3, np.random.default_rng(0))
@@ -68,6 +77,21 @@ def test_moves_leave_a_poor_maximum():
     assert moved.llf > plain.llf + 1.0
     assert len(moved.start_llf) >= 1 + 3 * 3 * 2
     assert moved.start_llf[0] == plain.llf
+
+
+@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
+def test_moves_are_made_unless_someone_chose_starts():
+    x, y = load_faithful()
+    model = softmax_model(1, 2)
+    starts = {
+        None: len(EM(random_state=0).fit(model, x, y).start_llf),
+        0: len(EM(random_state=0, n_moves=0).fit(model, x, y).start_llf),
+        "given": len(EM(random_state=0, starts=[RandomPartition()]).fit(model, x, y).start_llf),
+        "at model": len(EM(random_state=0, start_at_model=True).fit(model, x, y).start_llf),
+        "alone": len(EM(random_state=0, finish=False).fit(model, x, y).start_llf),
+    }
+    assert starts.pop(None) >= 10 + 3 * 2 * 1
+    assert starts == {0: 10, "given": 10, "at model": 11, "alone": 10}
 
 
 def test_local_lines_separate_crossing_lines():

@@ -253,7 +253,7 @@ def test_a_penalty_of_a_user():
     x, y = load_faithful()
     gaps = []
     for strength in (0.0, 1.0, 1000.0):
-        result = EM(penalty=Together(strength), n_init=4, random_state=0).fit(softmax_model(1, 2), x, y)
+        result = EM(penalty=Together(strength), n_init=4, n_moves=0, random_state=0).fit(softmax_model(1, 2), x, y)
         gaps.append(abs(float(result.model.experts.predictor.slope.detach().diff(dim=0))))
     assert gaps[0] > gaps[1] > gaps[2]
     assert gaps[2] < 0.05
