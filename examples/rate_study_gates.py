@@ -81,6 +81,8 @@ def draw(found: dict[str, StudyResults], path: Path) -> None:
         for kind, results in found.items():
             _draw_lines(ax, results, name, kind)
         ax.set(title=title, xscale="log", yscale="log")
+        sizes = next(iter(found.values())).study.sample_sizes
+        ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.grid(True, which="both", linewidth=0.4, alpha=0.4)
     for ax in axes[1]:

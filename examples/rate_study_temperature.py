@@ -92,6 +92,7 @@ def draw(found: dict[str, StudyResults], path: Path) -> None:
                 medians = [np.median(values) for values in samples]
                 ax.loglog(sizes, medians, line, color=COLOURS[gate], markersize=4, label=f"{gate}, {candidate}")
         ax.set(title=name.replace("hellinger", "Hellinger distance"), ylabel="median error")
+        ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.grid(True, which="both", linewidth=0.4, alpha=0.4)
     for ax in axes[1]:

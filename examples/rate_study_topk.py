@@ -92,6 +92,7 @@ def draw(found: dict[int, StudyResults], path: Path) -> None:
                 line = "s--" if "held" in candidate else "o-"
                 ax.loglog(sizes, [np.median(values) for values in samples], line, markersize=4, label=candidate)
             ax.set(title=f"{title}, true K = {num_selected}", xlabel="n", ylabel="median")
+            ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
             ax.xaxis.set_minor_formatter(NullFormatter())
             ax.grid(True, which="both", linewidth=0.4, alpha=0.4)
         row[0].legend(frameon=False, fontsize="x-small", loc="lower left")
