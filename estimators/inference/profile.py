@@ -95,7 +95,8 @@ def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None
         ``(len(parameters), 2)``. An end is infinite (0 for the lower end of a positive parameter) where the profile
         never drops that far: a gate that jumps has no largest weight. It is NaN, with a :class:`ProfileWarning`, where
         a refit did not converge or found a higher likelihood than the fit's, where the profile jumps past the level,
-        and for coefficients that the lasso set to zero.
+        and for coefficients that the lasso set to zero. Where the profile rises again and crosses the level more than
+        once, an end is one of the crossings: :func:`profile_likelihood` shows them all.
 
     Raises:
         ValueError: for an unknown parameter, a level outside (0, 1), or a result without a Hessian or data.
