@@ -62,6 +62,7 @@ def design(quick: bool, replicates: int, grid: bool) -> RateStudy:
         sample_sizes=[100, 200, 400] if quick else [250, 500, 1000, 2000, 4000, 8000, 16000],
         replicates=2 if quick else replicates,
         seed=20230505,
+        batch_size=2 if quick else 8,
     )
 
 

@@ -78,6 +78,7 @@ def design(num_selected: int, quick: bool, replicates: int) -> RateStudy:
         sample_sizes=[100, 200] if quick else [500, 1000, 2000, 4000, 8000],
         replicates=2 if quick else replicates,
         seed=20230924,
+        batch_size=2 if quick else 8,
         gate=build(num_selected, False, truth.num_experts),
     )
 
