@@ -85,6 +85,7 @@ def draw(found: dict[str, StudyResults], path: Path) -> None:
         ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.grid(True, which="both", linewidth=0.4, alpha=0.4)
+        ax.set_visible(bool(ax.lines))  # two experts share no cell
     for ax in axes[1]:
         ax.set_xlabel("n")
     for ax in axes[:, 0]:
