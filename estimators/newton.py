@@ -16,7 +16,6 @@ _LEAST_DAMPING = 1e-9  # below it the step is a pure Newton step
 _GREATEST_DAMPING = 1e12
 _ESCAPE_LENGTHS = (1.0, -1.0, 0.3, -0.3, 0.1, -0.1, 0.03, -0.03, 0.01, -0.01)
 _NEGATIVE_CURVATURE = 1e-7
-_HOPELESS = 1e-6  # of what a start lacks to the best one: a step that promises less is its last
 
 
 class Ascent(NamedTuple):
@@ -54,9 +53,7 @@ def newton_ascent(
 
     A step solves ``(-H + damping * |diag H|) step = g`` on the parameters that are not held at a lower bound; the
     damping rises until the matrix is positive definite and the step gains what it promised. Where the gradient vanishes
-    and the Hessian still has a positive eigenvalue (a saddle), the ascent leaves along that eigenvector. A start that
-    another of the same data set has left behind ends where its next step promises less than a millionth of what it
-    lacks: such starts may crawl along a flat ridge for as long as all others take.
+    and the Hessian still has a positive eigenvalue (a saddle), the ascent leaves along that eigenvector.
 
     Args:
         objective: what to maximise.
@@ -105,9 +102,8 @@ class _Run:
         accepted = (ratio > 1e-4) & ~finished
         theta, at = _choose(accepted, candidate, theta), _merge(accepted, trial, at)
         damping = _next_damping(model.damping, ratio, finished)
-        tol = self._tolerance(at.value)
-        stuck = ~accepted & (model.gain < tol)
-        finished = finished | stuck | _is_near(self.objective, theta, at, tol) | (damping > _GREATEST_DAMPING)
+        near = _is_near(self.objective, theta, at, self.tol)
+        finished = finished | near | (damping > _GREATEST_DAMPING)
         first_time = finished & ~self.escaped[active]
         if bool(first_time.any()):
             theta, at, left = _escape(self.objective, theta, at, first_time)
@@ -125,11 +121,6 @@ class _Run:
                 self.objective, self.sets = part, sets
         starts = self.finished[self.sets].to(torch.int8).argsort(dim=1, stable=True)[:, : int(unfinished.max())]
         return self.sets.unsqueeze(1), starts
-
-    def _tolerance(self, value: Tensor) -> Tensor:
-        """The gain below which each start ``(q, a)`` is finished: larger for those that another has left behind."""
-        lead = torch.maximum(self.current.value[self.sets].amax(1), value.amax(1)).unsqueeze(1) - value
-        return (_HOPELESS * lead).clamp(min=self.tol).nan_to_num(nan=self.tol, posinf=self.tol)
 
     def _store(
         self, active: tuple[Tensor, Tensor], theta: Tensor, at: Evaluation, damping: Tensor, finished: Tensor
@@ -169,8 +160,8 @@ def _certificate(objective: Objective, theta: Tensor, at: Evaluation) -> _Model:
     return _solve(objective, theta, at, torch.zeros_like(at.value))
 
 
-def _is_near(objective: Objective, theta: Tensor, at: Evaluation, tol: Tensor) -> Tensor:
-    """Whether the undamped step promises less than ``tol``, of each start.
+def _is_near(objective: Objective, theta: Tensor, at: Evaluation, tol: float) -> Tensor:
+    """Whether the undamped step promises less than ``tol``.
 
     With the Hessian scaled to a unit diagonal, the gain is at least the squared gradient over a few times P: a cheap
     look that spares most points the Cholesky factors, which take many attempts where the Hessian is indefinite.

@@ -147,19 +147,3 @@ def test_data_sets_climb_as_if_alone_and_leave_the_work_when_done():
         alone = newton_ascent(Bananas(bends[index : index + 1], []), starts[:1])
         torch.testing.assert_close(together.theta[index], alone.theta[0])
         assert bool(together.converged[index].all())
-
-
-def test_a_start_that_is_left_behind_does_not_crawl_on():
-    def ridge(v):  # a maximum of 10 at (0, 1); a plain at negative v[1] that rises to zero as v[0] grows for ever
-        return (
-            10.0 * torch.exp(-(v[0] ** 2) - (v[1] - 1.0) ** 2) - torch.exp(-0.1 * v[0]) - torch.relu(-v[1] - 2.0) ** 2
-        )
-
-    best, far = [0.1, 1.1], [30.0, -2.5]
-    alone = newton_ascent(Surface(ridge, 2), start(far), max_iter=100)
-    beaten = newton_ascent(Surface(ridge, 2), start(best, far), max_iter=100)
-    assert beaten.num_iterations < alone.num_iterations / 2
-    assert float(beaten.value[0, 1]) > -1e-3
-    torch.testing.assert_close(
-        beaten.theta[0, 0], newton_ascent(Surface(ridge, 2), start(best)).theta[0, 0], rtol=0, atol=0
-    )
