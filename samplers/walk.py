@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ._validation import check_logits, check_tokens
+from .agreement import check_shared_rows
 from .node import Decision, Node, compute_dtype, first_true
 from .results import Info, Verification
 from .sources import Source
@@ -46,11 +47,25 @@ class Block:
         """Target logits ``(r, v)`` after the first ``position`` tokens of the given drafts ``(r,)``."""
         return self.target[rows, draft, position]
 
+    def check_shared_target(self, rows: Tensor, sharing: Tensor, position: int) -> None:
+        """Refuse target rows that differ among the drafts ``sharing (r, m)`` the prefix of ``position`` tokens."""
+        if self.target.shape[1] == 1 or self.target.stride(1) == 0:
+            return
+        laws = self.target[:, :, position]
+        check_shared_rows(
+            "target_logits",
+            laws if rows.numel() == laws.shape[0] else laws[rows],
+            sharing,
+            "the same law for all drafts that share a prefix",
+        )
+
     def node(self, rows: Tensor, active: Tensor, position: int, *, precise: bool) -> Node:
         """Return the node of ``rows (r,)`` at ``position``; drafts ``active (r, m)`` compete there."""
         if self.draft is None:
             raise ValueError("draft_logits must be given to make a node, got None")
         laws, tokens = self.draft[:, :, position], self.tokens[:, :, position]
+        if laws.stride(1) == 0:  # one law expanded over the drafts
+            laws = laws[:, :1]
         if rows.numel() < self.tokens.shape[0]:
             laws, tokens = laws[rows], tokens[rows]
         return Node(self.target_logits(rows, first_true(active), position), laws, tokens, active, precise=precise)
@@ -80,6 +95,7 @@ def walk(block: Block, source: Source, rule: Rule | None, *, precise: bool) -> V
     rows = torch.arange(block.shape[0], device=block.tokens.device)
     for position in range(block.shape[2] + 1):
         active = state.active(rows, position)
+        block.check_shared_target(rows, state.agreeing[rows], position)
         going = active.any(-1)
         if not going.all():
             _bonus(block, state, source, rows[~going], position)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mixkit._validation import check_integer
 
+from ..agreement import leaders, share_rows
 from ..base import Verifier
 from ..processors import LogitsFunction
 from ..results import Verification
@@ -184,14 +185,14 @@ class SpeculativeDecoder:
         return verification, limits
 
     def _target_of_drafts(self, histories: Histories, drafts: Drafts) -> Tensor:
-        """Target logits ``(R, m, t+1, v)`` after every prefix of the drafts, 0 in the padding."""
+        """Target logits ``(R, m, t+1, v)`` after every prefix of the drafts, one row for one prefix."""
         num_rows, num_drafts, size = drafts.tokens.shape
         lengths = drafts.lengths.flatten()
         drafted = histories.repeat(num_drafts).extend(drafts.tokens.flatten(0, 1), lengths)
         used = torch.arange(int(lengths.max()) + 1, device=lengths.device).clamp(max=lengths[:, None])
         logits = self._target(drafted, (drafted.lengths - lengths)[:, None] + used)
         logits = torch.nn.functional.pad(logits, (0, 0, 0, size + 1 - logits.shape[1]))
-        return logits.unflatten(0, (num_rows, num_drafts))
+        return share_rows(logits.unflatten(0, (num_rows, num_drafts)), leaders(drafts.tokens, drafts.lengths))
 
     def _target(self, histories: Histories, prefixes: Tensor) -> Tensor:
         """Processed target logits ``(R, c, v)`` after the prefixes of the given lengths ``(R, c)``."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mixkit._validation import check_integer
 
+from ..agreement import leaders, share_rows
 from ..processors import Chain, LogitsFunction, Processor
 from ..sources import Source
 from .histories import Histories
@@ -178,7 +179,11 @@ class SampledDrafts(Drafter):
         rows = histories.repeat(self.num_drafts).extend(drafted.flatten(0, 1), counts)
         raw = self._for_each(self.scorers, len(rows), lambda i, part: self._score(i, rows.rows(part), vocab_size))
         law = self._for_each(self.processors, len(rows), lambda i, part: self._process(i, rows.rows(part), raw[part]))
-        return law.unflatten(0, (-1, self.num_drafts))
+        law = law.unflatten(0, (-1, self.num_drafts))
+        if len(self.scorers) + len(self.processors) > 2:
+            return law
+        leader = leaders(drafted, counts.unflatten(0, (-1, self.num_drafts)))[..., -1:]
+        return share_rows(law[:, :, None], leader)[:, :, 0]
 
     def _for_each(self, members: Sequence, num_rows: int, function: Callable[[int, Tensor], Tensor]) -> Tensor:
         """Apply a function of a member and its rows: all of the ``R * m`` rows, or every ``m``-th with one a draft."""

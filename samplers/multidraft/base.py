@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..agreement import check_shared_rows
 from ..base import NodeVerifier
 from ..node import Decision, Node
 from ..sources import Source
@@ -73,21 +74,11 @@ def node_of(target: Tensor, drafts: Tensor) -> Node:
 
 
 def check_identical(node: Node) -> None:
-    """Refuse a node whose active drafts have different laws, as far as the drafted tokens show it.
-
-    Log-probability ratios between drafted tokens must agree, to 0.01, or 0.25 in half precision.
-    """
-    logits, tokens = node.draft_logits, node.tokens
-    if logits.shape[1] == 1:
-        return
-    held = logits.gather(-1, tokens[:, None, :].expand(-1, logits.shape[1], -1)).double()
-    rows = torch.arange(tokens.shape[0], device=tokens.device)
-    ratio = held - held[rows, :, node.first][..., None]
-    tolerance = 0.25 if logits.dtype in (torch.float16, torch.bfloat16) else 0.01
-    differs = ~((ratio - ratio[rows, node.first][:, None]).abs() <= tolerance)
-    differs &= node.active[:, :, None] & node.active[:, None, :]
-    if differs.any():
-        raise ValueError(
-            "draft_logits must be the same law for all drafts that share a prefix, for a verifier of identical "
-            f"drafts; got different laws at row {int(differs.nonzero()[0, 0])}: use a verifier of different drafts"
-        )
+    """Refuse a node whose active drafts have different laws; see `check_shared_rows` for what is rounding."""
+    check_shared_rows(
+        "draft_logits",
+        node.draft_logits,
+        node.active,
+        "the same law for all drafts that share a prefix, for a verifier of identical drafts (take WeightedVerifier or "
+        "ImportanceWeighted where laws differ)",
+    )
