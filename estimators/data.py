@@ -47,8 +47,10 @@ class Data(NamedTuple):
 def numeric_tensor(name: str, value: Any) -> Tensor:
     """A float64 tensor of what ``np.asarray`` takes; ``TypeError`` or ``ValueError`` unless finite and real."""
     try:
-        tensor = value if isinstance(value, Tensor) else _shared(np.asarray(value))
+        tensor = value if isinstance(value, Tensor) else _shared(_array(name, value))
     except TypeError as error:
+        if str(error).startswith(name):
+            raise
         raise TypeError(f"{name} must be numeric, got {type(value).__name__}") from error
     if tensor.is_complex():
         raise ValueError(f"{name} must be real, got {tensor.dtype}")
@@ -56,6 +58,16 @@ def numeric_tensor(name: str, value: Any) -> Tensor:
     if not bool(torch.isfinite(tensor.sum())):  # one pass without a copy; the sum may overflow, so look again
         check_finite(name, tensor)
     return tensor
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    """What ``np.asarray`` makes of a value; a frame of numbers and truth values as float64."""
+    if not hasattr(value, "dtypes") or not hasattr(value, "columns"):
+        return np.asarray(value)
+    other = [str(column) for column, kind in value.dtypes.items() if getattr(kind, "kind", "O") not in "biuf"]
+    if other:
+        raise TypeError(f"{name} must be numeric, got columns {other} of other kinds; encode or drop them")
+    return np.asarray(value.to_numpy(dtype=np.float64))
 
 
 def _shared(array: np.ndarray) -> Tensor:
@@ -123,7 +135,10 @@ def _weights(sample_weight: Any, x: Tensor, is_batch: bool) -> Tensor | None:
             f"sample_weight must have one entry a row of x, {x.shape[1]}, got shape {tuple(weight.shape[1:])}"
         )
     if not bool((weight >= 0).all()) or not bool((weight.sum(-1) > 0).all()):
-        raise ValueError("sample_weight must be non-negative with a positive sum, got others")
+        least, total = float(weight.min()), float(weight.sum(-1).min())
+        raise ValueError(
+            f"sample_weight must be non-negative with a positive sum, got a least of {least:g} and a sum of {total:g}"
+        )
     return weight
 
 
@@ -178,6 +193,9 @@ def dependent_columns(
 
 def _dependent(x: Tensor) -> Tensor:
     std, mean = torch.std_mean(x, 0, correction=0)
+    if not bool(torch.isfinite(std).all()):
+        columns = (~torch.isfinite(std)).nonzero().squeeze(-1).tolist()
+        raise ValueError(f"x must have squares that do not overflow, got columns {columns} too large; rescale them")
     constant = std <= 1e-13 * torch.maximum(x.amax(0), -x.amin(0))
     upper = _triangle(x, mean, torch.where(constant, 0.0, 1.0 / torch.where(constant, 1.0, std)))
     diagonal = torch.zeros(x.shape[-1], dtype=x.dtype, device=x.device)

@@ -15,7 +15,7 @@ from mixkit.experts import LaplaceExperts
 from mixkit.mixture import MixtureOfExperts
 
 from .autograd import AutogradObjective
-from .data import Data, as_data, collinearity_remark, column_names, dependent_columns
+from .data import Data, as_data, collinearity_remark, column_names, dependent_columns, with_names
 from .ends import Climb, best_end, best_models, contenders, improved, joined
 from .general.objective import SmoothGateObjective
 from .initialization import MoveAtom, Start, default_starts
@@ -148,11 +148,9 @@ class Estimator(ABC):
         pinned = dependent_columns(data, has_offset=model.has_offset, names=names, is_fixed=is_fixed)
         objective, climb = self._run(model, data, pinned)
         seconds = time.perf_counter() - started
-        result = build_result(model, objective, climb.ascent, climb.values, climb.ends, seconds, self)
+        result = build_result(model, objective, climb.ascent, climb.values, climb.ends, seconds, self, names)
         remark = collinearity_remark(pinned, is_fixed=is_fixed)
-        result.warnings += [remark] if remark else []
-        if names:
-            result.rename_features(names)
+        result.warnings += [with_names(remark, names) if names else remark] if remark else []
         return result
 
     def fit_many(

@@ -207,7 +207,7 @@ class FitResult:
 
     @property
     def bic(self) -> float:
-        """Schwarz's criterion, ``P log n - 2 llf``."""
+        """Schwarz's criterion, ``P log n - 2 llf``; n counts rows, whatever their weights."""
         return float(np.log(self.nobs)) * self.df_model - 2.0 * self.llf
 
     @property
@@ -293,15 +293,16 @@ def build_result(
     ends: Tensor,
     seconds: float,
     estimator: "Estimator | None" = None,
+    features: Sequence[str] | None = None,
 ) -> FitResult:
-    """The result of one data set from its best end."""
+    """The result of one data set from its best end; ``features (d,)`` are the covariates' names, if they have any."""
     maximum = Maximum.of(objective, ascent)
     fitted = copy.deepcopy(model).to(torch.float64).eval()
     objective.write(maximum.theta, fitted)
     names = [name for name in _undetermined(maximum) if name not in objective.zeroed]
     if maximum.hessian.numel():
-        warn_undetermined(names)
-    return FitResult(
+        warn_undetermined([with_names(name, features) for name in names] if features else names)
+    result = FitResult(
         model=fitted,
         param_names=list(maximum.to_user.names),
         params=maximum.to_user.values(maximum.theta).numpy(force=True),
@@ -318,6 +319,9 @@ def build_result(
         _maximum=maximum,
         _estimator=estimator,
     )
+    if features:
+        result.rename_features(features)
+    return result
 
 
 def _undetermined(maximum: Maximum) -> list[str]:

@@ -121,7 +121,8 @@ class BootstrapResult:
         ============ ========================================================================================
 
         The first three do not change when a parameter is transformed; the last two are computed on the log scale for
-        positive parameters. Quantiles far in the tails need replicates: 999 or more for 95%.
+        positive parameters. Quantiles far in the tails need replicates, 999 or more for 95%; with too few to reach
+        them at all, below 39 for 95%, a warning says so.
 
         Args:
             level: probability of covering the truth, in (0, 1).
@@ -134,6 +135,7 @@ class BootstrapResult:
         Statistical Science 11, 189-228.
         """
         rule = INTERVALS[check_choice("method", method, INTERVALS)]
+        _warn_of_few(len(self._found()), check_level(level), method)
         found = Replicates(self.params, self._found(), self.is_positive, self.acceleration)
         return rule(found, check_level(level))
 
@@ -171,4 +173,16 @@ def _warn(result: FitResult, lost: np.ndarray, reason: str) -> None:
             f"no bootstrap error for {', '.join(np.array(result.param_names)[lost])}: {reason}",
             SingularInformationWarning,
             stacklevel=4,
+        )
+
+
+def _warn_of_few(found: int, level: float, method: str) -> None:
+    """Quantiles of m replicates reach from 1/(m + 1) to m/(m + 1)."""
+    needed = round(2.0 / (1.0 - level)) - 1
+    if method != "normal" and found < needed:
+        warnings.warn(
+            f"{found} replicates do not reach the quantiles of {level:.4g} intervals by {method!r}: ends are the "
+            f"extremes; ask for at least {needed}, better 25 times as many",
+            UserWarning,
+            stacklevel=3,
         )

@@ -91,7 +91,8 @@ def plot_fit(
     ax.scatter(as_array(x[:, column]), as_array(y), s=16, c=point_colors, linewidths=0, alpha=opacity, zorder=3)
     _draw_means(ax, line, law, colors)
     ax.set(xlabel=labels[column], ylabel=title)
-    ax.legend(frameon=False, fontsize="small")
+    rest = "their medians" if at is None else "the slice"
+    ax.legend(frameon=False, fontsize="small", title=None if len(labels) == 1 else f"lines: others at {rest}")
     return ax
 
 

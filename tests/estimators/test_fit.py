@@ -336,3 +336,31 @@ def test_a_step_that_overflows_has_no_value_and_is_not_taken():
     theta = torch.full((1, 1, objective.num_params), 1e308, dtype=DTYPE)
     assert bool(objective.value(theta).isnan().all())
     assert all(bool(part.isnan().all()) for part in objective.evaluate(theta))
+
+
+def test_frames_of_numbers_and_truth_values_are_data_and_others_are_named():
+    x, y = load_faithful()
+    frame = pd.DataFrame({"waiting": x[:, 0], "late": np.arange(len(x)) % 2 == 0})
+    settings = {"random_state": 0, "n_init": 1, "n_moves": 0}
+    result = EM(**settings).fit(softmax_model(2, 2), frame, y)
+    np.testing.assert_array_equal(
+        result.params, EM(**settings).fit(softmax_model(2, 2), frame.to_numpy(dtype=float), y).params
+    )
+    assert result.mean_conf_int(frame[:3]).value.shape == (3,)
+    with pytest.raises(TypeError, match=r"x must be numeric, got columns \['kind'\] of other kinds"):
+        EM().fit(softmax_model(2, 2), frame.drop(columns="late").assign(kind="a"), y)
+
+
+def test_parameters_without_a_standard_error_are_named_after_columns():
+    x, y = load_faithful()
+    frame = pd.DataFrame({"eruptions": x[:, 0], "long": x[:, 0] > 3.0})
+    with pytest.warns(SingularInformationWarning, match=r"gate_weight\[0,long\]"):
+        EM(random_state=0, n_init=1, n_moves=0).fit(softmax_model(2, 2), frame, y)
+
+
+def test_what_is_too_large_or_negative_is_said():
+    x, y = load_faithful()
+    with pytest.raises(ValueError, match=r"x must have squares that do not overflow, got columns \[0\] too large"):
+        EM().fit(softmax_model(1, 2), x * 1e200, y)
+    with pytest.raises(ValueError, match="got a least of -1 and a sum of -272"):
+        EM().fit(softmax_model(1, 2), x, y, -np.ones(272))
