@@ -92,7 +92,8 @@ def plot_fit(
     _draw_means(ax, line, law, colors)
     ax.set(xlabel=labels[column], ylabel=title)
     rest = "their medians" if at is None else "the slice"
-    ax.legend(frameon=False, fontsize="small", title=None if len(labels) == 1 else f"lines: others at {rest}")
+    note = None if len(labels) == 1 else f"lines: others at {rest}"
+    ax.legend(frameon=False, fontsize="small", title=note, title_fontsize="small")
     return ax
 
 
