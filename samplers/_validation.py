@@ -54,12 +54,18 @@ def check_same_vocabulary(target: Tensor, draft: Tensor) -> None:
         )
 
 
-def check_block_shapes(target: Any, draft: Any, tokens: Any) -> None:
-    """Check ``target (B, [m,] t+1, v)``, ``draft (B, [m,] t, v)`` or None, ``tokens (B, [m,] t)``."""
+def check_whole(name: str, value: Any) -> Tensor:
+    """Return a tensor of any integer dtype in int64."""
+    check_tensor(name, value, floating=False)
+    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+        raise TypeError(f"{name} must have an integer dtype, got {value.dtype}")
+    return value.long()
+
+
+def check_block_shapes(target: Any, draft: Any, tokens: Any) -> Tensor:
+    """Check ``target (B, [m,] t+1, v)``, ``draft (B, [m,] t, v)`` or None; return ``tokens (B, [m,] t)`` in int64."""
     check_tensor("target_logits", target)
-    check_tensor("draft_tokens", tokens, floating=False)
-    if tokens.is_floating_point() or tokens.dtype == torch.bool:
-        raise TypeError(f"draft_tokens must have an integer dtype, got {tokens.dtype}")
+    tokens = check_whole("draft_tokens", tokens)
     if tokens.ndim not in (2, 3):
         raise ValueError(f"draft_tokens must have shape (B, t) or (B, m, t), got {tuple(tokens.shape)}")
     wanted = (*tokens.shape[:-1], tokens.shape[-1] + 1)
@@ -69,7 +75,7 @@ def check_block_shapes(target: Any, draft: Any, tokens: Any) -> None:
             f"{tuple(target.shape)}"
         )
     if draft is None:
-        return
+        return tokens
     check_tensor("draft_logits", draft)
     if draft.ndim != tokens.ndim + 1 or draft.shape[:-1] != tokens.shape:
         raise ValueError(
@@ -77,14 +83,13 @@ def check_block_shapes(target: Any, draft: Any, tokens: Any) -> None:
             f"{tuple(draft.shape)}"
         )
     check_same_vocabulary(target, draft)
+    return tokens
 
 
 def check_lengths(lengths: Any, shape: tuple[int, int, int]) -> Tensor:
     """Return draft lengths ``(B, m)`` in ``0..t`` from ``(B,)``, ``(B, m)`` or None."""
     batch, num_drafts, size = shape
-    check_tensor("lengths", lengths, floating=False)
-    if lengths.is_floating_point() or lengths.dtype == torch.bool:
-        raise TypeError(f"lengths must have an integer dtype, got {lengths.dtype}")
+    lengths = check_whole("lengths", lengths)
     if tuple(lengths.shape) not in ((batch,), (batch, num_drafts)):
         raise ValueError(f"lengths must have shape ({batch},) or ({batch}, {num_drafts}), got {tuple(lengths.shape)}")
     if ((lengths < 0) | (lengths > size)).any():
@@ -129,6 +134,15 @@ def check_generator(generator: Any, batch: int) -> Generator | list[Generator] |
     return [_seeded(entry, batch) for entry in generator]
 
 
+def check_seed(generator: Any) -> Generator:
+    """Return a generator; a seed becomes one on the CPU."""
+    if isinstance(generator, Generator):
+        return generator
+    if not isinstance(generator, Integral) or isinstance(generator, bool):
+        raise TypeError(f"generator must be a torch.Generator or a seed, got {type(generator).__name__}")
+    return torch.Generator().manual_seed(check_integer("generator", generator, low=0, high=2**63 - 1))
+
+
 def _seeded(entry: Any, batch: int) -> Generator:
     if isinstance(entry, Generator):
         return entry
@@ -137,4 +151,4 @@ def _seeded(entry: Any, batch: int) -> Generator:
             f"generator must be a torch.Generator, a seed, a sequence of {batch} of them or None, got "
             f"{type(entry).__name__}"
         )
-    return torch.Generator().manual_seed(check_integer("generator", entry, low=0, high=2**63 - 1))
+    return check_seed(entry)

@@ -52,7 +52,7 @@ class Verifier(ABC):
             draft_logits: Law that each draft token was drawn from ``(B, [m,] t, v)``; None for drafts without a law
                 (n-grams, argmax, retrieved text). There the token is drawn from the target and accepted if a draft
                 holds it, which is what every optimal lossless rule comes to.
-            draft_tokens: Drafted token ids ``(B, [m,] t)``.
+            draft_tokens: Drafted token ids ``(B, [m,] t)``, of any integer dtype.
             lengths: Draft lengths ``(B,)`` or ``(B, m)`` in ``0..t``; what lies beyond is padding and never read.
             generator: One generator or seed, a sequence of one for each row (then a row's tokens do not depend on the
                 rest of the batch), or None for torch's default generator. A `Source` is taken too: it decides what is
@@ -71,7 +71,7 @@ class Verifier(ABC):
 
     def _block(self, target: Any, draft: Any, tokens: Any, lengths: Any) -> Block:
         """Return a block whose shapes fit; what it holds is not checked yet."""
-        check_block_shapes(target, draft, tokens)
+        tokens = check_block_shapes(target, draft, tokens)
         target = target.detach()  # tokens have no derivative, and nothing below needs a graph
         draft = None if draft is None else draft.detach()
         if tokens.ndim == 2:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixkit._validation import check_tensor
 
-from ._validation import check_lengths, check_logits, check_same_vocabulary, check_tokens
+from ._validation import check_lengths, check_logits, check_same_vocabulary, check_tokens, check_whole
 from .base import NodeVerifier
 from .node import Decision, Node, compute_dtype, first_true
 from .results import Info
@@ -106,8 +106,7 @@ class _Tree:
 
 def _check(target: Any, draft: Any, tokens: Any, parents: Any, lengths: Any) -> _Tree:
     check_tensor("target_logits", target)
-    check_tensor("tokens", tokens, floating=False)
-    check_tensor("parents", parents, floating=False)
+    tokens, parents = check_whole("tokens", tokens), check_whole("parents", parents)
     if tokens.ndim != 2 or target.ndim != 3 or target.shape[:2] != (tokens.shape[0], tokens.shape[1] + 1):
         raise ValueError(
             f"tokens must have shape (B, n) and target_logits (B, n+1, v), got {tuple(tokens.shape)} and "
@@ -117,7 +116,7 @@ def _check(target: Any, draft: Any, tokens: Any, parents: Any, lengths: Any) -> 
     if tuple(parents.shape) not in ((count,), (batch, count)):
         raise ValueError(f"parents must have shape ({count},) or ({batch}, {count}), got {tuple(parents.shape)}")
     steps = torch.arange(count, device=tokens.device)
-    rows = parents.long().expand(batch, count) + 1
+    rows = parents.expand(batch, count) + 1
     real = torch.ones_like(tokens, dtype=torch.bool)
     if lengths is not None:
         real = steps < check_lengths(lengths, (batch, 1, count))

@@ -175,6 +175,25 @@ def test_wrong_use_is_refused(row, wrong, generator):
 
 
 @over(ROWS)
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.int8, torch.uint8], ids=str)
+def test_tokens_have_any_integer_dtype(row, dtype):
+    target, draft, tokens = a_block(row)
+    lengths = torch.full((4,), 2)
+    wide = row.verifier.verify(target, draft, tokens, lengths=lengths, generator=0)
+    narrow = row.verifier.verify(target, draft, tokens.to(dtype), lengths=lengths.to(dtype), generator=0)
+    assert narrow.tokens.dtype == torch.long
+    assert same(wide, narrow)
+
+
+@over(ROWS)
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32, torch.complex64], ids=str)
+def test_tokens_of_no_integer_dtype_are_refused(row, dtype):
+    target, draft, tokens = a_block(row)
+    with pytest.raises(TypeError, match="draft_tokens must have an integer dtype, got torch"):
+        row.verifier.verify(target, draft, tokens.to(dtype), generator=0)
+
+
+@over(ROWS)
 def test_a_row_without_mass_is_refused(row, generator):
     target, draft, tokens = a_block(row)
     target = target.clone()
