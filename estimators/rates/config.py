@@ -73,8 +73,9 @@ def read_study(path: str | os.PathLike[str]) -> RateStudy:
         num_experts = 3
 
     Kinds: estimators EM, MLE; covariates uniform, normal, grid; starts data-driven, oracle, near-truth; losses D1, D2,
-    blocks, density, temperature; gates softmax, top-k, temperature, activation, sigmoid, laplace (``gate`` is that of
-    the truth, or of a candidate). ``start``, ``gate``, ``nested``, ``gain_tol`` and ``batch_size`` may be left out.
+    blocks, density, temperature; gates softmax, top-k, temperature, activation, sigmoid, laplace. ``gate`` is that of
+    the truth, and of every candidate that has no ``gate`` of its own. ``start``, ``gate``, ``nested``, ``gain_tol`` and
+    ``batch_size`` may be left out.
 
     Raises:
         ValueError: if the file is no TOML, a key is missing or unknown, or the design is a bad one.
@@ -113,7 +114,7 @@ def read_study(path: str | os.PathLike[str]) -> RateStudy:
     return RateStudy(
         truth,
         _made("covariates", raw["covariates"], _COVARIATES),
-        {name: _candidate(name, table, truth.num_features) for name, table in raw["candidates"].items()},
+        {name: _candidate(name, table, truth.num_features, own_gate) for name, table in raw["candidates"].items()},
         [_made("losses", table, _LOSSES) for table in raw["losses"]],
         raw["sample_sizes"],
         raw["replicates"],
@@ -161,12 +162,14 @@ class _GateForm:
         return self.build(self.num_features, num_experts, generator=generator, **self.options)
 
 
-def _candidate(name: str, table: Mapping[str, Any], num_features: int) -> Candidate:
+def _candidate(
+    name: str, table: Mapping[str, Any], num_features: int, true_gate: Callable[[int], Gate] | None
+) -> Candidate:
     where = f"candidates.{name}"
     _check_keys(where, table, {"estimator"}, {"num_experts", "gate", "start"})
     return Candidate(
         _made(f"{where}.estimator", table["estimator"], _ESTIMATORS),
         table.get("num_experts"),
-        _gate(table["gate"], num_features) if "gate" in table else None,
+        _gate(table["gate"], num_features) if "gate" in table else true_gate,
         _made(f"{where}.start", table["start"], _STARTS) if "start" in table else None,
     )

@@ -121,10 +121,10 @@ class StudyResults:
             raise ValueError(f"name must be among the losses {losses}, got {name!r}")
 
     def declared(self, candidate: str) -> Mapping[str, DeclaredRate]:
-        """The exponents that theory declares for a candidate, by loss."""
+        """The exponents that theory declares for a candidate, by loss; none where its gate is not of the true kind."""
         k, d = self.study.experts_of(candidate), self.study.truth.num_features
         gate = self.study.candidates[candidate].template(d, k).gate
-        return declared_rates(gate, k, self.study.truth.num_experts)
+        return declared_rates(gate, k, self.study.truth.num_experts, true_gate=self.study.truth_model.gate)
 
     def sizes_table(self) -> Any:
         """A pandas frame with a row for each candidate, loss and size: counts, median, means, quantiles."""

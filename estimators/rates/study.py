@@ -21,13 +21,14 @@ from mixkit.mixture import MixtureOfExperts
 from ..estimator import Estimator
 from ..parallel import as_completed
 from .blocks import blocks_of
-from .candidate import Candidate
+from .candidate import Candidate, check_gate
 from .covariates import Covariates
 from .losses import Loss
 from .results import StudyResults
 from .starts import BatchedStart, DataDriven, StartPolicy
 from .store import ResultStore
 from .tasks import Task, run_block
+from .theory import is_well_specified
 
 __all__ = ["RateStudy"]
 
@@ -50,7 +51,8 @@ class RateStudy:
         seed: non-negative.
         start: where fits start, unless a candidate says otherwise. It is part of every report.
         num_experts: experts of the fitted model where ``estimator`` is one estimator; those of the truth if None.
-        gate: of the true model, in which the truth's beta are set; softmax if None.
+        gate: of the true model, in which the truth's beta are set; softmax if None. Where it is of another kind each
+            candidate says which gate it fits (``Candidate(gate=...)``).
         nested: whether the sample of a size contains those of smaller sizes (of the same replicate).
         gain_tol: a fit counts as converged if its estimator says so and one more Newton step is predicted to gain at
             most this in log-likelihood.
@@ -60,8 +62,10 @@ class RateStudy:
 
     Raises:
         TypeError: if an argument is of another kind.
-        ValueError: if a fitted model has fewer experts than the truth, or selects more than it has; if sizes do not
-            increase, or are too small for the model; if samples are to be nested and covariates cannot be.
+        ValueError: if a fitted model has fewer experts than the truth, or selects more than it has; if the true gate
+            is no softmax and a candidate does not say its own; if a gate has other experts or covariates than its
+            model; if sizes do not increase, or are too small for the model; if samples are to be nested and
+            covariates cannot be.
 
     Example:
         >>> import tempfile, torch
@@ -101,6 +105,8 @@ class RateStudy:
             raise ValueError(f"truth must be one measure, got a batch of shape {tuple(self.truth.batch_shape)}")
         if self.nested and not self.covariates.is_nested:
             raise ValueError(f"nested samples need covariates drawn at random, got {self.covariates!r}")
+        if self.gate is not None:
+            check_gate("gate", self.gate, self.truth.num_features, self.truth.num_experts)
         for name in self.candidates:
             self._check_candidate(name)
         _check_sizes(self.sample_sizes, max(self.experts_of(name) for name in self.candidates))
@@ -122,9 +128,14 @@ class RateStudy:
         k, true_k = self.experts_of(name), self.truth.num_experts
         if k < true_k:
             raise ValueError(f"num_experts of {name!r} must be at least the truth's {true_k}, got {k}")
-        gate = self.candidates[name].template(self.truth.num_features, k).gate
-        if gate.num_experts != k:
-            raise ValueError(f"gate of {name!r} must have {k} experts when asked for them, got {gate.num_experts}")
+        candidate = self.candidates[name]
+        gate = candidate.new_gate(self.truth.num_features, k)
+        check_gate(f"gate of {name!r}, when asked for {k} experts,", gate, self.truth.num_features, k)
+        if candidate.gate is None and not is_well_specified(gate, self.truth_model.gate):
+            raise ValueError(
+                f"gate of candidate {name!r} must be given, Candidate(gate=...), where the study's gate is not the "
+                "softmax gate (softmax_gate itself for a misspecified fit), got none"
+            )
 
     @cached_property
     def candidates(self) -> Mapping[str, Candidate]:

@@ -14,7 +14,7 @@ from mixkit.temperature import FixedTemperature
 
 from ..voronoi import rbar
 
-__all__ = ["DeclaredRate", "declared_rates"]
+__all__ = ["DeclaredRate", "declared_rates", "is_well_specified"]
 
 _SOFTMAX = "Nguyen, Nguyen, Ho (2023), arXiv 2305.03288"
 _TOP_K = "Nguyen, Akbarian, Yan, Ho (2024), arXiv 2309.13850"
@@ -33,7 +33,9 @@ class DeclaredRate(NamedTuple):
     source: str
 
 
-def declared_rates(gate: Gate, num_experts: int, true_experts: int) -> Mapping[str, DeclaredRate]:
+def declared_rates(
+    gate: Gate, num_experts: int, true_experts: int, *, true_gate: Gate | None = None
+) -> Mapping[str, DeclaredRate]:
     """The declared rates of a fit with ``num_experts`` of a truth with ``true_experts``, by the name of a loss.
 
     Losses without an entry have no rate that we know of.
@@ -42,6 +44,8 @@ def declared_rates(gate: Gate, num_experts: int, true_experts: int) -> Mapping[s
         gate: that is fitted.
         num_experts: k.
         true_experts: k*, at most k.
+        true_gate: of the truth; of the kind of ``gate`` if None. Where it is of another kind the fit is misspecified,
+            and nothing is declared.
 
     Example:
         >>> import torch
@@ -50,7 +54,40 @@ def declared_rates(gate: Gate, num_experts: int, true_experts: int) -> Mapping[s
         >>> declared_rates(gate, 3, 2)["slope shared"]
         DeclaredRate(exponent=-0.25, source='Nguyen, Nguyen, Ho (2023), arXiv 2305.03288, over-specified')
     """
+    if true_gate is not None and not is_well_specified(gate, true_gate):
+        return {}
     return _rates(gate.score, gate, num_experts - true_experts)
+
+
+def is_well_specified(gate: Gate, true_gate: Gate) -> bool:
+    """Whether a fitted gate is of the kind of the true one: the form of its score, temperature, selection, normaliser.
+
+    Fixed temperatures must be equal, and a gate that has no bias is of the kind of those without one alone.
+
+    Example:
+        >>> import torch
+        >>> from mixkit import sigmoid_gate, softmax_gate
+        >>> three, two = (softmax_gate(1, k, generator=torch.Generator().manual_seed(0)) for k in (3, 2))
+        >>> is_well_specified(three, two)
+        True
+        >>> is_well_specified(three, sigmoid_gate(1, 2, generator=torch.Generator().manual_seed(0)))
+        False
+    """
+    keeps_all = all(g.num_selected == g.num_experts for g in (gate, true_gate))
+    return (
+        (keeps_all or type(gate.selection) is type(true_gate.selection))
+        and type(gate.normalizer) is type(true_gate.normalizer)
+        and _form(gate) == _form(true_gate)
+        and (gate.score.bias is not None or true_gate.score.bias is None)
+    )
+
+
+def _form(gate: Gate) -> tuple[object, ...]:
+    """The kinds of score and temperature, and their settings."""
+    score, temperature = gate.score, gate.temperature
+    settings = tuple(getattr(score, name, None) for name in ("activation", "squared"))
+    fixed = temperature.value if isinstance(temperature, FixedTemperature) else None
+    return type(score), *settings, type(temperature), fixed
 
 
 def _density(source: str) -> dict[str, DeclaredRate]:

@@ -4,8 +4,9 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from estimators.rates import BlockLoss, DensityLoss, ExactLoss, read_study
+from estimators.rates import BlockLoss, DensityLoss, ExactLoss, StudyResults, read_study
 from estimators.rates.__main__ import main
+from mixkit.normalizers import NormalizedSigmoid, Softmax
 
 from .designs import compared_study, small_study
 
@@ -31,6 +32,11 @@ estimator = {kind = "EM"}
 estimator = {kind = "MLE", n_init = 2}
 start = {kind = "near-truth", std = 0.01}
 gate = {kind = "softmax"}
+"""
+
+THREE = """
+estimator = {kind = "EM"}
+num_experts = 3
 """
 
 
@@ -150,6 +156,20 @@ def test_a_design_reads_into_a_study(tmp_path):
     assert list(study.candidates) == ["exact", "direct"]
     assert study.covariates.low == -1.0
     assert study.sample_sizes == [60, 120]
+
+
+def test_candidates_of_a_file_fit_the_gate_of_the_truth_unless_they_say_another(tmp_path):
+    path = tmp_path / "design.toml"
+    path.write_text(
+        'gate = {kind = "sigmoid"}\n' + DESIGN.replace('estimator = {kind = "EM"}', THREE), encoding="utf-8"
+    )
+    study = read_study(path)
+    gates = [study.candidates[name].new_gate(1, k) for name, k in (("exact", 3), ("direct", 2))]
+    assert [type(gate.normalizer) for gate in gates] == [NormalizedSigmoid, Softmax]
+    assert gates[0].num_experts == 3
+    found = StudyResults(study, {})
+    assert set(found.declared("exact")) == {"hellinger", "total variation", "kl"}
+    assert found.declared("direct") == {}
 
 
 @pytest.mark.parametrize(

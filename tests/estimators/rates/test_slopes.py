@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binom, linregress
 
 from estimators.rates import (
@@ -19,8 +20,10 @@ from estimators.rates import (
     required_size,
     trimmed_mean,
 )
+from estimators.rates.theory import is_well_specified
 from mixkit import Gate, activation_gate, dense_to_sparse_gate, laplace_gate, sigmoid_gate, softmax_gate, topk_gate
-from mixkit.scores import CosineScore
+from mixkit.scores import CosineScore, LinearScore
+from mixkit.temperature import FixedTemperature
 
 from ..models import seeded
 
@@ -190,3 +193,40 @@ def test_declared_rates():
 def test_bad_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def gate_cases() -> list[tuple[str, Gate, Gate, bool]]:
+    def temperature(value, k=2):
+        return Gate(LinearScore(1, k, generator=seeded(0)), temperature=FixedTemperature(value))
+
+    def activated(activation, k=2):
+        return activation_gate(1, k, activation=activation, generator=seeded(0))
+
+    softmax, top = softmax_gate(1, 2, generator=seeded(0)), topk_gate(1, 3, 2, generator=seeded(0))
+    unbiased = softmax_gate(1, 2, bias=False, generator=seeded(0))
+    learned = dense_to_sparse_gate(1, 2, generator=seeded(0))
+    return [
+        ("more experts", softmax_gate(1, 4, generator=seeded(0)), softmax, True),
+        ("more selected", topk_gate(1, 4, 3, generator=seeded(0)), top, True),
+        ("selects all", topk_gate(1, 2, 2, generator=seeded(0)), softmax, True),
+        ("dense for top-K", softmax_gate(1, 3, generator=seeded(0)), top, False),
+        ("sigmoid", sigmoid_gate(1, 2, generator=seeded(0)), softmax, False),
+        ("Laplace", laplace_gate(1, 2, generator=seeded(0)), softmax, False),
+        ("temperature learned", learned, softmax, False),
+        ("temperature", temperature(0.5), softmax, False),
+        ("one temperature", temperature(0.5, 3), temperature(0.5), True),
+        ("activation", activated(torch.tanh), activated(torch.sigmoid), False),
+        ("one activation", activated(torch.tanh, 3), activated(torch.tanh), True),
+        ("no bias", unbiased, softmax, False),
+        ("a bias too many", softmax, unbiased, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gate", "true_gate", "expected"), [pytest.param(*case, id=name) for name, *case in gate_cases()]
+)
+def test_rates_are_declared_for_gates_of_the_true_kind_alone(gate, true_gate, expected):
+    assert is_well_specified(gate, true_gate) is expected
+    k, true_k = gate.num_experts, true_gate.num_experts
+    found = declared_rates(gate, k, true_k, true_gate=true_gate)
+    assert found == (declared_rates(gate, k, true_k) if expected else {})

@@ -31,6 +31,7 @@ from estimators.rates import (
     Oracle,
     ResultsFileError,
     StudyMismatchError,
+    StudyResults,
     TemperatureLoss,
     UniformCovariates,
     draw_data,
@@ -38,7 +39,7 @@ from estimators.rates import (
 from estimators.rates.blocks import blocks_of
 from estimators.rates.store import ResultStore
 from estimators.rates.tasks import Task, run_block, run_task
-from mixkit import Gate, MixingMeasure, laplace_gate, sigmoid_gate, topk_gate
+from mixkit import Gate, MixingMeasure, laplace_gate, sigmoid_gate, softmax_gate, topk_gate
 
 from ..models import reference_truth, seeded
 from .designs import compared_study, easy_truth, small_study
@@ -159,6 +160,10 @@ def test_a_damaged_file_is_refused_and_left_alone(tmp_path):
     assert path.read_bytes() == broken
 
 
+def gate_of(build, num_features: int, num_experts: int) -> Gate:
+    return build(num_features, num_experts, generator=seeded(0))
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -178,11 +183,51 @@ def test_a_damaged_file_is_refused_and_left_alone(tmp_path):
             ValueError,
             "must keep at most num_experts=3",
         ),
+        ({"gate": "sigmoid"}, TypeError, "gate must be a mixkit Gate, got str 'sigmoid'"),
+        ({"gate": gate_of(softmax_gate, 1, 3)}, ValueError, "gate must have 2 experts, got 3"),
+        ({"gate": gate_of(softmax_gate, 2, 2)}, ValueError, "gate must take 1 covariates, got 2"),
+        ({"gate": gate_of(sigmoid_gate, 1, 2)}, ValueError, r"gate of candidate 'fit' must be given, Candidate\(gate="),
+        (
+            {"estimator": {"two": Candidate(EM(), 2)}, "gate": gate_of(laplace_gate, 1, 2)},
+            ValueError,
+            "gate of candidate 'two' must be given",
+        ),
+        (
+            {"estimator": {"two": Candidate(EM(), gate=lambda k: gate_of(softmax_gate, 1, 3))}},
+            ValueError,
+            "gate of 'two', when asked for 2 experts, must have 2 experts, got 3",
+        ),
+        ({"estimator": {"two": Candidate(EM(), gate=lambda k: "soft")}}, TypeError, "gate of 'two', .* got str 'soft'"),
     ],
 )
 def test_bad_designs_are_refused(change, error, message):
     with pytest.raises(error, match=message):
         small_study(**change)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gate": gate_of(softmax_gate, 1, 2)}, "gate must be a function from a number of experts to a Gate, got Gate"),
+        ({"gate": "softmax"}, "gate must be a function .* got str 'softmax'"),
+        ({"start": "oracle"}, "start must be a StartPolicy or None, got str 'oracle'"),
+    ],
+)
+def test_bad_candidates_are_refused(settings, message):
+    with pytest.raises(TypeError, match=message):
+        Candidate(EM(), 2, **settings)
+
+
+def test_a_misspecified_gate_must_be_asked_for_and_has_no_declared_exponent():
+    candidates = {
+        "wrong": Candidate(EM(), 2, gate=partial(softmax_gate, 1)),
+        "right": Candidate(EM(), 2, gate=partial(sigmoid_gate, 1)),
+    }
+    study = small_study(estimator=candidates, gate=gate_of(sigmoid_gate, 1, 2))
+    results = StudyResults(study, {})
+    assert results.declared("wrong") == {}
+    assert results.declared("right")["D1"].exponent == -0.5
+    assert StudyResults(small_study(gate=gate_of(softmax_gate, 1, 2)), {}).declared("fit")["D1"].exponent == -0.5
 
 
 def test_seeds_belong_to_size_and_replicate():
