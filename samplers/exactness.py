@@ -8,17 +8,20 @@ verifier gives the target's joint law.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from scipy.stats import chi2
 from torch import Generator, Tensor
 
+from mixkit._validation import check_integer
+
+from ._validation import check_seed
 from .base import Verifier
 from .branches import Branches
 from .laws import Laws, block_logits, draft_tuples, random_laws, sample_drafts, target_law
 from .results import Verification
-from .sources import invert_cdf
+from .sources import Seed, invert_cdf
 
 __all__ = [
     "BlackBox",
@@ -34,6 +37,8 @@ __all__ = [
 ]
 
 _ROWS = 40_000
+_AGAIN = 256
+_MOST = 2**26
 
 
 class BlackBox(Protocol):
@@ -68,6 +73,10 @@ def joint_law(verifier: Verifier, laws: Laws, *, lengths: Tensor | None = None) 
         laws: Test cases; the cost grows as ``c v^(m t)``.
         lengths: Draft lengths ``(m,)`` in ``0..t``; None for full drafts.
 
+    Raises:
+        TypeError: If ``verifier`` is no `Verifier`, or draws uniforms.
+        ValueError: If the verifier draws random numbers of its own, or if there are too many draft tuples.
+
     Example:
         >>> import torch
         >>> from samplers import SpeculativeSampling
@@ -75,6 +84,8 @@ def joint_law(verifier: Verifier, laws: Laws, *, lengths: Tensor | None = None) 
         >>> bool((joint_law(SpeculativeSampling(), laws).law - target_law(laws)).abs().max() < 1e-12)
         True
     """
+    check_verifier(verifier)
+    check_size(laws)
     case, tokens, weight = draft_tuples(laws, with_replacement=verifier.with_replacement)
 
     def run(rows: Tensor, source: Branches) -> Verification:
@@ -104,6 +115,9 @@ def enumerate_law(run: Callable[[Tensor, Branches], Output], laws: Laws, case: T
         laws: Test cases.
         case: Case of each start ``(s,)``.
         weight: Probability of each start within its case ``(s,)``.
+
+    Raises:
+        ValueError: If a second run with the same decisions ends otherwise.
     """
     total = _Total(laws)
     row = torch.arange(case.numel())
@@ -111,12 +125,49 @@ def enumerate_law(run: Callable[[Tensor, Branches], Output], laws: Laws, case: T
     while row.numel():
         now, row, forced, left = row[:_ROWS], row[_ROWS:], forced[_ROWS:], forced[:_ROWS]
         source = Branches(left, weight[now])
-        total.add(case[now], run(now, source), source.weight)
+        out = run(now, source)
+        _check_again(run, out, now, left, weight)
+        total.add(case[now], out, source.weight)
         origin, decisions = source.unexplored()
         width = max(decisions.shape[1], forced.shape[1])
         row = torch.cat([row, now[origin]])
         forced = torch.cat([_widen(forced, width), _widen(decisions, width)])
     return total.result()
+
+
+def _check_again(
+    run: Callable[[Tensor, Branches], Output], out: Output, now: Tensor, forced: Tensor, weight: Tensor
+) -> None:
+    """Run some rows again: decisions that are not the source's show as another output."""
+    some = torch.arange(0, now.numel(), -(-now.numel() // _AGAIN))
+    again = run(now[some], Branches(forced[some], weight[now[some]]))
+    if not (torch.equal(again.tokens, out.tokens[some]) and torch.equal(again.num_accepted, out.num_accepted[some])):
+        raise ValueError(
+            "verifier must draw all its randomness from the Source it is given, got two outputs from one set of "
+            "decisions: draw by source.accept, source.choose and source.highest, or test it by chi_square_test"
+        )
+
+
+def check_verifier(verifier: Any) -> None:
+    """Refuse what is no verifier that can be enumerated."""
+    if not isinstance(verifier, Verifier):
+        got = f"the class {verifier.__name__}" if isinstance(verifier, type) else type(verifier).__name__
+        raise TypeError(
+            "verifier must be an instance of Verifier (a subclass of NodeVerifier writes node, one of Verifier rule; "
+            f"chi_square_test takes any object with verify), got {got}"
+        )
+
+
+def check_size(laws: Laws) -> None:
+    """Refuse more draft tuples, or more outputs, than fit in memory."""
+    cases, v, m, t = laws.sizes
+    tuples = 1 if laws.drafts is None or laws.tokens is not None else v ** (m * t)
+    if cases * max(tuples, v ** (t + 1)) > _MOST:
+        raise ValueError(
+            f"laws must have at most {_MOST} draft tuples and outputs in all cases to be enumerated, got {cases} cases "
+            f"of {tuples} draft tuples (v ** (m * t) = {v} ** {m * t}) and {v ** (t + 1)} outputs: test by "
+            "chi_square_test"
+        )
 
 
 def _spread(lengths: Tensor | None, rows: Tensor) -> Tensor | None:
@@ -190,7 +241,7 @@ def chi_square(counts: Tensor, law: Tensor, *, false_alarm: float = 1e-6) -> Chi
 
 
 def chi_square_test(
-    verifier: BlackBox, laws: Laws, *, num_samples: int = 20_000, false_alarm: float = 1e-6, generator: Generator
+    verifier: BlackBox, laws: Laws, *, num_samples: int = 20_000, false_alarm: float = 1e-6, generator: Seed
 ) -> ChiSquare:
     """Run a verifier on sampled drafts and test the joint law of its output, continued from the target.
 
@@ -199,7 +250,11 @@ def chi_square_test(
         laws: Test cases whose drafts are independent.
         num_samples: Samples per case.
         false_alarm: Probability that a lossless verifier fails (up to the accuracy of the chi-square law).
-        generator: Source of randomness.
+        generator: Generator or seed.
+
+    Raises:
+        TypeError: If ``verifier`` is a class, or has no ``verify``.
+        ValueError: If ``num_samples`` is below 1.
 
     Example:
         >>> from samplers import SpeculativeSampling
@@ -208,6 +263,11 @@ def chi_square_test(
         >>> chi_square_test(SpeculativeSampling(), laws, num_samples=2000, generator=generator).passed
         True
     """
+    check_integer("num_samples", num_samples, low=1)
+    if isinstance(verifier, type) or not callable(getattr(verifier, "verify", None)):
+        got = f"the class {verifier.__name__}" if isinstance(verifier, type) else type(verifier).__name__
+        raise TypeError(f"verifier must be an object with a method verify, got {got}")
+    generator = check_seed(generator)
     cases, v, _, t = laws.sizes
     case = torch.arange(cases).repeat_interleave(num_samples)
     tokens = sample_drafts(laws, case, generator)

@@ -5,7 +5,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
-from .sources import invert_cdf
+from mixkit._validation import check_integer
+
+from ._validation import check_seed
+from .sources import Seed, invert_cdf
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Laws:
         )
 
 
-def random_laws(num_cases: int, v: int, num_drafts: int, length: int, *, identical: bool, generator: Generator) -> Laws:
+def random_laws(num_cases: int, v: int, num_drafts: int, length: int, *, identical: bool, generator: Seed) -> Laws:
     """Draw test cases: smooth and peaked rows, rows with zeros, one-hot rows, equal rows, disjoint supports.
 
     Args:
@@ -53,13 +56,20 @@ def random_laws(num_cases: int, v: int, num_drafts: int, length: int, *, identic
         num_drafts: Drafts ``m``.
         length: Draft length ``t``.
         identical: Whether all drafts of a case share one law.
-        generator: Source of randomness.
+        generator: Generator or seed.
+
+    Raises:
+        ValueError: If a size is below 1, or a seed is negative.
 
     Example:
         >>> laws = random_laws(5, 3, 2, 1, identical=False, generator=Generator().manual_seed(0))
         >>> laws.sizes, laws.target[1].shape, laws.drafts[0].shape  # the target after each first token
         ((5, 3, 2, 1), torch.Size([5, 3, 3]), torch.Size([5, 2, 1, 3]))
     """
+    sizes = {"num_cases": num_cases, "v": v, "num_drafts": num_drafts, "length": length}
+    for name, size in sizes.items():
+        check_integer(name, size, low=1)
+    generator = check_seed(generator)
     target = tuple(_random_rows((num_cases, v**j, v), generator) for j in range(length + 1))
     laws = 1 if identical else num_drafts
     drafts = []
