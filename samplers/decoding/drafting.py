@@ -62,7 +62,7 @@ def one_or_each(value: Any, num_drafts: int, name: str) -> list[Any]:
     if callable(value) or not isinstance(value, Sequence):
         return [value]
     if len(value) != num_drafts:
-        raise ValueError(f"{name} must have one entry for each of {num_drafts} drafts, got {len(value)}")
+        raise ValueError(f"{name} must have one entry for each of num_drafts={num_drafts} drafts, got {len(value)}")
     return list(value)
 
 

@@ -58,7 +58,12 @@ class CallableScorer(Scorer):
     def scores(self, ids: Tensor, lengths: Tensor, count: int) -> Tensor:
         """Call the model on whole rows and pick the positions asked for."""
         output = self.model(ids)
-        logits = output if isinstance(output, Tensor) else output.logits
+        logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+        if not isinstance(logits, Tensor):
+            raise TypeError(
+                "model must return a torch.Tensor of logits, or an object that holds one as logits, got "
+                f"{type(output).__name__}"
+            )
         if logits.ndim != 3 or logits.shape[:2] != ids.shape:
             raise ValueError(f"model must map ids {tuple(ids.shape)} to logits (R, L, v), got {tuple(logits.shape)}")
         position = lengths[:, None] - count + torch.arange(count, device=ids.device)
@@ -122,7 +127,9 @@ def process(processors: LogitsFunction, logits: Tensor, histories: Histories, pr
         Processed logits ``(R, c, v)``.
     """
     if isinstance(processors, Processor) and not (isinstance(processors, Chain) and processors.needs_history):
-        return processors.process(logits)
+        output = processors.process(logits)
+        check_processed(output, logits.shape[-1])
+        return output
     shown = prefixes + histories.padding[:, None]
     processed = torch.empty_like(logits)
     for length in shown.unique().tolist():  # positions whose histories are equally long go together
@@ -131,8 +138,20 @@ def process(processors: LogitsFunction, logits: Tensor, histories: Histories, pr
             origin = histories.origin[row[entry]]
             slot = entry[0].repeat(histories.batch).index_put((origin,), entry)
             output = processors(histories.shown(row[slot], length), logits[row[slot], column[slot]])
+            check_processed(output, logits.shape[-1])
             processed[row[entry], column[entry]] = output[origin]
     return processed
+
+
+def check_processed(output: Any, vocab_size: int) -> None:
+    """Refuse what a processor returns if it is no tensor, or of another vocabulary."""
+    if not isinstance(output, Tensor):
+        raise TypeError(f"processors must return a torch.Tensor of scores, got {type(output).__name__}")
+    if output.shape[-1] != vocab_size:
+        raise ValueError(
+            f"processors must keep the vocabulary of {vocab_size} tokens (set scores to -inf to exclude some), got "
+            f"{output.shape[-1]} tokens"
+        )
 
 
 def split_by_origin(origin: Tensor) -> list[Tensor]:

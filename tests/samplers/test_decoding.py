@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from transformers.generation import logits_process as hf
@@ -22,7 +23,7 @@ from samplers.branches import Branches
 from samplers.decoding import CallableScorer, SampledTree, Scorer, SpeculativeDecoder
 from samplers.drafts import NGramModel, PromptLookup
 from samplers.exactness import chi_square
-from samplers.processors import Chain, Temperature, TopK, TopP
+from samplers.processors import Chain, Processor, Temperature, TopK, TopP
 
 V = 3
 
@@ -481,3 +482,32 @@ def test_bad_logits_are_refused(bad, generator):
 def test_transformers_is_not_imported():
     code = "import sys, samplers, samplers.drafts; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("output", "got"), [(None, "NoneType"), (np.zeros((1, 1, 3)), "ndarray")])
+def test_a_model_must_return_a_tensor(output, got):
+    with pytest.raises(TypeError, match=rf"model must return a torch\.Tensor of logits.*got {got}"):
+        SpeculativeDecoder(lambda ids: output, Table(0)).decode([[0]], max_new_tokens=2, generator=0)
+
+
+class DropsOne(Processor):
+    def transform(self, scores):
+        return scores[..., :-1]
+
+
+@pytest.mark.parametrize("processor", [lambda ids, scores: scores[..., :-1], DropsOne()])
+def test_a_processor_must_keep_the_vocabulary(processor):
+    decoder = SpeculativeDecoder(Table(0), Table(0), processors=processor)
+    with pytest.raises(ValueError, match=r"processors must keep the vocabulary of \d+ tokens"):
+        decoder.decode([[0]], max_new_tokens=2, generator=0)
+
+
+def test_a_processor_must_return_a_tensor():
+    decoder = SpeculativeDecoder(Table(0), Table(0), processors=lambda ids, scores: None)
+    with pytest.raises(TypeError, match=r"processors must return a torch\.Tensor of scores, got NoneType"):
+        decoder.decode([[0]], max_new_tokens=2, generator=0)
+
+
+def test_several_models_need_num_drafts():
+    with pytest.raises(ValueError, match="num_drafts=1 drafts, got 2"):
+        SpeculativeDecoder(Table(0), [Table(1), Table(2)], WeightedVerifier())
