@@ -23,7 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         results = study.run(options.out / "results.sqlite", n_jobs=options.jobs, progress=not options.quiet)
         results.sizes_table().to_csv(options.out / "sizes.csv", index=False)
-        results.table().to_csv(options.out / "rates.csv", index=False)
+        if results.has_slopes:
+            results.table().to_csv(options.out / "rates.csv", index=False)
+        else:
+            (options.out / "rates.csv").unlink(missing_ok=True)
+            print("No rates.csv: slopes need two sizes or more, and two replicates or more at each")  # noqa: T201
         results.report(options.out / "report.html")
     except (OSError, TypeError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)  # noqa: T201

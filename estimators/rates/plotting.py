@@ -70,8 +70,26 @@ def _draw_panel(ax: "Axes", results: "StudyResults", name: str) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
     sizes = _spread(results.study.sample_sizes, _MOST_SIZES)
     ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
+    _label_losses(ax)
     ax.grid(True, which="major", linewidth=0.4, alpha=0.5)
     ax.legend(frameon=False, fontsize="x-small")
+
+
+def _label_losses(ax: "Axes") -> None:
+    """Powers of ten where the axis holds two or more; else a few plain numbers, for minor ticks would crowd it."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
+
+    low, high = np.log10(ax.get_ylim())
+    if np.floor(high) - np.ceil(low) >= 1:
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        return
+    subs = (1.0, 2.0, 5.0) if high - low > 0.5 else tuple(range(1, 10)) if high - low > 0.2 else None
+    if subs is None:
+        ax.yaxis.set_major_locator(MaxNLocator(4))
+    else:
+        ax.yaxis.set_major_locator(LogLocator(subs=subs))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def _spread(values: Sequence[int], count: int) -> list[int]:

@@ -25,6 +25,7 @@ th { border-bottom: 1px solid #999; } td.text, th.text { text-align: left; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.8rem; background: #f6f6f6; padding: 0.6rem; }
 img { max-width: 100%; } .warning { color: #a33; font-weight: 600; }
 """
+_NO_SLOPES = "No slopes: they need a loss at two sample sizes or more, with two replicates or more at each."
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "joblib")
 
 
@@ -32,23 +33,20 @@ def write_report(results: "StudyResults", path: str | os.PathLike[str]) -> None:
     """Write the page.
 
     Args:
-        results: a study's, with a loss at two sizes or more.
+        results: a study's; where no loss is at two sizes, twice at each, there are no slopes and no picture, and the
+            page says so.
         path: the HTML file.
 
     Raises:
-        ValueError: if there is nothing to draw.
+        ValueError: if ``path`` is a directory, or in none that exists.
     """
-    figure = results.plot()
+    if Path(path).is_dir() or not Path(path).resolve().parent.is_dir():
+        raise ValueError(f"path must be a file in a directory that exists, got {path}")
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Rate study</title>",
         f"<style>{_STYLE}</style></head><body><h1>Convergence-rate study</h1>",
         _overview(results),
-        "<h2>Losses against sample size</h2>",
-        "<p>Medians; bands from the 10% to the 90% quantile; solid lines fitted, dashed lines declared by theory.</p>",
-        f"<img alt='losses against n' src='data:image/png;base64,{_encoded(figure)}'>",
-        "<h2>Rates</h2>",
-        _rates_note(),
-        _table(results.table()),
+        *(_slopes(results) if results.has_slopes else [f"<h2>Rates</h2><p>{_NO_SLOPES}</p>"]),
         "<h2>Fits by size</h2>",
         _table(results.sizes_table()),
         _failures(results),
@@ -57,6 +55,17 @@ def write_report(results: "StudyResults", path: str | os.PathLike[str]) -> None:
         "</body></html>",
     ]
     Path(path).write_text("\n".join(parts), encoding="utf-8")
+
+
+def _slopes(results: "StudyResults") -> list[str]:
+    return [
+        "<h2>Losses against sample size</h2>",
+        "<p>Medians; bands from the 10% to the 90% quantile; solid lines fitted, dashed lines declared by theory.</p>",
+        f"<img alt='losses against n' src='data:image/png;base64,{_encoded(results.plot())}'>",
+        "<h2>Rates</h2>",
+        _rates_note(),
+        _table(results.table()),
+    ]
 
 
 def _overview(results: "StudyResults") -> str:

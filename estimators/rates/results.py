@@ -113,6 +113,11 @@ class StudyResults:
         paired = self.study.nested and len({len(values) for values in samples}) == 1
         return fit_slope(sizes, samples, statistic=statistic, paired=paired)
 
+    @property
+    def has_slopes(self) -> bool:
+        """Whether some candidate has a loss at two sizes or more, twice at each: without it there are no slopes."""
+        return any(len(self.losses(c, name)[0]) > 1 for c in self.study.candidates for name in self.loss_names)
+
     def _check_names(self, candidate: str, name: str) -> None:
         candidates, losses = list(self.study.candidates), self.loss_names
         if candidate not in candidates:

@@ -6,6 +6,7 @@ import pytest
 
 from estimators.rates import BlockLoss, DensityLoss, ExactLoss, StudyResults, read_study
 from estimators.rates.__main__ import main
+from estimators.rates.plotting import _label_losses
 from mixkit.normalizers import NormalizedSigmoid, Softmax
 
 from .designs import compared_study, small_study
@@ -90,12 +91,39 @@ def test_a_slope_of_one_size_is_refused(tmp_path):
         results.slope("fit", "D1")
 
 
-def test_the_command_says_that_one_size_has_no_slopes(tmp_path, capsys):
-    design = tmp_path / "design.toml"
-    design.write_text(DESIGN.replace("[60, 120]", "[60]"), encoding="utf-8")
-    assert main([str(design), "--out", str(tmp_path / "out"), "--quiet"]) == 2
-    assert "a loss at two sizes or more" in capsys.readouterr().err
-    assert (tmp_path / "out" / "sizes.csv").exists()
+@pytest.mark.parametrize(("old", "new"), [("[60, 120]", "[60]"), ("replicates = 2", "replicates = 1")])
+def test_the_command_reports_without_slopes_where_there_are_none(tmp_path, capsys, old, new):
+    design, out = tmp_path / "design.toml", tmp_path / "out"
+    design.write_text(DESIGN.replace(old, new), encoding="utf-8")
+    assert main([str(design), "--out", str(out), "--quiet"]) == 0
+    assert "No rates.csv: slopes need two sizes or more" in capsys.readouterr().out
+    assert not (out / "rates.csv").exists()
+    assert "hellinger" in (out / "sizes.csv").read_text(encoding="utf-8")
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "No slopes: they need a loss at two sample sizes or more" in page
+    assert "4 of 4 fits done" in page
+
+
+def test_a_report_in_no_folder_is_refused(results, tmp_path):
+    for path in (tmp_path / "none" / "report.html", tmp_path):
+        with pytest.raises(ValueError, match="path must be a file in a directory that exists, got"):
+            results.report(path)
+
+
+@pytest.mark.usefixtures("_agg")
+@pytest.mark.parametrize("limits", [(0.06, 0.2), (0.11, 0.19), (0.51, 0.55), (0.003, 4.0), (2.0, 30.0)])
+def test_axes_of_losses_have_a_few_labels(limits):
+    from matplotlib import pyplot as plt
+
+    figure, ax = plt.subplots()
+    ax.set(yscale="log", ylim=limits)
+    _label_losses(ax)
+    figure.canvas.draw()
+    ticks = zip(ax.yaxis.get_majorticklocs(), ax.yaxis.get_majorticklabels(), strict=True)
+    shown = [text.get_text() for y, text in ticks if limits[0] <= y <= limits[1]]
+    assert 2 <= len(set(shown)) == len(shown) <= 9
+    assert not any(text.get_text() for text in ax.yaxis.get_minorticklabels())
+    plt.close(figure)
 
 
 @pytest.fixture
