@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mixkit import gates
 from mixkit.gates import Gate
@@ -137,12 +138,23 @@ def _made(where: str, table: Any, kinds: Mapping[str, Callable[..., Any]]) -> An
     """What a table with a ``kind`` describes."""
     if not isinstance(table, Mapping) or table.get("kind") not in kinds:
         raise ValueError(f"{where} must be a table with a kind among {sorted(kinds)}, got {table!r}")
-    return kinds[table["kind"]](**{key: value for key, value in table.items() if key != "kind"})
+    kind = table["kind"]
+    try:
+        return kinds[kind](**{key: value for key, value in table.items() if key != "kind"})
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{where} of kind {kind!r}: {error}") from error
 
 
 def _truth(table: Mapping[str, Any]) -> MixingMeasure:
     _check_keys("truth", table, set(_MEASURE), set())
-    return MixingMeasure(*(torch.tensor(table[name], dtype=torch.float64) for name in _MEASURE))
+    return MixingMeasure(*(_numbers(name, table[name]) for name in _MEASURE))
+
+
+def _numbers(name: str, value: Any) -> Tensor:
+    try:
+        return torch.tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"truth.{name} must be a list of numbers, or of lists of one length, got {value!r}") from error
 
 
 def _gate(table: Mapping[str, Any], num_features: int) -> Callable[[int], Gate]:
@@ -159,7 +171,10 @@ class _GateForm:
     def __call__(self, num_experts: int) -> Gate:
         """The gate of that many experts."""
         generator = torch.Generator().manual_seed(0)
-        return self.build(self.num_features, num_experts, generator=generator, **self.options)
+        try:
+            return self.build(self.num_features, num_experts, generator=generator, **self.options)
+        except TypeError as error:
+            raise TypeError(f"gate of options {self.options}: {error}") from error
 
 
 def _candidate(

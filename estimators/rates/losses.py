@@ -51,6 +51,9 @@ def _count(num_selected: int | None, truth: MixingMeasure) -> int | None:
 class ExactLoss(Loss):
     """The Voronoi loss D1 (:func:`~estimators.voronoi.voronoi_loss` with every exponent 1).
 
+    It is for fits with as many experts as the truth. With more it is a number, of which theory says no rate:
+    :class:`OverspecifiedLoss` is theirs.
+
     Args:
         num_selected: experts that the true top-K gate keeps; None for other gates.
 

@@ -116,13 +116,14 @@ class RateStudy:
         for name, kind in kinds.items():
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}")
-        if not self.losses or not all(isinstance(loss, Loss) for loss in self.losses):
-            raise TypeError(f"losses must be one or more estimators.rates losses, got {self.losses!r}")
+        _check_losses(self.losses)
         if isinstance(self.estimator, Mapping):
             if self.num_experts is not None:
                 raise ValueError("num_experts must be None when candidates say it themselves, got both")
             if not self.estimator or not all(isinstance(c, Candidate) for c in self.estimator.values()):
                 raise TypeError(f"estimator must be an Estimator or candidates by name, got {self.estimator!r}")
+            if not all(isinstance(name, str) and name.strip() for name in self.estimator):
+                raise ValueError(f"estimator must name each candidate with a word, got {list(self.estimator)!r}")
 
     def _check_candidate(self, name: str) -> None:
         k, true_k = self.experts_of(name), self.truth.num_experts
@@ -196,7 +197,10 @@ class RateStudy:
         Raises:
             ResultsFileError: if ``path`` cannot be written, is damaged, or is another kind of file.
             StudyMismatchError: if it holds a study of another design.
+            ValueError: if ``n_jobs`` is 0.
         """
+        if n_jobs is not None and check_integer("n_jobs", n_jobs) == 0:
+            raise ValueError("n_jobs must be a number of workers, or -1 for all processors, got 0")
         with ResultStore(path, self.identity()) as store:
             done = store.done()
             blocks = blocks_of(self, (task for task in self.tasks if task not in done))
@@ -232,9 +236,20 @@ def _describe(module: torch.nn.Module) -> str:
     return f"{form} with parameters {digest.hexdigest()[:16]}"
 
 
+def _check_losses(losses: Sequence[Loss]) -> None:
+    is_list = isinstance(losses, Sequence) and not isinstance(losses, str)
+    if not is_list or not losses or not all(isinstance(loss, Loss) for loss in losses):
+        raise TypeError(f"losses must be one or more estimators.rates losses in a list, got {losses!r}")
+    for i, loss in enumerate(losses):
+        own_names = type(loss).__module__ == Loss.__module__  # settings do not change the names of these
+        if any(other == loss or (own_names and type(other) is type(loss)) for other in losses[:i]):
+            raise ValueError(f"losses must have names of their own, got two of {type(loss).__name__}")
+
+
 def _check_sizes(sizes: Sequence[int], k: int) -> None:
-    if len(sizes) == 0 or not all(isinstance(n, Integral) and not isinstance(n, bool) for n in sizes):
-        raise TypeError(f"sample_sizes must be one or more integers, got {list(sizes)!r}")
+    is_list = hasattr(sizes, "__len__") and not isinstance(sizes, str)
+    if not is_list or not len(sizes) or not all(isinstance(n, Integral) and not isinstance(n, bool) for n in sizes):
+        raise TypeError(f"sample_sizes must be one or more integers in a list, got {sizes!r}")
     if any(b <= a for a, b in pairwise(sizes)):
         raise ValueError(f"sample_sizes must increase, got {list(sizes)}")
     if sizes[0] < 2 * k:

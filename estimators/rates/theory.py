@@ -152,7 +152,8 @@ def _overspecified(source: str, extra: int) -> dict[str, DeclaredRate]:
     parametric, slow, slower = (DeclaredRate(e, where) for e in (-0.5, -1.0 / order, -0.5 / order))
     found = dict.fromkeys(("D2", "mass", *_EXPERT_BLOCKS), parametric)
     found |= dict.fromkeys(("slope shared", "variance shared"), slow)
-    return found | dict.fromkeys(("gate", "intercept shared"), slower)
+    unfit = DeclaredRate(None, "D1 is for fits with the truth's number of experts; D2 (OverspecifiedLoss) for more")
+    return found | dict.fromkeys(("gate", "intercept shared"), slower) | {"D1": unfit}
 
 
 def _one_selected(extra: int) -> dict[str, DeclaredRate]:

@@ -209,6 +209,7 @@ def test_candidates_of_a_file_fit_the_gate_of_the_truth_unless_they_say_another(
         ('kind = "EM"', 'kind = "SGD"', "candidates.exact.estimator must be a table with a kind"),
         ("[truth]", "[truth", "design must be a TOML file"),
         ("variance = [0.1, 0.2]", "", "truth must have keys"),
+        ("gate_bias = [0.3, 0.0]", 'gate_bias = ["a", 1]', r"truth.gate_bias must be a list of numbers.* \['a', 1\]"),
         ("n_init = 2", "n_init = 0", "n_init must be at least 1"),
         ('gate = {kind = "softmax"}', 'gate = {kind = "soft"}', "gate must be a table with a kind among"),
     ],
@@ -217,6 +218,13 @@ def test_bad_designs_are_refused(tmp_path, old, new, message):
     path = tmp_path / "design.toml"
     path.write_text(DESIGN.replace(old, new), encoding="utf-8")
     with pytest.raises(ValueError, match=message):
+        read_study(path)
+
+
+def test_unknown_settings_name_the_candidate(tmp_path):
+    path = tmp_path / "design.toml"
+    path.write_text(DESIGN.replace("n_init = 2", "n_inits = 2"), encoding="utf-8")
+    with pytest.raises(TypeError, match=r"candidates.direct.estimator of kind 'MLE': .*unexpected .*'n_inits'"):
         read_study(path)
 
 

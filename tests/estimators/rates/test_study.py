@@ -174,7 +174,12 @@ def gate_of(build, num_features: int, num_experts: int) -> Gate:
         ({"replicates": 0}, ValueError, "replicates must be at least 1"),
         ({"seed": -1}, ValueError, "seed must be at least 0"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
+        ({"sample_sizes": 100}, TypeError, "sample_sizes must be one or more integers in a list, got 100"),
         ({"losses": []}, TypeError, "losses must be one or more"),
+        ({"losses": BlockLoss()}, TypeError, r"losses must be .* in a list, got BlockLoss\(\)"),
+        ({"losses": [ExactLoss(), BlockLoss(), ExactLoss()]}, ValueError, "names of their own, got two of ExactLoss"),
+        ({"losses": [DensityLoss(4), DensityLoss(8)]}, ValueError, "names of their own, got two of DensityLoss"),
+        ({"estimator": {"": Candidate(EM())}}, ValueError, r"must name each candidate with a word, got \[''\]"),
         ({"estimator": "EM"}, TypeError, "estimator must be an estimators.Estimator"),
         ({"covariates": GridCovariates(), "nested": True}, ValueError, "nested samples need covariates drawn"),
         ({"start": "oracle"}, TypeError, "start must be a StartPolicy"),
@@ -228,6 +233,18 @@ def test_a_misspecified_gate_must_be_asked_for_and_has_no_declared_exponent():
     assert results.declared("wrong") == {}
     assert results.declared("right")["D1"].exponent == -0.5
     assert StudyResults(small_study(gate=gate_of(softmax_gate, 1, 2)), {}).declared("fit")["D1"].exponent == -0.5
+
+
+def test_no_workers_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"n_jobs must be a number of workers, .* got 0"):
+        small_study().run(tmp_path / "study.sqlite", n_jobs=0)
+    assert not (tmp_path / "study.sqlite").exists()
+
+
+def test_the_exact_loss_of_more_experts_says_why_no_rate_is_declared():
+    declared = StudyResults(small_study(num_experts=3), {}).declared("fit")["D1"]
+    assert declared.exponent is None
+    assert "OverspecifiedLoss" in declared.source
 
 
 def test_seeds_belong_to_size_and_replicate():
