@@ -25,7 +25,7 @@ def check_shared_rows(name: str, rows: Tensor, sharing: Tensor, rule: str) -> No
     first = first_true(sharing)
     for i in range(1, rows.shape[1]):
         which = (sharing[:, i] & (first < i)).nonzero()[:, 0]
-        one, other = rows[which, first[which]], rows[which, i]
+        one, other = _pair(rows, which, first[which], i)
         if torch.equal(one, other):
             continue
         apart, centred = _apart(one, other), _apart(_centred(one), _centred(other), one, other)
@@ -36,6 +36,13 @@ def check_shared_rows(name: str, rows: Tensor, sharing: Tensor, rule: str) -> No
                 f"{name} must be {rule}, got {float(one[row, token]):.6g} and {float(other[row, token]):.6g} for token "
                 f"{token} in drafts {int(first[which[row]])} and {i}"
             )
+
+
+def _pair(rows: Tensor, which: Tensor, first: Tensor, i: int) -> tuple[Tensor, Tensor]:
+    """Rows ``(s, v)`` of the first draft and of draft ``i``: views where no row of the batch is left out."""
+    if 0 < which.numel() == rows.shape[0] and bool((first == first[0]).all()):
+        return rows[:, int(first[0])], rows[:, i]
+    return rows[which, first], rows[which, i]
 
 
 def _centred(rows: Tensor) -> Tensor:
