@@ -228,6 +228,13 @@ def test_unknown_settings_name_the_candidate(tmp_path):
         read_study(path)
 
 
+def test_gates_that_lack_a_setting_are_refused(tmp_path):
+    path = tmp_path / "design.toml"
+    path.write_text(DESIGN.replace('kind = "softmax"', 'kind = "top-k"'), encoding="utf-8")
+    with pytest.raises(TypeError, match=r"gate of options \{\}: .*num_selected"):
+        read_study(path)
+
+
 def test_nothing_to_draw_is_said(tmp_path):
     results = compared_study(sample_sizes=[60], replicates=1).run(tmp_path / "study.sqlite", progress=False)
     with pytest.raises(ValueError, match=r"results must have a loss at two sizes .* sample_sizes \[60\]"):
