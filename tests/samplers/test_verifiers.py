@@ -231,7 +231,7 @@ def test_wrong_generators_are_refused(row):
         row.verifier.verify(*a_block(row), generator=[torch.Generator(), torch.Generator()])
     with pytest.raises(TypeError, match="generator must be"):
         row.verifier.verify(*a_block(row), generator="7")
-    with pytest.raises(TypeError, match="generator must be a torch.Generator, a seed, a sequence of 4"):
+    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator, a seed, a sequence of 4"):
         row.verifier.verify(*a_block(row), generator=[7, 7, 7, 0.5])
     with pytest.raises(ValueError, match="generator must be at least 0, got -1"):
         row.verifier.verify(*a_block(row), generator=-1)
