@@ -71,4 +71,4 @@ def test_growing_subsamples_find_the_maximum_of_a_search_on_all_the_data():
     whole = EM(random_state=0, subsample=20_000).fit(model, x, y)
     assert grown.converged
     assert grown.llf == pytest.approx(whole.llf, rel=1e-12)
-    assert len(grown.start_llf) == len(whole.start_llf) == 10
+    assert len(grown.start_llf) == len(whole.start_llf) == 10 + 6  # starts, and one round of moves

@@ -202,7 +202,7 @@ class TestDeltaMethod:
         expected = line.mean_conf_int(x).interval
         for form in (x.tolist(), x.numpy(), pd.DataFrame(x.numpy(), columns=["compression", "ratio"])):
             np.testing.assert_array_equal(line.mean_conf_int(form).interval, expected)
-        with pytest.raises(TypeError, match="x must be numeric, got DataFrame"):
+        with pytest.raises(TypeError, match=r"x must be numeric, got columns \['a', 'b'\] of other kinds"):
             line.mean_conf_int(pd.DataFrame({"a": ["u"], "b": ["v"]}))
 
     def test_the_mean_of_one_expert_is_that_of_least_squares(self, line):
