@@ -46,11 +46,10 @@ class Data(NamedTuple):
 
 def numeric_tensor(name: str, value: Any) -> Tensor:
     """A float64 tensor of what ``np.asarray`` takes; ``TypeError`` or ``ValueError`` unless finite and real."""
+    array = value if isinstance(value, Tensor) else _array(name, value)
     try:
-        tensor = value if isinstance(value, Tensor) else _shared(_array(name, value))
+        tensor = array if isinstance(array, Tensor) else _shared(array)
     except TypeError as error:
-        if str(error).startswith(name):
-            raise
         raise TypeError(f"{name} must be numeric, got {type(value).__name__}") from error
     if tensor.is_complex():
         raise ValueError(f"{name} must be real, got {tensor.dtype}")

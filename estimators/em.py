@@ -72,9 +72,9 @@ class EM(Estimator):
         """Near a maximum EM has nothing to add to Newton's method."""
         return (self._finish if self.finish else self._climb)(objective, theta, callback)
 
-    def _rounds(self, objective: Objective) -> int:
+    def _rounds(self, objective: Objective, *, is_default: bool) -> int:
         """No moves unless they are asked for where EM runs alone: published simulations make none."""
-        return super()._rounds(objective) if self.finish else self.n_moves or 0
+        return super()._rounds(objective, is_default=is_default and self.finish)
 
     @staticmethod
     def _unfinished(objective: Objective, run: EMRun) -> Ascent:

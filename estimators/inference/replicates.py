@@ -135,9 +135,9 @@ class BootstrapResult:
         Statistical Science 11, 189-228.
         """
         rule = INTERVALS[check_choice("method", method, INTERVALS)]
-        _warn_of_few(len(self._found()), check_level(level), method)
-        found = Replicates(self.params, self._found(), self.is_positive, self.acceleration)
-        return rule(found, check_level(level))
+        found, level = self._found(), check_level(level)
+        _warn_of_few(len(found), level, method)
+        return rule(Replicates(self.params, found, self.is_positive, self.acceleration), level)
 
     def to_frame(self, level: float = 0.95, *, method: str = "bca") -> Any:
         """Estimates, standard errors, biases and intervals as a pandas frame."""
