@@ -62,7 +62,8 @@ def declared_rates(
 def is_well_specified(gate: Gate, true_gate: Gate) -> bool:
     """Whether a fitted gate is of the kind of the true one: the form of its score, temperature, selection, normaliser.
 
-    Fixed temperatures must be equal, and a gate that has no bias is of the kind of those without one alone.
+    Fixed temperatures must be equal, and a gate that has no bias is of the kind of those without one alone. A top-K gate
+    selects as many experts as the true one, and at most one more for each expert that the fit has more.
 
     Example:
         >>> import torch
@@ -73,13 +74,19 @@ def is_well_specified(gate: Gate, true_gate: Gate) -> bool:
         >>> is_well_specified(three, sigmoid_gate(1, 2, generator=torch.Generator().manual_seed(0)))
         False
     """
-    keeps_all = all(g.num_selected == g.num_experts for g in (gate, true_gate))
     return (
-        (keeps_all or type(gate.selection) is type(true_gate.selection))
+        _selects_alike(gate, true_gate)
         and type(gate.normalizer) is type(true_gate.normalizer)
         and _form(gate) == _form(true_gate)
         and (gate.score.bias is not None or true_gate.score.bias is None)
     )
+
+
+def _selects_alike(gate: Gate, true_gate: Gate) -> bool:
+    if all(g.num_selected == g.num_experts for g in (gate, true_gate)):
+        return True
+    more = gate.num_selected - true_gate.num_selected
+    return type(gate.selection) is type(true_gate.selection) and 0 <= more <= gate.num_experts - true_gate.num_experts
 
 
 def _form(gate: Gate) -> tuple[object, ...]:
@@ -104,12 +111,13 @@ def _rates(score: Score, gate: Gate, extra: int) -> dict[str, DeclaredRate]:
 def _(score: LinearScore, gate: Gate, extra: int) -> dict[str, DeclaredRate]:
     if type(score) is not LinearScore:
         return {}
-    if isinstance(gate.normalizer, NormalizedSigmoid) and gate.selection.num_selected is None:
-        return _density(_SIGMOID) | (_exact(_SIGMOID) if extra == 0 else {})
-    if not gate.shift_invariant:
+    is_sigmoid = isinstance(gate.normalizer, NormalizedSigmoid) and gate.selection.num_selected is None
+    if not (is_sigmoid or gate.shift_invariant):
         return {}
     if not isinstance(gate.temperature, FixedTemperature):
-        return _linear_with_temperature()
+        return _linear_with_temperature(_SIGMOID if is_sigmoid else _TEMPERATURE)
+    if is_sigmoid:
+        return _density(_SIGMOID) | (_exact(_SIGMOID) if extra == 0 else {})
     if gate.selection.num_selected == 1:
         return _density(_TOP_K) | _one_selected(extra)
     source = _SOFTMAX if gate.selection.num_selected is None else _TOP_K
@@ -164,7 +172,8 @@ def _one_selected(extra: int) -> dict[str, DeclaredRate]:
     return found if extra else found | dict.fromkeys(_EXPERT_BLOCKS, own)
 
 
-def _linear_with_temperature() -> dict[str, DeclaredRate]:
+def _linear_with_temperature(source: str) -> dict[str, DeclaredRate]:
+    """The scores identify ``beta_1 / tau`` alone."""
     slow = DeclaredRate(None, f"{_TEMPERATURE}, linear gate: slower than every power")
-    found = {name: DeclaredRate(-0.5, f"{_TEMPERATURE}, density") for name in _DENSITY}
+    found = {name: DeclaredRate(-0.5, f"{source}, density") for name in _DENSITY}
     return found | dict.fromkeys(("tau", "beta_1"), slow)

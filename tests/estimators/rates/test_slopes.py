@@ -22,8 +22,9 @@ from estimators.rates import (
 )
 from estimators.rates.theory import is_well_specified
 from mixkit import Gate, activation_gate, dense_to_sparse_gate, laplace_gate, sigmoid_gate, softmax_gate, topk_gate
+from mixkit.normalizers import NormalizedSigmoid
 from mixkit.scores import CosineScore, LinearScore
-from mixkit.temperature import FixedTemperature
+from mixkit.temperature import FixedTemperature, LearnableTemperature
 
 from ..models import seeded
 
@@ -163,6 +164,11 @@ def test_declared_rates():
     assert declared_rates(gates["softmax"], 4, 2)["gate"].exponent == pytest.approx(-1 / 12)
     assert declared_rates(gates["linear"], 3, 3)["beta_1"].exponent is None
     assert declared_rates(gates["activation"], 3, 3)["tau"].exponent == -0.5
+    score = LinearScore(1, 3, generator=seeded(0))
+    warm = Gate(score, temperature=LearnableTemperature(), normalizer=NormalizedSigmoid())
+    found = declared_rates(warm, 3, 3)  # as behind the softmax, beta_1 / tau alone is identified
+    assert (found["tau"].exponent, found["beta_1"].exponent, found["hellinger"].exponent) == (None, None, -0.5)
+    assert "gate" not in found
     laplace, sigmoid = laplace_gate(1, 3, generator=seeded(0)), sigmoid_gate(1, 3, generator=seeded(0))
     over = declared_rates(laplace, 3, 2)
     assert (over["gate"].exponent, over["slope shared"].exponent) == (-0.25, -0.25)
@@ -208,6 +214,8 @@ def gate_cases() -> list[tuple[str, Gate, Gate, bool]]:
     return [
         ("more experts", softmax_gate(1, 4, generator=seeded(0)), softmax, True),
         ("more selected", topk_gate(1, 4, 3, generator=seeded(0)), top, True),
+        ("more selected than the surplus allows", topk_gate(1, 3, 3, generator=seeded(0)), top, False),
+        ("fewer selected", topk_gate(1, 4, 1, generator=seeded(0)), top, False),
         ("selects all", topk_gate(1, 2, 2, generator=seeded(0)), softmax, True),
         ("dense for top-K", softmax_gate(1, 3, generator=seeded(0)), top, False),
         ("sigmoid", sigmoid_gate(1, 2, generator=seeded(0)), softmax, False),
