@@ -9,6 +9,7 @@ from torch import Tensor
 from mixkit._validation import check_tensor
 
 from ._validation import check_lengths, check_logits, check_same_vocabulary, check_tokens, check_whole
+from .agreement import check_shared_rows
 from .base import NodeVerifier
 from .node import Decision, Node, compute_dtype, first_true
 from .results import Info
@@ -22,7 +23,7 @@ class TreeVerification:
     Attributes:
         tokens: Token ids ``(B, n+1)``: the accepted path, one token drawn after it, then -1.
         num_accepted: Length of the accepted path ``(B,)``.
-        path: Tree nodes ``(B, n)`` of the accepted path, then -1; the first of siblings that hold the same token.
+        path: Tree nodes ``(B, n)`` of the accepted path, each the parent of the next, then -1.
         info: What a person wants to know, by depth.
     """
 
@@ -86,8 +87,8 @@ class TreeVerifier:
 
         Raises:
             TypeError: If an argument has the wrong type or dtype.
-            ValueError: If shapes do not fit, a parent does not come before its child, or laws are refused as in
-                `Verifier.verify`.
+            ValueError: If shapes do not fit, a parent does not come before its child, siblings that hold the same
+                token go on under different laws, or laws are refused as in `Verifier.verify`.
         """
         tree = _check(target_logits, draft_logits, tokens, parents, lengths)
         return _walk(tree, self.rule, as_source(generator, tree.tokens.shape[0], tree.tokens.device))
@@ -141,7 +142,7 @@ def _walk(tree: _Tree, rule: NodeVerifier, source: Source) -> TreeVerification:
     """Go down while the output token is held by a child; siblings that hold the same token go on together."""
     batch, count = tree.tokens.shape
     out = tree.tokens.new_full((batch, count + 1), -1).long()
-    path, num_active = torch.full_like(out[:, 1:], -1), torch.zeros_like(out[:, 1:])
+    num_active = torch.zeros_like(out[:, 1:])
     accepted = torch.zeros_like(out[:, 0])
     probability = torch.zeros(batch, count, dtype=torch.float64, device=out.device)
     at = torch.nn.functional.one_hot(torch.zeros_like(accepted), count + 1).bool()
@@ -149,6 +150,7 @@ def _walk(tree: _Tree, rule: NodeVerifier, source: Source) -> TreeVerification:
     for depth in range(count + 1):
         here = at[rows]
         children = here.gather(1, tree.parents[rows]) & tree.real[rows]
+        _check_shared(tree, rows, here, children)
         decision, held = _decide(tree, rule, source.rows(rows), rows, first_true(here), children)
         out[rows, depth] = decision.token
         matches = children & (held == decision.token[:, None])
@@ -159,10 +161,40 @@ def _walk(tree: _Tree, rule: NodeVerifier, source: Source) -> TreeVerification:
         rows, matches = rows[on], matches[on]
         if rows.numel() == 0:
             break
-        path[rows, depth] = first_true(matches)
         accepted[rows] += 1
         at[rows] = torch.nn.functional.pad(matches, (1, 0))
-    return TreeVerification(out, accepted, path, Info(probability, num_active))
+    return TreeVerification(out, accepted, _path(tree, first_true(at), accepted), Info(probability, num_active))
+
+
+def _path(tree: _Tree, last: Tensor, length: Tensor) -> Tensor:
+    """Nodes ``(B, n)`` from a child of the root down to the tree's row ``last (B,)``, at depth ``length (B,)``."""
+    path = torch.full_like(tree.parents, -1)
+    for depth in range(int(length.max()) - 1, -1, -1):
+        inside = (depth < length).nonzero()[:, 0]
+        path[inside, depth] = last[inside] - 1
+        last = last.clone()
+        last[inside] = tree.parents[inside, last[inside] - 1]
+    return path
+
+
+def _check_shared(tree: _Tree, rows: Tensor, here: Tensor, children: Tensor) -> None:
+    """Refuse laws that differ among the nodes ``here (r, n+1)`` of one prefix, those of drafts if they have children."""
+    several = (here.sum(-1) > 1).nonzero()[:, 0]
+    if several.numel() == 0:
+        return
+    index, nodes = rows[several, None], here[several].sort(dim=-1, descending=True, stable=True)
+    nodes = nodes.indices[:, : int(nodes.values.sum(-1).max())]
+    sharing, rule = here[several].gather(1, nodes), "the same law at siblings that hold the same token"
+    check_shared_rows("target_logits", tree.target[index, nodes], sharing, rule)
+    if tree.draft is not None:
+        parents = _has_children(tree, rows, children)[several].gather(1, nodes)
+        check_shared_rows("draft_logits", tree.draft[index, nodes], sharing & parents, rule)
+
+
+def _has_children(tree: _Tree, rows: Tensor, children: Tensor) -> Tensor:
+    """Rows ``(r, n+1)`` of the tree that are parents of ``children (r, n)``."""
+    none = torch.zeros_like(torch.nn.functional.pad(children, (1, 0)), dtype=torch.long)
+    return none.scatter_add(1, tree.parents[rows], children.long()) > 0
 
 
 def _decide(
@@ -178,7 +210,7 @@ def _decide(
         columns = columns[:, : int(children[some].sum(-1).max())]
         node = Node(
             target[some],
-            tree.draft[rows[some], parent[some], None],
+            tree.draft[rows[some], first_true(_has_children(tree, rows[some], children[some])), None],
             tokens[some].gather(1, columns),
             children[some].gather(1, columns),
             precise=rule.precise,

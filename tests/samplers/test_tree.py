@@ -140,6 +140,42 @@ def test_path_and_tokens_agree_and_padding_is_not_read(generator):
             assert (out.path[row, n:] == -1).all()
 
 
+TWINS = {"tokens": torch.tensor([[1, 1, 2]]), "parents": torch.tensor([-1, -1, 1])}  # node 1 alone goes on
+
+
+def twins(generator):
+    """Laws of a tree whose first two nodes hold the same token: those of the second are those of the first."""
+    laws = [torch.randn(1, 4, 3, generator=generator) for _ in range(2)]
+    for law in laws:
+        law[:, 2] = law[:, 1]
+    return laws
+
+
+def test_siblings_with_the_same_token_go_on_under_one_law(generator):
+    target, draft = twins(generator)
+    draft[:, 1] = torch.nan  # the first has no children
+    target[..., 1] += 20.0
+    target[:, 2:, 2] += 40.0
+    target[:, 1] = target[:, 2]
+    out = TreeVerifier(RecursiveRejection()).verify(target, draft, **TWINS, generator=generator)
+    assert out.tokens[:, :2].tolist() == [[1, 2]]
+    assert out.path.tolist() == [[1, 2, -1]]
+
+
+def test_siblings_with_the_same_token_under_two_laws_are_refused(generator):
+    target, draft = twins(generator)
+    target[..., 1] += 20.0
+    target[:, 1] = target[:, 2] + torch.tensor([0.0, 0.1, 0.0])
+    with pytest.raises(ValueError, match="target_logits must be the same law at siblings that hold the same token"):
+        TreeVerifier(RecursiveRejection()).verify(target, draft, **TWINS, generator=generator)
+    target[:, 1] = target[:, 2]
+    more = {"tokens": torch.tensor([[1, 1, 2, 0]]), "parents": torch.tensor([-1, -1, 1, 0])}
+    target, draft = (torch.cat([law, law[:, -1:]], 1) for law in (target, draft))
+    draft[:, 1, 0] += 0.1
+    with pytest.raises(ValueError, match="draft_logits must be the same law at siblings that hold the same token"):
+        TreeVerifier(RecursiveRejection()).verify(target, draft, **more, generator=generator)
+
+
 def test_greedy_tree_follows_the_argmax(generator):
     target = torch.nn.functional.one_hot(torch.tensor([[1, 2, 0, 3]]), 4).log()
     out = TreeVerifier(SamplerMatch()).verify(
