@@ -178,12 +178,12 @@ def _path(tree: _Tree, last: Tensor, length: Tensor) -> Tensor:
 
 
 def _check_shared(tree: _Tree, rows: Tensor, here: Tensor, children: Tensor) -> None:
-    """Refuse laws that differ among the nodes ``here (r, n+1)`` of one prefix, those of drafts if they have children."""
+    """Refuse laws that differ among the nodes ``here (r, n+1)`` of one prefix; drafts' where they have children."""
     several = (here.sum(-1) > 1).nonzero()[:, 0]
     if several.numel() == 0:
         return
-    index, nodes = rows[several, None], here[several].sort(dim=-1, descending=True, stable=True)
-    nodes = nodes.indices[:, : int(nodes.values.sum(-1).max())]
+    index, order = rows[several, None], here[several].sort(dim=-1, descending=True, stable=True)
+    nodes = order.indices[:, : int(order.values.sum(-1).max())]
     sharing, rule = here[several].gather(1, nodes), "the same law at siblings that hold the same token"
     check_shared_rows("target_logits", tree.target[index, nodes], sharing, rule)
     if tree.draft is not None:

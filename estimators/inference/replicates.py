@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from ..covariance import SingularInformationWarning
 from ..result import FitResult
 from ..wald import check_level
 from .intervals import INTERVALS, Replicates, acceleration
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["BootstrapResult"]
 
@@ -148,6 +151,12 @@ class BootstrapResult:
         columns = ["coef", "std err", "bias", f"[{0.5 - 0.5 * level:.4g}", f"{0.5 + 0.5 * level:.4g}]"]
         values = np.column_stack([self.params, self.bse, self.bias, self.conf_int(level, method=method)])
         return pd.DataFrame(values, index=self.param_names, columns=columns)
+
+    def plot(self, parameter: str, *, level: float = 0.95, method: str = "bca", ax: "Axes | None" = None) -> "Axes":
+        """Draw one parameter's replicates, see :func:`estimators.plotting.plot_bootstrap`."""
+        from ..plotting import plot_bootstrap
+
+        return plot_bootstrap(self, parameter, level=level, method=method, ax=ax)
 
     def __repr__(self) -> str:
         """How many replicates there are, and of what quality."""

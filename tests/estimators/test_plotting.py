@@ -6,9 +6,17 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
+from scipy.stats import chi2, norm
 
 from estimators import EM
-from estimators.plotting import plot_dendrogram, plot_history, plot_selection, plot_starts
+from estimators.inference import bootstrap, profile_likelihood
+from estimators.plotting import (
+    plot_dendrogram,
+    plot_history,
+    plot_profile,
+    plot_selection,
+    plot_starts,
+)
 from estimators.selection import mixing_dendrogram, select_experts
 from mixkit import MixingMeasure
 from mixkit.datasets import load_faithful
@@ -49,6 +57,47 @@ def test_the_ends_of_all_starts(selection):
     drawn = np.concatenate([best.get_ydata(), lower.get_ydata()])
     np.testing.assert_allclose(drawn, fit.start_llf.max() - np.sort(fit.start_llf)[::-1])
     assert (best.get_ydata() < 1e-6 * (1 + abs(fit.llf))).all()
+
+
+@pytest.mark.parametrize("parameter", ["gate_bias[0]", "std[1]"])
+def test_the_profile_crosses_the_quantile_at_the_ends_of_its_interval(selection, parameter):
+    fit = selection.fits[1]
+    index = fit.param_names.index(parameter)
+    ax = plot_profile(fit, parameter, num_points=9, level=0.9)
+    wald, profile, quantile, estimate = ax.lines
+    values = np.asarray(profile.get_xdata())
+    expected = 2.0 * (fit.llf - profile_likelihood(fit, parameter, values))
+    np.testing.assert_allclose(profile.get_ydata(), np.maximum(expected, 0.0), atol=1e-9)
+    assert quantile.get_ydata()[0] == pytest.approx(chi2.ppf(0.9, 1))
+    assert estimate.get_xdata()[0] == fit.params[index]
+    low, high = fit.conf_int(0.9, method="profile")[index]
+    assert (ax.patches[0].get_x(), ax.patches[0].get_width()) == (pytest.approx(low), pytest.approx(high - low))
+    away = (
+        fit.params[index] * np.log(values / fit.params[index]) if parameter == "std[1]" else values - fit.params[index]
+    )
+    np.testing.assert_allclose(wald.get_ydata(), (away / fit.bse[index]) ** 2, atol=1e-9)
+
+
+def test_a_parameter_without_bounds_has_no_picture():
+    x = torch.linspace(-1, 1, 80, dtype=torch.float64).unsqueeze(-1)
+    noise = 0.01 * torch.randn(80, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = torch.where(x[:, 0] > 0, 5.0 + x[:, 0], -5.0 - x[:, 0]) + noise  # a gate that may as well jump
+    fit = select_experts(x, y, k=[2], random_state=0, estimator=EM(n_init=2)).best
+    with pytest.raises(ValueError, match=r"parameter must have a standard error .* got 'gate_weight\[0,x0\]'"):
+        plot_profile(fit, "gate_weight[0,x0]", num_points=5)
+
+
+def test_replicates_and_their_interval(selection):
+    found = bootstrap(selection.fits[1], 60, random_state=0)
+    ax = found.plot("slope[0,x0]", level=0.8, method="percentile")
+    index = found.param_names.index("slope[0,x0]")
+    low, high = found.conf_int(0.8, method="percentile")[index]
+    band, *bars = ax.patches
+    assert (band.get_x(), band.get_width()) == (pytest.approx(low), pytest.approx(high - low))
+    assert sum(bar.get_height() * bar.get_width() for bar in bars) == pytest.approx(1.0, abs=0.02)
+    law, estimate = ax.lines
+    assert max(law.get_ydata()) == pytest.approx(norm.pdf(0.0, scale=found.bse[index]), rel=1e-2)
+    assert estimate.get_xdata()[0] == found.params[index]
 
 
 def test_curves_of_criteria_touch_zero_at_their_choice(selection):

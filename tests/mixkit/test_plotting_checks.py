@@ -167,6 +167,44 @@ class TestCalibration:
         curves = [line for line in ax.lines if line.get_marker() == "o"]
         assert [len(curve.get_xdata()) for curve in curves] == [4, 4, 4]
 
+    def test_weights_that_repeat_rows_are_repeated_rows(self, fitted):
+        model, x, y = fitted
+        twice = [torch.cat([part, part]) for part in (x, y)]
+        weight = np.full(60, 2.0)
+        for draw in (plot_calibration, plot_residuals):
+            weighted, repeated = draw(model, x, y, weight), draw(model, *twice)
+            heights = [[bar.get_height() for bar in ax.patches if bar.get_width() < 0.5] for ax in (weighted, repeated)]
+            assert heights[0] == pytest.approx(heights[1])
+        medians = [ax.lines[5].get_ydata() for ax in (plot_residuals(model, x, y, weight), plot_residuals(model, x, y))]
+        np.testing.assert_allclose(*medians)
+
+    def test_observations_of_weight_zero_are_not_there(self, fitted):
+        model, x, y = fitted
+        weight = (torch.arange(60) < 50).double()
+        for draw in (plot_calibration, plot_qq, plot_residuals):
+            weighted, fewer = draw(model, x, y, weight), draw(model, x[:50], y[:50])
+            for one, other in zip(weighted.lines, fewer.lines, strict=True):
+                np.testing.assert_allclose(one.get_ydata(), other.get_ydata())
+                np.testing.assert_allclose(one.get_xdata(), other.get_xdata())
+
+    def test_weights_count_as_fewer_observations(self, fitted):
+        model, x, y = fitted
+        weight = torch.rand(60, dtype=DOUBLE, generator=seeded(4)) + 0.1
+        count = float(weight.sum() ** 2 / weight.square().sum())
+        points = next(line for line in plot_qq(model, x, y, weight).lines if line.get_marker() == ".")
+        residuals, order = quantile_residuals(model, x, y).sort()
+        np.testing.assert_allclose(points.get_ydata(), residuals)
+        below = (weight[order].cumsum(0) - 0.5 * weight[order]) / weight.sum()
+        np.testing.assert_allclose(points.get_xdata(), norm.ppf(below), atol=1e-12)
+        band = plot_qq(model, x, y, weight).collections[0].get_paths()[0].vertices
+        rank = float(below[0]) * count + 0.5
+        assert band[:, 1].min() == pytest.approx(norm.ppf(beta.ppf(0.025, rank, count + 1 - rank)), rel=1e-5)
+
+    @pytest.mark.parametrize("weight", [np.ones(3), -np.ones(60), np.zeros(60), np.full(60, np.nan)])
+    def test_wrong_weights_are_refused(self, fitted, weight):
+        with pytest.raises(ValueError, match="sample_weight must"):
+            plot_qq(*fitted, weight)
+
     def test_few_observations_have_no_curves(self, fitted):
         model, x, y = fitted
         ax = plot_residuals(model, x[:40], y[:40])

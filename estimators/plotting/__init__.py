@@ -1,0 +1,14 @@
+"""Pictures of fits (extra ``plot``): climbs, uncertainty, criteria, dendrograms. No global style is changed."""
+
+from .climbs import plot_history, plot_starts
+from .selection import plot_dendrogram, plot_selection
+from .uncertainty import plot_bootstrap, plot_profile
+
+__all__ = [
+    "plot_bootstrap",
+    "plot_dendrogram",
+    "plot_history",
+    "plot_profile",
+    "plot_selection",
+    "plot_starts",
+]
