@@ -2,7 +2,8 @@
 
 Needs the extra ``mixkit[hf]``. A `KeyValueScorer` keeps the cache of what it has scored and, at each call, keeps of it
 what the new rows have in common with the old ones: after a rejection the cache is cropped, the winner's cache serves
-all drafts of its row, rows that are done drop out, and every row has a length of its own.
+all drafts of its row, rows that are done drop out, and every row has a length of its own. A token tree is scored in one
+pass, by an attention mask that shows each node its ancestors.
 """
 
 import inspect
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from .base import Verifier
 from .decoding import Scorer, SpeculativeDecoder
+from .paths import ancestry, paths
 from .processors import Chain, Epsilon, Eta, LogitsFunction, MinP, Temperature, TopK, TopP, Typical
 from .sources import Randomness
 
@@ -62,23 +64,56 @@ class KeyValueScorer(Scorer):
     @torch.no_grad()
     def scores(self, ids: Tensor, lengths: Tensor, count: int) -> Tensor:
         """Run the model on the tokens that the cache does not hold, and on the last ``count`` at least."""
+        tokens, position, is_cached = self._new(ids, lengths, count)
+        mask = torch.cat((is_cached, position >= 0), dim=1)
+        return self._run(tokens, position, None if mask.all() else mask.long(), count)
+
+    @torch.no_grad()
+    def tree_scores(
+        self, ids: Tensor, lengths: Tensor, tokens: Tensor, parents: Tensor, sizes: Tensor, count: int
+    ) -> Tensor:
+        """Run the model on the whole tree at once, each node seeing the row and its ancestors; keep none of it.
+
+        Models whose attention cannot be masked node by node (sliding windows, flash attention, ALiBi) score every
+        prefix as a row of its own.
+        """
+        if not takes_masks(self.model):
+            return super().tree_scores(ids, lengths, tokens, parents, sizes, count)
+        new, position, is_cached = self._new(ids, lengths, 1)
+        depth = paths(parents)[1][1:]
+        is_real = torch.arange(len(depth), device=ids.device) < sizes[:, None]
+        node_position = torch.where(is_real, depth, 0) + lengths[:, None] - 1
+        seen = tree_mask(is_cached, position >= 0, parents)
+        mask = torch.zeros_like(seen, dtype=self.model.dtype).masked_fill(~seen, torch.finfo(self.model.dtype).min)
+        together = torch.cat((new, tokens), dim=1), torch.cat((position, node_position), dim=1)
+        logits = self._run(*together, mask[:, None], count)
+        _map_layers(self._cache, lambda states: states[:, :, : states.shape[2] - len(depth)])
+        return logits
+
+    def _new(self, ids: Tensor, lengths: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The last tokens of each row ``(R, w)`` that the cache does not hold, ``count`` at least, and their positions.
+
+        Positions ``(R, w)`` are negative in the padding before a row. The cache is arranged to hold what comes before;
+        its entries that are no padding are ``(R, c)``.
+        """
         source, common = self._match(ids, lengths, count)
         width = int((lengths - torch.minimum(common, lengths - count)).max())
         kept = (lengths - width).clamp(min=0)
         self._arrange(source, kept)
+        self._ids, self._lengths = ids, lengths
         position = (lengths - width)[:, None] + torch.arange(width, device=ids.device)
-        tokens = ids.gather(1, position.clamp(min=0))
         is_cached = torch.arange(int(kept.max()), device=ids.device) >= (kept.max() - kept)[:, None]
-        mask = torch.cat((is_cached, position >= 0), dim=1)
+        return ids.gather(1, position.clamp(min=0)), position, is_cached
+
+    def _run(self, tokens: Tensor, position: Tensor, mask: Tensor | None, count: int) -> Tensor:
         output = self.model(
             input_ids=tokens,
-            attention_mask=None if mask.all() else mask.long(),
+            attention_mask=mask,
             position_ids=position.clamp(min=0),
             past_key_values=self._cache,
             use_cache=True,
             **({"logits_to_keep": count} if self._keeps_logits else {}),
         )
-        self._ids, self._lengths = ids, lengths
         return output.logits[:, -count:]
 
     def _match(self, ids: Tensor, lengths: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -121,6 +156,46 @@ class KeyValueScorer(Scorer):
                 2, slot.expand(-1, states.shape[1], -1, states.shape[3])
             ),
         )
+
+
+def takes_masks(model: Any) -> bool:
+    """Whether a model's attention follows a mask of queries and keys, and its positions are those it is told."""
+    config = model.config.get_text_config()
+    is_windowed = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
+    is_full = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
+    return (
+        "position_ids" in inspect.signature(model.forward).parameters
+        and getattr(config, "_attn_implementation", None) in ("eager", "sdpa")
+        and not is_windowed
+        and is_full
+        and not getattr(config, "alibi", False)
+    )
+
+
+def tree_mask(is_cached: Tensor, is_real: Tensor, parents: Tensor) -> Tensor:
+    """What each of ``w`` new tokens and ``n`` nodes of a tree sees of ``c`` cached tokens and of themselves.
+
+    Args:
+        is_cached: Cached tokens that are no padding ``(R, c)``.
+        is_real: New tokens that are no padding ``(R, w)``.
+        parents: Parent of each node ``(n,)``, -1 for the last of the new tokens.
+
+    Returns:
+        ``(R, w+n, c+w+n)``: every token sees itself and what comes before it, every node its ancestors too.
+
+    Example:
+        >>> tree_mask(torch.ones(1, 1).bool(), torch.ones(1, 1).bool(), torch.tensor([-1, -1, 0]))[0].long()
+        tensor([[1, 1, 0, 0, 0],
+                [1, 1, 1, 0, 0],
+                [1, 1, 0, 1, 0],
+                [1, 1, 1, 0, 1]])
+    """
+    count, width, size = is_cached.shape[1], is_real.shape[1], parents.numel()
+    within = torch.ones(width + size, width + size, dtype=torch.bool, device=is_real.device).tril()
+    within[width:, width:] = ancestry(parents)
+    before = torch.cat((is_cached, is_real), dim=1)[:, None].expand(-1, width + size, -1)
+    seen = torch.nn.functional.pad(before, (0, size), value=True)
+    return seen & torch.nn.functional.pad(within, (count, 0), value=True)
 
 
 def common_prefix(ids: Tensor, lengths: Tensor, other_ids: Tensor, other_lengths: Tensor) -> Tensor:

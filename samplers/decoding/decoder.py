@@ -21,7 +21,7 @@ from .prompts import check_eos, check_vocabulary, split_prompts
 from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, model_name, process
 from .state import Decoding, DecodingState, OnTokens, Stop
 from .statistics import Statistics
-from .tree import SampledTree
+from .tree import SampledTree, tree_law
 
 
 class SpeculativeDecoder:
@@ -172,8 +172,8 @@ class SpeculativeDecoder:
     ) -> tuple[TreeVerification, Tensor]:
         tree = self.drafter
         drafts = tree.propose(histories, limits, vocab_size, source)
-        nodes = tree.nodes(histories, drafts)
-        target = self._target(nodes, nodes.lengths[:, None])[:, 0].unflatten(0, (len(histories), -1))
+        count = tree.parents.numel() + 1
+        target = tree_law(self.target, self.processors, histories, drafts, tree.parents, count, self.vocab_size)
         verification = verifier.verify(
             target,
             drafts.logits,

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..paths import paths
+
 
 @dataclass(frozen=True)
 class Histories:
@@ -41,6 +43,11 @@ class Histories:
         ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts])
         return cls(ids, lengths, width - lengths, torch.arange(len(prompts)), len(prompts))
 
+    @classmethod
+    def plain(cls, ids: Tensor, lengths: Tensor) -> "Histories":
+        """Return the rows ``(R, L)`` of a batch without padding before them."""
+        return cls(ids, lengths, torch.zeros_like(lengths), torch.arange(len(ids), device=ids.device), len(ids))
+
     def __len__(self) -> int:
         return self.ids.shape[0]
 
@@ -67,6 +74,20 @@ class Histories:
         ids.scatter_(1, self.lengths[:, None] + torch.arange(size, device=ids.device), tokens)
         lengths = self.lengths + counts
         return replace(self, ids=ids[:, : int(lengths.max())], lengths=lengths)
+
+    def along(self, tokens: Tensor, parents: Tensor, sizes: Tensor, count: int) -> "Histories":
+        """Return ``count`` rows for each, ``(R * count, L)``, with the paths down to nodes of a tree appended.
+
+        Args:
+            tokens: Token of each node ``(R, n)``.
+            parents: Parent of each node ``(n,)``, -1 for the root.
+            sizes: Number of nodes of each row ``(R,)``; to padding beyond them nothing is appended.
+            count: How many of the root and the nodes, the last ones.
+        """
+        path, depth = paths(parents)
+        is_real = torch.arange(len(depth), device=depth.device) <= sizes[:, None]
+        counts = torch.where(is_real, depth, 0)[:, -count:]
+        return self.repeat(count).extend(tokens[:, path[-count:]].flatten(0, 1), counts.flatten())
 
     def shown(self, index: Tensor, length: int) -> Tensor:
         """Return the first ``length`` ids ``(S, length)`` of the rows ``index (S,)``, their padding included."""

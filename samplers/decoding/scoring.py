@@ -31,6 +31,27 @@ class Scorer(ABC):
             shorter than one token may hold anything.
         """
 
+    def tree_scores(
+        self, ids: Tensor, lengths: Tensor, tokens: Tensor, parents: Tensor, sizes: Tensor, count: int
+    ) -> Tensor:
+        """Return the next-token logits after nodes of a tree below each row.
+
+        Here each prefix is a row of its own; a subclass may score the whole tree at once.
+
+        Args:
+            ids: Token ids ``(R, L)``, right-padded.
+            lengths: Number of tokens in each row ``(R,)``.
+            tokens: Token of each node ``(R, n)``.
+            parents: Parent of each node ``(n,)``: -1 for the root, which is the row's last token, else an earlier node.
+            sizes: Number of nodes of each row ``(R,)``; what lies beyond is padding.
+            count: How many ``c`` of the root and the nodes, the last ones.
+
+        Returns:
+            Logits ``(R, c, v)``. Entries of padding may hold anything.
+        """
+        rows = Histories.plain(ids, lengths).along(tokens, parents, sizes, count)
+        return self.scores(rows.ids, rows.lengths, 1)[:, 0].unflatten(0, (len(ids), count))
+
     def reset(self) -> None:  # noqa: B027  a scorer without a cache has nothing to forget
         """Forget what was cached: a new batch begins."""
 

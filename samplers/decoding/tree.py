@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mixkit._validation import check_integer
 
+from ..paths import node_leaders
 from ..processors import LogitsFunction
 from ..sources import Source
 from .histories import Histories
@@ -21,12 +22,13 @@ class TreeDrafts:
 
     Attributes:
         tokens: Token of each node ``(R, n)``; 0 in the padding.
-        logits: Logits that the children of the root and of each node were drawn from ``(R, n+1, v)``.
+        logits: Logits that the children of the root and of each node were drawn from ``(R, n+1, v)``; None while the
+            tree is being drawn.
         lengths: Number of nodes ``(R,)``: those that the row has room for.
     """
 
     tokens: Tensor
-    logits: Tensor
+    logits: Tensor | None
     lengths: Tensor
 
 
@@ -34,7 +36,8 @@ class SampledTree:
     """Trees of tokens: every node has as many children as its depth says, drawn independently from the draft's law.
 
     A tree spends its nodes where chains of drafts soon part: ``(4, 2, 1)`` has 4 + 8 + 8 nodes. For
-    `SpeculativeDecoder` with a `TreeVerifier`. Every prefix is scored as a row of its own.
+    `SpeculativeDecoder` with a `TreeVerifier`. A scorer that can score a tree in one pass does, such as
+    `samplers.huggingface.KeyValueScorer`; others score every prefix as a row of its own.
 
     Args:
         model: A scorer or causal model ``ids (R, L) -> logits (R, L, v)``.
@@ -100,28 +103,34 @@ class SampledTree:
                     tokens[rows, next(children)] = draws.choose(parent)
         return TreeDrafts(tokens, logits, self._sizes.to(limits.device)[limits])
 
-    def nodes(self, histories: Histories, drafts: TreeDrafts) -> Histories:
-        """The prefix of the root and of every node, as rows ``(R * (n+1), L)``; padding repeats the root."""
-        path, depth = (part.to(drafts.tokens.device) for part in self._paths())
-        drafted = drafts.tokens[:, path]
-        real = torch.arange(depth.numel(), device=depth.device) <= drafts.lengths[:, None]
-        counts = torch.where(real, depth, 0)
-        return histories.repeat(depth.numel()).extend(drafted.flatten(0, 1), counts.flatten())
-
-    def _paths(self) -> tuple[Tensor, Tensor]:
-        """Nodes from the root's child down to each node ``(n+1, t)``, 0 after its end, and the depths ``(n+1,)``."""
-        paths: list[list[int]] = [[]]
-        for node, parent in enumerate(self.parents.tolist()):
-            paths.append([*paths[parent + 1], node])
-        padded = [path + [0] * (self.draft_length - len(path)) for path in paths]
-        return torch.tensor(padded), torch.tensor([len(path) for path in paths])
-
     def _law(self, histories: Histories, tokens: Tensor, depth: int, vocab_size: int) -> Tensor:
         """Logits ``(R, k, v)`` after each of the ``k`` nodes of a depth."""
-        level = self._levels[depth]
-        path = self._paths()[0][level, :depth].to(tokens.device)
-        counts = torch.full((len(histories) * level.numel(),), depth, device=tokens.device)
-        rows = histories.repeat(level.numel()).extend(tokens[:, path].flatten(0, 1), counts)
-        raw = at_least_float32(self.scorer.scores(rows.ids, rows.lengths, 1)[:, 0])
-        logits = fit_vocabulary(raw, vocab_size)[:, None]
-        return process(self.processors, logits, rows, rows.lengths[:, None])[:, 0].unflatten(0, (-1, level.numel()))
+        size = int(self._sizes[depth])
+        drafts = TreeDrafts(tokens[:, :size], None, torch.full_like(histories.lengths, size))
+        width = self._levels[depth].numel()
+        return tree_law(self.scorer, self.processors, histories, drafts, self.parents[:size], width, vocab_size)
+
+
+def tree_law(
+    scorer: Scorer,
+    processors: LogitsFunction,
+    histories: Histories,
+    drafts: TreeDrafts,
+    parents: Tensor,
+    count: int,
+    vocab_size: int | None,
+) -> Tensor:
+    """Processed logits ``(R, c, v)`` after the last ``count`` of the root and the nodes of a tree, in float32 at least.
+
+    Nodes of one prefix have one law, that of the first.
+    """
+    parents, tokens = parents.to(drafts.tokens.device), drafts.tokens
+    raw = scorer.tree_scores(histories.ids, histories.lengths, tokens, parents, drafts.lengths, count)
+    logits = at_least_float32(fit_vocabulary(raw, vocab_size)).flatten(0, 1)[:, None]
+    rows = histories.along(tokens, parents, drafts.lengths, count)
+    law = process(processors, logits, rows, rows.lengths[:, None])[:, 0].unflatten(0, (-1, count))
+    first = parents.numel() + 1 - count
+    leader = node_leaders(tokens, parents)[:, first:] - first
+    if bool((leader == torch.arange(count, device=leader.device)).all()):
+        return law
+    return law.gather(1, leader[..., None].expand_as(law))

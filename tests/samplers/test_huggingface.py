@@ -7,7 +7,7 @@ transformers = pytest.importorskip("transformers")
 
 from transformers.generation import logits_process as hf  # noqa: E402
 
-from samplers import OptimalVerifier, RecursiveRejection  # noqa: E402
+from samplers import OptimalVerifier, RecursiveRejection, SampledTree, TreeVerifier  # noqa: E402
 from samplers.decoding import CallableScorer, SpeculativeDecoder  # noqa: E402
 from samplers.drafts import NGramModel, PromptLookup  # noqa: E402
 from samplers.huggingface import KeyValueScorer, speculative_generate, translate  # noqa: E402
@@ -68,12 +68,14 @@ class Watched:
     """A model that counts the tokens it is run on."""
 
     def __init__(self, model):
-        self.model, self.config, self.training = model, model.config, False
+        self.model, self.config, self.training, self.dtype = model, model.config, False, model.dtype
         self.forward = model.forward
         self.widths: list[int] = []
+        self.rows: list[int] = []
 
     def __call__(self, **arguments):
         self.widths.append(arguments["input_ids"].shape[1])
+        self.rows.append(arguments["input_ids"].shape[0])
         return self.model(**arguments)
 
 
@@ -99,6 +101,55 @@ def test_cached_logits_are_those_without_a_cache(make, generator):
         ids.scatter_(1, lengths[:, None] + torch.arange(4), grown)
         lengths = lengths + torch.randint(0, 5, (len(rows),), generator=generator)
         ids = ids[:, : int(lengths.max())]
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("make", MODELS)
+def test_the_logits_of_a_tree_are_those_of_its_prefixes(make, implementation, generator):
+    """Random walks of rows and trees, at first without a cache."""
+    model = make(0)
+    model.set_attn_implementation(implementation)
+    cached, plain = KeyValueScorer(model), CallableScorer(model)
+    ids, lengths = torch.randint(V, (3, 9), generator=generator), torch.tensor([9, 2, 5])
+    for parents in ([-1], [-1, -1, 0], [-1, -1, 0, 0, 1, 1], [], [-1, 0, 1]):
+        size = len(parents)
+        tree = torch.randint(V, (3, size), generator=generator), torch.tensor(parents, dtype=torch.long)
+        sizes = torch.tensor([size, min(size, 2), 0])
+        with torch.no_grad():
+            expected = plain.tree_scores(ids, lengths, *tree, sizes, size + 1)
+        for count in (size + 1, 1):
+            actual = cached.tree_scores(ids, lengths, *tree, sizes, count)
+            for row, real in enumerate(sizes.tolist()):
+                for entry in range(max(size + 1 - count, 0), real + 1):
+                    found = actual[row, entry - (size + 1 - count)]
+                    torch.testing.assert_close(found, expected[row, entry], rtol=1e-4, atol=1e-4)
+        ids = torch.cat((ids, torch.randint(V, (3, 2), generator=generator)), dim=1)
+        lengths = lengths + torch.tensor([2, 1, 0])
+
+
+def test_a_tree_is_scored_in_one_pass(generator):
+    target, draft = Watched(gpt2(1)), Watched(gpt2(2))
+    tree = SampledTree(KeyValueScorer(draft), (3, 2))
+    decoder = SpeculativeDecoder(KeyValueScorer(target), tree, TreeVerifier(OptimalVerifier()))
+    prompts = torch.randint(V, (2, 20), generator=generator)
+    decoder.decode(prompts, max_new_tokens=12, generator=generator)
+    assert set(target.rows + draft.rows) <= {1, 2}  # one row for each sequence
+    assert target.widths[0] == 20
+    assert max(target.widths[1:]) <= 9 + 3  # the tree, and what the row furthest ahead has accepted
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_trees_with_and_without_a_cache_agree(make):
+    target, draft = make(4), make(5)
+
+    def run(wrap):
+        tree = SampledTree(wrap(draft), (3, 2, 1), Temperature(1.5))
+        decoder = SpeculativeDecoder(wrap(target), tree, TreeVerifier(RecursiveRejection()), processors=TopK(8))
+        return decoder.decode([[3, 1, 4], [1, 5, 9, 2, 6], [5]], max_new_tokens=25, generator=[0, 1, 2])
+
+    cached, plain = run(KeyValueScorer), run(CallableScorer)
+    assert torch.equal(cached.tokens, plain.tokens)
+    assert torch.equal(cached.statistics.accepted, plain.statistics.accepted)
 
 
 def test_only_new_tokens_are_computed(generator):

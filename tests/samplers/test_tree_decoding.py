@@ -14,6 +14,7 @@ from samplers import (
     SpeculativeSampling,
     TreeVerifier,
 )
+from samplers.decoding import CallableScorer, Scorer
 from samplers.processors import Temperature, TopK
 
 from .test_decoding import Table, V, exact_law
@@ -55,6 +56,24 @@ def test_a_row_does_not_depend_on_the_batch():
     for row, prompt in enumerate(prompts):
         alone = decoder.decode([prompt], max_new_tokens=7, generator=[torch.Generator().manual_seed(row)])
         assert torch.equal(alone.sequences[0], together.sequences[row])
+
+
+class Noisy(Scorer):
+    """A scorer whose logits depend a little on the place of a row in the batch, as those of half precision do."""
+
+    def __init__(self, model):
+        self.plain = CallableScorer(model)
+
+    def scores(self, ids, lengths, count):
+        places = torch.arange(len(ids), dtype=torch.float64) % 7
+        return self.plain.scores(ids, lengths, count) + 0.05 * torch.sin(places[:, None, None] + torch.arange(V))
+
+
+def test_nodes_of_one_prefix_have_one_law_although_their_rows_differ():
+    tree = SampledTree(Noisy(Table(1)), (3, 2, 2))
+    decoder = SpeculativeDecoder(Noisy(Table(0)), tree, TreeVerifier(RecursiveRejection()))
+    out = decoder.decode([[0], [1, 2]] * 10, max_new_tokens=12, generator=list(range(20)))
+    assert out.lengths.tolist() == [12] * 20  # siblings of one token abound: three symbols, three children
 
 
 def test_a_wider_tree_is_accepted_further(generator):
