@@ -42,7 +42,7 @@ class FitResult:
         llf: total log-likelihood; without the penalty, if there is one.
         converged: whether the end is a maximum: one more Newton step would gain less than the tolerance, and no
             direction of positive curvature is left.
-        grad_norm: largest entry of the gradient divided by the number of observations, in standardised units.
+        grad_norm: largest entry of the gradient divided by the sum of the weights, in standardised units.
         predicted_gain: what one more Newton step would add to ``llf`` (NaN if no Hessian was computed).
         history: log-likelihood after each iteration of the start that won.
         start_llf: log-likelihood at the end of every start.
@@ -270,9 +270,7 @@ class FitBatch:
     @property
     def measure(self) -> MixingMeasure:
         """All the fits as one batched mixing measure."""
-        measures = [MixingMeasure.from_module(model).detach() for model in self.models]
-        names = ("gate_bias", "gate_weight", "slope", "intercept", "variance")
-        return MixingMeasure(*(torch.stack([getattr(m, name) for m in measures]) for name in names))
+        return MixingMeasure.stack([MixingMeasure.from_module(model).detach() for model in self.models])
 
     def __len__(self) -> int:
         """The number r of data sets."""
@@ -282,7 +280,7 @@ class FitBatch:
 def _grad_norm(objective: Objective, ascent: Ascent) -> Tensor:
     gradient = ascent.evaluation.gradient[:, 0]
     held = (ascent.theta[:, 0] <= objective.lower) & (gradient < 0)
-    return torch.where(held, 0.0, gradient).abs().amax(-1) / objective.n
+    return torch.where(held, 0.0, gradient).abs().amax(-1) / objective.total_weight
 
 
 def build_result(
@@ -336,7 +334,7 @@ def _remarks(objective: Objective, ascent: Ascent, undetermined: list[str]) -> l
     remarks = [] if bool(ascent.converged) else [_NOT_CONVERGED]
     if bool(objective.at_floor(ascent.theta).any()):
         remarks.append("a variance is at its floor: an expert may have collapsed on a few observations")
-    starved = (objective.shares(ascent.theta)[0, 0] < objective.num_features + 2).nonzero().squeeze(-1).tolist()
+    starved = (objective.observations(ascent.theta)[0, 0] < objective.num_features + 2).nonzero().squeeze(-1).tolist()
     if starved:
         remarks.append(f"experts {starved} have fewer observations than coefficients")
     if objective.zeroed:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +14,38 @@ from ._validation import check_finite, check_integer, check_positive, check_tens
 from .experts import GaussianExperts, linear_gaussian_experts
 from .gates import Gate, softmax_gate
 from .mixture import MixtureOfExperts
+from .normalizers import Softmax
 from .predictors import LinearPredictor
+from .scores import LinearScore
+from .selection import Dense
+from .temperature import FixedTemperature
 
 __all__ = ["MixingMeasure"]
+
+
+class _Form(NamedTuple):
+    """What the gate of a measure is, beyond its parameters."""
+
+    name: str | None = None  # what to call it; None for a softmax gate, which the parameters say all of
+    bias_moves: bool = True  # whether one number added to every beta_0 leaves the law
+    weight_moves: bool = True  # whether one vector added to every beta_1 does
+
+    @classmethod
+    def of(cls, gate: Gate, *, folded: bool = False) -> "_Form":
+        """The form of a gate; ``folded`` says that its temperature has been divided into the parameters."""
+        score, temperature = gate.score, gate.temperature
+        cold = folded or (type(temperature) is FixedTemperature and temperature.value == 1.0)
+        plain = cold and [type(part) for part in (score, gate.selection, gate.normalizer)] == [
+            LinearScore,
+            Dense,
+            Softmax,
+        ]
+        parts = (score, gate.selection, gate.normalizer, *(() if cold else (temperature,)))
+        return cls(
+            None if plain else ", ".join(type(part).__name__ for part in parts),
+            gate.shift_invariant and "bias" in score.translated,
+            gate.shift_invariant and score.weight_name in score.translated,
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,8 +58,11 @@ class MixingMeasure:
     the two freedoms that :meth:`canonical` and :meth:`align` take away.
 
     With other gates :math:`\beta_1` is what their score makes of it (``Score.weight_name``): the centres of a Laplace
-    gate, whose weights are softmax of :math:`-\lVert x - \beta_1 \rVert + \beta_0`. A temperature is no part of the
-    measure.
+    gate, whose weights are softmax of :math:`-\lVert x - \beta_1 \rVert + \beta_0`. The measure holds parameters, not
+    the rest of such a gate: neither its temperature, nor its selection or normaliser. One that was read off a model
+    (:meth:`from_module`) remembers that it needs them: :meth:`to_module` then asks for the gate, and :meth:`align` and
+    :meth:`canonical` move only what the gate leaves free. One that was built of tensors is taken for a softmax gate's
+    unless these methods are given another.
 
     Args:
         gate_bias: beta_0, ``(*batch, k)``.
@@ -64,6 +97,7 @@ class MixingMeasure:
     slope: Tensor
     intercept: Tensor
     variance: Tensor
+    _form: ClassVar[_Form] = _Form()  # set on the instance where the gate is another; no field, so no parameter
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -122,39 +156,95 @@ class MixingMeasure:
         return self._map(lambda tensor: tensor[index])
 
     def _map(self, function) -> "MixingMeasure":  # type: ignore[no-untyped-def]
-        return MixingMeasure(*(function(getattr(self, field.name)) for field in fields(self)))
+        return self._with(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
+
+    def _with(self, **changes: Any) -> "MixingMeasure":
+        return replace(self, **changes)._of(self._form)
+
+    def _of(self, form: _Form) -> "MixingMeasure":
+        """This measure, once built, told what its gate is."""
+        if form != _Form():
+            object.__setattr__(self, "_form", form)
+        return self
 
     @classmethod
-    def from_module(cls, model: MixtureOfExperts) -> "MixingMeasure":
-        """Read the measure off a model with linear Gaussian experts and a gate whose score has one weight per expert.
-
-        The tensors are copies, through which gradients flow to the model.
+    def stack(cls, measures: Sequence["MixingMeasure"]) -> "MixingMeasure":
+        """One measure of batch shape ``(r, *batch)`` of r measures of one size.
 
         Raises:
-            TypeError: if the model has other parameters than a mixing measure has.
+            ValueError: if there is none, sizes differ, or they were read off gates of different kinds.
+        """
+        forms = {measure._form for measure in measures}
+        if len(forms) != 1:
+            kinds = sorted(form.name or "softmax gate" for form in forms)
+            raise ValueError(f"measures must hold at least one, all of one kind of gate, got {kinds}")
+        sizes = sorted({tuple(measure.slope.shape) for measure in measures})
+        if len(sizes) != 1:
+            raise ValueError(f"measures must have one shape (*batch, k, d), got {sizes}")
+        names = [field.name for field in fields(cls)]
+        return cls(*(torch.stack([getattr(m, name) for m in measures]) for name in names))._of(forms.pop())
+
+    @classmethod
+    def from_module(cls, model: MixtureOfExperts, *, fold_temperature: bool = False) -> "MixingMeasure":
+        """Read the measure off a model with linear Gaussian experts and a gate whose score has one weight per expert.
+
+        The tensors are copies, through which gradients flow to the model. With a softmax gate of temperature 1 they are
+        the whole model. Other gates are more than their parameters, so ``to_module`` needs ``model.gate`` again:
+        ``MixingMeasure.from_module(model).to_module(model.gate)`` has the densities of ``model``.
+
+        Args:
+            model: experts of class :class:`~mixkit.experts.GaussianExperts` with a linear mean; any gate whose score
+                has a bias and names its weight (``Score.weight_name``).
+            fold_temperature: divide ``beta_0`` and ``beta_1`` by the gate's temperature, which gives the measure of the
+                same law at temperature 1; else they are as the model has them. Exact for linear scores and
+                temperatures that do not depend on x, and refused for others.
+
+        Raises:
+            TypeError: if the experts are not linear Gaussian ones, the score has no bias or no one weight per expert,
+                or the experts have an offset.
+            ValueError: if ``fold_temperature`` is true where it is not exact.
+
+        Example:
+            >>> from mixkit import dense_to_sparse_gate
+            >>> from mixkit.temperature import FixedTemperature
+            >>> draw = torch.Generator().manual_seed(0)
+            >>> gate = dense_to_sparse_gate(1, 2, temperature=FixedTemperature(0.5), generator=draw)
+            >>> model = MixtureOfExperts(gate, linear_gaussian_experts(1, 2, generator=draw))
+            >>> measure, x = MixingMeasure.from_module(model, fold_temperature=True), torch.ones(3, 1)
+            >>> torch.allclose(measure.to_module().gate(x), gate(x))
+            True
         """
         experts, score = model.experts, model.gate.score
-        weight, bias = getattr(score, score.weight_name or "", None), score.bias
+        weight: Tensor | None = getattr(score, score.weight_name or "", None)
+        bias: Tensor | None = score.bias
         if not isinstance(weight, Tensor) or bias is None:
             raise TypeError(f"model.gate.score must have a bias and one weight per expert, got {type(score).__name__}")
         if not isinstance(experts, GaussianExperts) or not isinstance(experts.predictor, LinearPredictor):
             raise TypeError(f"model.experts must be Gaussian with a linear mean, got {type(experts).__name__}")
         if model.has_offset:
             raise TypeError("model.experts must have no offset, which a mixing measure has no place for")
+        if fold_temperature:
+            bias, weight = _folded(model.gate, bias, weight)
         variance = (2.0 * experts.log_std).exp().expand_as(experts.predictor.intercept)
         parts = (bias, weight, experts.predictor.slope, experts.predictor.intercept, variance)
-        return cls(*(part.clone() for part in parts))
+        return cls(*(part.clone() for part in parts))._of(_Form.of(model.gate, folded=fold_temperature))
 
     def to_module(self, gate: Gate | None = None) -> MixtureOfExperts:
         """A model with these parameters.
 
         Args:
             gate: a gate to copy in which ``beta_0`` and ``beta_1`` (of a Laplace gate the centres) are set; a softmax
-                gate if None.
+                gate if None. All else of it, such as its temperature, stays as it is.
 
         Raises:
-            ValueError: if ``gate`` has no weight or bias of the measure's shape.
+            ValueError: if ``gate`` has no weight or bias of the measure's shape, or is None though the measure was read
+                off a gate that is more than its parameters.
         """
+        if gate is None and self._form.name is not None:
+            raise ValueError(
+                f"gate must be given for a measure that was read off a gate of {self._form.name}: pass that gate "
+                "(model.gate), or a softmax gate to have the law of one; got None"
+            )
         settings = {"batch_shape": tuple(self.batch_shape), "dtype": self.slope.dtype, "device": self.slope.device}
         sizes = (self.num_features, self.num_experts)
         generator = torch.Generator(device=self.slope.device)
@@ -188,16 +278,32 @@ class MixingMeasure:
     ) -> tuple[Tensor, Tensor]:
         """Draw n pairs: x uniform on the unit cube, y from the mixture; ``(*batch, n, d)`` and ``(*batch, n)``."""
         shape = (*self.batch_shape, check_integer("n", n, low=1), self.num_features)
+        model = self.to_module(gate)
         x = torch.rand(shape, generator=generator, dtype=self.slope.dtype, device=self.slope.device)
-        return x, self.sample(x, gate=gate, generator=generator)
+        with torch.no_grad():
+            return x, model(x).sample(generator=generator)
 
-    def canonical(self) -> "MixingMeasure":
+    def canonical(self, *, gate: Gate | None = None) -> "MixingMeasure":
         """The translation in which the last atom has ``beta_0 = 0`` and ``beta_1 = 0`` (the reference expert).
 
-        With a softmax gate, with or without a selection, the law stays; centres of a Laplace gate are not free to move.
+        The law stays, for only what the gate leaves free moves: both with a softmax gate, with or without a selection
+        or a temperature; ``beta_0`` with Laplace, cosine and activation gates; nothing with a sigmoid gate.
+
+        Args:
+            gate: the gate these are parameters of; the one they were read off, or else a softmax gate, if None.
         """
-        bias, weight = self.gate_bias, self.gate_weight
-        return replace(self, gate_bias=bias - bias[..., -1:], gate_weight=weight - weight[..., -1:, :])
+        return self._translated(self.gate_bias[..., -1:], self.gate_weight[..., -1:, :], self._freedom(gate))
+
+    def _freedom(self, gate: Gate | None) -> _Form:
+        if gate is not None and not isinstance(gate, Gate):
+            raise TypeError(f"gate must be a mixkit.gates.Gate or None, got {type(gate).__name__}")
+        return self._form if gate is None else _Form.of(gate)
+
+    def _translated(self, shift_0: Tensor, shift_1: Tensor, form: _Form) -> "MixingMeasure":
+        """The gate's parameters less ``(shift_0, shift_1)``, where they may move."""
+        bias = self.gate_bias - shift_0 if form.bias_moves else self.gate_bias
+        weight = self.gate_weight - shift_1 if form.weight_moves else self.gate_weight
+        return self._with(gate_bias=bias, gate_weight=weight)
 
     def permute(self, order: Sequence[int] | Tensor) -> "MixingMeasure":
         """The measure with its atoms in ``order``: ``(k,)``, or ``(*batch, k)`` for one order a measure."""
@@ -212,14 +318,20 @@ class MixingMeasure:
             lambda tensor: tensor.gather(-2, deep) if tensor.ndim == deep.ndim else tensor.gather(-1, rows)
         )
 
-    def align(self, other: "MixingMeasure") -> "MixingMeasure":
-        """Permute the atoms and translate the gate of this measure so as to lie nearest to ``other``.
+    def align(self, other: "MixingMeasure", *, gate: Gate | None = None) -> "MixingMeasure":
+        """Permute the atoms and translate the gate of this measure so as to lie nearest to ``other``; the law stays.
 
         Nearest in the sum over atoms of ``|beta_1 - beta*_1 - t_1| + |a - a*| + |b - b*| + |s - s*|``. For each pair of
         atoms the translation that makes their gates agree is tried with its optimal assignment
         (``scipy.optimize.linear_sum_assignment``); the best of the k^2 stays, and ``(t_0, t_1)`` is then the mean gap.
+        What the gate does not leave free (see :meth:`canonical`) is not translated: the centres of a Laplace gate.
+
+        Args:
+            other: a measure of the same k, d and batch shape.
+            gate: the gate of this measure; the one it was read off, or else a softmax gate, if None.
 
         Raises:
+            TypeError: if ``gate`` is no gate.
             ValueError: if the two measures differ in k, d or batch shape.
 
         Example:
@@ -235,11 +347,12 @@ class MixingMeasure:
                 f"other must have the shape of this measure, {tuple(self.gate_weight.shape)}, "
                 f"got {tuple(other.gate_weight.shape)}"
             )
-        order = torch.as_tensor(_orders(self, other), device=self.slope.device)
+        form = self._freedom(gate)
+        order = torch.as_tensor(_orders(self, other, form.weight_moves), device=self.slope.device)
         permuted = self.permute(order)
         shift_0 = (permuted.gate_bias - other.gate_bias).mean(-1, keepdim=True)
         shift_1 = (permuted.gate_weight - other.gate_weight).mean(-2, keepdim=True)
-        return replace(permuted, gate_bias=permuted.gate_bias - shift_0, gate_weight=permuted.gate_weight - shift_1)
+        return permuted._translated(shift_0, shift_1, form)
 
     def __repr__(self) -> str:
         """A readable table of the atoms (of the sizes alone for a batch)."""
@@ -248,13 +361,24 @@ class MixingMeasure:
         return head if self.batch_shape else "\n".join([head, *_table(self)])
 
 
-def _orders(measure: MixingMeasure, other: MixingMeasure) -> np.ndarray:
+def _folded(gate: Gate, bias: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Bias and weight divided by a temperature that is one number for all x."""
+    if type(gate.score) is not LinearScore or gate.temperature.depends_on_x:
+        raise ValueError(
+            "fold_temperature must be False unless the score is linear and the temperature does not depend on x, "
+            f"got {type(gate.score).__name__} and {type(gate.temperature).__name__}"
+        )
+    temperature = gate.temperature(weight)  # () or (*batch, 1, 1)
+    return bias / (temperature.squeeze(-1) if temperature.ndim else temperature), weight / temperature
+
+
+def _orders(measure: MixingMeasure, other: MixingMeasure, weight_moves: bool) -> np.ndarray:
     """For each atom of ``other``, the atom of ``measure`` matched to it, ``(*batch, k)``."""
     gates = [m.gate_weight.detach().double().cpu().numpy() for m in (measure, other)]
     atoms = [_expert_atoms(m) for m in (measure, other)]
     orders = np.empty(measure.gate_bias.shape, dtype=np.int64)
     for index in np.ndindex(*measure.batch_shape):
-        orders[index] = _best_order(gates[0][index], gates[1][index], *(a[index] for a in atoms))
+        orders[index] = _best_order(*(part[index] for part in (*gates, *atoms)), weight_moves=weight_moves)
     return orders
 
 
@@ -263,13 +387,15 @@ def _expert_atoms(measure: MixingMeasure) -> np.ndarray:
     return torch.cat(parts, -1).detach().double().cpu().numpy()
 
 
-def _best_order(gate: np.ndarray, other_gate: np.ndarray, atoms: np.ndarray, other_atoms: np.ndarray) -> np.ndarray:
+def _best_order(
+    gate: np.ndarray, other_gate: np.ndarray, atoms: np.ndarray, other_atoms: np.ndarray, *, weight_moves: bool
+) -> np.ndarray:
     d = gate.shape[-1]
     gap = other_atoms[:, None] - atoms[None]
     expert_cost = np.linalg.norm(gap[..., :d], axis=-1) + np.abs(gap[..., d:]).sum(-1)
     gate_gap = other_gate[:, None] - gate[None]  # (k of other, k, d)
     best, best_cost = np.arange(len(gate)), np.inf
-    for shift in gate_gap.reshape(-1, d):
+    for shift in gate_gap.reshape(-1, d) if weight_moves else np.zeros((1, d)):
         cost = expert_cost + np.linalg.norm(gate_gap - shift, axis=-1)
         rows, columns = linear_sum_assignment(cost)
         if cost[rows, columns].sum() < best_cost:

@@ -13,7 +13,14 @@ __all__ = ["FixedTemperature", "InputTemperature", "LearnableTemperature", "Sche
 
 
 class Temperature(nn.Module, ABC):
-    """Maps covariates ``x (*batch, n, d)`` to positive temperatures that broadcast to ``(*batch, n, 1)``."""
+    """Maps covariates ``x (*batch, n, d)`` to positive temperatures that broadcast to ``(*batch, n, 1)``.
+
+    Attributes:
+        depends_on_x: whether the temperature may differ between rows of x; if not, its shape is ``()`` or
+            ``(*batch, 1, 1)``, whatever x.
+    """
+
+    depends_on_x: bool = True
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -39,6 +46,8 @@ class FixedTemperature(Temperature):
         >>> FixedTemperature(0.5)(torch.ones(4, 2))
         tensor(0.5000)
     """
+
+    depends_on_x = False
 
     def __init__(self, value: float = 1.0) -> None:
         super().__init__()
@@ -80,6 +89,8 @@ class LearnableTemperature(Temperature):
         >>> LearnableTemperature(0.5, batch_shape=(3,))(torch.ones(4, 2)).shape
         torch.Size([3, 1, 1])
     """
+
+    depends_on_x = False
 
     def __init__(
         self,
@@ -131,6 +142,8 @@ class ScheduledTemperature(Temperature):
 
     step_count: Tensor
     value: Tensor
+
+    depends_on_x = False
 
     def __init__(
         self, schedule: Schedule, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None

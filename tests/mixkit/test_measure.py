@@ -17,15 +17,20 @@ from mixkit import (
     MixtureOfExperts,
     ModulePredictor,
     PoissonExperts,
+    activation_gate,
     constant_gate,
+    dense_to_sparse_gate,
     laplace_gate,
     linear_gaussian_experts,
+    sigmoid_gate,
     softmax_gate,
     topk_gate,
 )
 from mixkit.normalizers import Sparsemax
 from mixkit.predictors import LinearPredictor
-from mixkit.scores import LinearScore, QuadraticScore
+from mixkit.schedules import LinearSchedule
+from mixkit.scores import CosineScore, LinearScore, QuadraticScore
+from mixkit.temperature import FixedTemperature, InputTemperature, LearnableTemperature, ScheduledTemperature
 from tests.mixkit.expert_table import double
 from tests.mixkit.gate_table import normal, seeded
 
@@ -247,6 +252,126 @@ class TestModules:
     def test_gates_that_cannot_hold_the_measure(self, gate):
         with pytest.raises(ValueError, match=r"gate\.score\.(weight|bias) must be a parameter of shape \(3.*, got"):
             measure(3, 2).to_module(gate)
+
+
+def other_gates(d=2, k=3):
+    """Gates that are more than their parameters, with what may move of them: beta_0, beta_1."""
+    settings = {"dtype": torch.float64, "generator": seeded(20)}
+    warm, by_x = LearnableTemperature(0.3, dtype=torch.float64), InputTemperature(d, dtype=torch.float64)
+    return {
+        "temperature": (dense_to_sparse_gate(d, k, temperature=warm, **settings), True, True),
+        "input temperature": (dense_to_sparse_gate(d, k, temperature=by_x, **settings), True, True),
+        "top-k": (topk_gate(d, k, 2, **settings), True, True),
+        "sparsemax": (Gate(LinearScore(d, k, **settings), normalizer=Sparsemax()), True, True),
+        "laplace": (laplace_gate(d, k, **settings), True, False),
+        "cosine": (Gate(CosineScore(d, k, **settings)), True, False),
+        "activation": (activation_gate(d, k, **settings), True, False),
+        "sigmoid": (sigmoid_gate(d, k, **settings), False, False),
+    }
+
+
+every_other_gate = pytest.mark.parametrize("name", list(other_gates()))
+
+
+class TestOtherGates:
+    """A measure read off a gate that is more than its parameters."""
+
+    def of(self, name):
+        gate, *moves = other_gates()[name]
+        model = measure(3, 2).to_module(gate)
+        return model, MixingMeasure.from_module(model).detach(), moves
+
+    @every_other_gate
+    def test_it_asks_for_the_gate(self, name):
+        model, g, _ = self.of(name)
+        x, y = normal(20, 2), normal(20)
+        for again in (g, pickle.loads(pickle.dumps(g)), copy.deepcopy(g), g.detach().to("cpu").permute([0, 1, 2])):
+            for use in (again.to_module, lambda m=again: m.sample(x), lambda m=again: m.sample_xy(2)):
+                with pytest.raises(ValueError, match=r"gate must be given for a measure that was read off a gate of "):
+                    use()
+        torch.testing.assert_close(g.to_module(model.gate).log_prob(x, y), model.log_prob(x, y), rtol=1e-12, atol=0)
+        assert isinstance(g.to_module(softmax_gate(2, 3, generator=seeded())).gate.score, LinearScore)
+
+    @every_other_gate
+    @pytest.mark.parametrize("known", [True, False], ids=["read off", "given"])
+    def test_aligning_and_the_canonical_form_leave_the_law(self, name, known):
+        model, g, (bias_moves, weight_moves) = self.of(name)
+        x, y, before = normal(20, 2), normal(20), model.log_prob(normal(20, 2), normal(20))
+        far = MixingMeasure(g.gate_bias + 1, g.gate_weight + 2, g.slope, g.intercept, g.variance).permute([2, 0, 1])
+        told = {} if known else {"gate": model.gate}
+        g = g if known else MixingMeasure(*(getattr(g, field) for field in FIELDS))
+        for moved_to in (g.align(far, **told), g.canonical(**told)):
+            found = moved_to.to_module(model.gate).log_prob(x, y)
+            torch.testing.assert_close(found, before, rtol=1e-10, atol=1e-10)
+        aligned = g.align(far, **told)
+        assert torch.equal(aligned.slope, far.slope)
+        for moves, own, target in (
+            (bias_moves, aligned.gate_bias, far.gate_bias),
+            (weight_moves, aligned.gate_weight, far.gate_weight),
+        ):
+            assert torch.allclose(own, target) == moves
+
+    def test_experts_alike_are_matched_by_gates_that_may_not_move(self):
+        """The centres of a Laplace gate say which is which, without a translation first."""
+        _, g, _ = self.of("laplace")
+        alike = MixingMeasure(g.gate_bias, g.gate_weight, 0 * g.slope, 0 * g.intercept, 0 * g.variance + 1)
+        back = alike.permute([1, 2, 0]).align(alike, gate=laplace_gate(2, 3, generator=seeded()))
+        assert_same(back, alike, rtol=1e-12, atol=1e-13)
+
+    def test_what_is_no_gate(self):
+        with pytest.raises(TypeError, match=r"gate must be a mixkit\.gates\.Gate or None, got str"):
+            measure().canonical(gate="laplace")
+
+    @pytest.mark.parametrize(
+        "temperature",
+        [
+            FixedTemperature(0.3),
+            LearnableTemperature(0.3, dtype=torch.float64),
+            ScheduledTemperature(LinearSchedule(0.3, 0.1, 5), dtype=torch.float64),
+        ],
+        ids=lambda t: type(t).__name__,
+    )
+    def test_a_temperature_folded_in(self, temperature):
+        model = measure(3, 2).to_module(softmax_gate(2, 3, generator=seeded()))
+        model.gate.temperature = temperature
+        g, x, y = MixingMeasure.from_module(model, fold_temperature=True), normal(20, 2), normal(20)
+        torch.testing.assert_close(g.to_module().log_prob(x, y), model.log_prob(x, y), rtol=1e-12, atol=0)
+        torch.testing.assert_close(g.gate_weight, measure(3, 2).gate_weight / 0.3)
+        assert_same(MixingMeasure.from_module(model), measure(3, 2), rtol=1e-12, atol=0)
+
+    def test_temperatures_of_a_batch_folded_in(self):
+        model = measure(3, 2, (4,)).to_module()
+        model.gate.temperature = LearnableTemperature(batch_shape=(4,), dtype=torch.float64)
+        with torch.no_grad():
+            model.gate.temperature.log_temperature.copy_(normal(4))
+        g, x, y = MixingMeasure.from_module(model, fold_temperature=True), normal(4, 20, 2), normal(4, 20)
+        torch.testing.assert_close(g.to_module().log_prob(x, y), model.log_prob(x, y), rtol=1e-12, atol=1e-12)
+
+    @pytest.mark.parametrize("name", ["laplace", "input temperature", "activation"])
+    def test_temperatures_that_do_not_fold(self, name):
+        model, _, _ = self.of(name)
+        with pytest.raises(ValueError, match="fold_temperature must be False unless the score is linear and the temp"):
+            MixingMeasure.from_module(model, fold_temperature=True)
+
+    def test_folding_leaves_the_rest_of_the_gate_to_be_given(self):
+        model, _, _ = self.of("sigmoid")
+        with pytest.raises(ValueError, match="a gate of LinearScore, Dense, NormalizedSigmoid: pass that gate"):
+            MixingMeasure.from_module(model, fold_temperature=True).to_module()
+
+    def test_stacking(self):
+        _, g, _ = self.of("laplace")
+        _, other, _ = self.of("sigmoid")
+        both = MixingMeasure.stack([g, g.permute([2, 1, 0])])
+        assert both.batch_shape == (2,)
+        assert torch.equal(both[1].slope, g.slope.flip(0))
+        with pytest.raises(ValueError, match="gate must be given"):
+            both[0].to_module()
+        with pytest.raises(ValueError, match="measures must hold at least one, all of one kind of gate, got"):
+            MixingMeasure.stack([g, other])
+        with pytest.raises(ValueError, match="measures must hold at least one"):
+            MixingMeasure.stack([])
+        with pytest.raises(ValueError, match=r"measures must have one shape .*, got \[\(2, 1\), \(3, 2\)"):
+            MixingMeasure.stack([measure(3, 2), measure(2, 1)])
 
 
 class TestValue:
