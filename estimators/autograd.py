@@ -169,7 +169,7 @@ class AutogradObjective(Objective):
         for r, s in np.ndindex(*theta.shape[:2]):
             ends[r, s] = maximise(partial(self._total, index=r), theta[r, s], self.lower, max_iter)
         gradient, value = self.gradient(ends), self.value(ends)
-        converged = gradient.abs().amax(-1) < _LBFGS_TOLERANCE * self.n
+        converged = gradient.abs().amax(-1) < _LBFGS_TOLERANCE * self.total_weight.unsqueeze(-1)
         evaluation = Evaluation(value, gradient, value.new_empty((*value.shape, 0, 0)))
         return Ascent(ends, value, torch.full_like(value, torch.nan), converged, max_iter, evaluation)
 

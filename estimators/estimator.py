@@ -64,7 +64,8 @@ class Estimator(ABC):
         start_at_model: also start from the parameters the model has.
         max_iter: most Newton iterations of a start.
         tol: a start has converged when one more Newton step is predicted to add less than this to the
-            log-likelihood, and no direction of positive curvature is left.
+            log-likelihood (of weights below one on average: than this times their mean), and no direction of positive
+            curvature is left.
         variance_floor: least variance of an expert, as a share of the variance of y.
         subsample: with more than twice as many observations, the starts run on a random subset of this size (at least
             20 observations a parameter), and only the ``n_keep`` best different ends, without those clearly beaten,
@@ -287,9 +288,10 @@ class Estimator(ABC):
         is_large = objective.num_params > _LARGEST_HESSIAN and objective.is_by_autograd
         if is_large and isinstance(objective, AutogradObjective | PenalizedObjective):
             return objective.climb(theta, _LBFGS_ITERATIONS)
+        tol = self.tol * min(1.0, float(objective.mean_weight.min()))
         if isinstance(objective, LaplaceObjective):
-            return objective.ascend(theta, self.max_iter, self.tol, callback)
-        return newton_ascent(objective, theta, max_iter=self.max_iter, tol=self.tol, callback=callback)
+            return objective.ascend(theta, self.max_iter, tol, callback)
+        return newton_ascent(objective, theta, max_iter=self.max_iter, tol=tol, callback=callback)
 
 
 def _on_rows(starts: Sequence[Sequence[Start]], rows: Tensor | None, n: int) -> Sequence[Sequence[Start]]:

@@ -111,7 +111,20 @@ class Objective(ABC):
 
     @abstractmethod
     def shares(self, theta: Tensor) -> Tensor:
-        """Total responsibility of each expert, ``(r, s, k)``, in observations."""
+        """Total responsibility of each expert, ``(r, s, k)``, each observation's times its weight."""
+
+    @property
+    def mean_weight(self) -> Tensor:
+        """Mean of the positive weights of each data set, ``(r,)``."""
+        weight = self.data.weight
+        return torch.ones_like(self.total_weight) if weight is None else self.total_weight / (weight > 0).sum(-1)
+
+    def observations(self, theta: Tensor) -> Tensor:
+        """Total responsibility of each expert in observations of mean weight, ``(r, s, k)``.
+
+        It does not change when all weights are multiplied by a number.
+        """
+        return self.shares(theta) / self.mean_weight[:, None, None]
 
     @abstractmethod
     def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:

@@ -162,7 +162,7 @@ class PenalizedObjective(Wrapper):
                 leaf = ends[r, s].detach().clone().requires_grad_()
                 (gradient[r, s],) = torch.autograd.grad(total(leaf, r), leaf)
         value = self.value(ends)
-        converged = gradient.abs().amax(-1) < _LBFGS_TOLERANCE * self.n
+        converged = gradient.abs().amax(-1) < _LBFGS_TOLERANCE * self.total_weight.unsqueeze(-1)
         evaluation = Evaluation(value, gradient, value.new_empty((*value.shape, 0, 0)))
         return Ascent(ends, value, torch.full_like(value, torch.nan), converged, max_iter, evaluation)
 

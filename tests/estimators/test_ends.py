@@ -60,6 +60,43 @@ def test_ends_that_are_not_finite_rank_last_and_do_not_disturb_the_others(proble
     assert rank[0, 1] == ends.value[0, 1]
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0 / 272.0, 50.0])
+def test_ends_rank_alike_whatever_the_scale_of_the_weights(problem, scale):
+    model, plain, data, theta = problem
+    collapsed = theta.clone()
+    collapsed[..., -1] = plain.lower[-1]  # a variance at its floor
+    starved = theta.clone()
+    starved[..., 1] += 1e3  # a gate that gives the other expert no observation
+    weighted = make_objective(model, data._replace(weight=torch.full_like(data.y, scale)), 1e-6, torch.zeros(1).bool())
+    thetas = torch.cat([collapsed, theta, starved], 1)
+    torch.testing.assert_close(weighted.observations(thetas), plain.observations(thetas))
+    ends = newton_ascent(plain, thetas, max_iter=0, tol=1e-9)
+    scaled = newton_ascent(weighted, thetas, max_iter=0, tol=1e-9)
+    orders = [ranking(o, e).argsort(-1).tolist() for o, e in ((plain, ends), (weighted, scaled))]
+    assert orders[0] == orders[1]
+    assert orders[1][0][-1] == 1
+
+
+def test_rows_of_weight_zero_are_no_observations(problem):
+    model, _, data, theta = problem
+    weight = torch.full_like(data.y, 3.0)
+    weight[:, 100:] = 0.0
+    objective = make_objective(model, data._replace(weight=weight), 1e-6, torch.zeros(1).bool())
+    assert objective.mean_weight.item() == 3.0
+    assert objective.observations(theta).sum().item() == pytest.approx(100.0)
+
+
+def test_weights_that_sum_to_one_end_at_the_maximum_of_weights_of_one():
+    x, y = load_faithful()
+    settings = {"dtype": DTYPE, "generator": torch.Generator().manual_seed(0)}
+    model = MixtureOfExperts(softmax_gate(1, 4, **settings), linear_gaussian_experts(1, 4, **settings))
+    plain = EM(random_state=0).fit(model, x, y)
+    normalised = EM(random_state=0).fit(model, x, y, np.full(len(y), 1.0 / len(y)))
+    assert normalised.llf * len(y) == pytest.approx(plain.llf, rel=1e-9)
+    assert normalised.predicted_gain * len(y) < 1e-9
+    assert normalised.warnings == plain.warnings
+
+
 def test_growing_subsamples_find_the_maximum_of_a_search_on_all_the_data():
     rng = np.random.default_rng(3)
     x = rng.uniform(-1.0, 1.0, size=(20_000, 2))
