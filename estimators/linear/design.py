@@ -90,15 +90,22 @@ class Design:
         return self.__dict__ | {"_cache": None if self._cache is None else []}
 
     def chunks(self) -> Iterator[Chunk]:
-        """All observations in order, stored after the first pass if they are few enough."""
-        if self._cache:
-            yield from self._cache
+        """All observations in order, stored at the end of the first pass if they are few enough.
+
+        A pass that stops early stores nothing, and several threads may pass at once.
+        """
+        stored = self._cache
+        if stored:
+            yield from stored
             return
+        made: list[Chunk] = []
         for start in range(0, self.n, self.chunk_length):
             chunk = self._make(slice(start, min(start + self.chunk_length, self.n)))
-            if self._cache is not None:
-                self._cache.append(chunk)
+            if stored is not None:
+                made.append(chunk)
             yield chunk
+        if stored is not None:
+            self._cache = made
 
     def on_sets(self, sets: Tensor) -> "Design":
         """Some of the data sets, in chunks of the same length."""
