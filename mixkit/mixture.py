@@ -256,8 +256,12 @@ class MixtureOfExperts(nn.Module):
         return x[..., :-1] if self.has_offset else x
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> ExpertMixture:
-        """The conditional law of y at each row of ``x (*batch, n, d)``; ``generator`` is for gates that draw noise."""
-        return ExpertMixture(self.gate(self.covariates(x), generator), self.experts(x), validate_args=False)
+        """The conditional law of y at each row of ``x (*batch, n, d)``, of its dtype.
+
+        ``generator`` is for gates that draw noise.
+        """
+        log_weights = self.gate(self.covariates(x), generator)
+        return ExpertMixture(log_weights.to(x.dtype), self.experts(x), validate_args=False)
 
     def log_prob(self, x: Tensor, y: Tensor) -> Tensor:
         """Log-density of each observation, ``(*batch, n)``.

@@ -22,7 +22,7 @@ class Routing(NamedTuple):
     """What routers commonly return; see :meth:`Gate.route`."""
 
     logits: Tensor  # (*batch, n, k), scores over temperature, before the selection
-    weights: Tensor  # (*batch, n, num_selected), decreasing
+    weights: Tensor  # (*batch, n, num_selected), decreasing, in float32 at least
     indices: Tensor  # (*batch, n, num_selected), the expert of each weight
 
 
@@ -111,7 +111,7 @@ class Gate(nn.Module):
         return scores, kept
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Log-weights ``(*batch, n, k)`` at ``x (*batch, n, d)``, -inf where unselected."""
+        """Log-weights ``(*batch, n, k)`` at ``x (*batch, n, d)``, -inf where unselected; in float32 at least."""
         return self.normalizer(self.scores(x, generator)[1])
 
     def route(self, x: Tensor, generator: torch.Generator | None = None, *, renormalize: bool = True) -> Routing:
@@ -124,8 +124,9 @@ class Gate(nn.Module):
                 normaliser gives it among all k experts. The latter has a gradient even where one expert is selected.
 
         Returns:
-            ``logits (*batch, n, k)``, the scores over the temperature before the selection; ``weights`` and
-            ``indices (*batch, n, num_selected)``, by decreasing log-weight of ``forward``, ties by index.
+            ``logits (*batch, n, k)``, the scores over the temperature before the selection, in the dtype of x;
+            ``weights``, in float32 at least, and ``indices (*batch, n, num_selected)``, by decreasing log-weight of
+            ``forward``, ties by index.
         """
         logits, kept = self.scores(x, generator)
         log_weights = self.normalizer(kept)
@@ -157,7 +158,7 @@ class Gate(nn.Module):
         return masked_mean(entropy(self._log_weights_where(x, mask)).unsqueeze(-1), mask).squeeze(-1)
 
     def _log_weights_where(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        return at_least_float32(self(_fill(x, mask)))
+        return self(_fill(x, mask))
 
 
 def _check_part(name: str, part: PartT, kind: type) -> PartT:

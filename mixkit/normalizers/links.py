@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from .._precision import at_least_float32
 from .base import Normalizer
 
 __all__ = ["LinkNormalizer", "NormalizedSigmoid", "Softmax", "SoftplusL1", "StableMax"]
@@ -44,8 +43,8 @@ class LinkNormalizer(Normalizer):
     def log_weights(self, scores: Tensor) -> Tensor:
         """Log-weights ``(..., k)``."""
         possible = scores > -torch.inf
-        links = self.log_link(at_least_float32(torch.where(possible, scores, 0.0)))
-        return torch.log_softmax(torch.where(possible, links, -torch.inf), -1).to(scores.dtype)
+        links = self.log_link(torch.where(possible, scores, 0.0))
+        return torch.log_softmax(torch.where(possible, links, -torch.inf), -1)
 
 
 class NormalizedSigmoid(LinkNormalizer):

@@ -43,15 +43,14 @@ class Sinkhorn(Normalizer):
         """Log-weights ``(*batch, n, k)``."""
         if scores.ndim < 2:
             raise ValueError(f"scores must have shape (*batch, n, k), got {tuple(scores.shape)}")
-        wide = at_least_float32(scores)
-        target = _log_share(wide)
-        dead = (wide == -torch.inf).all(-2, keepdim=True)
-        over_rows = torch.where(dead, 0.0, wide)  # so that no column is empty; its potential meets -inf afterwards
-        rows = wide.new_zeros((*wide.shape[:-1], 1))
+        target = _log_share(scores)
+        dead = (scores == -torch.inf).all(-2, keepdim=True)
+        over_rows = torch.where(dead, 0.0, scores)  # so that no column is empty; its potential meets -inf afterwards
+        rows = scores.new_zeros((*scores.shape[:-1], 1))
         for _ in range(self.num_iterations):
             columns = target - torch.logsumexp(over_rows + rows, -2, keepdim=True)
-            rows = -torch.logsumexp(wide + columns, -1, keepdim=True)
-        return (wide + columns + rows).to(scores.dtype)
+            rows = -torch.logsumexp(scores + columns, -1, keepdim=True)
+        return scores + columns + rows
 
     def residual(self, log_weights: Tensor) -> Tensor:
         """The largest relative error of an expert's share of the rows, ``(*batch,)``.

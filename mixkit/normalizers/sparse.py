@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._precision import at_least_float32
 from .._validation import check_positive
 from .base import Normalizer
 
@@ -109,7 +108,7 @@ class Entmax(Normalizer):
 
     def log_weights(self, scores: Tensor) -> Tensor:
         """Log-weights ``(..., k)``, -inf off the support."""
-        return _LogEntmax.apply(at_least_float32(scores), self.alpha).to(scores.dtype)
+        return _LogEntmax.apply(scores, self.alpha)
 
     def extra_repr(self) -> str:
         """The setting shown by ``repr``."""
@@ -131,4 +130,4 @@ class Sparsemax(Normalizer):
 
     def log_weights(self, scores: Tensor) -> Tensor:
         """Log-weights ``(..., k)``, -inf off the support."""
-        return _LogEntmax.apply(at_least_float32(scores), 2.0).to(scores.dtype)
+        return _LogEntmax.apply(scores, 2.0)

@@ -27,6 +27,7 @@ from mixkit.temperature import FixedTemperature
 from tests.mixkit.gate_table import (
     GATES,
     NAMED_GATES,
+    NORMALIZERS,
     SELECTED,
     D,
     K,
@@ -45,16 +46,34 @@ INF = torch.inf
 
 @every_gate
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
-def test_weights_sum_to_one_in_the_dtype_of_x(make, dtype):
+def test_weights_sum_to_one_in_the_dtype_of_x_but_float32_at_least(make, dtype):
     gate = build(make, dtype=dtype)
     log_weights = gate(normal(40, D, dtype=dtype), seeded())
-    assert log_weights.dtype == dtype
+    wide = torch.promote_types(dtype, torch.float32)
+    assert log_weights.dtype == wide
     assert log_weights.shape == (40, K)
-    tolerance = 40 * torch.finfo(dtype).eps
+    tolerance = 40 * torch.finfo(wide).eps
     torch.testing.assert_close(
         log_weights.double().exp().sum(-1), torch.ones(40, dtype=torch.float64), rtol=tolerance, atol=tolerance
     )
     assert ((log_weights > -INF).sum(-1) <= gate.num_selected).all()
+
+
+@pytest.mark.parametrize("selected", [8, 64])
+@pytest.mark.parametrize("normalizer", NORMALIZERS.values(), ids=NORMALIZERS.keys())
+def test_weights_of_a_router_in_bfloat16_lose_nothing_beside_its_logits(selected, normalizer):
+    """As routers in transformers, which take the softmax of their logits in float32."""
+    score = LinearScore(32, 64, dtype=torch.bfloat16, generator=seeded())
+    with torch.no_grad():
+        score.weight.mul_(5)
+    gate, x = Gate(score, selection=TopKByScore(selected), normalizer=normalizer()), normal(200, 32).bfloat16()
+    for renormalize in (True, False):
+        routing = gate.route(x, renormalize=renormalize)
+        assert (routing.logits.dtype, routing.weights.dtype) == (torch.bfloat16, torch.float32)
+        kept = gate.scores(x)[1] if renormalize else routing.logits
+        exact = gate.normalizer(kept.double()).exp().gather(-1, routing.indices)
+        torch.testing.assert_close(routing.weights.double(), exact, rtol=2e-5, atol=1e-7)
+    torch.testing.assert_close(gate.route(x).weights.sum(-1), torch.ones(200), rtol=0, atol=1e-5)
 
 
 @every_gate

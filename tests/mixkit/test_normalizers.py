@@ -39,13 +39,21 @@ def with_holes(scores, seed=4):
 def test_weights_sum_to_one_and_unselected_stay_at_minus_infinity(make, scale, dtype):
     scores = with_holes(normal(2, 40, 6, scale=scale, dtype=dtype))
     log_weights = build(make)(scores)
-    assert log_weights.dtype == dtype
+    assert log_weights.dtype == torch.promote_types(dtype, torch.float32)
     assert (log_weights[scores == -INF] == -INF).all()
     total = log_weights.double().exp().sum(-1)
     spread = log_weights.double().where(log_weights > -INF, 0.0).abs().amax(-1).clamp(min=1.0)
-    error = (total - 1).abs() / (torch.finfo(dtype).eps * spread.clamp(max=1.0 / math.sqrt(torch.finfo(dtype).eps)))
+    eps = torch.finfo(log_weights.dtype).eps
+    error = (total - 1).abs() / (eps * spread.clamp(max=1.0 / math.sqrt(eps)))
     assert error.max() < 20
     assert (log_weights <= 0.0).all()
+
+
+@every_normalizer
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_scores_are_those_of_the_same_scores_in_float32(make, dtype):
+    scores = with_holes(normal(40, 256, scale=3.0, dtype=dtype))
+    assert torch.equal(build(make)(scores), build(make)(scores.float()))
 
 
 @every_normalizer
