@@ -20,6 +20,7 @@ __all__ = [
     "column_names",
     "dependent_columns",
     "numeric_tensor",
+    "shared_tensor",
     "with_names",
 ]
 
@@ -48,7 +49,7 @@ def numeric_tensor(name: str, value: Any) -> Tensor:
     """A float64 tensor of what ``np.asarray`` takes; ``TypeError`` or ``ValueError`` unless finite and real."""
     array = value if isinstance(value, Tensor) else _array(name, value)
     try:
-        tensor = array if isinstance(array, Tensor) else _shared(array)
+        tensor = array if isinstance(array, Tensor) else shared_tensor(array)
     except TypeError as error:
         raise TypeError(f"{name} must be numeric, got {type(value).__name__}") from error
     if tensor.is_complex():
@@ -69,8 +70,22 @@ def _array(name: str, value: Any) -> np.ndarray:
     return np.asarray(value.to_numpy(dtype=np.float64))
 
 
-def _shared(array: np.ndarray) -> Tensor:
-    """A tensor on the memory of an array, which may be a file that is only read; estimators never write to data."""
+def shared_tensor(array: np.ndarray) -> Tensor:
+    """A tensor on the memory of an array, which may be a file that is only read; estimators never write to data.
+
+    Arrays that torch cannot share are copied: reversed ones, parts of records, other byte orders.
+
+    Raises:
+        TypeError: if the array holds no numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> shared_tensor(np.arange(3.0)[::-1])
+        tensor([2., 1., 0.], dtype=torch.float64)
+    """
+    size = max(array.dtype.itemsize, 1)
+    if not array.dtype.isnative or any(stride < 0 or stride % size for stride in array.strides):
+        array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.as_tensor(array)

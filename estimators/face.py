@@ -16,7 +16,7 @@ from mixkit.gates import Gate, laplace_gate, sigmoid_gate, softmax_gate
 from mixkit.mixture import ExpertMixture, MixtureOfExperts
 
 from .covariance import SingularInformationWarning
-from .data import CollinearityWarning, with_names
+from .data import CollinearityWarning, shared_tensor, with_names
 from .estimator import Estimator
 from .result import FitResult
 
@@ -89,4 +89,4 @@ class MixtureFace(BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         with torch.no_grad():
-            return self.result_.model(torch.as_tensor(X))
+            return self.result_.model(shared_tensor(X))

@@ -17,6 +17,7 @@ from mixkit.gates import Gate
 from mixkit.mixture import MixtureOfExperts
 
 from .covariance import SingularInformationWarning
+from .data import shared_tensor
 from .em import EM
 from .estimator import Estimator
 from .face import MixtureFace
@@ -225,7 +226,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
     def predict_quantiles(self, X: Any, quantiles: Any = (0.05, 0.5, 0.95)) -> np.ndarray:
         """Conditional quantiles ``(n, q)`` at ``quantiles (q,)``, probabilities in [0, 1]."""
         law = self.predict_distribution(X)
-        levels = torch.as_tensor(np.atleast_1d(quantiles), dtype=torch.float64)
+        levels = shared_tensor(np.atleast_1d(np.asarray(quantiles, dtype=np.float64)))
         return _array(law.icdf(levels.unsqueeze(-1)).mT)
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> np.ndarray:
@@ -261,7 +262,7 @@ def _response(y: Any, n: int) -> Tensor:
     response = column_or_1d(check_array(y, ensure_2d=False, dtype=np.float64, input_name="y"))
     if len(response) != n:
         raise ValueError(f"y must have one value for each of {n} rows of X, got {len(response)}")
-    return torch.as_tensor(response)
+    return shared_tensor(response)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

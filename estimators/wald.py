@@ -10,6 +10,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from .covariance import propagate_variances
+from .data import shared_tensor
 
 __all__ = ["DeltaEstimate", "check_level", "delta_method", "wald_intervals"]
 
@@ -117,7 +118,7 @@ def delta_method(
             raise TypeError(f"function must return a torch.Tensor of the parameters, got {type(value).__name__}")
         return value
 
-    return estimate_at(flat, point, torch.as_tensor(covariance, dtype=torch.float64), level)
+    return estimate_at(flat, point, shared_tensor(np.asarray(covariance, dtype=np.float64)), level)
 
 
 def estimate_at(function: Callable[[Tensor], Tensor], point: Tensor, covariance: Tensor, level: float) -> DeltaEstimate:
