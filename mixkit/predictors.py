@@ -29,6 +29,11 @@ class Predictor(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Locations of every expert at every row of ``x``."""
 
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Leading dimensions of independent models; those of the constants of experts, too, unless they are told."""
+        return ()
+
     def _set_offset(self, offset: bool) -> None:
         if offset and self.response_dim is not None:
             raise ValueError(f"offset needs a scalar location, response_dim None, got {self.response_dim}")
@@ -93,6 +98,11 @@ class LinearPredictor(Predictor):
         self.slope = _initial((*rows, num_features), dtype, device, generator)
         self.intercept = _initial(rows, dtype, device, generator)
 
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Leading dimensions of independent models."""
+        return _batch_of(self)
+
     def forward(self, x: Tensor) -> Tensor:
         """Locations ``(*batch, n, k)`` or ``(*batch, n, k, p)``."""
         check_last_dim("x", x, self.num_features + self.has_offset, self._columns)
@@ -140,6 +150,11 @@ class ConstantPredictor(Predictor):
         self._set_offset(offset)
         rows = (*batch_shape, num_experts) if response_dim is None else (*batch_shape, num_experts, response_dim)
         self.intercept = _initial(rows, dtype, device, generator)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Leading dimensions of independent models."""
+        return _batch_of(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Locations ``(*batch, n, k)`` or ``(*batch, n, k, p)``, constant along ``n``."""
@@ -200,6 +215,10 @@ class ModulePredictor(Predictor):
     def extra_repr(self) -> str:
         """The sizes shown by ``repr``."""
         return _sizes(self)
+
+
+def _batch_of(predictor: LinearPredictor | ConstantPredictor) -> tuple[int, ...]:
+    return tuple(predictor.intercept.shape[: -1 if predictor.response_dim is None else -2])
 
 
 def _added(locations: Tensor, offset: Tensor | None) -> Tensor:

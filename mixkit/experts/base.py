@@ -18,6 +18,7 @@ __all__ = [
     "MultiLocationExperts",
     "check_counts",
     "check_predictor",
+    "new_constant",
 ]
 
 
@@ -163,6 +164,23 @@ def check_predictor(predictor: Predictor) -> Predictor:
             f"got {type(predictor).__name__}"
         )
     return predictor
+
+
+def new_constant(
+    predictor: Predictor,
+    size: int,
+    value: float = 0.0,
+    *,
+    batch_shape: tuple[int, ...] | None,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+) -> nn.Parameter:
+    """A constant of a family ``(*batch_shape, size)``, equal to ``value``; what is None is the predictor's."""
+    own = next((p for p in predictor.parameters() if p.is_floating_point()), None)
+    shape = (*(predictor.batch_shape if batch_shape is None else batch_shape), size)
+    if own is not None:
+        dtype, device = dtype or own.dtype, own.device if device is None else device
+    return nn.Parameter(torch.full(shape, value, dtype=dtype, device=device))
 
 
 def check_counts(y: Tensor, family: str) -> Tensor:

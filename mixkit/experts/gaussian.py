@@ -3,11 +3,11 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..distributions import Normal
 from ..predictors import LinearPredictor, Predictor
-from .base import DensityTerms, LocationExperts
+from .base import DensityTerms, LocationExperts, new_constant
 
 __all__ = ["GaussianExperts", "linear_gaussian_experts"]
 
@@ -20,9 +20,9 @@ class GaussianExperts(LocationExperts):
     Args:
         predictor: the mean; linear, constant or any module (see :mod:`mixkit.predictors`).
         shared_std: whether all experts have one standard deviation.
-        batch_shape: leading dimensions of independent models; those of the predictor.
-        dtype: dtype of ``log_std``.
-        device: device of ``log_std``.
+        batch_shape: leading dimensions of independent models; those of the predictor if None.
+        dtype: dtype of ``log_std``; that of the predictor if None.
+        device: device of ``log_std``; that of the predictor if None.
 
     Attributes:
         log_std: logarithm of the standard deviations, ``(*batch, k)``, or ``(*batch, 1)`` if shared; starts at 0.
@@ -45,14 +45,14 @@ class GaussianExperts(LocationExperts):
         predictor: Predictor,
         *,
         shared_std: bool = False,
-        batch_shape: tuple[int, ...] = (),
+        batch_shape: tuple[int, ...] | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(predictor)
         self.shared_std = shared_std
         size = 1 if shared_std else self.num_experts
-        self.log_std = nn.Parameter(torch.zeros((*batch_shape, size), dtype=dtype, device=device))
+        self.log_std = new_constant(predictor, size, batch_shape=batch_shape, dtype=dtype, device=device)
 
     def forward(self, x: Tensor) -> Normal:
         """Normal laws of batch shape ``(*batch, n, k)``."""
@@ -104,4 +104,4 @@ def linear_gaussian_experts(
     predictor = LinearPredictor(
         num_features, num_experts, batch_shape=batch_shape, dtype=dtype, device=device, generator=generator
     )
-    return GaussianExperts(predictor, shared_std=shared_std, batch_shape=batch_shape, dtype=dtype, device=device)
+    return GaussianExperts(predictor, shared_std=shared_std)

@@ -3,11 +3,11 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..distributions import Laplace
 from ..predictors import Predictor
-from .base import DensityTerms, LocationExperts
+from .base import DensityTerms, LocationExperts, new_constant
 
 __all__ = ["LaplaceExperts"]
 
@@ -22,9 +22,9 @@ class LaplaceExperts(LocationExperts):
     Args:
         predictor: the median (see :mod:`mixkit.predictors`).
         shared_scale: whether all experts have one scale.
-        batch_shape: leading dimensions of independent models; those of the predictor.
-        dtype: dtype of ``log_scale``.
-        device: device of ``log_scale``.
+        batch_shape: leading dimensions of independent models; those of the predictor if None.
+        dtype: dtype of ``log_scale``; that of the predictor if None.
+        device: device of ``log_scale``; that of the predictor if None.
 
     Attributes:
         log_scale: logarithm of the scales, ``(*batch, k)``, or ``(*batch, 1)`` if shared; starts at 0.
@@ -47,14 +47,14 @@ class LaplaceExperts(LocationExperts):
         predictor: Predictor,
         *,
         shared_scale: bool = False,
-        batch_shape: tuple[int, ...] = (),
+        batch_shape: tuple[int, ...] | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(predictor)
         self.shared_scale = shared_scale
         size = 1 if shared_scale else self.num_experts
-        self.log_scale = nn.Parameter(torch.zeros((*batch_shape, size), dtype=dtype, device=device))
+        self.log_scale = new_constant(predictor, size, batch_shape=batch_shape, dtype=dtype, device=device)
 
     def forward(self, x: Tensor) -> Laplace:
         """Laplace laws of batch shape ``(*batch, n, k)``."""

@@ -3,13 +3,13 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from .._validation import can_read_values
 from ..distributions import LogNormal, ZeroInflatedLogNormal
 from ..predictors import Predictor
-from .base import DensityTerms, LocationExperts, MultiLocationExperts
+from .base import DensityTerms, LocationExperts, MultiLocationExperts, new_constant
 
 __all__ = ["LogNormalExperts", "ZeroInflatedLogNormalExperts"]
 
@@ -21,9 +21,9 @@ class LogNormalExperts(LocationExperts):
 
     Args:
         predictor: the mean of log y (see :mod:`mixkit.predictors`).
-        batch_shape: leading dimensions of independent models; those of the predictor.
-        dtype: dtype of ``log_std``.
-        device: device of ``log_std``.
+        batch_shape: leading dimensions of independent models; those of the predictor if None.
+        dtype: dtype of ``log_std``; that of the predictor if None.
+        device: device of ``log_std``; that of the predictor if None.
 
     Attributes:
         log_std: logarithm of the standard deviations of log y, ``(*batch, k)``; starts at 0.
@@ -43,12 +43,13 @@ class LogNormalExperts(LocationExperts):
         self,
         predictor: Predictor,
         *,
-        batch_shape: tuple[int, ...] = (),
+        batch_shape: tuple[int, ...] | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(predictor)
-        self.log_std = nn.Parameter(torch.zeros((*batch_shape, self.num_experts), dtype=dtype, device=device))
+        k = self.num_experts
+        self.log_std = new_constant(predictor, k, batch_shape=batch_shape, dtype=dtype, device=device)
 
     def forward(self, x: Tensor) -> LogNormal:
         """Log-normal laws of batch shape ``(*batch, n, k)``."""
@@ -85,9 +86,9 @@ class ZeroInflatedLogNormalExperts(MultiLocationExperts):
 
     Args:
         predictor: log-odds and mean of the logarithm, built with ``response_dim=2`` (see :mod:`mixkit.predictors`).
-        batch_shape: leading dimensions of independent models; those of the predictor.
-        dtype: dtype of ``log_std``.
-        device: device of ``log_std``.
+        batch_shape: leading dimensions of independent models; those of the predictor if None.
+        dtype: dtype of ``log_std``; that of the predictor if None.
+        device: device of ``log_std``; that of the predictor if None.
 
     Attributes:
         log_std: logarithm of the standard deviations of log y given y > 0, ``(*batch, k)``; starts at 0.
@@ -110,12 +111,13 @@ class ZeroInflatedLogNormalExperts(MultiLocationExperts):
         self,
         predictor: Predictor,
         *,
-        batch_shape: tuple[int, ...] = (),
+        batch_shape: tuple[int, ...] | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(predictor, num_locations=2)
-        self.log_std = nn.Parameter(torch.zeros((*batch_shape, self.num_experts), dtype=dtype, device=device))
+        k = self.num_experts
+        self.log_std = new_constant(predictor, k, batch_shape=batch_shape, dtype=dtype, device=device)
 
     @property
     def location_names(self) -> tuple[str, ...]:

@@ -1,13 +1,13 @@
 """Negative binomial experts for counts that vary more than Poisson ones."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from ..distributions import NegativeBinomial, negative_binomial_log_prob
 from ..distributions.negative_binomial import log1p_ratio
 from ..predictors import Predictor
-from .base import DensityTerms, LocationExperts, check_counts
+from .base import DensityTerms, LocationExperts, check_counts, new_constant
 
 __all__ = ["NegativeBinomialExperts"]
 
@@ -22,9 +22,9 @@ class NegativeBinomialExperts(LocationExperts):
     Args:
         predictor: the logarithm of the mean (see :mod:`mixkit.predictors`).
         shared_dispersion: whether all experts have one dispersion.
-        batch_shape: leading dimensions of independent models; those of the predictor.
-        dtype: dtype of ``log_dispersion``.
-        device: device of ``log_dispersion``.
+        batch_shape: leading dimensions of independent models; those of the predictor if None.
+        dtype: dtype of ``log_dispersion``; that of the predictor if None.
+        device: device of ``log_dispersion``; that of the predictor if None.
 
     Attributes:
         log_dispersion: logarithm of :math:`\alpha`, ``(*batch, k)``, or ``(*batch, 1)`` if shared; starts at 0.
@@ -46,14 +46,14 @@ class NegativeBinomialExperts(LocationExperts):
         predictor: Predictor,
         *,
         shared_dispersion: bool = False,
-        batch_shape: tuple[int, ...] = (),
+        batch_shape: tuple[int, ...] | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(predictor)
         self.shared_dispersion = shared_dispersion
         size = 1 if shared_dispersion else self.num_experts
-        self.log_dispersion = nn.Parameter(torch.zeros((*batch_shape, size), dtype=dtype, device=device))
+        self.log_dispersion = new_constant(predictor, size, batch_shape=batch_shape, dtype=dtype, device=device)
 
     def forward(self, x: Tensor) -> NegativeBinomial:
         """Negative binomial laws of batch shape ``(*batch, n, k)``."""

@@ -3,12 +3,12 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._validation import check_positive
 from ..distributions import StudentT, log1p_square, student_t_log_density, student_t_log_normaliser
 from ..predictors import Predictor
-from .base import DensityTerms, LocationExperts
+from .base import DensityTerms, LocationExperts, new_constant
 
 __all__ = ["StudentTExperts"]
 
@@ -19,9 +19,9 @@ class StudentTExperts(LocationExperts):
     Args:
         predictor: the location (see :mod:`mixkit.predictors`).
         df: initial degrees of freedom, positive.
-        batch_shape: leading dimensions of independent models; those of the predictor.
-        dtype: dtype of the constants.
-        device: device of the constants.
+        batch_shape: leading dimensions of independent models; those of the predictor if None.
+        dtype: dtype of the constants; that of the predictor if None.
+        device: device of the constants; that of the predictor if None.
 
     Attributes:
         log_scale: logarithm of the scales, ``(*batch, k)``; starts at 0.
@@ -48,15 +48,14 @@ class StudentTExperts(LocationExperts):
         predictor: Predictor,
         *,
         df: float = 5.0,
-        batch_shape: tuple[int, ...] = (),
+        batch_shape: tuple[int, ...] | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(predictor)
-        shape = (*batch_shape, self.num_experts)
-        log_df = math.log(float(check_positive("df", df)))
-        self.log_scale = nn.Parameter(torch.zeros(shape, dtype=dtype, device=device))
-        self.log_df = nn.Parameter(torch.full(shape, log_df, dtype=dtype, device=device))
+        k, log_df = self.num_experts, math.log(float(check_positive("df", df)))
+        self.log_scale = new_constant(predictor, k, batch_shape=batch_shape, dtype=dtype, device=device)
+        self.log_df = new_constant(predictor, k, log_df, batch_shape=batch_shape, dtype=dtype, device=device)
 
     def forward(self, x: Tensor) -> StudentT:
         """Student-t laws of batch shape ``(*batch, n, k)``."""

@@ -19,6 +19,7 @@ from mixkit.experts import (
     FullCovariance,
     GaussianExperts,
     LaplaceExperts,
+    LogNormalExperts,
     MultivariateGaussianExperts,
     NegativeBinomialExperts,
     PoissonExperts,
@@ -27,7 +28,7 @@ from mixkit.experts import (
     linear_gaussian_experts,
 )
 from mixkit.mixture import ExpertMixture
-from mixkit.predictors import ConstantPredictor, LinearPredictor
+from mixkit.predictors import ConstantPredictor, LinearPredictor, ModulePredictor
 from tests.mixkit.expert_table import (
     FAMILIES,
     LOCATION,
@@ -238,6 +239,52 @@ def test_the_dtype_follows_the_inputs(family, dtype):
     assert law.log_prob(y).isfinite().all()
     law.log_prob(y).sum().backward()
     assert all(p.grad.dtype == dtype and p.grad.isfinite().all() for p in experts.parameters())
+
+
+@pytest.mark.parametrize(
+    ("family", "response_dim"),
+    [
+        (GaussianExperts, None),
+        (LaplaceExperts, None),
+        (StudentTExperts, None),
+        (LogNormalExperts, None),
+        (NegativeBinomialExperts, None),
+        (ZeroInflatedLogNormalExperts, 2),
+    ],
+)
+class TestConstantsArePredictorsUnlessTold:
+    def names(self, experts):
+        return {name: getattr(experts, name) for name in experts.constant_names}
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+    def test_batch_shape_dtype_and_device(self, family, response_dim, dtype):
+        settings = {"response_dim": response_dim, "batch_shape": (3, 2), "dtype": dtype, "device": "meta"}
+        for predictor in (LinearPredictor(D, K, **settings), ConstantPredictor(K, **settings)):
+            for name, value in self.names(family(predictor)).items():
+                assert (value.shape, value.dtype, value.is_meta) == ((3, 2, K), dtype, True), name
+
+    def test_of_a_module(self, family, response_dim):
+        layers = torch.nn.utils.skip_init(torch.nn.Linear, D, K * (response_dim or 1), dtype=torch.float64)
+        tail = (K,) if response_dim is None else (K, response_dim)
+        network = torch.nn.Sequential(layers, torch.nn.Unflatten(-1, tail))
+        for value in self.names(family(ModulePredictor(network, K, response_dim=response_dim))).values():
+            assert (value.shape, value.dtype) == ((K,), torch.float64)
+        bare = ModulePredictor(torch.nn.Unflatten(-1, tail), K, response_dim=response_dim)
+        assert {value.dtype for value in self.names(family(bare)).values()} == {torch.float32}
+
+    def test_told(self, family, response_dim):
+        predictor = LinearPredictor(D, K, response_dim=response_dim, batch_shape=(3,), generator=seeded())
+        for value in self.names(family(predictor, batch_shape=(), dtype=torch.float64, device="meta")).values():
+            assert (value.shape, value.dtype, value.is_meta) == ((K,), torch.float64, True)
+
+    def test_a_batch_of_models_has_its_own(self, family, response_dim):
+        settings = {"batch_shape": (3,), "dtype": torch.float64, "generator": seeded()}
+        experts = family(LinearPredictor(D, K, response_dim=response_dim, **settings))
+        law, y = experts(normal(N, D)), normal(3, N, 1).exp().ceil()
+        law.log_prob(y)[1].sum().backward()
+        for value in self.names(experts).values():
+            assert (value.grad[1] != 0).all()
+            assert (value.grad[[0, 2]] == 0).all()
 
 
 @table(VECTOR)

@@ -222,6 +222,13 @@ class TestModules:
         model = MixtureOfExperts(softmax_gate(2, 3, dtype=torch.float64, generator=seeded()), experts)
         assert MixingMeasure.from_module(model).variance.tolist() == [1.0, 1.0, 1.0]
 
+    def test_a_batch_of_experts_built_of_a_predictor_alone(self):
+        settings = {"batch_shape": (4,), "dtype": torch.float64, "generator": seeded()}
+        model = MixtureOfExperts(softmax_gate(2, 3, **settings), GaussianExperts(LinearPredictor(2, 3, **settings)))
+        g = MixingMeasure.from_module(model)
+        assert torch.equal(g.variance, torch.ones(4, 3, dtype=torch.float64))
+        assert_same(MixingMeasure.from_module(g.to_module()), g, rtol=1e-14, atol=0)
+
     def test_gradients_flow_to_the_module_but_values_are_copies(self):
         model = measure(3, 2).to_module()
         g = MixingMeasure.from_module(model)
