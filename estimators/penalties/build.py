@@ -2,6 +2,7 @@
 
 from mixkit.mixture import MixtureOfExperts
 
+from ..linear.laplace import LaplaceObjective
 from ..linear.objective import LinearObjective
 from ..multilinear.objective import MultiLinearObjective
 from ..newton import Ascent
@@ -19,10 +20,13 @@ def penalised(objective: Objective, penalty: Penalty | None, model: MixtureOfExp
 
     Raises:
         TypeError: if ``penalty`` is none.
-        ValueError: for a lasso on a model without linear predictors behind a softmax gate.
+        ValueError: for a lasso on a model without linear predictors behind a softmax gate, and for any penalty on
+            Laplace experts with linear medians, whose log-likelihood has kinks.
     """
     if penalty is None:
         return objective
+    if isinstance(objective, LaplaceObjective):
+        raise ValueError("penalty needs experts whose log-density has two derivatives, got LaplaceExperts")
     parts = penalty.parts if isinstance(penalty, Sum) else [penalty]
     lassos = [part for part in parts if isinstance(part, Lasso)]
     smooth = [part for part in parts if not isinstance(part, Lasso)]

@@ -35,7 +35,8 @@ class Lasso(Penalty):
         experts: lambda of the experts, non-negative.
 
     Raises:
-        ValueError: if one is negative or not finite; from a fit, for models without linear predictors.
+        ValueError: if one is negative or not finite; from a fit, for models without linear predictors and
+            for Laplace experts, whose log-density has kinks.
 
     Source: Tibshirani (1996), JRSS B 58, 267-288; for mixtures of experts Khalili (2010), Canadian Journal of
     Statistics 38, 519-539.

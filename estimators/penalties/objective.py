@@ -11,7 +11,6 @@ from mixkit.mixture import MixtureOfExperts
 from ..autograd import AutogradObjective, maximise
 from ..linalg import solve_ascent
 from ..linear.design import Scaling
-from ..linear.laplace import LaplaceObjective
 from ..newton import Ascent
 from ..objective import Evaluation, Objective
 from .base import Penalty, PenaltyView
@@ -39,14 +38,11 @@ class PenalizedObjective(Wrapper):
 
     Raises:
         TypeError: if ``penalty`` is none.
-        ValueError: for Laplace experts with linear medians, whose log-likelihood has kinks.
     """
 
     def __init__(self, base: Objective, penalty: Penalty, model: MixtureOfExperts) -> None:
         if not isinstance(penalty, Penalty):
             raise TypeError(f"penalty must be an estimators.penalties.Penalty, got {type(penalty).__name__}")
-        if isinstance(base, LaplaceObjective):
-            raise ValueError("penalty needs experts whose log-density has two derivatives, got LaplaceExperts")
         super().__init__(base)
         self.penalty = penalty
         self._model = copy.deepcopy(model).to(torch.float64).eval()

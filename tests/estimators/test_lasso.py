@@ -17,11 +17,13 @@ from estimators.penalties import Lasso, Ridge, penalised
 from estimators.penalties.split import SplitObjective
 from mixkit import (
     CategoricalExperts,
+    LaplaceExperts,
     LinearPredictor,
     MixtureOfExperts,
     constant_gate,
     laplace_gate,
     linear_gaussian_experts,
+    softmax_gate,
 )
 
 from .models import CASE_IDS, DTYPE, LINEAR_CASES, seeded, softmax_model
@@ -180,6 +182,15 @@ def test_settings_and_models_are_checked():
     model = MixtureOfExperts(gate, linear_gaussian_experts(1, 2, dtype=DTYPE, generator=seeded(1)))
     with pytest.raises(ValueError, match="penalty can hold a Lasso only for softmax gates"):
         EM(penalty=Lasso(1.0)).fit(model, x, y)
+
+
+@pytest.mark.parametrize("penalty", [Lasso(1.0), Ridge(1.0), Lasso(1.0) + Ridge(1.0)], ids=repr)
+def test_experts_with_kinks_take_no_penalty(penalty):
+    x, y = regression(50)
+    predictor = LinearPredictor(x.shape[1], 2, dtype=DTYPE, generator=seeded(1))
+    model = MixtureOfExperts(softmax_gate(x.shape[1], 2, dtype=DTYPE, generator=seeded(0)), LaplaceExperts(predictor))
+    with pytest.raises(ValueError, match="penalty needs experts whose log-density has two derivatives"):
+        EM(penalty=penalty).fit(model, x, y)
 
 
 def test_a_subsample_and_many_data_sets_take_the_lasso():
