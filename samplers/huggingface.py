@@ -52,6 +52,7 @@ class KeyValueScorer(Scorer):
         if model.config.is_encoder_decoder:
             raise ValueError(f"model must be decoder-only, got {type(model).__name__}")
         self.model = model
+        self.num_readable = model.get_input_embeddings().num_embeddings
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.reset()
 
@@ -236,11 +237,19 @@ _OURS: dict[type, Callable[[Any], LogitsFunction]] = {
 }
 
 
+_STATEFUL = (theirs.UnbatchedClassifierFreeGuidanceLogitsProcessor, theirs.SynthIDTextWatermarkLogitsProcessor)
+
+
 def translate(processor: LogitsFunction) -> LogitsFunction:
     """Return our processor of the same results for a warper of transformers, and anything else as it is.
 
     Ours need no history, so all positions of a round are processed in one call.
     """
+    if isinstance(processor, _STATEFUL):
+        raise ValueError(
+            f"logits_processor must hold functions of ids and scores alone, got {type(processor).__name__}, which "
+            "keeps a state of its own"
+        )
     if getattr(processor, "filter_value", -torch.inf) != -torch.inf or type(processor) not in _OURS:
         return processor
     return _OURS[type(processor)](processor)
@@ -261,6 +270,13 @@ def pad_token(generation_config: Any) -> int:
     return 0
 
 
+def end_tokens(model: Any, generation_config: Any) -> list[int]:
+    """Return the end-of-sequence tokens of a configuration that the model knows."""
+    tokens = generation_config.eos_token_id
+    tokens = tokens if isinstance(tokens, Sequence) else [] if tokens is None else [tokens]
+    return [int(token) for token in tokens if 0 <= token < model.config.get_text_config().vocab_size]
+
+
 def speculative_generate(
     model: Any,
     input_ids: Tensor,
@@ -270,8 +286,8 @@ def speculative_generate(
     *,
     draft: Any = None,
     verifier: Verifier | None = None,
-    num_drafts: int = 1,
-    draft_length: int = 5,
+    num_drafts: int | None = None,
+    draft_length: int | None = None,
     draft_processors: LogitsFunction | Sequence[LogitsFunction] | None = None,
     generator: Randomness = None,
     on_tokens: Callable[[int, Tensor], None] | None = None,
@@ -290,10 +306,10 @@ def speculative_generate(
         logits_processor: The processors that ``generate`` prepared.
         stopping_criteria: The criteria that ``generate`` prepared; each is checked after every token.
         generation_config: The settings that ``generate`` prepared.
-        draft: A causal model of transformers, a sequence of them, or a `Drafter`. Required.
+        draft: A causal model of transformers, a sequence of them, a `Drafter` or a `SampledTree`. Required.
         verifier: The rule; by default speculative sampling of one draft.
-        num_drafts: Drafts a round ``m``.
-        draft_length: Longest draft ``t``.
+        num_drafts: Drafts a round ``m``, 1 by default.
+        draft_length: Longest draft ``t``, 5 by default.
         draft_processors: Processor of the draft models, or a sequence of one a draft; by default that of the target.
         generator: One generator or seed, a sequence of one for each row, or None for torch's default generator.
         on_tokens: Called with a row and its new tokens as soon as they are known.
@@ -305,12 +321,17 @@ def speculative_generate(
         transformers' output.
 
     Raises:
-        ValueError: If ``draft`` is missing, or beams are asked for.
+        ValueError: If ``draft`` is missing; if beams are asked for, or the scores of tokens, which have no one law when
+            several drafts compete; or a processor keeps a state of its own, such as a cache for guidance without a
+            prompt: a processor must be a function of the ids and scores it is given, for drafts are processed ahead.
     """
     if draft is None:
         raise ValueError("draft must be a model, a sequence of models or a Drafter, got None")
     if generation_config.num_beams > 1:
         raise ValueError(f"num_beams must be 1, got {generation_config.num_beams}")
+    for name in ("output_scores", "output_logits"):
+        if getattr(generation_config, name, None):
+            raise ValueError(f"{name} must be False for speculative decoding, got True")
     processors = [translate(processor) for processor in logits_processor or []]
     if not generation_config.do_sample:
         processors.append(Temperature(0))
@@ -322,6 +343,7 @@ def speculative_generate(
         draft_length=draft_length,
         processors=Chain(*processors),
         draft_processors=draft_processors,
+        eos_token_id=end_tokens(model, generation_config),
         pad_token_id=pad_token(generation_config),
     )
     result = decoder.decode(

@@ -36,6 +36,8 @@ from mixkit._validation import (
 from mixkit.relaxations import LogRelaxedOneHot, gumbel_like
 from mixkit.relaxations._checks import check_logits
 
+from ._validation import check_seed
+
 __all__ = [
     "ComposedTokens",
     "DirichletTokens",
@@ -47,8 +49,8 @@ __all__ = [
 ]
 
 
-Seeds: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
-"""One generator for all rows, or one for each entry of the first dimension; torch's default if None."""
+Seeds: TypeAlias = torch.Generator | int | Sequence[torch.Generator | int] | None
+"""One generator or seed for all rows, or one for each entry of the first dimension; torch's default if None."""
 
 
 class SoftTokenLaw(ABC):
@@ -69,8 +71,8 @@ class SoftTokenLaw(ABC):
         Raises:
             ValueError: if ``logits`` holds NaN or +inf, a row is all -inf, or generators and rows differ in number.
         """
-        log_law = _log_law(logits.detach())
-        if not isinstance(generator, Sequence):
+        log_law, generator = _log_law(logits.detach()), _generators(generator)
+        if not isinstance(generator, list):
             return self._sample(log_law, generator)
         if log_law.ndim < 2 or len(generator) != len(log_law):
             raise ValueError(
@@ -303,7 +305,7 @@ def decode_soft_tokens(
     """
     check_integer("num_steps", num_steps, low=1)
     drawn: list[SoftTokenTrace] = []
-    new = prompt
+    new, generator = prompt, _generators(generator)
     for _ in range(num_steps):
         logits = step(new)
         logits = truncate(logits) if truncate is not None else logits
@@ -316,6 +318,13 @@ def decode_soft_tokens(
         log_prob=torch.stack([each.log_prob for each in drawn], -1),
         embeddings=torch.stack([each.embeddings for each in drawn], -2),
     )
+
+
+def _generators(generator: Seeds) -> torch.Generator | list[torch.Generator] | None:
+    """Generators in place of seeds."""
+    if isinstance(generator, Sequence) and not isinstance(generator, str):
+        return [check_seed(entry) for entry in generator]
+    return None if generator is None else check_seed(generator)
 
 
 def _log_law(logits: Tensor) -> Tensor:

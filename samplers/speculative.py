@@ -127,6 +127,16 @@ class SpeculativeSampling(NodeVerifier):
         """Offer the drafted token to the target."""
         return offer(node.target, node.draft, node.tokens[:, 0], source)
 
+    def acceptance(self, target: Tensor, drafts: Tensor) -> Tensor:
+        r"""Acceptance $\sum_y \min(p(y), q(y))$ ``(r,)`` at one node, from probabilities ``(r, v)`` and ``(r, 1, v)``.
+
+        Raises:
+            ValueError: If there are several drafts.
+        """
+        if drafts.shape[1] != 1:
+            raise ValueError(f"drafts must have shape (r, 1, v) for speculative sampling, got {tuple(drafts.shape)}")
+        return acceptance(target, drafts[:, 0])
+
     def _verify(self, block: Block, source: Source) -> Verification:
         """One row alone takes a path with less overhead, for the same tokens from the same draws."""
         if block.shape[0] == 1 and block.draft is not None:

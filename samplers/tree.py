@@ -200,26 +200,34 @@ def _has_children(tree: _Tree, rows: Tensor, children: Tensor) -> Tensor:
 def _decide(
     tree: _Tree, rule: NodeVerifier, source: Source, rows: Tensor, parent: Tensor, children: Tensor
 ) -> tuple[Decision, Tensor]:
-    """Apply the rule where there are children that have a law; draw from the target elsewhere."""
+    """Apply the rule where there are children that have a law; draw from the target elsewhere.
+
+    Rows with equally many children go together, so that what a row draws depends on it alone.
+    """
     target, tokens = tree.target[rows, parent], tree.tokens[rows]
     token, probability = torch.empty_like(tokens[:, 0]), target.new_zeros(rows.numel(), dtype=torch.float64)
-    has_law = children.any(-1) if tree.draft is not None else torch.zeros_like(children[:, 0])
-    some = has_law.nonzero()[:, 0]
-    if some.numel() and tree.draft is not None:
-        columns = children[some].sort(dim=-1, descending=True, stable=True).indices
-        columns = columns[:, : int(children[some].sum(-1).max())]
-        node = Node(
-            target[some],
-            tree.draft[rows[some], first_true(_has_children(tree, rows[some], children[some])), None],
-            tokens[some].gather(1, columns),
-            children[some].gather(1, columns),
-            precise=rule.precise,
-        )
-        decision = rule.node(node, source.rows(some))
+    count = children.sum(-1) if tree.draft is not None else torch.zeros_like(token)
+    for size in count.unique().tolist():
+        some = (count == size).nonzero()[:, 0]
+        if size == 0:
+            decision = _from_target(target[some], source.rows(some))
+        else:
+            decision = rule.node(_node(tree, rule, rows[some], target[some], children[some], size), source.rows(some))
         token[some], probability[some] = decision.token, decision.probability.double()
-    rest = (~has_law).nonzero()[:, 0]
-    if rest.numel():
-        probs = target[rest].softmax(-1, dtype=compute_dtype(target, precise=False))
-        chosen = source.rows(rest).choose(probs)
-        token[rest], probability[rest] = chosen, probs.gather(-1, chosen[:, None])[:, 0].double()
     return Decision(token, probability), tokens
+
+
+def _from_target(target: Tensor, source: Source) -> Decision:
+    probs = target.softmax(-1, dtype=compute_dtype(target, precise=False))
+    token = source.choose(probs)
+    return Decision(token, probs.gather(-1, token[:, None])[:, 0])
+
+
+def _node(tree: _Tree, rule: NodeVerifier, rows: Tensor, target: Tensor, children: Tensor, size: int) -> Node:
+    """The node at which ``size`` of the children ``(r, n)`` of each row compete."""
+    if tree.draft is None:
+        raise ValueError("draft_logits must be given to make a node, got None")
+    columns = children.sort(dim=-1, descending=True, stable=True).indices[:, :size]
+    law = tree.draft[rows, first_true(_has_children(tree, rows, children)), None]
+    active = torch.ones_like(columns, dtype=torch.bool)
+    return Node(target, law, tree.tokens[rows].gather(1, columns), active, precise=rule.precise)

@@ -1,6 +1,7 @@
 """The decoding loop."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,10 +38,11 @@ class SpeculativeDecoder:
         target: Causal model ``ids (R, L) -> logits (R, L, v)``, or a `Scorer`, such as one with a cache.
         drafts: A model or a sequence of models to sample drafts from, a `Drafter`, or a `SampledTree`.
         verifier: The rule; by default `SpeculativeSampling` of one draft. A `TreeVerifier` for a tree.
-        num_drafts: Drafts a round ``m``; only for drafts sampled from models.
-        draft_length: Longest draft ``t``; only for drafts sampled from models.
+        num_drafts: Drafts a round ``m``, 1 by default; only for drafts sampled from models.
+        draft_length: Longest draft ``t``, 5 by default; only for drafts sampled from models.
         processors: A processor ``(input_ids, scores) -> scores`` of the target's logits, such as a `Chain`.
-        draft_processors: The same for the draft models, or a sequence of one a draft; by default that of the target.
+        draft_processors: The same for the draft models, or a sequence of one a draft; by default that of the target. A
+            `SampledTree` or a `Drafter` has its own.
         eos_token_id: Token or tokens that end a row.
         pad_token_id: What pads the output.
         vocab_size: Number of tokens that may be decoded, if the target's logits are padded past it.
@@ -48,7 +50,7 @@ class SpeculativeDecoder:
     Raises:
         TypeError: If an argument has the wrong type, such as a class where an instance is wanted.
         ValueError: If the verifier does not take so many drafts, drafts drawn in this way, or drafts of different
-            models or processors.
+            models or processors; if a setting of drafts is given twice, here and in ``drafts``.
 
     Example:
         >>> import torch
@@ -66,8 +68,8 @@ class SpeculativeDecoder:
         drafts: Drafter | SampledTree | Scorer | Model | Sequence[Scorer | Model],
         verifier: Verifier | TreeVerifier | None = None,
         *,
-        num_drafts: int = 1,
-        draft_length: int = 5,
+        num_drafts: int | None = None,
+        draft_length: int | None = None,
         processors: LogitsFunction | None = None,
         draft_processors: LogitsFunction | Sequence[LogitsFunction] | None = None,
         eos_token_id: int | Sequence[int] | None = None,
@@ -77,10 +79,10 @@ class SpeculativeDecoder:
         self.target = as_scorer(target)
         self.verifier = SpeculativeSampling() if verifier is None else check_verifier(verifier)
         self.processors = as_chain(processors)
-        if not isinstance(drafts, Drafter | SampledTree) and not isinstance(self.verifier, TreeVerifier):
-            own = self.processors if draft_processors is None else draft_processors
-            drafts = SampledDrafts(drafts, num_drafts, draft_length, own, self.verifier.with_replacement)
-        self.drafter = check_fit(self.verifier, drafts)
+        settings = {"num_drafts": num_drafts, "draft_length": draft_length, "draft_processors": draft_processors}
+        self.drafter = check_fit(self.verifier, as_drafter(drafts, self.verifier, settings))
+        if isinstance(self.drafter, Drafter | SampledTree):
+            self.drafter = self.drafter.inherit(self.processors)
         self.eos = check_eos(eos_token_id)
         self.pad_token_id = check_integer("pad_token_id", pad_token_id)
         self.vocab_size = None if vocab_size is None else check_integer("vocab_size", vocab_size, low=1)
@@ -157,7 +159,7 @@ class SpeculativeDecoder:
         """Draft, score and verify; return the longest drafts ``(R,)`` too."""
         if isinstance(self.verifier, TreeVerifier):
             return self._verify_tree(self.verifier, histories, limits, vocab_size, source)
-        drafts = self.drafter.propose(histories, limits, vocab_size, source)
+        drafts = cut(self.drafter.propose(histories, limits, vocab_size, source), histories, vocab_size)
         verification = self.verifier.verify(
             self._target_of_drafts(histories, drafts),
             drafts.logits,
@@ -182,14 +184,16 @@ class SpeculativeDecoder:
             lengths=drafts.lengths,
             generator=source,
         )
-        return verification, limits
+        return verification, limits.where(drafts.lengths > 0, 0)
 
     def _target_of_drafts(self, histories: Histories, drafts: Drafts) -> Tensor:
         """Target logits ``(R, m, t+1, v)`` after every prefix of the drafts, one row for one prefix."""
         num_rows, num_drafts, size = drafts.tokens.shape
         lengths = drafts.lengths.flatten()
         drafted = histories.repeat(num_drafts).extend(drafts.tokens.flatten(0, 1), lengths)
-        used = torch.arange(int(lengths.max()) + 1, device=lengths.device).clamp(max=lengths[:, None])
+        last = drafts.tokens.gather(-1, (drafts.lengths - 1).clamp(min=0)[..., None]).flatten()
+        ends = histories.is_end(last) & (lengths > 0)  # what would follow an end is not asked for, nor read
+        used = torch.arange(int(lengths.max()) + 1, device=lengths.device).clamp(max=(lengths - ends.long())[:, None])
         logits = self._target(drafted, (drafted.lengths - lengths)[:, None] + used)
         logits = torch.nn.functional.pad(logits, (0, 0, 0, size + 1 - logits.shape[1]))
         return share_rows(logits.unflatten(0, (num_rows, num_drafts)), leaders(drafts.tokens, drafts.lengths))
@@ -206,6 +210,35 @@ class SpeculativeDecoder:
         """The target's logits ``(R, c, v)`` at its vocabulary, in float32 at least, after the processors."""
         logits = at_least_float32(fit_vocabulary(logits, self.vocab_size))
         return process(self.processors, logits, histories, prefixes)
+
+
+def cut(drafts: Drafts, histories: Histories, vocab_size: int) -> Drafts:
+    """End each draft after a token that ends the row, and before one that the target does not have."""
+    step = torch.arange(drafts.tokens.shape[-1], device=drafts.tokens.device)
+    inside = step < drafts.lengths[..., None]
+    is_end, is_unknown = histories.is_end(drafts.tokens) & inside, (drafts.tokens >= vocab_size) & inside
+    last = torch.where(is_end, step + 1, torch.where(is_unknown, step, drafts.lengths[..., None]))
+    lengths = last.amin(-1) if last.shape[-1] else drafts.lengths
+    return replace(drafts, tokens=drafts.tokens.where(step < lengths[..., None], 0), lengths=lengths)
+
+
+def as_drafter(drafts: Any, verifier: Verifier | TreeVerifier, settings: dict[str, Any]) -> Any:
+    """Return what proposes drafts: as it is, or `SampledDrafts` of models; refuse settings that would not be used."""
+    if isinstance(drafts, Drafter | SampledTree):
+        for name, value in settings.items():
+            if value is not None and value != getattr(drafts, name, None):
+                raise ValueError(f"{name} must be None where a {type(drafts).__name__} has its own, got {value!r}")
+        return drafts
+    if isinstance(verifier, TreeVerifier):
+        return drafts
+    num_drafts, draft_length = settings["num_drafts"], settings["draft_length"]
+    return SampledDrafts(
+        drafts,
+        1 if num_drafts is None else num_drafts,
+        5 if draft_length is None else draft_length,
+        settings["draft_processors"],
+        verifier.with_replacement,
+    )
 
 
 def check_verifier(verifier: Any) -> Verifier | TreeVerifier:

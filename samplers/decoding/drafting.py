@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,10 @@ class Drafter(ABC):
             source: Where all randomness comes from.
         """
 
+    def inherit(self, processors: LogitsFunction) -> "Drafter":
+        """Return a drafter with the target's processors, if it has any use for them and none of its own."""
+        return self
+
     def reset(self) -> None:  # noqa: B027  a drafter without a cache has nothing to forget
         """Forget what was cached: a new batch begins."""
 
@@ -64,6 +69,14 @@ def one_or_each(value: Any, num_drafts: int, name: str) -> list[Any]:
     if len(value) != num_drafts:
         raise ValueError(f"{name} must have one entry for each of num_drafts={num_drafts} drafts, got {len(value)}")
     return list(value)
+
+
+def is_readable(histories: Histories, scorers: Sequence[Scorer]) -> Tensor:
+    """Rows ``(R,)`` all of whose tokens every scorer can read, as far as it is known."""
+    known = [scorer.num_readable for scorer in scorers if scorer.num_readable is not None]
+    inside = torch.arange(histories.ids.shape[1], device=histories.ids.device) < histories.lengths[:, None]
+    is_strange = histories.ids >= min(known) if known else torch.zeros_like(inside)
+    return ~(is_strange & inside).any(-1)
 
 
 def is_ours(processor: LogitsFunction) -> bool:
@@ -107,7 +120,7 @@ class SampledDrafts(Drafter):
         num_drafts: Number of drafts ``m``.
         draft_length: Longest draft ``t``.
         processors: A processor ``(input_ids, scores) -> scores`` of the draft's logits, or a sequence of
-            ``num_drafts`` of them (say, one temperature a draft).
+            ``num_drafts`` of them (say, one temperature a draft); None for that of the target.
         with_replacement: Whether drafts are drawn independently; else the first tokens of the drafts differ, drawn
             one after another without replacement, for verifiers that are made for it.
 
@@ -139,6 +152,7 @@ class SampledDrafts(Drafter):
         self.with_replacement = with_replacement
         self.scorers = [as_scorer(model) for model in one_or_each(models, num_drafts, "models")]
         self.processors = [as_chain(one) for one in one_or_each(processors, num_drafts, "processors")]
+        self.has_own_processors = processors is not None
         if not with_replacement and len(self.scorers) + len(self.processors) > 2:
             raise ValueError("with_replacement must be True for drafts of different models or processors, got False")
         own = {id(getattr(scorer, "model", scorer)) for scorer in self.scorers}
@@ -149,40 +163,57 @@ class SampledDrafts(Drafter):
         names = ", ".join(model_name(scorer) for scorer in self.scorers)
         return f"SampledDrafts([{names}], num_drafts={self.num_drafts}, draft_length={self.draft_length})"
 
+    def inherit(self, processors: LogitsFunction) -> "SampledDrafts":
+        """Return drafts with the target's processors, if these have none of their own."""
+        if self.has_own_processors:
+            return self
+        drafts = copy(self)
+        drafts.processors = [processors]
+        return drafts
+
     def reset(self) -> None:
         """Reset every scorer."""
         for scorer in self.scorers:
             scorer.reset()
 
     def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: Source) -> Drafts:
-        """Sample drafts of the full length that each row allows."""
+        """Sample drafts as long as each row allows, or until a token that ends the row."""
         tokens = limits.new_zeros(len(histories), self.num_drafts, self.draft_length)
+        limits = limits.where(is_readable(histories, self.scorers), 0)
         lengths = limits[:, None].repeat(1, self.num_drafts)
         laws = [torch.zeros(len(histories), self.num_drafts, vocab_size, device=limits.device)] * self.draft_length
-        for position in range(int(limits.max())):
-            rows = (limits > position).nonzero()[:, 0]
-            law = self._law(histories.rows(rows), tokens[rows, :, :position], vocab_size)
+        for position in range(int(lengths.max())):
+            rows = (lengths.amax(-1) > position).nonzero()[:, 0]
+            if rows.numel() == 0:
+                break
+            going = lengths[rows] > position
+            law = self._law(histories.rows(rows), tokens[rows, :, :position], going, vocab_size)
             laws[position] = law.new_zeros((len(histories), *law.shape[1:])).index_put((rows,), law)
             probs = law.softmax(-1, dtype=torch.promote_types(law.dtype, torch.float32))
             is_free = position > 0 or self.with_replacement
             drawn, is_drawn = (draw if is_free else draw_distinct)(probs, source.rows(rows))
-            tokens[rows, :, position] = drawn
-            lengths[rows] = lengths[rows].masked_fill(~is_drawn, 0)
+            tokens[rows, :, position] = drawn.where(going, 0)
+            lengths[rows] = (
+                lengths[rows].masked_fill(~is_drawn, 0).where(~(going & histories.is_end(drawn)), position + 1)
+            )
         return Drafts(tokens, torch.stack(laws, dim=2), lengths)
 
-    def _law(self, histories: Histories, drafted: Tensor, vocab_size: int) -> Tensor:
-        """Logits ``(R, m, v)`` after the tokens ``drafted (R, m, position)`` so far."""
+    def _law(self, histories: Histories, drafted: Tensor, going: Tensor, vocab_size: int) -> Tensor:
+        """Logits ``(R, m, v)`` after the tokens ``drafted (R, m, position)`` so far.
+
+        Drafts that do not go on ``(R, m)`` have the law of their history, which is not read.
+        """
         if drafted.shape[-1] == 0 and len(self.scorers) == len(self.processors) == 1:
             law = self._process(0, histories, self._score(0, histories, vocab_size))
             return law[:, None].expand(-1, self.num_drafts, -1)
-        counts = torch.full((len(histories) * self.num_drafts,), drafted.shape[-1], device=drafted.device)
-        rows = histories.repeat(self.num_drafts).extend(drafted.flatten(0, 1), counts)
+        counts = going.long() * drafted.shape[-1]
+        rows = histories.repeat(self.num_drafts).extend(drafted.flatten(0, 1), counts.flatten())
         raw = self._for_each(self.scorers, len(rows), lambda i, part: self._score(i, rows.rows(part), vocab_size))
         law = self._for_each(self.processors, len(rows), lambda i, part: self._process(i, rows.rows(part), raw[part]))
         law = law.unflatten(0, (-1, self.num_drafts))
         if len(self.scorers) + len(self.processors) > 2:
             return law
-        leader = leaders(drafted, counts.unflatten(0, (-1, self.num_drafts)))[..., -1:]
+        leader = leaders(drafted, counts)[..., -1:]
         return share_rows(law[:, :, None], leader)[:, :, 0]
 
     def _for_each(self, members: Sequence, num_rows: int, function: Callable[[int, Tensor], Tensor]) -> Tensor:

@@ -20,7 +20,8 @@ class Histories:
             history, so that rows whose prompts differ in length line up, as Hugging Face's processors expect.
         origin: Row of the batch ``(R,)``, in ``0..batch-1``, that each row belongs to.
         batch: Number of rows of the whole batch.
-        pad_token_id: The padding token.
+        pad_token_id: The padding token that processors see.
+        eos: Tokens that end a row ``(e,)``, or None for none.
     """
 
     ids: Tensor
@@ -29,6 +30,7 @@ class Histories:
     origin: Tensor
     batch: int
     pad_token_id: int = 0
+    eos: Tensor | None = None
 
     @classmethod
     def of(cls, prompts: Sequence[Sequence[int]]) -> "Histories":
@@ -70,13 +72,20 @@ class Histories:
     def extend(self, tokens: Tensor, counts: Tensor) -> "Histories":
         """Append the first ``counts (R,)`` of ``tokens (R, n)`` to each row."""
         size = tokens.shape[-1]
-        ids = torch.nn.functional.pad(self.ids, (0, size), value=self.pad_token_id)
+        ids = torch.nn.functional.pad(self.ids, (0, size))
         ids.scatter_(1, self.lengths[:, None] + torch.arange(size, device=ids.device), tokens)
         lengths = self.lengths + counts
         return replace(self, ids=ids[:, : int(lengths.max())], lengths=lengths)
 
+    def is_end(self, tokens: Tensor) -> Tensor:
+        """Say which tokens end a row."""
+        none = torch.zeros_like(tokens, dtype=torch.bool)
+        return none if self.eos is None else torch.isin(tokens, self.eos.to(tokens.device))
+
     def along(self, tokens: Tensor, parents: Tensor, sizes: Tensor, count: int) -> "Histories":
         """Return ``count`` rows for each, ``(R * count, L)``, with the paths down to nodes of a tree appended.
+
+        Nothing is appended where a path holds a token that ends a row: what follows is never read.
 
         Args:
             tokens: Token of each node ``(R, n)``.
@@ -86,8 +95,10 @@ class Histories:
         """
         path, depth = paths(parents)
         is_real = torch.arange(len(depth), device=depth.device) <= sizes[:, None]
-        counts = torch.where(is_real, depth, 0)[:, -count:]
-        return self.repeat(count).extend(tokens[:, path[-count:]].flatten(0, 1), counts.flatten())
+        counts, drafted = torch.where(is_real, depth, 0)[:, -count:], tokens[:, path[-count:]]
+        inside = torch.arange(drafted.shape[-1], device=depth.device) < counts[..., None]
+        counts = counts.masked_fill((self.is_end(drafted) & inside).any(-1), 0)
+        return self.repeat(count).extend(drafted.flatten(0, 1), counts.flatten())
 
     def shown(self, index: Tensor, length: int) -> Tensor:
         """Return the first ``length`` ids ``(S, length)`` of the rows ``index (S,)``, their padding included."""

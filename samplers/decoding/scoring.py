@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._validation import check_logits
 from ..processors import Chain, LogitsFunction, Processor
 from .histories import Histories
 
@@ -15,7 +16,14 @@ Model = Callable[[Tensor], Any]
 
 
 class Scorer(ABC):
-    """A causal model as the loop sees it. A subclass may keep a cache of what it has seen between calls."""
+    """A causal model as the loop sees it. A subclass may keep a cache of what it has seen between calls.
+
+    Attributes:
+        num_readable: Ids that the model can read, ``0..num_readable-1``; None if that is not known. A row that holds
+            another is not given to a draft model.
+    """
+
+    num_readable: int | None = None
 
     @abstractmethod
     def scores(self, ids: Tensor, lengths: Tensor, count: int) -> Tensor:
@@ -146,7 +154,17 @@ def process(processors: LogitsFunction, logits: Tensor, histories: Histories, pr
 
     Returns:
         Processed logits ``(R, c, v)``.
+
+    Raises:
+        TypeError: If a processor returns no tensor.
+        ValueError: If it returns another vocabulary, or logits that are no law: NaN, +inf, or a row that is all -inf.
     """
+    processed = _processed(processors, logits, histories, prefixes)
+    check_logits("logits after the processors", processed)
+    return processed
+
+
+def _processed(processors: LogitsFunction, logits: Tensor, histories: Histories, prefixes: Tensor) -> Tensor:
     if isinstance(processors, Processor) and not (isinstance(processors, Chain) and processors.needs_history):
         output = processors.process(logits)
         check_processed(output, logits.shape[-1])

@@ -62,7 +62,7 @@ class DecodingState:
         self.prompt_lengths = torch.tensor([len(prompt) for prompt in prompts])
         self.lengths = self.prompt_lengths.clone()
         width = int(self.lengths.max()) + max_new_tokens
-        self.ids = torch.full((len(prompts), width), pad_token_id, dtype=torch.long, device=prompts[0].device)
+        self.ids = torch.zeros(len(prompts), width, dtype=torch.long, device=prompts[0].device)
         for row, prompt in enumerate(prompts):
             self.ids[row, : len(prompt)] = prompt
         self.stopped = torch.zeros(len(prompts), dtype=torch.bool)
@@ -82,7 +82,8 @@ class DecodingState:
         device = self.ids.device
         padding = (self.prompt_lengths.max() - self.prompt_lengths).to(device)
         origin, batch = torch.arange(len(self.ids), device=device), len(self.ids)
-        everything = Histories(self.ids, self.lengths.to(device), padding, origin, batch, self.pad_token_id)
+        eos = self.eos.to(device)
+        everything = Histories(self.ids, self.lengths.to(device), padding, origin, batch, self.pad_token_id, eos)
         return everything.rows(rows.to(device))
 
     def extend(self, rows: Tensor, tokens: Tensor) -> None:
@@ -108,7 +109,6 @@ class DecodingState:
             for count in range(1, int(counts[index]) + 1):
                 if stop(self.ids[row : row + 1, : start + count]):
                     left[index], self.stopped[row] = count, True
-                    self.ids[row, start + count :] = self.pad_token_id
                     break
         return left
 

@@ -1,6 +1,7 @@
 """Token trees sampled from a draft model."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -12,6 +13,7 @@ from mixkit._validation import check_integer
 from ..paths import node_leaders
 from ..processors import LogitsFunction
 from ..sources import Source
+from .drafting import is_readable
 from .histories import Histories
 from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, model_name, process
 
@@ -42,7 +44,7 @@ class SampledTree:
     Args:
         model: A scorer or causal model ``ids (R, L) -> logits (R, L, v)``.
         branching: Children of the root, of each node below it, and so on; the depth is ``t``.
-        processors: A processor ``(input_ids, scores) -> scores`` of the draft's logits.
+        processors: A processor ``(input_ids, scores) -> scores`` of the draft's logits; None for that of the target.
 
     Raises:
         ValueError: If ``branching`` is empty or holds a number below 1.
@@ -67,6 +69,7 @@ class SampledTree:
         if not self.branching:
             raise ValueError("branching must have at least one level, got none")
         self.scorer, self.processors = as_scorer(model), as_chain(processors)
+        self.has_own_processors = processors is not None
         widths = [1, *accumulate(self.branching, int.__mul__)]
         self._sizes = torch.tensor([0, *accumulate(widths[1:])])
         self._levels = [torch.arange(end - width, end) for end, width in zip(accumulate(widths), widths, strict=True)]
@@ -82,6 +85,14 @@ class SampledTree:
         """Depth of the tree ``t``."""
         return len(self.branching)
 
+    def inherit(self, processors: LogitsFunction) -> "SampledTree":
+        """Return a tree with the target's processors, if this one has none of its own."""
+        if self.has_own_processors:
+            return self
+        tree = copy(self)
+        tree.processors = processors
+        return tree
+
     def reset(self) -> None:
         """Reset the scorer."""
         self.scorer.reset()
@@ -90,6 +101,7 @@ class SampledTree:
         """Sample a tree for every row, as deep as its limit ``(R,)`` in ``0..t`` allows."""
         count = self.parents.numel()
         tokens = limits.new_zeros(len(histories), count)
+        limits = limits.where(is_readable(histories, [self.scorer]), 0)
         logits = torch.zeros(len(histories), count + 1, vocab_size, device=limits.device)
         for depth in range(int(limits.max())):
             rows = (limits > depth).nonzero()[:, 0]
@@ -124,12 +136,13 @@ def tree_law(
 
     Nodes of one prefix have one law, that of the first.
     """
-    parents, tokens = parents.to(drafts.tokens.device), drafts.tokens
+    parents, tokens, first = parents.to(drafts.tokens.device), drafts.tokens, parents.numel() + 1 - count
     raw = scorer.tree_scores(histories.ids, histories.lengths, tokens, parents, drafts.lengths, count)
+    is_real = torch.arange(first, parents.numel() + 1, device=raw.device) <= drafts.lengths[:, None]
+    raw = raw if bool(is_real.all()) else torch.where(is_real[..., None], raw, 0.0)
     logits = at_least_float32(fit_vocabulary(raw, vocab_size)).flatten(0, 1)[:, None]
     rows = histories.along(tokens, parents, drafts.lengths, count)
     law = process(processors, logits, rows, rows.lengths[:, None])[:, 0].unflatten(0, (-1, count))
-    first = parents.numel() + 1 - count
     leader = node_leaders(tokens, parents)[:, first:] - first
     if bool((leader == torch.arange(count, device=leader.device)).all()):
         return law

@@ -7,7 +7,7 @@ from ..base import NodeVerifier
 from ..node import Decision, Node
 from ..sources import Source
 from ..speculative import accept_probability
-from .base import check_identical
+from .base import check_identical, node_of
 
 
 class KSequential(NodeVerifier):
@@ -48,10 +48,14 @@ class KSequential(NodeVerifier):
         return Decision(token, 1 - missed[:, -1])
 
     def acceptance(self, target: Tensor, drafts: Tensor) -> Tensor:
-        """Exact acceptance ``(r,)`` at one node, from probabilities ``(r, v)`` and identical rows ``(r, m, v)``."""
-        target, draft = target.double(), drafts[:, 0].double()
-        count = torch.full(target.shape[:1], drafts.shape[1], device=target.device)
-        return division(target, draft, count)[2]
+        """Exact acceptance ``(r,)`` at one node, from probabilities ``(r, v)`` and identical rows ``(r, m, v)``.
+
+        Raises:
+            ValueError: If the rows differ.
+        """
+        node = node_of(target.double(), drafts.double())
+        check_identical(node)
+        return division(node.target, node.draft, node.num_active)[2]
 
 
 def division(target: Tensor, draft: Tensor, count: Tensor, *, steps: int = 40) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,6 +6,8 @@ from torch import Tensor
 from ._checks import check_temperature
 from .base import Processor, keep_only
 
+_MAY_OVERFLOW = 1e-2  # float16 ends at 65504
+
 
 class Temperature(Processor):
     r"""Divide logits by a temperature: the law becomes :math:`q(y)^{1/\tau} / \sum_z q(z)^{1/\tau}`.
@@ -30,6 +32,13 @@ class Temperature(Processor):
     def transform(self, scores: Tensor) -> Tensor:
         """Return ``scores / temperature``, or the greedy choice at temperature 0."""
         if self.temperature > 0:
-            return scores / self.temperature
+            return self._divide(scores)
         best = scores.detach().argmax(dim=-1, keepdim=True)
         return keep_only(scores, torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, True))
+
+    def _divide(self, scores: Tensor) -> Tensor:
+        """Scores over the temperature, less the largest where that would overflow."""
+        divided = scores / self.temperature
+        if self.temperature < _MAY_OVERFLOW and not bool(divided.detach().amax(-1).isfinite().all()):
+            return (scores - scores.detach().amax(-1, keepdim=True)) / self.temperature
+        return divided

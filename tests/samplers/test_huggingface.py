@@ -69,7 +69,7 @@ class Watched:
 
     def __init__(self, model):
         self.model, self.config, self.training, self.dtype = model, model.config, False, model.dtype
-        self.forward = model.forward
+        self.forward, self.get_input_embeddings = model.forward, model.get_input_embeddings
         self.widths: list[int] = []
         self.rows: list[int] = []
 
@@ -301,6 +301,51 @@ def test_warpers_are_translated(warper, generator):
 def test_other_processors_are_not_translated():
     for processor in (hf.TopKLogitsWarper(3, filter_value=-100.0), hf.RepetitionPenaltyLogitsProcessor(2.0)):
         assert translate(processor) is processor
+
+
+def test_processors_that_cannot_go_ahead_are_refused():
+    model, ids = gpt2(18), torch.tensor([[2, 7]])
+    settings = {"custom_generate": speculative_generate, "draft": gpt2(19), "max_new_tokens": 5}
+    with pytest.raises(ValueError, match="UnbatchedClassifierFreeGuidanceLogitsProcessor, which keeps a state"):
+        model.generate(ids, guidance_scale=3.0, **settings)
+    with pytest.raises(ValueError, match="output_scores must be False"):
+        model.generate(ids, output_scores=True, return_dict_in_generate=True, **settings)
+
+
+def test_constraints_need_not_know_what_follows_an_end(generator):
+    model, ids = gpt2(20), torch.tensor([[2, 7]])
+    settings = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": 5, "pad_token_id": 0}
+
+    def allowed(row, history):
+        return [] if 5 in history.tolist() else [1, 2, 3, 5]
+
+    plain = model.generate(ids, prefix_allowed_tokens_fn=allowed, **settings)
+    for draft in (gpt2(21), gpt2(20)):
+        ours = model.generate(
+            ids,
+            prefix_allowed_tokens_fn=allowed,
+            custom_generate=speculative_generate,
+            draft=draft,
+            num_drafts=3,
+            verifier=OptimalVerifier(),
+            generator=generator,
+            **settings,
+        )
+        assert torch.equal(ours, plain)
+
+
+def test_drafts_of_a_smaller_vocabulary_than_the_targets(generator):
+    target, draft = gpt2(22, vocab_size=V + 40), gpt2(23)
+    out = target.generate(
+        torch.tensor([[1, 2]]),
+        custom_generate=speculative_generate,
+        draft=draft,
+        max_new_tokens=20,
+        do_sample=True,
+        generator=generator,
+    )
+    assert out.shape == (1, 22)
+    assert out.max() >= V  # tokens that the draft model cannot read
 
 
 def test_output_as_a_dictionary(generator):

@@ -10,6 +10,7 @@ from samplers import (
     OptimalVerifier,
     RecursiveRejection,
     SamplerMatch,
+    SpeculativeSampling,
     WeightedVerifier,
     acceptance_bound,
     linear_program_acceptance,
@@ -284,3 +285,13 @@ def test_pairs_are_divided_as_well_as_by_linear_programming(size, generator):
         bounds = [(0.0, 1.0)] * len(i) + [(0.0, value) for value in q[row].tolist()]
         best = linprog(cost, A_ub=limits.numpy(), b_ub=given.numpy(), bounds=bounds, method="highs")
         assert abs(float(found[row]) + best.fun) < 1e-9
+
+
+def test_acceptance_of_one_draft_and_of_drafts_that_differ(generator):
+    target, drafts = (torch.rand(5, *shape, generator=generator).softmax(-1) for shape in ((7,), (2, 7)))
+    one = SpeculativeSampling().acceptance(target, drafts[:, :1])
+    torch.testing.assert_close(one, torch.minimum(target, drafts[:, 0]).sum(-1))
+    with pytest.raises(ValueError, match=r"drafts must have shape \(r, 1, v\)"):
+        SpeculativeSampling().acceptance(target, drafts)
+    with pytest.raises(ValueError, match="the same law for all drafts"):
+        KSequential().acceptance(target, drafts)

@@ -392,3 +392,18 @@ def test_repr_and_pickle(law):
 def test_bad_input_is_refused(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+def test_seeds_are_as_good_as_generators():
+    embedding = torch.eye(4)
+    traces = [
+        decode_soft_tokens(lambda new: new.mean(-2), embedding[:, None], embedding, LAWS[0], num_steps=3, generator=g)
+        for g in (7, torch.Generator().manual_seed(7))
+    ]
+    assert torch.equal(traces[0].log_weights, traces[1].log_weights)
+    assert not torch.equal(traces[0].log_weights[:, 0], traces[0].log_weights[:, 1])  # one seed, but not one draw
+    logits = torch.zeros(2, 4)
+    rows = LAWS[0].sample(logits, generator=[1, 2])
+    assert torch.equal(rows[1], LAWS[0].sample(logits[1:], generator=2)[0])
+    with pytest.raises(TypeError, match=r"generator must be a torch.Generator or a seed, got str"):
+        LAWS[0].sample(logits, generator="1")
