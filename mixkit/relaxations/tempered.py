@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .._validation import check_positive
+from .._validation import check_positive, check_tensor
 from ..temperature import FixedTemperature, Temperature
 from ._steps import in_float32_at_least
 
@@ -31,7 +31,23 @@ class Tempered(nn.Module):
         self.temperature = temperature
 
     def temperature_at(self, logits: Tensor) -> float | Tensor:
-        """The temperature for these logits; a number if it is fixed, so that half precision does not round it."""
+        """The temperature for these logits ``(*batch, k)``; a number if it is fixed, so that no precision rounds it.
+
+        Else a tensor of no more dimensions than the logits have: a ``Temperature`` has at least two.
+
+        Raises:
+            TypeError: if the logits are no floating tensor.
+            ValueError: if the temperature does not broadcast to the logits.
+        """
         if isinstance(self.temperature, FixedTemperature):
             return self.temperature.value
-        return self.temperature(in_float32_at_least(logits))
+        temperature = self.temperature(in_float32_at_least(check_tensor("logits", logits)))
+        while temperature.ndim > logits.ndim and temperature.shape[0] == 1:
+            temperature = temperature.squeeze(0)
+        pairs = zip(reversed(temperature.shape), reversed(logits.shape), strict=False)
+        if temperature.ndim > logits.ndim or any(t not in (1, size) for t, size in pairs):
+            raise ValueError(
+                f"temperature must broadcast to the logits, of shape {tuple(logits.shape)}, "
+                f"got shape {tuple(temperature.shape)}"
+            )
+        return temperature

@@ -8,10 +8,14 @@ from scipy import stats
 from mixkit.relaxations import (
     GumbelRao,
     GumbelSoftmax,
+    PathEstimator,
+    Rebar,
     ReinMax,
     StraightThrough,
+    StraightThroughGumbelSoftmax,
     choice_log_prob,
     conditional_gumbel,
+    expectation,
     gumbel,
     gumbel_like,
     gumbel_rao,
@@ -107,6 +111,49 @@ def test_learnable_temperatures_learn(module, generator):
     (parameter,) = estimator.parameters()
     assert parameter.grad.isfinite().all()
     assert (parameter.grad != 0).all()
+
+
+MODULES = {
+    "gumbel_softmax": lambda t: GumbelSoftmax(t),
+    "straight_through_gumbel_softmax": lambda t: StraightThroughGumbelSoftmax(t),
+    "straight_through": lambda t: StraightThrough(t),
+    "gumbel_rao": lambda t: GumbelRao(t, num_samples=3),
+    "reinmax": lambda t: ReinMax(t),
+    "rebar": lambda t: Rebar(t),
+}
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 3), (2, 4, 3)])
+@pytest.mark.parametrize("name", MODULES)
+def test_a_temperature_module_does_what_its_number_does(name, shape):
+    """On one row of logits, too, though the temperature has two dimensions."""
+    logits = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+
+    def square(choices):
+        return (choices * torch.arange(3.0)).sum(-1).square()
+
+    def run(temperature):
+        estimator, draw = MODULES[name](temperature), torch.Generator().manual_seed(2)
+        value = expectation(square, logits, estimator=estimator, num_samples=5, generator=draw)
+        return value, torch.autograd.grad(value.sum(), logits)[0]
+
+    learnable = LearnableTemperature(0.7, dtype=torch.float64)
+    for module in (learnable, ScheduledTemperature(LinearSchedule(0.7, 0.1, 3), dtype=torch.float64)):
+        for found, expected in zip(run(module), run(0.7), strict=True):
+            assert found.shape == expected.shape
+            torch.testing.assert_close(found, expected)
+    if isinstance(MODULES[name](0.7), PathEstimator):
+        sample = MODULES[name](learnable)(logits, torch.Generator().manual_seed(3))
+        assert sample.shape == shape
+        (sample * torch.arange(3.0)).sum().backward()
+
+
+@pytest.mark.parametrize("shape", [(3,), (5, 3)])
+@pytest.mark.parametrize("name", MODULES)
+def test_temperatures_of_more_models_than_the_logits_are_refused(name, shape, generator):
+    estimator = MODULES[name](LearnableTemperature(batch_shape=(2,)))
+    with pytest.raises(ValueError, match=r"temperature must broadcast to the logits, .* got shape \(2, 1, 1\)"):
+        expectation(lambda c: c[..., 0], torch.zeros(shape), estimator=estimator, generator=generator)
 
 
 @pytest.mark.parametrize(

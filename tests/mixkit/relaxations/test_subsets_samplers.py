@@ -34,6 +34,7 @@ SOFT = {
     "relaxed": lambda: RelaxedSubset(0.5),
     "relaxed_learnable": lambda: RelaxedSubset(LearnableTemperature(0.7)),
     "soft_top_k": lambda: SoftTopK(0.7),
+    "soft_top_k_learnable": lambda: SoftTopK(LearnableTemperature(0.7)),
     "perturbed": lambda: PerturbedTopK(1.0, num_samples=50),
     "perturbed_plain": lambda: PerturbedTopK(0.5, num_samples=50, control_variate=False),
 }
@@ -51,6 +52,16 @@ def random_logits(*shape, seed=0, absent=None):
     if absent is not None:
         logits[..., absent] = -torch.inf
     return logits.requires_grad_()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_one_row_is_a_row_of_a_batch(name):
+    logits, factors = random_logits(6), torch.arange(6.0)
+    masks = [ALL[name]()(given, 2, seeded(1)) for given in (logits, logits.unsqueeze(0))]
+    assert [mask.shape for mask in masks] == [(6,), (1, 6)]
+    torch.testing.assert_close(masks[0], masks[1][0])
+    gradients = [torch.autograd.grad((mask * factors).sum(), logits)[0] for mask in masks]
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("name", ALL)
