@@ -177,9 +177,14 @@ class Objective(ABC):
         return theta <= self.lower
 
     @property
+    def is_zeroed(self) -> Tensor:
+        """Which parameters a penalty set to zero, ``(P,)`` bool, in the order of ``user_map().names``."""
+        return torch.zeros(self.num_params, dtype=torch.bool, device=self.lower.device)
+
+    @property
     def zeroed(self) -> list[str]:
-        """Names of the parameters that a penalty set to zero."""
-        return []
+        """The names that :meth:`user_map` has for them."""
+        return [n for n, is_zero in zip(self.user_map().names, self.is_zeroed.tolist(), strict=True) if is_zero]
 
     def project(self, theta: Tensor) -> Tensor:
         """``theta`` with every parameter raised to its lower bound."""

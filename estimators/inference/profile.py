@@ -57,7 +57,7 @@ def profile_likelihood(result: FitResult, parameter: str, values: Sequence[float
         True
     """
     index = _indices(result, [parameter])
-    if parameter in result.maximum.objective.zeroed:
+    if bool(result.maximum.objective.is_zeroed[int(index[0])]):
         raise ValueError(f"parameter must not be one that the lasso set to zero, got {parameter!r}")
     given = levels = np.atleast_1d(np.asarray(values, dtype=np.float64))
     if result.is_positive[index[0]]:
@@ -124,7 +124,7 @@ def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None
     batch = sides if is_batched(maximum.objective) else 1
     sign = np.tile([-1.0, 1.0], len(index))
     ends, rose = np.full(sides, np.nan), np.zeros(sides, dtype=bool)
-    zeroed = np.isin(np.array(result.param_names)[index], maximum.objective.zeroed)
+    zeroed = maximum.objective.is_zeroed.numpy(force=True)[index]
     open_sides = (~zeroed.repeat(2)).nonzero()[0]
     for start in range(0, len(open_sides), batch):
         part = open_sides[start : start + batch]

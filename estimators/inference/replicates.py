@@ -64,7 +64,7 @@ class BootstrapResult:
         lost = [np.nan] * result.df_model
         undetermined = np.isnan(result.bse) & np.isnan(result.standard_errors("opg"))  # neither curvature nor scores
         undetermined &= result.maximum.hessian.numel() > 0
-        zeroed = np.isin(result.param_names, result.maximum.objective.zeroed)
+        zeroed = result.maximum.objective.is_zeroed.numpy(force=True)
         _warn(result, undetermined & ~zeroed, "the data do not determine them, refits stop anywhere")
         _warn(result, undetermined & zeroed, "the lasso set them to zero, where errors do not describe them")
         return cls(

@@ -120,9 +120,9 @@ class SelectedObjective(Wrapper):
         self.lower = torch.where(zero, 0.0, base.lower)
 
     @property
-    def zeroed(self) -> list[str]:
-        """Names of the slopes that are zero."""
-        return [name for name, is_zero in zip(self.user_map().names, self.zero.tolist(), strict=True) if is_zero]
+    def is_zeroed(self) -> Tensor:
+        """Which slopes are zero, ``(P,)`` bool."""
+        return self.zero
 
     def fold(self, theta: Tensor) -> Tensor:
         """The vectors, with the zeros in their places."""

@@ -48,4 +48,4 @@ def effective_df(result: FitResult) -> float:
         theta, base = base.fold(theta), base.base
     penalty = base.evaluate(theta).hessian[0, 0] - maximum.hessian
     taken = (maximum.covariance("observed").nan_to_num(0.0) * penalty).sum()
-    return result.df_model - len(maximum.objective.zeroed) - float(taken)
+    return result.df_model - int(maximum.objective.is_zeroed.sum()) - float(taken)
