@@ -88,30 +88,36 @@ class StudyResults:
         Raises:
             ValueError: if the study has no such candidate, or no fit such a loss.
         """
+        sizes, samples = self._by_replicate(candidate, name)
+        return sizes, [values[~np.isnan(values)] for values in samples]
+
+    def _by_replicate(self, candidate: str, name: str) -> tuple[list[int], list[Array]]:
+        """The same with a place for each replicate that has the loss at any size, NaN where it has none."""
         self._check_names(candidate, name)
-        sizes, samples = [], []
+        found: dict[int, Array] = {}
         for n in self.study.sample_sizes:
-            values = np.array([row.losses.get(name, math.nan) for row in self.rows_of(candidate, n)])
-            values = values[np.isfinite(values)]
-            if len(values) > 1:
-                sizes.append(int(n))
-                samples.append(np.maximum(values, np.finfo(np.float64).tiny))
-        return sizes, samples
+            values = np.full(self.study.replicates, np.nan)
+            for row in self.rows_of(candidate, n):
+                values[row.task.replicate] = row.losses.get(name, math.nan)
+            values = np.where(np.isfinite(values), np.maximum(values, np.finfo(np.float64).tiny), np.nan)
+            if np.count_nonzero(~np.isnan(values)) > 1:
+                found[int(n)] = values
+        is_there = ~np.isnan(np.array(list(found.values()))).all(0) if found else []
+        return list(found), [values[is_there] for values in found.values()]
 
     def slope(self, candidate: str, name: str, *, statistic: Statistic = median) -> Slope:
-        """The slope of one loss; see :func:`~estimators.rates.fit_slope`.
+        """The slope of one loss; see :func:`~estimators.rates.fit_slope`. Nested samples are paired by replicate.
 
         Raises:
             ValueError: if fewer than two sizes have the loss, or as for :meth:`losses`.
         """
-        sizes, samples = self.losses(candidate, name)
+        sizes, samples = (self._by_replicate if self.study.nested else self.losses)(candidate, name)
         if len(sizes) < 2:
             raise ValueError(
                 f"name must be a loss that {candidate!r} has at two sizes or more, twice at each, for a slope; got "
                 f"{name!r}, which it has at sizes {sizes}"
             )
-        paired = self.study.nested and len({len(values) for values in samples}) == 1
-        return fit_slope(sizes, samples, statistic=statistic, paired=paired)
+        return fit_slope(sizes, samples, statistic=statistic, paired=self.study.nested)
 
     @property
     def has_slopes(self) -> bool:

@@ -62,21 +62,36 @@ class Slope:
 def resampled(samples: Sequence[Array], statistic: Statistic, rng: np.random.Generator, paired: bool) -> Array:
     """The statistic at each size of bootstrap samples of replicates, ``(resamples, sizes)``.
 
-    Paired: one choice of replicates for all sizes, as nested samples need, for theirs are not independent.
+    Paired: one choice of replicates for all sizes, as nested samples need, for theirs are not independent. Choices in
+    which some size has no loss at all are left out.
     """
     same = rng.integers(len(samples[0]), size=(_RESAMPLES, len(samples[0]))) if paired else None
     columns = []
     for losses in samples:
         index = same if same is not None else rng.integers(len(losses), size=(_RESAMPLES, len(losses)))
-        columns.append(statistic(np.asarray(losses)[index]))
-    return np.stack(columns, -1)
+        columns.append(_of_present(statistic, np.asarray(losses)[index]))
+    found = np.stack(columns, -1)
+    return found[~np.isnan(found).any(1)]
+
+
+def _of_present(statistic: Statistic, rows: Array) -> Array:
+    """The statistic of each row ``(m, r)`` without its NaN, ``(m,)``; NaN where nothing is left."""
+    if not np.isnan(rows).any():
+        return statistic(rows)
+    return np.array([float(statistic(_present(row))) if len(_present(row)) else np.nan for row in rows])
+
+
+def _present(losses: Array) -> Array:
+    losses = np.asarray(losses, dtype=np.float64)
+    return losses[~np.isnan(losses)]
 
 
 def _check(sizes: Sequence[int], samples: Sequence[Array], paired: bool) -> None:
     if len(sizes) != len(samples) or len(sizes) < 2:
         raise ValueError(f"sizes must be two or more, one for each of {len(samples)} samples, got {len(sizes)}")
     for n, losses in zip(sizes, samples, strict=True):
-        if len(losses) < 2 or not np.isfinite(losses).all() or not (np.asarray(losses) > 0).all():
+        there = _present(losses) if paired else np.asarray(losses)
+        if len(there) < 2 or not np.isfinite(there).all() or not (there > 0).all():
             raise ValueError(f"samples must hold two or more positive losses a size, got others at n = {n}")
     if paired and len({len(losses) for losses in samples}) > 1:
         raise ValueError("samples must have one number of replicates at all sizes to be paired, got several")
@@ -96,7 +111,8 @@ def fit_slope(
         sizes: sample sizes, two or more.
         samples: the losses of the replicates at each size, positive.
         statistic: of the replicates, such as :func:`median` or :func:`trimmed_mean`.
-        paired: whether replicates are the same at all sizes (nested samples).
+        paired: whether replicates are the same at all sizes (nested samples): replicate r has place r at every size,
+            NaN where it has no loss.
         rng: source of the bootstrap; seeded with 0 if None.
 
     Raises:
@@ -113,7 +129,7 @@ def fit_slope(
     _check(sizes, samples, paired)
     rng = np.random.default_rng(0) if rng is None else rng
     log_n = np.log(np.asarray(sizes, dtype=np.float64))
-    levels = np.log([float(statistic(np.asarray(losses))) for losses in samples])
+    levels = np.log([float(statistic(_present(losses))) for losses in samples])
     columns = PowerLaw().columns(log_n)
     weights = np.linalg.pinv(columns)
     intercept, value = weights @ levels
@@ -191,7 +207,7 @@ def required_sample_size(
         law: to extrapolate by; a power law if None.
         level: of the bound.
         statistic: of the replicates.
-        paired: whether replicates are the same at all sizes.
+        paired: whether replicates are the same at all sizes, as for :func:`fit_slope`.
         rng: source of the bootstrap; seeded with 0 if None.
 
     Raises:
@@ -215,6 +231,6 @@ def required_sample_size(
     def size(levels: Array) -> float:
         return required_size(law.fit(log_n, np.log(levels)), loss)
 
-    found = size(np.array([float(statistic(np.asarray(losses))) for losses in samples]))
+    found = size(np.array([float(statistic(_present(losses))) for losses in samples]))
     draws = [size(levels) for levels in resampled(samples, statistic, rng, paired)]
     return found, float(np.quantile(draws, level, method="higher"))

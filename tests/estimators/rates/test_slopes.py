@@ -5,12 +5,17 @@ import pytest
 import torch
 from scipy.stats import binom, linregress
 
+from estimators import EM
 from estimators.rates import (
+    ExactLoss,
     LogarithmicLaw,
     PiecewisePowerLaw,
     PowerLaw,
     PowerLawWithLog,
+    RateStudy,
     Slope,
+    StudyResults,
+    UniformCovariates,
     compare_laws,
     declared_rates,
     fit_slope,
@@ -20,13 +25,14 @@ from estimators.rates import (
     required_size,
     trimmed_mean,
 )
+from estimators.rates.tasks import Row, Task
 from estimators.rates.theory import is_well_specified
 from mixkit import Gate, activation_gate, dense_to_sparse_gate, laplace_gate, sigmoid_gate, softmax_gate, topk_gate
 from mixkit.normalizers import NormalizedSigmoid
 from mixkit.scores import CosineScore, LinearScore
 from mixkit.temperature import FixedTemperature, LearnableTemperature
 
-from ..models import seeded
+from ..models import reference_truth, seeded
 
 SIZES = np.geomspace(100, 100_000, 12).round().astype(int)
 
@@ -59,6 +65,40 @@ def test_paired_errors_of_nested_samples_know_what_is_shared():
     samples = [n**-0.5 * common for n in SIZES]
     assert fit_slope(SIZES, samples, paired=True).std_error < 1e-12
     assert fit_slope(SIZES, samples).std_error > 1e-3
+
+
+def test_replicates_without_a_loss_leave_the_others_paired():
+    rng = np.random.default_rng(2)
+    common = rng.lognormal(sigma=0.6, size=200)
+    samples = [n**-0.5 * common for n in SIZES]
+    for place, losses in enumerate(samples):
+        losses[place] = np.nan  # another replicate at each size
+    paired = fit_slope(SIZES, samples, paired=True)
+    whole = fit_slope(SIZES, [losses[~np.isnan(losses)] for losses in samples])
+    assert paired.value == whole.value
+    assert paired.std_error < 0.2 * whole.std_error
+    with pytest.raises(ValueError, match="two or more positive losses a size, got others at n = 100"):
+        fit_slope(SIZES, samples)
+
+
+def test_nested_studies_pair_by_replicate_whichever_are_missing():
+    study = RateStudy(
+        reference_truth(), UniformCovariates(), EM(), [ExactLoss()], [100, 1000], replicates=40, seed=0, nested=True
+    )
+    common = np.random.default_rng(0).lognormal(size=40)
+
+    def slope(*missing):
+        rows = {}
+        for n, lost in zip((100, 1000), missing, strict=True):
+            for r in range(40):
+                task = Task("fit", n, r)
+                value = np.nan if r == lost else n**-0.5 * common[r]
+                rows[task] = Row(task, {"D1": value}, 0.0, 0.0, True, 0.0, 0.0, 1, 0.0, {}, "")
+        return StudyResults(study, rows).slope("fit", "D1")
+
+    assert slope(None, None).std_error < 1e-12
+    assert slope(3, 3).std_error < 1e-12
+    assert slope(0, 39).std_error < 0.05  # unpaired it would be 0.09
 
 
 def test_verdicts_are_wrong_as_often_as_they_say():
