@@ -263,13 +263,18 @@ class MixtureOfExperts(nn.Module):
         log_weights = self.gate(self.covariates(x), generator)
         return ExpertMixture(log_weights.to(x.dtype), self.experts(x), validate_args=False)
 
-    def log_prob(self, x: Tensor, y: Tensor) -> Tensor:
+    def log_prob(self, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Log-density of each observation, ``(*batch, n)``.
+
+        Args:
+            x: covariates ``(*batch, n, d)``.
+            y: responses ``(*batch, n)`` or ``(*batch, n, p)``.
+            generator: source of the noise, for gates that draw some.
 
         Raises:
             ValueError: if ``y`` has not one row for each of ``x``, or is no response of the family.
         """
-        law = self(x)
+        law = self(x, generator)
         self.experts.check_response(y)
         shape = (*law.batch_shape[-1:], *law.event_shape)
         if y.shape[-len(shape) :] != shape:

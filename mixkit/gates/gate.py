@@ -134,31 +134,34 @@ class Gate(nn.Module):
         shown = log_weights if renormalize else self.normalizer(logits)
         return Routing(logits, shown.gather(-1, indices).exp(), indices)
 
-    def load(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def load(self, x: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """The share of the data that each expert receives: its mean weight, ``(*batch, k)``, which sums to 1.
 
         Args:
             x: covariates ``(*batch, n, d)``.
             mask: True where a row counts, broadcastable to ``(*batch, n)``; all count if None.
+            generator: source of the noise, for selections that are random.
         """
-        return masked_mean(self._log_weights_where(x, mask).exp(), mask)
+        return masked_mean(self._log_weights_where(x, mask, generator).exp(), mask)
 
-    def selection_rate(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def selection_rate(
+        self, x: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
         """The share of the rows at which each expert is selected, ``(*batch, k)``, which sums to ``num_selected``.
 
         Arguments are those of ``load``.
         """
-        return selection_rate(self.route(_fill(x, mask)).indices, self.num_experts, mask)
+        return selection_rate(self.route(_fill(x, mask), generator).indices, self.num_experts, mask)
 
-    def entropy(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def entropy(self, x: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """The mean entropy of the weights in nats, ``(*batch,)``, from 0 to ``log(num_selected)``.
 
         Arguments are those of ``load``.
         """
-        return masked_mean(entropy(self._log_weights_where(x, mask)).unsqueeze(-1), mask).squeeze(-1)
+        return masked_mean(entropy(self._log_weights_where(x, mask, generator)).unsqueeze(-1), mask).squeeze(-1)
 
-    def _log_weights_where(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        return self(_fill(x, mask))
+    def _log_weights_where(self, x: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return self(_fill(x, mask), generator)
 
 
 def _check_part(name: str, part: PartT, kind: type) -> PartT:

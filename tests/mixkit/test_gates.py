@@ -162,6 +162,17 @@ def test_load_selection_rate_and_entropy_are_means_over_the_rows_that_count(make
         torch.testing.assert_close(gate.entropy(x, case).expand(2), expected)
 
 
+def test_noise_is_drawn_from_the_generator_that_is_given():
+    """The fixture of conftest.py sees to it that the global state stays."""
+    gate, x, mask = build(GATES["noisy/softmax"]).train(), normal(50, D), torch.arange(50) % 3 > 0
+    every = gate(x, seeded(5))
+    torch.testing.assert_close(gate.load(x, generator=seeded(5)), every.exp().mean(0))
+    torch.testing.assert_close(gate.entropy(x, generator=seeded(5)), entropy(every).mean())
+    torch.testing.assert_close(gate.selection_rate(x, generator=seeded(5)), (every > -INF).float().mean(0))
+    assert not torch.equal(gate.load(x, generator=seeded(6)), gate.load(x, generator=seeded(5)))
+    torch.testing.assert_close(gate.load(x, mask, generator=seeded(5)), every[mask].exp().mean(0))
+
+
 def test_padding_may_hold_anything():
     gate, x, mask = build(GATES["by-score/softmax"]), normal(6, D), torch.arange(6) < 4
     padded = torch.where(mask.unsqueeze(-1), x, torch.nan)

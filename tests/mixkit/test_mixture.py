@@ -277,6 +277,8 @@ class TestModule:
         model, x = MixtureOfExperts(gate, build_experts(SCALAR["gaussian"].make)), normal(N, D)
         assert torch.equal(model(x, seeded(3)).log_weights, model(x, seeded(3)).log_weights)
         assert not torch.equal(model(x, seeded(3)).log_weights, model(x, seeded(4)).log_weights)
+        y = normal(N)
+        assert torch.equal(model.log_prob(x, y, generator=seeded(3)), model(x, seeded(3)).log_prob(y))
 
     def test_per_row_gradients_by_vmap(self):
         model, x, y = moe(selected=K), normal(N, D), normal(N)
