@@ -183,6 +183,7 @@ class AutogradObjective(Objective):
 
     def carry(self, theta: Tensor, source: Objective) -> Tensor:
         """The parameters as they are."""
+        theta, _ = source.unwrapped(theta)
         return self.project(theta)
 
     def user_map(self) -> UserMap:

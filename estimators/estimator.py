@@ -1,5 +1,6 @@
 """What EM and MLE share: checked data, starts, the climb, the choice of the best end, the result."""
 
+import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from mixkit.mixture import MixtureOfExperts
 from .autograd import AutogradObjective
 from .data import Data, as_data, collinearity_remark, column_names, dependent_columns, with_names
 from .ends import Climb, best_end, best_models, contenders, improved, joined
+from .general.coordinates import Coordinates
 from .general.objective import SmoothGateObjective
 from .initialization import MoveAtom, Start, default_starts
 from .linear.laplace import LaplaceObjective
@@ -46,6 +48,11 @@ def make_objective(model: MixtureOfExperts, data: Data, variance_floor: float, p
     if SmoothGateObjective.supports(model):
         return SmoothGateObjective(model, data, variance_floor=variance_floor)
     return AutogradObjective(model, data, variance_floor=variance_floor)
+
+
+def has_smooth_gate(model: MixtureOfExperts) -> bool:
+    """Whether the objective of the model is a :class:`SmoothGateObjective`, which takes covariates as they are."""
+    return not fixes_columns(model) and SmoothGateObjective.supports(model)
 
 
 def fixes_columns(model: MixtureOfExperts) -> bool:
@@ -149,10 +156,18 @@ class Estimator(ABC):
         pinned = dependent_columns(data, has_offset=model.has_offset, names=names, is_fixed=is_fixed)
         objective, climb = self._run(model, data, pinned)
         seconds = time.perf_counter() - started
-        result = build_result(model, objective, climb.ascent, climb.values, climb.ends, seconds, self, names)
+        result = build_result(
+            model, objective, climb.ascent, climb.values, climb.ends, seconds, self._snapshot(), names
+        )
         remark = collinearity_remark(pinned, is_fixed=is_fixed)
         result.warnings += [with_names(remark, names) if names else remark] if remark else []
         return result
+
+    def _snapshot(self) -> "Estimator":
+        """The settings as they are now, which later changes do not touch."""
+        twin = copy.copy(self)
+        twin.starts = None if self.starts is None else list(self.starts)
+        return twin
 
     def fit_many(
         self,
@@ -188,6 +203,23 @@ class Estimator(ABC):
         return objective, climb.ascent
 
     def _run(
+        self, model: MixtureOfExperts, data: Data, pinned: Tensor, own: Sequence[Sequence[Start]] | None = None
+    ) -> tuple[Objective, Climb]:
+        """Search, where nothing ties the search to the covariates' own coordinates in others."""
+        is_free = self.starts is None and own is None and not self.start_at_model and self.penalty is None
+        chosen = Coordinates.of(model, data) if is_free and has_smooth_gate(model) else None
+        if chosen is None:
+            return self._search(model, data, pinned, own)
+        inner, climb = self._search(model, chosen.data(data), pinned, own)
+        whole = self._objective(model, data, pinned)
+        models = [chosen.restored(fitted, index) for index, fitted in enumerate(best_models(model, inner, climb))]
+        with tqdm(disable=not self.progress, unit="iteration", desc=f"{type(self).__name__}, n={whole.n}") as bar:
+            found = best_end(
+                whole, self._climbed(whole, torch.cat([whole.read(own) for own in models]), bar, is_near=True)
+            )
+        return whole, found._replace(values=climb.values + found.values, ends=climb.ends)
+
+    def _search(
         self, model: MixtureOfExperts, data: Data, pinned: Tensor, own: Sequence[Sequence[Start]] | None = None
     ) -> tuple[Objective, Climb]:
         rng = np.random.default_rng(self.random_state)

@@ -152,6 +152,10 @@ class Objective(ABC):
     def carry(self, theta: Tensor, source: "Objective") -> Tensor:
         """The parameters here that mean what ``theta (r, s, P)`` means to ``source``, an objective on other data."""
 
+    def unwrapped(self, theta: Tensor) -> tuple[Tensor, "Objective"]:
+        """The vectors ``(r, s, P)`` and the objective without any penalty around it."""
+        return theta, self
+
     @abstractmethod
     def user_map(self) -> UserMap:
         """How users' parameters follow from the parameter vector of data set 0."""

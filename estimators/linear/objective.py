@@ -252,6 +252,7 @@ class LinearObjective(Objective):
 
     def carry(self, theta: Tensor, source: Objective) -> Tensor:
         """The same user parameters under this data's standardisation."""
+        theta, source = source.unwrapped(theta)
         if not isinstance(source, LinearObjective):
             raise TypeError(f"source must be a LinearObjective, got {type(source).__name__}")
         user = source.user_coefficients(theta)

@@ -250,6 +250,7 @@ class MultiLinearObjective(Objective):
 
     def carry(self, theta: Tensor, source: Objective) -> Tensor:
         """The same parameters under this data's standardisation."""
+        theta, source = source.unwrapped(theta)
         if not isinstance(source, MultiLinearObjective):
             raise TypeError(f"source must be a MultiLinearObjective, got {type(source).__name__}")
         rows = torch.stack([source._in_units(vectors, index) for index, vectors in enumerate(theta)])

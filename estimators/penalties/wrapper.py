@@ -64,9 +64,11 @@ class Wrapper(Objective):
 
     def carry(self, theta: Tensor, source: Objective) -> Tensor:
         """The parameters here that mean what ``theta`` means to ``source``."""
-        if isinstance(source, Wrapper):
-            theta, source = source.fold(theta), source.base
         return self.unfold(self.base.carry(theta, source))
+
+    def unwrapped(self, theta: Tensor) -> tuple[Tensor, Objective]:
+        """Those of the wrapped objective."""
+        return self.base.unwrapped(self.fold(theta))
 
     def user_map(self) -> UserMap:
         """That of the wrapped objective."""

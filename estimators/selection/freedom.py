@@ -1,7 +1,5 @@
 """How many parameters a penalised fit has in effect."""
 
-from ..objective import Objective
-from ..penalties.wrapper import Wrapper
 from ..result import FitResult
 
 __all__ = ["effective_df"]
@@ -42,10 +40,7 @@ def effective_df(result: FitResult) -> float:
     if not result.is_penalised or not result.maximum.hessian.numel():
         return float(result.df_model)
     maximum = result.maximum
-    base: Objective = maximum.objective
-    theta = maximum.theta[None, None]
-    while isinstance(base, Wrapper):
-        theta, base = base.fold(theta), base.base
+    theta, base = maximum.objective.unwrapped(maximum.theta[None, None])
     penalty = base.evaluate(theta).hessian[0, 0] - maximum.hessian
     taken = (maximum.covariance("observed").nan_to_num(0.0) * penalty).sum()
     return result.df_model - int(maximum.objective.is_zeroed.sum()) - float(taken)

@@ -11,14 +11,14 @@ import pytest
 import torch
 from scipy.stats import norm, skew
 
-from estimators import EM, MLE, MixtureOfExpertsRegressor, SingularInformationWarning
+from estimators import EM, MLE, KMeansXY, MixtureOfExpertsRegressor, SingularInformationWarning
 from estimators.data import Data
 from estimators.estimator import Estimator, make_objective
 from estimators.inference import Cases, Parametric, RandomWeights, bootstrap
 from estimators.inference.alignment import align_experts
 from estimators.inference.intervals import INTERVALS, Replicates, acceleration
 from estimators.inference.refits import _Refits, warm_start
-from estimators.penalties import Ridge
+from estimators.penalties import Lasso, Ridge
 from estimators.rates import ResultsFileError, StudyMismatchError
 from mixkit import MixtureOfExperts, constant_gate, linear_gaussian_experts, sigmoid_gate, softmax_gate
 from mixkit.datasets import load_ethanol, load_patents, load_tone
@@ -101,6 +101,26 @@ class TestRefits:
         monkeypatch.setattr("estimators.inference.refits._LARGEST_GROUP", 1)
         apart = bootstrap(tone, 6, random_state=1)
         np.testing.assert_allclose(together.replicates, apart.replicates, rtol=1e-5, atol=1e-6)
+
+    def test_later_changes_of_the_estimator_do_not_reach_the_result(self):
+        starts = [KMeansXY()]
+        estimator = EM(random_state=0, n_init=2, starts=starts)
+        result = estimator.fit(softmax_model(1, 2), *load_tone())
+        before = bootstrap(result, 3, random_state=0)
+        estimator.penalty, estimator.n_init = Ridge(50.0, 50.0), 9
+        starts.append(KMeansXY())
+        assert (result.estimator.penalty, result.estimator.n_init, len(result.estimator.starts)) == (None, 2, 1)
+        np.testing.assert_array_equal(bootstrap(result, 3, random_state=0).replicates, before.replicates)
+
+    @pytest.mark.parametrize("first", [None, Ridge(5.0, 5.0), Lasso(5.0, 5.0)], ids=repr)
+    @pytest.mark.parametrize("second", [None, Ridge(50.0, 50.0), Lasso(0.5, 0.5)], ids=repr)
+    def test_refits_may_have_another_penalty_than_the_fit(self, first, second):
+        settings = {"random_state": 0, "n_init": 2, "n_moves": 0}
+        result = EM(penalty=first, **settings).fit(softmax_model(1, 2), *load_tone())
+        other = EM(penalty=second, start_at_model=True, **settings)
+        found = bootstrap(result, 3, random_state=0, estimator=other)
+        assert not found.errors
+        assert np.isfinite(found.llf).all()
 
     def test_extra_starts_never_end_lower(self, tone):
         plain = bootstrap(tone, 8, random_state=2)
