@@ -9,6 +9,7 @@ from torch.distributions import Distribution, constraints
 
 from ._precision import at_least_float32
 from ._validation import check_no_nan, check_tensor
+from .distributions import has_atom
 from .experts.base import Experts
 from .gates import Gate
 from .quantiles import mixture_icdf
@@ -113,6 +114,11 @@ class ExpertMixture(TorchDistribution):
         """Variance of each coordinate by the law of total variance, ``(*batch, *event)``."""
         deviation = self.components.mean - self._pad(self.mean)
         return self._average(self.components.variance + deviation.square(), len(self.event_shape))
+
+    def has_atom(self, value: Tensor) -> Tensor:
+        """Whether a component of positive weight has an atom at ``value (*sample, *batch)``, for a scalar response."""
+        self._require_scalar("has_atom")
+        return (has_atom(self.components, self._pad(value)) & (self.log_weights > -torch.inf)).any(-1)
 
     def cdf(self, value: Tensor) -> Tensor:
         """Distribution function of a scalar response at ``value (*sample, *batch)``."""

@@ -3,7 +3,7 @@ r"""Residuals of any mixture with a scalar response: probability integral transf
 import torch
 from torch import Tensor
 
-from .mixture import ExpertMixture, MixtureOfExperts
+from .mixture import MixtureOfExperts
 
 __all__ = ["probability_integral_transform", "quantile_residuals"]
 
@@ -17,7 +17,7 @@ def probability_integral_transform(
     r"""Where each response stands in its conditional law, :math:`u_i = F(y_i \mid x_i)`; uniform if the model is true.
 
     Where the law has an atom, as on counts, :math:`u_i` is drawn uniformly from :math:`[F(y_i-), F(y_i)]`, which makes
-    it uniform again.
+    it uniform again. Laws say where they have atoms (:func:`mixkit.distributions.has_atom`).
 
     Args:
         model: a model of a scalar response.
@@ -47,13 +47,12 @@ def probability_integral_transform(
         raise ValueError(f"model must have a scalar response, got event shape {tuple(law.event_shape)}")
     if y.shape != law.batch_shape:
         raise ValueError(f"y must have shape {tuple(law.batch_shape)}, got {tuple(y.shape)}")
-    upper = law.cdf(y).double()
-    lower = law.cdf(_just_below(y)).double()
-    atoms = _has_atom(law, y, upper - lower)
+    upper, atoms = law.cdf(y).double(), law.has_atom(y)
     if not bool(atoms.any()):
         return upper
     if generator is None:
         raise ValueError("generator must be given for a law with atoms (counts), got None")
+    lower = law.cdf(_just_below(y)).double()
     uniform = torch.rand(upper.shape, dtype=torch.float64, generator=generator).to(upper.device)
     return torch.where(atoms, lower + uniform * (upper - lower), upper)
 
@@ -61,14 +60,6 @@ def probability_integral_transform(
 def _just_below(y: Tensor) -> Tensor:
     wide = y if y.is_floating_point() else y.double()
     return torch.nextafter(wide, torch.full_like(wide, -torch.inf))
-
-
-def _has_atom(law: ExpertMixture, y: Tensor, jump: Tensor) -> Tensor:
-    """Where the distribution function jumps between y and the float below by more than rounding and a density do."""
-    if getattr(law.support, "is_discrete", False):
-        return torch.ones_like(jump, dtype=torch.bool)
-    coarsest = max(torch.finfo(part.dtype).eps for part in (y, law.log_weights) if part.is_floating_point())
-    return jump > coarsest**0.5
 
 
 def quantile_residuals(

@@ -1,6 +1,7 @@
 """Component distributions that keep their precision in the tails, with the distribution functions that torch lacks."""
 
 from .atom import Atom
+from .atoms import has_atom
 from .categorical import Categorical
 from .laplace import Laplace
 from .log_normal import LogNormal
@@ -22,6 +23,7 @@ __all__ = [
     "SideBySide",
     "StudentT",
     "ZeroInflatedLogNormal",
+    "has_atom",
     "log1p_square",
     "negative_binomial_log_prob",
     "student_t_log_density",

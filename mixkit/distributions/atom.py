@@ -55,6 +55,10 @@ class Atom(Distribution):
         zero = torch.zeros(torch.broadcast_shapes(value.shape, self.batch_shape), dtype=self.value.dtype).to(value)
         return torch.where(value == self.value, zero, -torch.inf)
 
+    def has_atom(self, value: Tensor) -> Tensor:
+        """True at the atom."""
+        return value == self.value
+
     def cdf(self, value: Tensor) -> Tensor:
         """1 from the atom on, 0 below."""
         return (value >= self.value).to(self.value.dtype)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from .atoms import has_atom
+
 __all__ = ["SideBySide"]
 
 
@@ -62,13 +64,12 @@ class SideBySide(Distribution):
         batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
         return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)
 
-    def _apply(self, name: str, value: Tensor) -> Tensor:
-        """The method ``name`` of every law at its part of ``value``, whose last dimension is 1 or that of the batch."""
+    def _apply(self, function: Callable[[Distribution, Tensor], Tensor], value: Tensor) -> Tensor:
+        """The function of every law and its part of ``value``, whose last dimension is 1 or that of the batch."""
         if value.ndim == 0 or value.shape[-1] == 1:
-            return self._join(lambda law: getattr(law, name)(value))
+            return self._join(lambda law: function(law, value))
         pieces = value.split(self.sizes, -1)
-        parts = [getattr(law, name)(piece) for law, piece in zip(self.laws, pieces, strict=True)]
-        return torch.cat(parts, -1)
+        return torch.cat([function(law, piece) for law, piece in zip(self.laws, pieces, strict=True)], -1)
 
     @property
     def mean(self) -> Tensor:
@@ -84,15 +85,19 @@ class SideBySide(Distribution):
         """Log-density under every law; -inf outside a law's support, whatever the law makes of it."""
         if self._validate_args:
             self._validate_sample(value)
-        return self._apply("log_prob", value)
+        return self._apply(lambda law, part: law.log_prob(part), value)
+
+    def has_atom(self, value: Tensor) -> Tensor:
+        """Where each law has an atom."""
+        return self._apply(has_atom, value)
 
     def cdf(self, value: Tensor) -> Tensor:
         """Probability of a value of at most ``value``."""
-        return self._apply("cdf", value)
+        return self._apply(lambda law, part: law.cdf(part), value)
 
     def icdf(self, value: Tensor) -> Tensor:
         """The quantile at probability ``value``."""
-        return self._apply("icdf", value)
+        return self._apply(lambda law, part: law.icdf(part), value)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
         """Draws of every law."""

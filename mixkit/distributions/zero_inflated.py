@@ -71,6 +71,10 @@ class ZeroInflatedLogNormal(Distribution):
         positive = self._positive.log_prob(torch.where(value == 0, 1.0, value))
         return torch.where(value == 0, logsigmoid(-self.logit), logsigmoid(self.logit) + positive)
 
+    def has_atom(self, value: Tensor) -> Tensor:
+        """True at zero."""
+        return (value == 0).expand(torch.broadcast_shapes(value.shape, self.batch_shape))
+
     def cdf(self, value: Tensor) -> Tensor:
         """Probability of a value of at most ``value``."""
         share = torch.sigmoid(self.logit)

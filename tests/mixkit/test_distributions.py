@@ -17,8 +17,10 @@ from mixkit.distributions import (
     NegativeBinomial,
     Normal,
     Poisson,
+    SideBySide,
     StudentT,
     ZeroInflatedLogNormal,
+    has_atom,
     negative_binomial_log_prob,
     student_t_log_density,
     student_t_log_normaliser,
@@ -276,6 +278,27 @@ class TestPositiveLaws:
         assert torch.equal(law.sample((3,)), law.mean.expand(3, 2))
         assert law.variance.tolist() == [0.0, 0.0]
         assert law.expand((4, 2)).batch_shape == (4, 2)
+
+
+@every_law
+def test_a_law_has_atoms_everywhere_or_nowhere(make, reference):
+    found = has_atom(make(), double(0.0, 1.0, 2.0).unsqueeze(-1))
+    assert found.shape == (3, 2)
+    assert bool(found.all()) is bool(found.any()) is hasattr(reference, "pmf")
+
+
+def test_laws_that_mix_atoms_with_densities_say_where_they_are():
+    zeros, ones = double(0.0, 0.0), double(1.0, 1.0)
+    laws = [Atom(double(2.0)), Normal(zeros, ones), Poisson(ones), ZeroInflatedLogNormal(zeros, zeros, ones)]
+    joint, value = SideBySide(laws), double(0.0, 2.0, 3.0).unsqueeze(-1)
+    counts = [True, True]
+    assert joint.has_atom(value).tolist() == [
+        [False, False, False, *counts, True, True],
+        [True, False, False, *counts, False, False],
+        [False, False, False, *counts, False, False],
+    ]
+    assert torch.equal(joint.has_atom(double(2.0)), joint.has_atom(value)[1])
+    assert torch.equal(joint.has_atom(double(2.0).expand(7)), joint.has_atom(value)[1])
 
 
 def test_labels_outside_the_classes_have_probability_zero():

@@ -83,6 +83,26 @@ def test_a_continuous_law_needs_no_generator_in_single_precision():
     assert torch.equal(level, model(x).cdf(y).double().detach())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_narrow_law_far_from_zero_has_no_atoms(dtype):
+    """Between 2000 and the float32 number below a normal law of standard deviation 1e-4 has a third of its mass."""
+    experts = linear_gaussian_experts(1, 1, dtype=dtype, generator=seeded())
+    with torch.no_grad():
+        experts.predictor.intercept.fill_(2000.0)
+        experts.predictor.slope.zero_()
+        experts.log_std.fill_(np.log(1e-4))
+    model, x = MixtureOfExperts(constant_gate(1, dtype=dtype), experts), torch.zeros(5, 1, dtype=dtype)
+    assert quantile_residuals(model, x, torch.full((5,), 2000.0, dtype=dtype)).tolist() == [0.0] * 5
+
+
+def test_an_expert_that_is_not_selected_has_no_atoms():
+    model = with_atom()
+    model.gate.score.bias.data[0] = -torch.inf
+    y = torch.tensor([0.0, 1.0], dtype=DOUBLE)
+    assert model(normal(2, 2)).has_atom(y).tolist() == [False, False]
+    assert with_atom()(normal(2, 2)).has_atom(y).tolist() == [True, False]
+
+
 def test_residuals_of_impossible_values_are_finite():
     model, x = gaussian(), normal(2, 2)
     residuals = quantile_residuals(model, x, torch.tensor([-1e6, 1e6], dtype=DOUBLE))
