@@ -1,0 +1,86 @@
+"""Fits behind smooth gates do not depend on where the covariates' origin is, nor (where they may not) on units."""
+
+import numpy as np
+import pytest
+import torch
+
+from estimators import EM, MixtureOfExpertsRegressor
+from estimators.data import Data
+from estimators.general.coordinates import Coordinates
+from mixkit import Gate, MixtureOfExperts, linear_gaussian_experts
+from mixkit.normalizers import NormalizedSigmoid
+from mixkit.scores import ActivationScore, ConstantScore, CosineScore, DistanceScore, LinearScore, QuadraticScore
+from mixkit.selection import TopKByScore, TopKBySlope
+from mixkit.temperature import InputTemperature, LearnableTemperature
+
+from .models import seeded
+
+DOUBLE = {"dtype": torch.float64}
+
+
+def gate_of(score, **parts):
+    settings = {"generator": seeded(1)} | DOUBLE
+    return Gate(ConstantScore(3, **DOUBLE) if score is ConstantScore else score(2, 3, **settings), **parts)
+
+
+GATES = {  # and whether covariates may be moved, and scaled
+    "linear": (gate_of(LinearScore), True, True),
+    "linear without bias": (gate_of(lambda *a, **s: LinearScore(*a, bias=False, **s)), False, True),
+    "sigmoid": (gate_of(LinearScore, normalizer=NormalizedSigmoid()), True, True),
+    "temperature": (gate_of(LinearScore, temperature=LearnableTemperature(2.0, **DOUBLE)), True, True),
+    "top-K by score": (gate_of(LinearScore, selection=TopKByScore(2)), True, True),
+    "top-K by slope": (gate_of(LinearScore, selection=TopKBySlope(2)), False, True),
+    "activation": (gate_of(lambda *a, **s: ActivationScore(torch.tanh, *a, **s)), False, True),
+    "distance": (gate_of(DistanceScore), True, False),
+    "constant": (gate_of(ConstantScore), True, True),
+    "cosine": (gate_of(CosineScore), False, False),
+    "quadratic": (gate_of(QuadraticScore), False, False),
+    "input temperature": (gate_of(LinearScore, temperature=InputTemperature(2, **DOUBLE)), False, False),
+}
+
+
+@pytest.mark.parametrize(("gate", "can_move", "can_scale"), GATES.values(), ids=GATES)
+def test_a_model_of_other_coordinates_is_a_model_of_the_covariates(gate, can_move, can_scale):
+    model = MixtureOfExperts(gate, linear_gaussian_experts(2, 3, generator=seeded(2), **DOUBLE))
+    x = torch.tensor([1e3, -5.0]) + torch.tensor([7.0, 0.1]) * torch.randn(2, 40, 2, generator=seeded(3), **DOUBLE)
+    data = Data(x, torch.zeros(2, 40, **DOUBLE), None)
+    found = Coordinates.of(model, data)
+    assert (found is not None) == (can_move or can_scale)
+    if found is None:
+        return
+    assert bool((found.centre != 0).all()) == can_move
+    assert bool((found.scale != 1).all()) == can_scale
+    near = found.data(data).x
+    for index in range(2):
+        law, inner = found.restored(model, index)(x[index]), model(near[index])
+        torch.testing.assert_close(law.log_weights, inner.log_weights, rtol=0, atol=1e-9)
+        torch.testing.assert_close(law.components.mean, inner.components.mean, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("gate", ["sigmoid", "laplace"])
+def test_a_shift_of_the_covariates_shifts_the_fit(gate):
+    rng = np.random.default_rng(0)
+    x = 2.0 * rng.standard_normal((200, 1))
+    y = np.where(rng.random(200) < 1 / (1 + np.exp(-2 * x[:, 0])), 1 + 0.5 * x[:, 0], -1 - x[:, 0])
+    y = y + 0.3 * rng.standard_normal(200)
+    near, far = (
+        MixtureOfExpertsRegressor(2, gate=gate, random_state=0, n_init=4).fit(x + shift, y) for shift in (0.0, 2000.0)
+    )
+    assert far.converged_
+    assert far.log_likelihood_ == pytest.approx(near.log_likelihood_, abs=1e-6)
+    np.testing.assert_allclose(far.predict(x + 2000.0), near.predict(x), atol=1e-5)
+    assert len(far.result_.history) == far.n_iter_
+
+
+def test_data_sets_fitted_together_have_coordinates_of_their_own():
+    generator = seeded(5)
+    x = torch.randn(2, 80, 1, generator=generator, **DOUBLE)
+    is_first = torch.rand(2, 80, generator=generator, **DOUBLE) < torch.sigmoid(2.0 * x[..., 0])
+    y = torch.where(is_first, 1.0 + x[..., 0], -x[..., 0]) + 0.1 * torch.randn(2, 80, generator=generator, **DOUBLE)
+    gate = Gate(LinearScore(1, 2, generator=seeded(1)), normalizer=NormalizedSigmoid())
+    model = MixtureOfExperts(gate, linear_gaussian_experts(1, 2, generator=seeded(2)))
+    shift = torch.tensor([0.0, 500.0]).reshape(2, 1, 1)
+    settings = {"n_init": 3, "random_state": 0}
+    together = EM(**settings).fit_many(model, x + shift, y)
+    alone = [EM(**settings).fit(model, x[i] + shift[i], y[i]).llf for i in range(2)]
+    np.testing.assert_allclose(together.llf, alone, atol=1e-6)
