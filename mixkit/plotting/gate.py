@@ -32,8 +32,9 @@ def plot_gate(
 
     Args:
         model: a mixture of experts.
-        x: covariates ``(n, d)``, of which the range counts; a tensor, an array or a frame.
-        feature: the covariate on the axis, a column or one of ``names``; may be left out where d = 1.
+        x: covariates ``(n, d)``, of which the range counts; a tensor, an array or a frame. If the experts have an
+            offset, it is one of the d columns, the last, which the gate does not see.
+        feature: the covariate on the axis, a column or one of ``names``; may be left out where the gate sees one.
         at: with d > 1, the values of the other covariates ``(d,)``; their medians if None.
         names: names of the covariates ``(d,)``; those of a frame's columns if None.
         ax: where to draw; a new figure if None.
@@ -54,10 +55,10 @@ def plot_gate(
     """
     names = column_names(names, x)
     x, _ = data_for(model, x)
-    column = resolve_feature(feature, names, x)
+    column = resolve_feature(feature, names, model.covariates(x) if feature is None else x)
     grid = grid_over(model, x, [column], at, 600)
     name = feature_names(names, x.shape[-1])[column]
-    weights, ax = as_array(model.gate(grid).exp()), new_axes(ax)
+    weights, ax = as_array(model.gate(model.covariates(grid)).exp()), new_axes(ax)
     labels = [f"expert {j}" for j in range(model.num_experts)]
     colors = expert_colors(model.num_experts)
     ax.stackplot(as_array(grid[:, column]), weights.T, colors=colors, labels=labels, alpha=0.8)
@@ -84,7 +85,8 @@ def plot_gate_map(
 
     Args:
         model: a mixture of experts.
-        x: covariates ``(n, d)``, d at least 2; a tensor, an array or a frame.
+        x: covariates ``(n, d)``, d at least 2; a tensor, an array or a frame. If the experts have an offset, it is the
+            last column, beside two covariates at least.
         y: responses ``(n,)`` or ``(n, p)``; with them each point takes the colour of the expert with the largest
             responsibility, else points are grey.
         features: the covariates on the axes, columns or ``names``.
@@ -112,13 +114,16 @@ def plot_gate_map(
     """
     names = column_names(names, x)
     x, y = data_for(model, x, y)
-    if x.ndim != 2 or x.shape[-1] < 2:
-        raise ValueError(f"x must have at least 2 covariates in its last dimension, got shape {tuple(x.shape)}")
+    if x.ndim != 2 or model.covariates(x).shape[-1] < 2:
+        raise ValueError(
+            "x must have at least 2 covariates (and the offset, if any) in its last dimension, got shape "
+            f"{tuple(x.shape)}"
+        )
     columns = [resolve_feature(feature, names, x) for feature in features]
     if columns[0] == columns[1]:
         raise ValueError(f"features must be two different covariates, got {features}")
     grid, labels = grid_over(model, x, columns, at, _MAP_SIZE, margin=0.04), feature_names(names, x.shape[-1])
-    weights = as_array(model.gate(grid.flatten(0, 1)).exp()).reshape(_MAP_SIZE, _MAP_SIZE, -1)
+    weights = as_array(model.gate(model.covariates(grid.flatten(0, 1))).exp()).reshape(_MAP_SIZE, _MAP_SIZE, -1)
     ax = new_axes(ax, size=(6.0, 5.0))
     across, up = as_array(grid[0, :, columns[0]]), as_array(grid[:, 0, columns[1]])
     _draw_regions(ax, across, up, weights)

@@ -16,7 +16,7 @@ from mixkit import (
     PoissonExperts,
     softmax_gate,
 )
-from mixkit.plotting import expert_colors, plot_fit, plot_gate
+from mixkit.plotting import expert_colors, plot_fit, plot_gate, plot_gate_map
 from mixkit.predictors import LinearPredictor
 from tests.mixkit.expert_table import double
 from tests.mixkit.gate_table import normal, seeded
@@ -107,6 +107,40 @@ def test_a_gate_fills_the_unit_interval(fitted):
     edge = vertices[(vertices[:, 1] > 0.01) & (vertices[:, 1] < 0.99)]
     assert len(edge) > 50
     torch.testing.assert_close(edge[:, 1], model.gate(edge[:, :1])[:, 0].exp().detach())
+
+
+class TestOffsets:
+    """Experts with an offset, the last column of x, which the gate does not see."""
+
+    def model(self, d):
+        settings = {"dtype": torch.float64, "generator": seeded()}
+        gate = softmax_gate(d, 3, **settings)
+        with torch.no_grad():
+            gate.score.weight.mul_(100)
+        return MixtureOfExperts(gate, PoissonExperts(LinearPredictor(d, 3, offset=True, **settings)))
+
+    @pytest.mark.parametrize("feature", [None, 0, "age"])
+    def test_a_gate_of_one_covariate(self, feature):
+        model, x = self.model(1), normal(30, 2)
+        ax = plot_gate(model, x, feature=feature, names=["age", "log exposure"])
+        assert ax.get_xlabel() == "age"
+        vertices = torch.as_tensor(collections(ax, PolyCollection)[0].get_paths()[0].vertices)
+        edge = vertices[(vertices[:, 1] > 0.01) & (vertices[:, 1] < 0.99)]
+        assert len(edge) > 50
+        torch.testing.assert_close(edge[:, 1], model.gate(edge[:, :1])[:, 0].exp().detach())
+
+    def test_a_map_of_two_covariates(self):
+        model, x = self.model(2), normal(30, 3)
+        y = model(x).sample(generator=seeded())
+        with_offset = plot_gate_map(model, x, y, names=["age", "dose", "log exposure"])
+        bare = MixtureOfExperts(model.gate, PoissonExperts(LinearPredictor(2, 3, generator=seeded())).double())
+        alone = plot_gate_map(bare, x[:, :2], names=["age", "dose"])
+        assert (with_offset.get_xlabel(), with_offset.get_ylabel()) == ("age", "dose")
+        np.testing.assert_array_equal(with_offset.images[0].get_array(), alone.images[0].get_array())
+
+    def test_a_map_needs_two_covariates_beside_the_offset(self):
+        with pytest.raises(ValueError, match="x must have at least 2 covariates"):
+            plot_gate_map(self.model(1), normal(30, 2))
 
 
 def test_the_axes_that_are_given_are_drawn_in(fitted):
