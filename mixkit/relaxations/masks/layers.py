@@ -23,17 +23,22 @@ def add_masks(
     """Parametrize the ``weight`` of every layer of the given types by a learnable mask.
 
     Weights go on learning beside their masks unless frozen before, ``model.requires_grad_(False)``, as MaskLLM does.
+    A mask is moved to the device of its weight, and to its dtype if that is the wider one: masks of weights in half
+    precision learn in the precision they were built in, float32 unless told.
 
     Args:
         model: changed in place.
-        make: builds the mask of one weight, for example ``lambda w: PatternMask(w.shape, 2, 4)``.
+        make: builds the mask of one weight, for example ``lambda w: PatternMask(w.shape, 2, 4)``. A mask with a
+            ``generator`` needs one on the device of the weight, and so to be built there, ``device=w.device``.
         layer_types: which layers.
 
     Returns:
         The masks by the name of their layer.
 
     Raises:
-        ValueError: if no layer is of these types, or one is masked already.
+        TypeError: if ``make`` returns no mask.
+        ValueError: if no layer is of these types, one is masked already, or the generator of a mask is on another
+            device than the weight.
 
     Example:
         >>> from mixkit.relaxations.masks import PatternMask
@@ -50,7 +55,22 @@ def add_masks(
     already = [name for name, layer in layers.items() if parametrize.is_parametrized(layer, "weight")]
     if already:
         raise ValueError(f"model must have no mask or other parametrization on its weights yet, got {already}")
-    return {name: _add_mask(layer, make(layer.weight.detach())) for name, layer in layers.items()}
+    masks = {name: _mask_for(layer.weight.detach(), make) for name, layer in layers.items()}
+    return {name: _add_mask(layer, masks[name]) for name, layer in layers.items()}
+
+
+def _mask_for(weight: Tensor, make: Callable[[Tensor], NMMask]) -> NMMask:
+    """The mask, where its weight is."""
+    mask = make(weight)
+    if not isinstance(mask, NMMask):
+        raise TypeError(f"make must return an NMMask such as PatternMask(w.shape, 2, 4), got {type(mask).__name__}")
+    if mask.generator is not None and not weight.is_meta and mask.generator.device.type != weight.device.type:
+        raise ValueError(
+            f"the generator of a mask must be on the device of its weight, {weight.device}, "
+            f"got one on {mask.generator.device}"
+        )
+    widest = max((p.dtype for p in (weight, *mask.parameters())), key=lambda dtype: torch.finfo(dtype).bits)
+    return mask.to(device=weight.device, dtype=widest)
 
 
 def _add_mask(layer: Any, mask: NMMask) -> NMMask:

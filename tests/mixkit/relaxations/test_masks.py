@@ -353,3 +353,52 @@ def test_masking_twice_is_refused(model):
     masked(model)
     with pytest.raises(ValueError, match="no mask or other parametrization"):
         masked(model)
+
+
+class TestMasksGoWhereTheirWeightsAre:
+    makes = pytest.mark.parametrize("make", [PatternMask, SubsetMask])
+
+    @makes
+    def test_device(self, make):
+        """The meta device has no values: a mask left on another would raise as it is registered."""
+        layer = nn.Linear(8, 4, device="meta")
+        add_masks(layer, lambda w: make(w.shape, 2, 4, generator=seeded()))
+        assert all(tensor.is_meta for tensor in (*layer.parameters(), *layer.buffers(), layer.weight))
+
+    @makes
+    @pytest.mark.parametrize(
+        ("weight", "told", "expected"),
+        [
+            (torch.float64, None, torch.float64),
+            (torch.float32, None, torch.float32),
+            (torch.bfloat16, None, torch.float32),
+            (torch.float16, torch.float16, torch.float16),
+            (torch.float32, torch.float64, torch.float64),
+        ],
+    )
+    def test_dtype(self, make, weight, told, expected):
+        layer = nn.utils.skip_init(nn.Linear, 8, 4, dtype=weight)
+        nn.init.ones_(layer.weight)
+        mask = add_masks(layer, lambda w: make(w.shape, 2, 4, generator=seeded(), dtype=told))[""]
+        assert mask.logits.dtype == expected
+        assert layer.train().weight.dtype == weight
+        retained_energy(layer).backward()
+        assert mask.logits.grad.dtype == expected
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    @makes
+    def test_on_a_gpu(self, make):
+        layer, other = (nn.utils.skip_init(nn.Linear, 8, 4, device="cuda") for _ in range(2))
+        nn.init.ones_(layer.weight)
+        add_masks(layer, lambda w: make(w.shape, 2, 4, prior=magnitude_mask(w, 2, 4), generator=None))
+        layer.weight.square().sum().backward()
+        assert harden_masks(layer)[""].device.type == "cuda"
+        with pytest.raises(
+            ValueError, match="generator of a mask must be on the device of its weight, cuda:0, got one"
+        ):
+            add_masks(other, lambda w: make(w.shape, 2, 4, generator=seeded()))
+
+    def test_what_is_no_mask(self, model):
+        with pytest.raises(TypeError, match=r"make must return an NMMask .*, got Tensor"):
+            add_masks(model, lambda w: magnitude_mask(w, 2, 4))
+        assert not list(masked_layers(model))
