@@ -393,9 +393,7 @@ class TestMasksGoWhereTheirWeightsAre:
         add_masks(layer, lambda w: make(w.shape, 2, 4, prior=magnitude_mask(w, 2, 4), generator=None))
         layer.weight.square().sum().backward()
         assert harden_masks(layer)[""].device.type == "cuda"
-        with pytest.raises(
-            ValueError, match="generator of a mask must be on the device of its weight, cuda:0, got one"
-        ):
+        with pytest.raises(ValueError, match="generator of a mask must be on the device of its weight, cuda:0"):
             add_masks(other, lambda w: make(w.shape, 2, 4, generator=seeded()))
 
     def test_what_is_no_mask(self, model):
