@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mixkit._validation import check_integer
+from mixkit.mixture import MixtureOfExperts
 
 from .em_loop import EMRun, em_iterations
 from .estimator import Estimator
@@ -72,9 +73,9 @@ class EM(Estimator):
         """Near a maximum EM has nothing to add to Newton's method."""
         return (self._finish if self.finish else self._climb)(objective, theta, callback)
 
-    def _rounds(self, objective: Objective, *, is_default: bool) -> int:
+    def rounds_of_moves(self, model: MixtureOfExperts, *, is_default: bool) -> int:
         """No moves unless they are asked for where EM runs alone: published simulations make none."""
-        return super()._rounds(objective, is_default=is_default and self.finish)
+        return super().rounds_of_moves(model, is_default=is_default and self.finish)
 
     @staticmethod
     def _unfinished(objective: Objective, run: EMRun) -> Ascent:

@@ -41,9 +41,10 @@ def fit_path(
 ) -> list[Step]:
     """Fits of one data set for every k from ``sizes[0]`` to ``sizes[-1]``, of which those in ``sizes`` are returned.
 
-    Each fit starts from the estimator's own starts and from splits of every expert of the fit before. If it ends below
-    that fit all the same, the fit before, with an expert duplicated, is climbed from. The random numbers of each k are
-    its own: the fit of one size does not depend on which larger ones are asked for.
+    Each fit starts from the estimator's own starts and from splits of every expert of the fit before, and makes the
+    moves that the estimator's own fits make. If it ends below the fit before all the same (in what is maximised, the
+    log-likelihood less the penalty), that one, with an expert duplicated, is climbed from. The random numbers of each k
+    are its own: the fit of one size does not depend on which larger ones are asked for.
     """
     steps: list[Step] = []
     every = range(sizes[0], sizes[-1] + 1)
@@ -60,9 +61,10 @@ def _step(
     if before is None:
         return Step(fit_from(estimator, model, data, own, rng), "starts")
     result = fit_from(estimator, model, data, [*own, SplitAtom(before.model)], rng)
-    if is_at_least(result.llf, before.llf):
+    if is_at_least(result.objective_value, before.objective_value):
         return Step(result, "starts")
-    return max([Step(result, "starts"), *_nested(model, data, before, estimator, rng)], key=lambda s: s.result.llf)
+    steps = [Step(result, "starts"), *_nested(model, data, before, estimator, rng)]
+    return max(steps, key=lambda step: step.result.objective_value)
 
 
 def _nested(
@@ -88,9 +90,12 @@ def fit_from(
 ) -> FitResult:
     """Fit by a copy of ``estimator`` with other starts, without remarks on singular information or progress bars.
 
+    It makes as many rounds of moves as ``estimator`` would from its own starts, none ``at_model``.
+
     With ``at_model`` the climb is on all the data from the first: on a part of it, it could end below the model.
     """
     changed = copy.copy(estimator)
+    changed.n_moves = 0 if at_model else estimator.rounds_of_moves(model, is_default=estimator.starts is None)
     if at_model:
         changed.subsample = max(changed.subsample, data.x.shape[1])
     changed.starts, changed.n_init = list(starts), len(starts)
