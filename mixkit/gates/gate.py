@@ -110,11 +110,25 @@ class Gate(nn.Module):
         kept = self.selection(scores, slope_scores=slope_scores, x=x, generator=generator)
         return scores, kept
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Log-weights ``(*batch, n, k)`` at ``x (*batch, n, d)``, -inf where unselected; in float32 at least."""
-        return self.normalizer(self.scores(x, generator)[1])
+    def forward(self, x: Tensor, generator: torch.Generator | None = None, *, mask: Tensor | None = None) -> Tensor:
+        """Log-weights ``(*batch, n, k)`` at ``x (*batch, n, d)``, -inf where unselected; in float32 at least.
 
-    def route(self, x: Tensor, generator: torch.Generator | None = None, *, renormalize: bool = True) -> Routing:
+        Args:
+            x: covariates ``(*batch, n, d)``.
+            generator: source of the noise, for selections that are random.
+            mask: True where a row counts, broadcastable to ``(*batch, n)``; all count if None. The others may hold
+                anything and have no part in the weights of the rest, even where the normaliser couples rows.
+        """
+        return self.normalizer(self.scores(_fill(x, mask), generator)[1], mask)
+
+    def route(
+        self,
+        x: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        renormalize: bool = True,
+        mask: Tensor | None = None,
+    ) -> Routing:
         """The triple that routers of sparse models return.
 
         Args:
@@ -122,16 +136,17 @@ class Gate(nn.Module):
             generator: source of the noise, for selections that are random.
             renormalize: whether the weights of the selected experts sum to 1, as in ``forward``; else each is what the
                 normaliser gives it among all k experts. The latter has a gradient even where one expert is selected.
+            mask: as in ``forward``.
 
         Returns:
             ``logits (*batch, n, k)``, the scores over the temperature before the selection, in the dtype of x;
             ``weights``, in float32 at least, and ``indices (*batch, n, num_selected)``, by decreasing log-weight of
             ``forward``, ties by index.
         """
-        logits, kept = self.scores(x, generator)
-        log_weights = self.normalizer(kept)
+        logits, kept = self.scores(_fill(x, mask), generator)
+        log_weights = self.normalizer(kept, mask)
         indices = _by_decreasing_weight(log_weights, kept > -torch.inf)[..., : self.num_selected]
-        shown = log_weights if renormalize else self.normalizer(logits)
+        shown = log_weights if renormalize else self.normalizer(logits, mask)
         return Routing(logits, shown.gather(-1, indices).exp(), indices)
 
     def load(self, x: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
@@ -142,7 +157,7 @@ class Gate(nn.Module):
             mask: True where a row counts, broadcastable to ``(*batch, n)``; all count if None.
             generator: source of the noise, for selections that are random.
         """
-        return masked_mean(self._log_weights_where(x, mask, generator).exp(), mask)
+        return masked_mean(self(x, generator, mask=mask).exp(), mask)
 
     def selection_rate(
         self, x: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None
@@ -151,17 +166,14 @@ class Gate(nn.Module):
 
         Arguments are those of ``load``.
         """
-        return selection_rate(self.route(_fill(x, mask), generator).indices, self.num_experts, mask)
+        return selection_rate(self.route(x, generator, mask=mask).indices, self.num_experts, mask)
 
     def entropy(self, x: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """The mean entropy of the weights in nats, ``(*batch,)``, from 0 to ``log(num_selected)``.
 
         Arguments are those of ``load``.
         """
-        return masked_mean(entropy(self._log_weights_where(x, mask, generator)).unsqueeze(-1), mask).squeeze(-1)
-
-    def _log_weights_where(self, x: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        return self(_fill(x, mask), generator)
+        return masked_mean(entropy(self(x, generator, mask=mask)).unsqueeze(-1), mask).squeeze(-1)
 
 
 def _check_part(name: str, part: PartT, kind: type) -> PartT:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .._precision import at_least_float32
 from .._validation import can_read_values, check_tensor
+from ..losses import check_mask
 
 __all__ = ["Normalizer"]
 
@@ -22,23 +23,38 @@ class Normalizer(nn.Module, ABC):
 
     Attributes:
         shift_invariant: whether adding a constant to all scores of a row leaves the weights unchanged.
+        couples_rows: whether the weights of a row depend on the other rows. Such a normaliser writes
+            ``masked_log_weights``, too.
     """
 
     shift_invariant: bool
+    couples_rows: bool = False
 
     @abstractmethod
     def log_weights(self, scores: Tensor) -> Tensor:
         """Log-weights of scores that have been checked, and are in float32 at least."""
 
-    def forward(self, scores: Tensor) -> Tensor:
+    def masked_log_weights(self, scores: Tensor, mask: Tensor) -> Tensor:
+        """Log-weights of checked scores, to which the rows that ``mask (*batch, n)`` leaves out add nothing."""
+        raise NotImplementedError(f"{type(self).__name__} couples rows, so it must have masked_log_weights")
+
+    def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log-weights ``(..., k)``, in float32 at least.
 
+        Args:
+            scores: ``(..., k)``, -inf where an expert is not selected.
+            mask: True where a row counts, broadcastable to ``scores`` less its last dimension; all count if None. The
+                others have weights that sum to 1, too, but no part in those of the rest.
+
         Raises:
-            TypeError: if ``scores`` is not a tensor of floating dtype.
-            ValueError: if a row of ``scores`` holds NaN or +inf, or nothing but -inf.
+            TypeError: if ``scores`` is not a tensor of floating dtype, or ``mask`` not a boolean one.
+            ValueError: if a row of ``scores`` holds NaN or +inf, or nothing but -inf, or ``mask`` does not broadcast.
         """
         check_rows(check_tensor("scores", scores))
-        return self.log_weights(at_least_float32(scores))
+        wide = at_least_float32(scores)
+        if mask is None or not self.couples_rows:
+            return self.log_weights(wide)
+        return self.masked_log_weights(wide, check_mask(mask, scores.shape[:-1]))
 
 
 def check_rows(scores: Tensor) -> Tensor:

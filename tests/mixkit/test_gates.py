@@ -149,9 +149,7 @@ def test_routing_is_the_weights_in_order(make, renormalize):
 def test_load_selection_rate_and_entropy_are_means_over_the_rows_that_count(make):
     gate, x, mask = build(make, batch_shape=(2,)).eval(), normal(2, 20, D), torch.arange(20) % 3 > 0
     for case in (None, mask, mask.expand(2, 20)):
-        rows = x if case is None or gate.normalizer.__class__.__name__ == "Sinkhorn" else x[:, mask]
-        if rows is x and case is not None:
-            continue  # the weights of Sinkhorn's rows depend on the other rows
+        rows = x if case is None else x[:, mask]
         weights = gate(rows).exp().expand(2, -1, K)
         load, rate = gate.load(x, case), gate.selection_rate(x, case)
         torch.testing.assert_close(load.expand(2, K), weights.mean(-2))
@@ -173,8 +171,27 @@ def test_noise_is_drawn_from_the_generator_that_is_given():
     torch.testing.assert_close(gate.load(x, mask, generator=seeded(5)), every[mask].exp().mean(0))
 
 
-def test_padding_may_hold_anything():
-    gate, x, mask = build(GATES["by-score/softmax"]), normal(6, D), torch.arange(6) < 4
+@every_gate
+def test_rows_that_a_mask_leaves_out_have_no_part_in_the_others(make):
+    """Sinkhorn's rows share one balance; in all other gates each row is by itself."""
+    gate, x, mask = build(make, batch_shape=(2,)).eval(), normal(2, 9, D), torch.arange(9) % 3 > 0
+    x[:, ~mask] = torch.nan
+    alone = gate(x[:, mask])
+    found = gate(x, mask=mask)
+    torch.testing.assert_close(found[..., mask, :].expand(2, -1, K), alone.expand(2, -1, K))
+    torch.testing.assert_close(found.exp().sum(-1), torch.ones_like(found[..., 0]))
+    for renormalize in (True, False):
+        routing = gate.route(x, mask=mask, renormalize=renormalize)
+        expected = gate.route(x[:, mask], renormalize=renormalize)
+        assert torch.equal(routing.indices[..., mask, :], expected.indices)
+        torch.testing.assert_close(routing.weights[..., mask, :], expected.weights)
+    nobody = gate(x, mask=torch.zeros(9, dtype=torch.bool))
+    torch.testing.assert_close(nobody.exp().sum(-1), torch.ones_like(nobody[..., 0]))
+
+
+@pytest.mark.parametrize("name", ["by-score/softmax", "by-score/sinkhorn"])
+def test_padding_may_hold_anything(name):
+    gate, x, mask = build(GATES[name]), normal(6, D), torch.arange(6) < 4
     padded = torch.where(mask.unsqueeze(-1), x, torch.nan)
     for measure in (gate.load, gate.selection_rate, gate.entropy):
         assert torch.equal(measure(padded, mask), measure(x, mask))

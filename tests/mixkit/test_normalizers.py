@@ -283,6 +283,32 @@ def test_sinkhorn_leaves_dead_experts_out_of_the_balance():
     assert (Sinkhorn().residual(log_weights) < 1e-8).all()
 
 
+def test_sinkhorn_balances_the_rows_that_count():
+    normalizer, scores = Sinkhorn(200), normal(2, 30, 5, scale=2.0)
+    mask = torch.stack([torch.arange(30) < 20, torch.arange(30) >= 15])
+    scores[0, :20, 2] = -INF  # dead among the rows that count, alive in the others
+    log_weights = normalizer(scores, mask)
+    for j in range(2):
+        torch.testing.assert_close(log_weights[j, mask[j]], normalizer(scores[j, mask[j]]))
+    assert (normalizer.residual(log_weights, mask) < 1e-8).all()
+    assert (normalizer.residual(log_weights) > 0.01).all()
+    torch.testing.assert_close(log_weights.exp().sum(-1), torch.ones(2, 30, dtype=torch.float64))
+    leaf = scores.clone().requires_grad_()
+    normalizer(leaf, mask)[mask].exp().square().sum().backward()
+    assert leaf.grad.isfinite().all()
+    assert (leaf.grad[~mask] == 0).all()
+
+
+def test_a_normaliser_that_couples_rows_must_say_how_it_masks_them():
+    class Coupled(Softmax):
+        couples_rows = True
+
+    scores = normal(3, 4)
+    torch.testing.assert_close(Coupled()(scores), Softmax()(scores))
+    with pytest.raises(NotImplementedError, match="Coupled couples rows, so it must have masked_log_weights"):
+        Coupled()(scores, torch.tensor([True, True, False]))
+
+
 def test_sinkhorn_needs_rows():
     with pytest.raises(ValueError, match=r"scores must have shape \(\*batch, n, k\), got \(4,\)"):
         Sinkhorn()(torch.zeros(4))
