@@ -236,7 +236,7 @@ class Estimator(ABC):
             part, objective = level(first)
             starts = _on_rows([self.chosen_starts()] * len(data.x) if own is None else own, first, whole.n)
             climb = self._climbed(objective, self._first(model, objective, part, starts, rng), bar)
-            rounds = self._rounds(objective, is_default=self.starts is None and own is None)
+            rounds = self.rounds_of_moves(model, is_default=self.starts is None and own is None)
             climb = self._moved(model, objective, part, climb, rng, bar, rounds)
             ends = climb.ends
             for rows in larger:
@@ -269,11 +269,11 @@ class Estimator(ABC):
         ascent = (self._climb_on if is_near else self._climb)(objective, theta, record)
         return Climb(ascent, values, ascent.value)
 
-    def _rounds(self, objective: Objective, *, is_default: bool) -> int:
-        """Most rounds of moves from starts that are the default ones, or others."""
+    def rounds_of_moves(self, model: MixtureOfExperts, *, is_default: bool) -> int:
+        """Most rounds of moves in fits of a model from starts that are the default ones, or others."""
         if self.n_moves is not None:
             return self.n_moves
-        return _ROUNDS if is_default and not self.start_at_model and not objective.is_by_autograd else 0
+        return _ROUNDS if is_default and not self.start_at_model and fixes_columns(model) else 0
 
     def _moved(
         self,
