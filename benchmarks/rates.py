@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small size")
     parser.add_argument("--study", action="store_true", help="also run the whole study of two experts")
     parser.add_argument("--blocks", action="store_true", help="also compare blocks of small samples with single fits")
+    parser.add_argument("--replicates", type=int, default=3, help="data sets of each size")
     parser.add_argument("--jobs", type=int, default=2, help="workers of that study")
     parser.add_argument("--tolerance", type=float, default=1e-3, help="of the log-likelihood that the peer must reach")
     parser.add_argument("--budget", type=float, default=60.0, help="seconds granted to each fit of the peer")
@@ -115,11 +116,14 @@ def main() -> None:
     budget = min(options.budget, 3.0) if options.quick else options.budget
     compare(250, 0, options.tolerance, 1.0)  # not counted: what the first fits of a process load
     print(f"{'n':>8}{'replicate':>11}{'ours (s)':>10}{'EM (s)':>10}{'ours / EM':>11}")
+    total = np.zeros(2)
     for n in [500] if options.quick else [1000, 10_000]:
-        for replicate in range(2 if options.quick else 3):
+        for replicate in range(2 if options.quick else options.replicates):
             ours, peer, reached = compare(n, replicate, options.tolerance, budget)
+            total += ours, peer
             sign = " " if reached else "<"
             print(f"{n:>8}{replicate:>11}{ours:>10.2f}{peer:>10.2f}{sign:>3}{ours / peer:>8.3f}", flush=True)
+    print(f"{'all':>19}{total[0]:>10.2f}{total[1]:>10.2f}{'<':>3}{total[0] / total[1]:>8.3f}")
     print("A ratio after '<' is a bound: EM had not reached our log-likelihood when its time was over.")
     if options.blocks or options.quick:
         sizes = {2: [100]} if options.quick else {2: [100, 250, 500, 1000], 3: [100, 250, 500], 4: [100, 250, 500]}
