@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .._precision import at_least_float32
 from .._validation import can_read_values, check_finite, check_tensor
-from ..losses import check_mask, masked_mean, selection_rate
+from ..losses import check_mask, masked_mean
 from ..normalizers import Normalizer, Softmax
 from ..scores import Score
 from ..selection import Dense, Selection
@@ -164,9 +164,10 @@ class Gate(nn.Module):
     ) -> Tensor:
         """The share of the rows at which each expert is selected, ``(*batch, k)``, which sums to ``num_selected``.
 
-        Arguments are those of ``load``.
+        An expert whose score is -inf is not selected, though all others be. Arguments are those of ``load``.
         """
-        return selection_rate(self.route(x, generator, mask=mask).indices, self.num_experts, mask)
+        kept = self.scores(_fill(x, mask), generator)[1] > -torch.inf
+        return masked_mean(kept.float(), mask)
 
     def entropy(self, x: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """The mean entropy of the weights in nats, ``(*batch,)``, from 0 to ``log(num_selected)``.

@@ -120,6 +120,8 @@ class Simple(SubsetSampler):
         tensor(2.)
     """
 
+    hard = True
+
     def forward(self, logits: Tensor, num_selected: int, generator: torch.Generator | None = None) -> Tensor:
         """A mask ``(*batch, k)`` of zeros and ones."""
         check_subset_logits(logits, num_selected)

@@ -16,7 +16,8 @@ class SampledTopK(Selection):
 
     The scores become :math:`s_j + \log m_j` with the sampler's mask m. For a hard mask the survivors keep their
     scores, to the bit, and the others are at -inf; the sampler's gradient reaches the scores of all experts through
-    the survivors. A soft mask keeps every expert it does not set to zero.
+    the survivors. A soft mask keeps every expert it does not set to zero: while training with one the gate is dense,
+    ``num_selected`` is None, and :meth:`mixkit.gates.Gate.route` returns all k weights.
 
     Args:
         num_selected: how many experts to keep at every row, K.
@@ -37,23 +38,26 @@ class SampledTopK(Selection):
         tensor([[-inf, 3., 2.]])
     """
 
-    num_selected: int
-
     def __init__(self, num_selected: int, sampler: SubsetSampler) -> None:
         super().__init__()
         if not isinstance(sampler, SubsetSampler):
             raise TypeError(f"sampler must be a SubsetSampler object such as Simple(), got {sampler!r}")
-        self.num_selected = check_integer("num_selected", num_selected, low=1)
+        self._size = check_integer("num_selected", num_selected, low=1)
         self.sampler = sampler
+
+    @property
+    def num_selected(self) -> int | None:  # type: ignore[override]
+        """K; None, for all, while training with a sampler of soft masks."""
+        return self._size if self.sampler.hard or not self.training else None
 
     def forward(
         self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
         """The scores ``(*batch, n, k)``, -inf where unselected."""
         if not self.training:
-            return torch.where(top_k_mask(scores, self.num_selected), scores, -torch.inf)
-        return scores + safe_log(self.sampler(scores, self.num_selected, generator))
+            return torch.where(top_k_mask(scores, self._size), scores, -torch.inf)
+        return scores + safe_log(self.sampler(scores, self._size, generator))
 
     def extra_repr(self) -> str:
         """The settings."""
-        return f"num_selected={self.num_selected}"
+        return f"num_selected={self._size}"

@@ -59,6 +59,8 @@ class ImplicitMLE(SubsetSampler):
         tensor(2.)
     """
 
+    hard = True
+
     def __init__(self, strength: float = 10.0, noise_scale: float = 1.0) -> None:
         super().__init__()
         self.strength = float(check_positive("strength", strength))

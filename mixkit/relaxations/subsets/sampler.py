@@ -9,7 +9,13 @@ __all__ = ["SubsetSampler"]
 
 
 class SubsetSampler(nn.Module, ABC):
-    """Maps logits to a mask of ``num_selected`` items, hard or soft, with a gradient in the logits."""
+    """Maps logits to a mask of ``num_selected`` items, hard or soft, with a gradient in the logits.
+
+    Attributes:
+        hard: whether masks are of zeros and ones, exactly ``num_selected`` of them ones.
+    """
+
+    hard: bool = False
 
     @abstractmethod
     def forward(self, logits: Tensor, num_selected: int, generator: torch.Generator | None = None) -> Tensor:

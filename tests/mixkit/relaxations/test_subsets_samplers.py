@@ -290,14 +290,22 @@ def test_a_gate_selects_with_any_sampler(name, generator):
     x = torch.randn(30, 3, generator=generator)
     log_weights = gate(x, generator)
     assert torch.allclose(log_weights.exp().sum(-1), torch.ones(30), atol=1e-5)
+    assert gate.num_selected == (2 if name in HARD else 6)
     if name in HARD:
         assert (log_weights.isfinite().sum(-1) == 2).all()
+    routing = gate.route(x, seeded(3))
+    assert routing.indices.shape == (30, gate.num_selected)
+    torch.testing.assert_close(routing.weights.sum(-1), torch.ones_like(routing.weights[:, 0]))
+    kept = gate(x, seeded(3)) > -torch.inf
+    torch.testing.assert_close(gate.selection_rate(x, generator=seeded(3)), kept.float().mean(0))
     finite = torch.where(log_weights.isfinite(), log_weights, 0.0)
     (finite.exp() * torch.arange(6.0)).sum().backward()
     assert score.weight.grad.isfinite().all()
     assert score.weight.grad.abs().sum() > 0
     gate.eval()
     evaluated = gate(x)
+    assert gate.num_selected == 2
+    assert gate.route(x).indices.shape == (30, 2)
     assert torch.equal(evaluated.isfinite(), top_k_mask(score(x), 2))
 
 
