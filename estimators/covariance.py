@@ -15,6 +15,7 @@ __all__ = [
 ]
 
 _SINGULAR = 1e-10  # eigenvalues of the unit-diagonal information below this are taken as zero
+_NEGLIGIBLE = 1e-12  # a derivative smaller than this share of a function's largest one is taken as zero
 _INVOLVED = 1e-2  # a parameter with more than this of a null direction in it has no standard error
 
 
@@ -93,6 +94,9 @@ def _regular_inverse(information: Tensor, held: Tensor) -> tuple[Tensor, Tensor]
 def propagate(jacobian: Tensor, covariance: Tensor) -> Tensor:
     """The delta method ``J C J'`` where C may be NaN: only what depends on an undetermined parameter becomes NaN.
 
+    A derivative below 1e-12 of a function's largest one counts as none: where a gate has left a border far behind, its
+    derivatives are not zero, but 1e-100.
+
     Args:
         jacobian: derivatives of m functions in P parameters, ``(m, P)``.
         covariance: of the parameters, ``(P, P)``.
@@ -118,8 +122,10 @@ def propagate_variances(jacobian: Tensor, covariance: Tensor) -> Tensor:
 
 
 def _is_lost(jacobian: Tensor, covariance: Tensor) -> Tensor:
-    """Which functions depend on a parameter without a variance."""
-    return ((jacobian != 0) & covariance.diagonal().isnan()).any(-1)
+    """Which functions depend on a parameter without a variance, by more than rounding."""
+    size = jacobian.abs()
+    depends = size > _NEGLIGIBLE * size.amax(-1, keepdim=True)
+    return (depends & covariance.diagonal().isnan()).any(-1)
 
 
 def warn_undetermined(names: list[str]) -> None:

@@ -15,8 +15,9 @@ from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
 from .covariance import warn_undetermined
-from .data import numeric_tensor, with_names
-from .maximum import DataRemovedError, Maximum
+from .data import with_names
+from .fitted import FittedMixture
+from .maximum import KINDS, DataRemovedError, Maximum
 from .newton import Ascent
 from .objective import Objective
 from .summary import Summary, build_summary
@@ -32,7 +33,7 @@ __all__ = ["FitBatch", "FitResult", "build_batch", "build_result"]
 
 
 @dataclass(eq=False, repr=False)
-class FitResult:
+class FitResult(FittedMixture):
     """A fitted mixture of experts.
 
     Attributes:
@@ -50,6 +51,7 @@ class FitResult:
         seconds: time the fit took.
         warnings: what a reader should know, in words.
         objective_value: what the fit maximised: ``llf`` less the penalty. So are ``history`` and ``start_llf``.
+        feature_names: names of the covariates ``(d,)``; None where they had none.
     """
 
     model: MixtureOfExperts
@@ -65,6 +67,8 @@ class FitResult:
     seconds: float
     warnings: list[str] = field(default_factory=list)
     objective_value: float = float("nan")
+    feature_names: list[str] | None = None
+    _num_features: int | None = None
     _maximum: Maximum | None = None
     _estimator: "Estimator | None" = None
 
@@ -91,11 +95,6 @@ class FitResult:
     def is_penalised(self) -> bool:
         """Whether the fit maximised something else than the log-likelihood."""
         return abs(self.objective_value - self.llf) > 1e-9 * (1.0 + abs(self.llf))
-
-    def rename_features(self, names: Sequence[str]) -> None:
-        """Put the covariates' names in place of x0, x1, ... in ``param_names`` and ``warnings``."""
-        self.param_names = [with_names(name, names) for name in self.param_names]
-        self.warnings = [with_names(remark, names) for remark in self.warnings]
 
     def remove_data(self) -> None:
         """Forget the observations, for a small pickle; what needs them raises ``DataRemovedError`` from then on.
@@ -153,6 +152,7 @@ class FitResult:
             TypeError: if ``level`` is not a number.
             ValueError: if ``level`` is not in (0, 1), or for another kind or method.
         """
+        check_choice("kind", kind, KINDS)
         return _METHODS[check_choice("method", method, _METHODS)](self, check_level(level), kind)
 
     def delta_method(
@@ -181,13 +181,10 @@ class FitResult:
 
         Raises:
             TypeError: if ``x``, an array or a frame, is not numeric.
-            ValueError: if it is not ``(n, d)`` and finite; ``DataRemovedError`` after ``remove_data``.
+            ValueError: if it is not ``(n, d)`` and finite, or a frame of other columns than those of the fit;
+                ``DataRemovedError`` after ``remove_data``.
         """
-        points = numeric_tensor("x", x)
-        objective = self.maximum.objective
-        columns = objective.data.x.shape[-1]
-        if points.ndim != 2 or points.shape[1] != columns:
-            raise ValueError(f"x must have shape (n, {columns}), got {tuple(points.shape)}")
+        points, objective = self.covariates(x), self.maximum.objective
 
         def mean(theta: Tensor) -> Tensor:
             law = functional_call(self.model, objective.parameters(theta), (points.to(theta.device),))
@@ -314,6 +311,7 @@ def build_result(
         seconds=seconds,
         warnings=_remarks(objective, ascent, names),
         objective_value=float(ascent.value),
+        _num_features=objective.data.x.shape[-1],
         _maximum=maximum,
         _estimator=estimator,
     )

@@ -1,6 +1,5 @@
 """What a stream has learned so far."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
-from ..data import with_names
+from ..fitted import FittedMixture
 from ..summary import Summary, table_rows
 from ..wald import check_level, wald_intervals
 
@@ -16,7 +15,7 @@ __all__ = ["StreamResult"]
 
 
 @dataclass(eq=False, repr=False)
-class StreamResult:
+class StreamResult(FittedMixture):
     """A mixture of experts fitted in one pass.
 
     Attributes:
@@ -28,6 +27,7 @@ class StreamResult:
         history: mean log-density of each block under the parameters before it: an honest score of prediction.
         seconds: time taken.
         warnings: what a reader should know, in words.
+        feature_names: names of the covariates ``(d,)``; None where they had none.
     """
 
     model: MixtureOfExperts
@@ -40,11 +40,8 @@ class StreamResult:
     warnings: list[str] = field(default_factory=list)
     _is_positive: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool))
     _covariance: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
-
-    def rename_features(self, names: Sequence[str]) -> None:
-        """Put the covariates' names in place of x0, x1, ... in ``param_names`` and ``warnings``."""
-        self.param_names = [with_names(name, names) for name in self.param_names]
-        self.warnings = [with_names(remark, names) for remark in self.warnings]
+    feature_names: list[str] | None = None
+    _num_features: int | None = None
 
     def cov_params(self) -> np.ndarray:
         """Covariance of the estimates ``(P, P)`` from the information summed along the stream.

@@ -13,7 +13,7 @@ from mixkit.mixture import MixtureOfExperts
 
 from ..autograd import AutogradObjective
 from ..covariance import inverse_information, propagate, warn_undetermined
-from ..data import Data, collinearity_remark, dependent_columns
+from ..data import Data, collinearity_remark, column_names, dependent_columns, ordered_covariates
 from ..linear.objective import LinearObjective
 from ..objective import Objective
 from ..result import FitResult
@@ -42,6 +42,7 @@ class Stream:
     Attributes:
         nobs: rows seen.
         start_rows: rows of the start.
+        feature_names: names of the covariates, if the first rows came in a frame.
 
     Example:
         >>> import torch
@@ -62,6 +63,7 @@ class Stream:
         self._rows, self._recursion = Rows(), None
         self.start_rows = settings.rows_of_start(sum(p.numel() for p in self.model.parameters() if p.requires_grad))
         self._num_features: int | None = None
+        self.feature_names: list[str] | None = None
         self._remarks: list[str] = []
         self._history: list[float] = []
         self._seconds = 0.0
@@ -78,14 +80,19 @@ class Stream:
 
         Raises:
             TypeError: if an argument is not numeric.
-            ValueError: for NaN, infinities, wrong shapes, other covariates than before, negative weights.
+            ValueError: for NaN, infinities, wrong shapes, other covariates than before, negative weights. Where the
+                first rows came in a frame, the columns of later frames go by their names.
 
         Warns:
             CollinearityWarning: when the start is fitted, if columns of its rows are constant or linear combinations
                 of others; where their coefficients are fixed at zero, they stay there for all of the stream.
         """
-        started = time.perf_counter()
+        started, names = time.perf_counter(), column_names(x)
+        if names is not None and self.feature_names is not None:
+            x = ordered_covariates(x, self.feature_names)
         data = checked_rows(self.model, x, y, sample_weight, self._num_features)
+        if self._num_features is None:
+            self.feature_names = names
         self._num_features = data.x.shape[2]
         self._rows.add(data)
         self.nobs += data.x.shape[1]
@@ -159,7 +166,13 @@ class Stream:
         if not lost.all() or LinearObjective.supports(self.model):
             warn_undetermined([name for name, is_lost in zip(names, lost, strict=True) if is_lost])
         seconds = self._seconds + time.perf_counter() - started
-        return StreamResult(model, names, params, self.nobs, blocks, history, seconds, remarks, is_positive, covariance)
+        found = StreamResult(
+            model, names, params, self.nobs, blocks, history, seconds, remarks, is_positive, covariance,
+            _num_features=self._num_features,
+        )  # fmt: skip
+        if self.feature_names is not None:
+            found.rename_features(self.feature_names)
+        return found
 
 
 def _take_in(recursion: Recursion, block: Data) -> float:

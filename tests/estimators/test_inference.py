@@ -139,3 +139,11 @@ def test_delta_method_keeps_nan_where_it_belongs():
     mapped = propagate(torch.tensor([[2.0, 0.0], [1.0, 1.0]], dtype=DTYPE), covariance)
     assert float(mapped[0, 0]) == 4.0
     assert mapped.diagonal().isnan().tolist() == [False, True]
+
+
+def test_delta_method_takes_derivatives_that_are_rounding_as_zero():
+    covariance = torch.tensor([[4.0, torch.nan], [torch.nan, torch.nan]], dtype=DTYPE)
+    jacobian = torch.tensor([[2.0, 1e-268], [2e-200, 1e-200], [1.0, 1e-6], [0.0, 0.0]], dtype=DTYPE)
+    mapped = propagate(jacobian, covariance).diagonal()
+    assert mapped.isnan().tolist() == [False, True, True, False]
+    assert mapped[[0, 3]].tolist() == [16.0, 0.0]

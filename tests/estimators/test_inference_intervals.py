@@ -12,7 +12,7 @@ from scipy.stats import chi2, norm
 from estimators import EM, MLE, SingularInformationWarning
 from estimators.inference import DataRemovedError, ProfileWarning, profile_intervals, profile_likelihood
 from mixkit import MixtureOfExperts, constant_gate, linear_gaussian_experts, sigmoid_gate, softmax_gate
-from mixkit.datasets import load_ethanol, load_faithful, load_patents, load_tone
+from mixkit.datasets import load_ethanol, load_faithful, load_mcycle, load_patents, load_tone
 from mixkit.experts import GaussianExperts, PoissonExperts
 from mixkit.predictors import ConstantPredictor, LinearPredictor
 
@@ -139,12 +139,13 @@ class TestWald:
             (lambda r: r.cov_params("hessian"), "kind must be one of"),
             (lambda r: r.conf_int(1.0), "level must be strictly between 0 and 1, got 1.0"),
             (lambda r: r.conf_int(method="exact"), "method must be one of"),
+            (lambda r: r.conf_int(kind="nonsense", method="profile"), "kind must be one of"),
             (lambda r: r.summary(level=-0.1), "level must be"),
             (lambda r: r.mean_conf_int([[1.0, 2.0]]), r"x must have shape \(n, 1\)"),
             (lambda r: r.mean_conf_int([[np.nan]]), "x must be finite"),
             (lambda r: r.delta_method(lambda p: torch.tensor(1.0)), "must depend on the parameters"),
         ],
-        ids=["kind", "level", "method", "summary", "shape", "nan", "constant"],
+        ids=["kind", "level", "method", "kind of profile", "summary", "shape", "nan", "constant"],
     )
     def test_bad_requests_are_refused(self, tone, call, message):
         with pytest.raises(ValueError, match=message):
@@ -224,6 +225,14 @@ class TestDeltaMethod:
             expected, found = tone.delta_method(mean, 0.8, kind=kind), tone.mean_conf_int(x[:, None], 0.8, kind=kind)
             np.testing.assert_allclose(found.value, expected.value, rtol=1e-10)
             np.testing.assert_allclose(found.interval, expected.interval, rtol=1e-7)
+
+    @pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
+    def test_a_band_has_no_holes_where_a_border_is_far(self):
+        """Beside the border of a gate that jumps derivatives in the gate are as small as 1e-268, which is not zero."""
+        result = EM(random_state=0).fit(softmax_model(1, 3), *load_mcycle())
+        assert np.isnan(result.bse).any()
+        band = result.mean_conf_int(np.linspace(3.0, 57.0, 50)[:, None])
+        assert np.isfinite(band.interval).all()
 
 
 class TestProfile:
