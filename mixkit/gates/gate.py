@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from .._precision import at_least_float32
-from .._validation import can_read_values, check_finite, check_tensor
+from .._validation import can_read_values, check_finite, check_positive, check_tensor
 from ..losses import check_mask, masked_mean
-from ..normalizers import Normalizer, Softmax
+from ..normalizers import LinkNormalizer, Normalizer, Softmax
 from ..scores import Score
 from ..selection import Dense, Selection
 from ..temperature import FixedTemperature, Temperature
@@ -127,6 +127,8 @@ class Gate(nn.Module):
         generator: torch.Generator | None = None,
         *,
         renormalize: bool = True,
+        bare: bool = False,
+        scale: float = 1.0,
         mask: Tensor | None = None,
     ) -> Routing:
         """The triple that routers of sparse models return.
@@ -136,18 +138,32 @@ class Gate(nn.Module):
             generator: source of the noise, for selections that are random.
             renormalize: whether the weights of the selected experts sum to 1, as in ``forward``; else each is what the
                 normaliser gives it among all k experts. The latter has a gradient even where one expert is selected.
+            bare: whether the weights are the links of the scores themselves, divided by no sum: the sigmoids of
+                DeepSeek-V3 (arXiv 2412.19437, equation 15) with a ``NormalizedSigmoid``. Then ``renormalize`` plays no
+                part.
+            scale: positive number that the weights are multiplied by at the end, the ``routed_scaling_factor`` of
+                configurations of transformers. ``forward`` knows nothing of it.
             mask: as in ``forward``.
 
         Returns:
             ``logits (*batch, n, k)``, the scores over the temperature before the selection, in the dtype of x;
             ``weights``, in float32 at least, and ``indices (*batch, n, num_selected)``, by decreasing log-weight of
             ``forward``, ties by index.
+
+        Raises:
+            ValueError: if ``bare`` is asked of a normaliser that is no
+                :class:`~mixkit.normalizers.LinkNormalizer`, or ``scale`` is not positive.
         """
+        check_positive("scale", scale)
         logits, kept = self.scores(_fill(x, mask), generator)
         log_weights = self.normalizer(kept, mask)
         indices = _by_decreasing_weight(log_weights, kept > -torch.inf)[..., : self.num_selected]
-        shown = log_weights if renormalize else self.normalizer(logits, mask)
-        return Routing(logits, shown.gather(-1, indices).exp(), indices)
+        if bare:
+            shown = _log_links(self.normalizer, logits)
+        else:
+            shown = log_weights if renormalize else self.normalizer(logits, mask)
+        weights = shown.gather(-1, indices).exp()
+        return Routing(logits, weights if scale == 1.0 else scale * weights, indices)
 
     def load(self, x: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """The share of the data that each expert receives: its mean weight, ``(*batch, k)``, which sums to 1.
@@ -182,6 +198,14 @@ def _check_part(name: str, part: PartT, kind: type) -> PartT:
         module = kind.__module__.removesuffix(".base")
         raise TypeError(f"{name} must be a {module}.{kind.__name__}, got {type(part).__name__}")
     return part
+
+
+def _log_links(normalizer: Normalizer, logits: Tensor) -> Tensor:
+    if not isinstance(normalizer, LinkNormalizer):
+        raise ValueError(
+            f"bare must be False unless the normaliser divides links by their sum, got {type(normalizer).__name__}"
+        )
+    return normalizer.log_links(logits)
 
 
 def _fill(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from .._precision import at_least_float32
 from .base import Normalizer
 
 __all__ = ["LinkNormalizer", "NormalizedSigmoid", "Softmax", "SoftplusL1", "StableMax"]
@@ -42,9 +43,13 @@ class LinkNormalizer(Normalizer):
 
     def log_weights(self, scores: Tensor) -> Tensor:
         """Log-weights ``(..., k)``."""
+        return torch.log_softmax(self.log_links(scores), -1)
+
+    def log_links(self, scores: Tensor) -> Tensor:
+        r""":math:`\log \phi` of scores, in float32 at least; -inf stays."""
         possible = scores > -torch.inf
-        links = self.log_link(torch.where(possible, scores, 0.0))
-        return torch.log_softmax(torch.where(possible, links, -torch.inf), -1)
+        links = self.log_link(at_least_float32(torch.where(possible, scores, 0.0)))
+        return torch.where(possible, links, -torch.inf)
 
 
 class NormalizedSigmoid(LinkNormalizer):

@@ -21,8 +21,9 @@ class BiasedTopK(TopKByScore):
     raises it for experts with less than their share of the data and lowers it for the others, by a fixed amount.
 
     With ``num_groups > 1`` the experts, in contiguous groups of equal size, are chosen from the best groups only
-    (DeepSeek-V3, arXiv 2412.19437, section 2.1.2): a group's merit is the sum of its two largest entries, or its only
-    one. Everything outside the best groups is at -inf, so it cannot be selected whatever the bias.
+    (DeepSeek-V3, arXiv 2412.19437, section 2.1.2): a group's merit is the sum of its ``merit_size`` largest entries,
+    two there and one in DeepSeek-V2 (arXiv 2405.04434, section 2.2.2). Everything outside the best groups is at -inf,
+    so it cannot be selected whatever the bias.
 
     Args:
         num_selected: how many experts to keep at every row, K.
@@ -30,6 +31,7 @@ class BiasedTopK(TopKByScore):
         affinity: increasing function of the scores to which the bias is added.
         num_groups: number of groups, a divisor of k.
         num_selected_groups: how many groups the experts come from; all if None.
+        merit_size: how many entries the merit of a group sums; all of them where a group has fewer.
         update_rate: by how much ``update_bias`` moves the bias.
         batch_shape: leading dimensions of independent models.
         device: device of the bias.
@@ -61,6 +63,7 @@ class BiasedTopK(TopKByScore):
         affinity: Callable[[Tensor], Tensor] = torch.sigmoid,
         num_groups: int = 1,
         num_selected_groups: int | None = None,
+        merit_size: int = 2,
         update_rate: float = 1e-3,
         batch_shape: tuple[int, ...] = (),
         device: torch.device | str | None = None,
@@ -71,6 +74,7 @@ class BiasedTopK(TopKByScore):
         self.num_groups = check_integer("num_groups", num_groups, low=1, high=num_experts)
         wanted = num_groups if num_selected_groups is None else num_selected_groups
         self.num_selected_groups = check_integer("num_selected_groups", wanted, low=1, high=num_groups)
+        self.merit_size = check_integer("merit_size", merit_size, low=1)
         self.update_rate = float(check_positive("update_rate", update_rate))
         self._check_groups(num_experts)
         zeros = torch.zeros(*batch_shape, num_experts, dtype=torch.float32, device=device)
@@ -102,7 +106,7 @@ class BiasedTopK(TopKByScore):
 
     def _in_best_groups(self, affinities: Tensor) -> Tensor:
         groups = affinities.unflatten(-1, (self.num_groups, -1))
-        best = top_k_mask(_group_merit(groups), self.num_selected_groups).unsqueeze(-1)
+        best = top_k_mask(_group_merit(groups, self.merit_size), self.num_selected_groups).unsqueeze(-1)
         return torch.where(best, groups, -torch.inf).flatten(-2)
 
     def forward(
@@ -130,12 +134,15 @@ class BiasedTopK(TopKByScore):
     def extra_repr(self) -> str:
         """The settings shown by ``repr``."""
         name = getattr(self.affinity, "__name__", repr(self.affinity))
-        groups = f", num_groups={self.num_groups}, num_selected_groups={self.num_selected_groups}"
+        groups = (
+            f", num_groups={self.num_groups}, num_selected_groups={self.num_selected_groups}"
+            f", merit_size={self.merit_size}"
+        )
         return f"{super().extra_repr()}, affinity={name}{groups if self.num_groups > 1 else ''}"
 
 
-def _group_merit(groups: Tensor) -> Tensor:
-    """The sum of the two largest finite entries of each group ``(..., num_groups, size)``; -inf if it has none."""
-    top = groups.topk(min(2, groups.shape[-1]), dim=-1).values
+def _group_merit(groups: Tensor, merit_size: int) -> Tensor:
+    """The sum of the largest finite entries of each group ``(..., num_groups, size)``; -inf if it has none."""
+    top = groups.topk(min(merit_size, groups.shape[-1]), dim=-1).values
     finite = top > -torch.inf
     return torch.where(finite.any(-1), torch.where(finite, top, 0.0).sum(-1), -torch.inf)

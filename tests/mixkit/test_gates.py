@@ -397,6 +397,33 @@ def test_one_selected_expert_learns_through_unnormalised_weights_only():
         assert bool((gate.score.weight.grad != 0).any()) is learns
 
 
+LINKS = {"sigmoid": torch.sigmoid, "softplus": torch.nn.functional.softplus}
+
+
+@pytest.mark.parametrize("name", LINKS)
+@pytest.mark.parametrize("renormalize", [True, False])
+def test_bare_weights_are_the_links_of_the_scores(name, renormalize):
+    gate, x = build(GATES[f"biased/{name}"]), normal(20, D)
+    routing = gate.route(x, bare=True, renormalize=renormalize, scale=2.5)
+    expected = 2.5 * LINKS[name](routing.logits).gather(-1, routing.indices)
+    torch.testing.assert_close(routing.weights, expected)
+    assert torch.equal(routing.indices, gate.route(x).indices)
+    torch.testing.assert_close(gate.route(x, scale=2.5).weights, 2.5 * gate.route(x).weights)
+    gate.score.bias.data[1] = -INF
+    dense = Gate(gate.score, normalizer=gate.normalizer).route(x, bare=True)
+    assert (dense.weights[:, -1] == 0).all()
+    assert (dense.indices[:, -1] == 1).all()
+
+
+def test_bare_weights_are_asked_of_links_alone():
+    gate, x = build(GATES["topk_gate"]), normal(2, D)
+    with pytest.raises(ValueError, match="bare must be False unless the normaliser divides links by their sum, got"):
+        gate.route(x, bare=True)
+    for scale in (0.0, -1.0, INF):
+        with pytest.raises(ValueError, match="scale must be positive"):
+            gate.route(x, scale=scale)
+
+
 def test_selected_experts_of_weight_zero_are_listed_before_unselected_ones():
     score = ConstantScore(4, dtype=torch.float64)
     with torch.no_grad():

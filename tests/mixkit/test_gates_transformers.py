@@ -65,16 +65,32 @@ def test_deepseek(num_selected_groups, renormalize):
         n_group=4,
         topk_group=num_selected_groups,
         norm_topk_prob=renormalize,
-        routed_scaling_factor=1.0,
+        routed_scaling_factor=2.5,
     )
     router = theirs(DeepseekV3TopkRouter(config), gate)
     router.e_score_correction_bias.copy_(selection.selection_bias)
-    if renormalize:
-        assert_same(gate, router, x)
-    else:  # theirs are then bare sigmoids; ours are shares of all k sigmoids
-        _, weights, indices = router(x)
-        total = torch.sigmoid(gate.score(x)).sum(-1, keepdim=True)
-        routing = gate.route(x, renormalize=False)
-        order = weights.argsort(-1, descending=True)
-        torch.testing.assert_close(routing.weights * total, weights.gather(-1, order))
-        assert torch.equal(routing.indices, indices.gather(-1, order))
+    assert_same(gate, router, x, bare=not renormalize, scale=2.5)
+    sigmoids, rows = torch.sigmoid(gate.score(x)), gate.route(x, renormalize=False)  # shares of all k sigmoids
+    torch.testing.assert_close(rows.weights, (sigmoids / sigmoids.sum(-1, keepdim=True)).gather(-1, rows.indices))
+
+
+@pytest.mark.parametrize("num_selected_groups", [None, 1, 2])
+def test_deepseek_v2(num_selected_groups):
+    from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Config, DeepseekV2TopkRouter
+
+    greedy = num_selected_groups is None
+    groups = {} if greedy else {"num_groups": 4, "num_selected_groups": num_selected_groups, "merit_size": 1}
+    selection = TopKByScore(SELECTED) if greedy else BiasedTopK(SELECTED, K, affinity=torch.nn.Identity(), **groups)
+    gate, x = ours(selection), normal(N, D, dtype=torch.float32)
+    config = DeepseekV2Config(
+        hidden_size=D,
+        num_attention_heads=1,
+        n_routed_experts=K,
+        num_experts_per_tok=SELECTED,
+        n_group=4,
+        topk_group=num_selected_groups,
+        topk_method="greedy" if greedy else "group_limited_greedy",
+        routed_scaling_factor=16.0,
+    )
+    config.num_experts = K
+    assert_same(gate, theirs(DeepseekV2TopkRouter(config), gate), x, renormalize=False, scale=16.0)

@@ -184,17 +184,19 @@ def test_a_bad_load_is_named():
         BiasedTopK(1, 3).update_bias(torch.tensor([1.0, torch.nan, 0.0]))
 
 
+@pytest.mark.parametrize("merit_size", [1, 2, 3, 9])
 @pytest.mark.parametrize("num_selected_groups", [1, 2, 3])
-def test_groups_against_a_search_by_hand(num_selected_groups):
+def test_groups_against_a_search_by_hand(num_selected_groups, merit_size):
     k, num_groups, num_selected = 12, 4, 3
-    selection = BiasedTopK(num_selected, k, num_groups=num_groups, num_selected_groups=num_selected_groups)
+    options = {"num_groups": num_groups, "num_selected_groups": num_selected_groups, "merit_size": merit_size}
+    selection = BiasedTopK(num_selected, k, **options)
     selection.selection_bias.copy_(normal(k, scale=0.3))
     scores = normal(100, k)
     kept = survivors(select(selection, scores))
     for row, chosen in zip(scores, kept, strict=True):
         merit = (torch.sigmoid(row.float()) + selection.selection_bias).tolist()
         groups = [range(g * 3, g * 3 + 3) for g in range(num_groups)]
-        best = sorted(groups, key=lambda g: -sum(sorted((merit[i] for i in g), reverse=True)[:2]))
+        best = sorted(groups, key=lambda g: -sum(sorted((merit[i] for i in g), reverse=True)[:merit_size]))
         allowed = [i for g in best[:num_selected_groups] for i in g]
         assert chosen == sorted(sorted(allowed, key=lambda i: -merit[i])[:num_selected])
 
@@ -211,6 +213,7 @@ def test_a_group_of_negative_merit_may_win_and_no_masked_group_slips_in():
     [
         (lambda: TopKByScore(0), "num_selected must be at least 1, got 0"),
         (lambda: NoisyTopK(3, 1, 2), "num_experts must be at least 3, got 2"),
+        (lambda: BiasedTopK(1, 4, merit_size=0), "merit_size must be at least 1, got 0"),
         (lambda: BiasedTopK(1, 4, num_groups=3), "num_groups must divide num_experts=4, got 3"),
         (lambda: BiasedTopK(1, 4, num_groups=2, num_selected_groups=3), "num_selected_groups must be at most 2, got 3"),
         (
