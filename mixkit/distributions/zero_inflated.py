@@ -82,8 +82,9 @@ class ZeroInflatedLogNormal(Distribution):
 
     def icdf(self, value: Tensor) -> Tensor:
         """The quantile at probability ``value``: 0 up to the atom's mass."""
-        rest = ((value - torch.sigmoid(-self.logit)) * (1.0 + torch.exp(-self.logit))).clamp(0.0, 1.0)
-        return self._positive.icdf(rest)
+        inverse_share = (1.0 + torch.exp(-self.logit)).clamp(max=torch.finfo(self.logit.dtype).max)
+        rest = ((value - torch.sigmoid(-self.logit)) * inverse_share).clamp(0.0, 1.0)
+        return self._positive.icdf(torch.where(value >= 1.0, 1.0, rest))
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008

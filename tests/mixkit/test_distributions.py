@@ -270,6 +270,16 @@ class TestPositiveLaws:
             assert value.item() == at_zero
             assert leaf.grad.isfinite().all()
 
+    @pytest.mark.parametrize("logit", [-800.0, -100.0, -40.0, 0.0, 800.0])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_quantiles_at_the_ends_however_rare_a_sale_is(self, logit, dtype):
+        law = ZeroInflatedLogNormal(*(torch.tensor(value, dtype=dtype) for value in (logit, 0.0, 1.0)))
+        level = torch.tensor([0.0, 0.25, 1.0], dtype=dtype)
+        assert law.icdf(level)[[0, 2]].tolist() == [0.0, INF]
+        expected = 0.0 if logit <= 0 else stats.lognorm.ppf(0.25, 1.0)
+        assert law.icdf(level)[1].item() == pytest.approx(expected, rel=1e-6)
+        assert law.icdf(torch.tensor(torch.nan, dtype=dtype)).isnan()
+
     def test_an_atom(self):
         law = Atom(double(0.0, 2.0))
         assert law.log_prob(double(2.0)).tolist() == [-INF, 0.0]
