@@ -18,6 +18,7 @@ __all__ = [
     "MultiLocationExperts",
     "check_counts",
     "check_predictor",
+    "first_parameter",
     "new_constant",
 ]
 
@@ -166,6 +167,11 @@ def check_predictor(predictor: Predictor) -> Predictor:
     return predictor
 
 
+def first_parameter(predictor: Predictor) -> nn.Parameter | None:
+    """A parameter that tells dtype and device of a predictor; None if it has none."""
+    return next((p for p in predictor.parameters() if p.is_floating_point()), None)
+
+
 def new_constant(
     predictor: Predictor,
     size: int,
@@ -176,7 +182,7 @@ def new_constant(
     device: torch.device | str | None,
 ) -> nn.Parameter:
     """A constant of a family ``(*batch_shape, size)``, equal to ``value``; what is None is the predictor's."""
-    own = next((p for p in predictor.parameters() if p.is_floating_point()), None)
+    own = first_parameter(predictor)
     shape = (*(predictor.batch_shape if batch_shape is None else batch_shape), size)
     if own is not None:
         dtype, device = dtype or own.dtype, own.device if device is None else device

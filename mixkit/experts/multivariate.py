@@ -5,7 +5,7 @@ from torch.distributions import MultivariateNormal
 
 from .._validation import check_last_dim
 from ..predictors import Predictor
-from .base import Experts, check_predictor
+from .base import Experts, check_predictor, first_parameter
 from .covariance import Covariance
 
 __all__ = ["MultivariateGaussianExperts"]
@@ -16,7 +16,8 @@ class MultivariateGaussianExperts(Experts):
 
     Args:
         predictor: the means, built with ``response_dim=p`` (see :mod:`mixkit.predictors`).
-        covariance: full, diagonal or spherical, own or shared (see :mod:`mixkit.experts`).
+        covariance: full, diagonal or spherical, own or shared (see :mod:`mixkit.experts`); moved to dtype and device
+            of the predictor. Of batch shape ``()`` it is one for all models of a batch.
 
     Raises:
         TypeError: if ``predictor`` or ``covariance`` is of another kind.
@@ -42,8 +43,9 @@ class MultivariateGaussianExperts(Experts):
                     f"predictor and covariance must have one {name}, "
                     f"got {getattr(predictor, name)} and {getattr(covariance, name)}"
                 )
+        own = first_parameter(predictor)
         self.predictor = predictor
-        self.covariance = covariance
+        self.covariance = covariance if own is None else covariance.to(dtype=own.dtype, device=own.device)
         self.num_experts = predictor.num_experts
 
     def forward(self, x: Tensor) -> MultivariateNormal:

@@ -16,6 +16,7 @@ from torch import nn
 from mixkit.experts import (
     CategoricalExperts,
     DensityExperts,
+    DiagonalCovariance,
     FullCovariance,
     GaussianExperts,
     LaplaceExperts,
@@ -23,6 +24,7 @@ from mixkit.experts import (
     MultivariateGaussianExperts,
     NegativeBinomialExperts,
     PoissonExperts,
+    SphericalCovariance,
     StudentTExperts,
     ZeroInflatedLogNormalExperts,
     linear_gaussian_experts,
@@ -285,6 +287,15 @@ class TestConstantsArePredictorsUnlessTold:
         for value in self.names(experts).values():
             assert (value.grad[1] != 0).all()
             assert (value.grad[[0, 2]] == 0).all()
+
+
+@pytest.mark.parametrize("kind", [FullCovariance, DiagonalCovariance, SphericalCovariance])
+def test_a_covariance_goes_where_the_predictor_is(kind):
+    means = LinearPredictor(D, K, response_dim=P, dtype=torch.float64, generator=seeded())
+    law = MultivariateGaussianExperts(means, kind(K, P))(normal(N, D))
+    assert law.log_prob(draw(law)).dtype == torch.float64
+    meta = MultivariateGaussianExperts(LinearPredictor(D, K, response_dim=P, device="meta"), kind(K, P))
+    assert all(p.is_meta for p in meta.parameters())
 
 
 @table(VECTOR)
