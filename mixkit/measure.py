@@ -234,7 +234,8 @@ class MixingMeasure:
 
         Args:
             gate: a gate to copy in which ``beta_0`` and ``beta_1`` (of a Laplace gate the centres) are set; a softmax
-                gate if None. All else of it, such as its temperature, stays as it is.
+                gate if None. All else of it stays as it is, such as a temperature: a measure that one was folded into
+                wants a gate of temperature 1.
 
         Raises:
             ValueError: if ``gate`` has no weight or bias of the measure's shape, or is None though the measure was read
