@@ -187,9 +187,8 @@ class AutogradObjective(Objective):
         return self.project(theta)
 
     def user_map(self) -> UserMap:
-        """The module's own parameters, by name, as they are."""
-        zero = torch.zeros_like(self.lower)
-        return UserMap(self.vector.names, None, zero, zero > 0)
+        """The module's own parameters, scales in place of their logarithms."""
+        return UserMap(self.vector.labels, None, torch.zeros_like(self.lower), self.vector.is_log.to(self.lower.device))
 
 
 def response_variance(experts: Experts, y: Tensor) -> float:

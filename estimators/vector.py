@@ -7,6 +7,8 @@ from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
 
+from .naming import entry_name, is_logarithm
+
 __all__ = ["ParameterVector"]
 
 
@@ -20,7 +22,9 @@ class ParameterVector:
         model: an unbatched model.
 
     Attributes:
-        names: of the entries, P in all.
+        names: of the entries in the module, P in all.
+        labels: the same as users read them.
+        is_log: entries of which users read the exponential, ``(P,)`` bool.
         size: P.
         positions: by parameter, where in the vector each of its entries is; P for those held at zero.
     """
@@ -32,11 +36,10 @@ class ParameterVector:
         self._keep = {name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()}
         for name in pinned:
             self._keep[name][-1] = False
-        self.names = [
-            name + (str(list(index)).replace(" ", "") if index else "")
-            for name, keep in self._keep.items()
-            for index in (tuple(i) for i in keep.nonzero().tolist())
-        ]
+        entries = [(name, tuple(i)) for name, keep in self._keep.items() for i in keep.nonzero().tolist()]
+        self.names = [name + (str(list(index)).replace(" ", "") if index else "") for name, index in entries]
+        self.labels = [entry_name(name, index) for name, index in entries]
+        self.is_log = torch.tensor([is_logarithm(name) for name, _ in entries], dtype=torch.bool)
         self.size = len(self.names)
         self.positions = self._entries()
 

@@ -7,22 +7,17 @@ import torch
 from torch import Tensor
 
 from ..linear.objective import LinearObjective
+from ..naming import entry_name, is_logarithm
 from .model import BayesianMixtureOfExperts
 
 __all__ = ["reported"]
-
-_LINEAR_NAMES = {
-    "gate.score.weight": "gate_weight",
-    "gate.score.bias": "gate_bias",
-    "experts.predictor.slope": "slope",
-    "experts.predictor.intercept": "intercept",
-}
 
 
 def reported(bayes: BayesianMixtureOfExperts, draws: Mapping[str, Tensor]) -> tuple[list[str], Tensor]:
     """Names ``(P,)`` and values ``(*batch, P)`` of draws by name ``(*batch, *shape)``.
 
-    They are those of :attr:`FitResult.params <estimators.result.FitResult.params>`, in the same order.
+    They are those of :attr:`FitResult.params <estimators.result.FitResult.params>`, in the same order, but for experts
+    with several predictors (categorical, zero-inflated, vector responses), which fits name by class or response.
     """
     is_linear = LinearObjective.supports(bayes.model)
     constants = [name.removeprefix("log_") for name in getattr(bayes.model.experts, "constant_names", ())]
@@ -32,11 +27,10 @@ def reported(bayes: BayesianMixtureOfExperts, draws: Mapping[str, Tensor]) -> tu
         value = draws[name]
         if name in bayes.translated:
             value = _relative(value, len(shape))
-        label = _LINEAR_NAMES.get(name, name.removeprefix("experts.log_")) if is_linear else name
-        if is_linear and name.startswith("experts.log_"):
+        if is_logarithm(name):
             value = value.exp()
         for entry in np.ndindex(*value.shape[value.ndim - len(shape) :]):
-            names.append(_entry(label, entry, is_linear))
+            names.append(entry_name(name, entry))
             columns.append(value[(..., *entry)])
     if is_linear:
         order = sorted(range(len(names)), key=lambda i: _place(names[i], constants))
@@ -49,12 +43,6 @@ def _relative(value: Tensor, ndim: int) -> Tensor:
     dim = value.ndim - ndim
     k = value.shape[dim]
     return value.narrow(dim, 0, k - 1) - value.narrow(dim, k - 1, 1)
-
-
-def _entry(label: str, index: tuple[int, ...], is_linear: bool) -> str:
-    if is_linear and label in ("gate_weight", "slope"):
-        return f"{label}[{index[0]},x{index[1]}]"
-    return f"{label}[{','.join(map(str, index))}]" if index else label
 
 
 def _place(name: str, constants: list[str]) -> tuple[int, int, float]:

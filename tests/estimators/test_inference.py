@@ -94,8 +94,11 @@ def test_both_routes_to_the_information_agree():
     fast_errors = dict(zip(fast.param_names, fast.bse, strict=True))
     slow_errors = dict(zip(slow.param_names, slow.bse, strict=True))
     expected = sorted(fast_errors[f"slope[{j},x0]"] for j in range(2))
-    found = sorted(slow_errors[f"experts.predictor.slope[{j},0]"] for j in range(2))
+    found = sorted(slow_errors[f"slope[{j},x0]"] for j in range(2))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert sorted(slow.param_names) == sorted(fast.param_names)
+    ends = (sorted(result.conf_int()[result.param_names.index("std[0]")]) for result in (fast, slow))
+    assert all(low > 0 for low, _ in ends)
 
 
 def _same_model_by_autograd():

@@ -41,11 +41,11 @@ def test_names_and_values_are_those_of_fits(case):
     np.testing.assert_allclose(values, result.params, rtol=1e-9, atol=1e-9)
 
 
-def test_other_models_report_the_modules_names():
+def test_other_models_report_all_their_parameters():
     bayes = BayesianMixtureOfExperts(CASES[9].model(), *CASES[9].data())
     names, values = reported(bayes, bayes.read(CASES[9].model()))
-    assert "gate.score.weight[1,0]" in names
-    assert "gate.score.weight[2,0]" not in names  # the reference
+    assert "gate_weight[1,x0]" in names
+    assert "gate_weight[2,x0]" not in names  # the reference
     assert "experts.predictor.module.0.weight[3,1]" in names
     assert len(names) == len(set(names)) == len(values)
 
