@@ -46,6 +46,11 @@ class Data(NamedTuple):
         weight = None if self.weight is None else self.weight[:, rows]
         return Data(self.x[:, rows], self.y[:, rows], weight)
 
+    def positive_rows(self) -> Tensor | None:
+        """Positions of the rows whose weight is positive in some data set; None if that is all of them."""
+        is_positive = None if self.weight is None else (self.weight > 0).any(0)
+        return None if is_positive is None or bool(is_positive.all()) else is_positive.nonzero().squeeze(-1)
+
 
 def numeric_tensor(name: str, value: Any) -> Tensor:
     """A float64 tensor of what ``np.asarray`` takes; ``TypeError`` or ``ValueError`` unless finite and real."""
@@ -98,8 +103,8 @@ def as_data(model: MixtureOfExperts, x: Any, y: Any, sample_weight: Any, *, is_b
 
     Raises:
         TypeError: if an argument is not numeric.
-        ValueError: if shapes disagree, an entry is NaN or infinite, there are fewer observations than experts, a
-            weight is negative or none is positive, or y is no response of the model's family.
+        ValueError: if shapes disagree, an entry is NaN or infinite, there are fewer observations (of positive weight)
+            than experts, a weight is negative or none is positive, or y is no response of the model's family.
     """
     x, y = numeric_tensor("x", x), numeric_tensor("y", y)
     if not is_batch:
@@ -118,7 +123,7 @@ def as_data(model: MixtureOfExperts, x: Any, y: Any, sample_weight: Any, *, is_b
     model.experts.check_response(y)
     if y.ndim > 2 and len(model.experts(x[:, :1].to(_dtype(model))).event_shape) == 0:
         raise ValueError(f"y must have shape (n,) for experts of a scalar response, got {tuple(y.shape[1:])}")
-    return Data(x, y, _weights(sample_weight, x, is_batch))
+    return Data(x, y, _weights(sample_weight, x, is_batch, model.num_experts))
 
 
 def _check_model(model: MixtureOfExperts, d: int) -> None:
@@ -141,7 +146,7 @@ def _dtype(model: MixtureOfExperts) -> torch.dtype:
     return next(model.parameters()).dtype
 
 
-def _weights(sample_weight: Any, x: Tensor, is_batch: bool) -> Tensor | None:
+def _weights(sample_weight: Any, x: Tensor, is_batch: bool, least: int) -> Tensor | None:
     if sample_weight is None:
         return None
     weight = numeric_tensor("sample_weight", sample_weight)
@@ -151,10 +156,13 @@ def _weights(sample_weight: Any, x: Tensor, is_batch: bool) -> Tensor | None:
             f"sample_weight must have one entry a row of x, {x.shape[1]}, got shape {tuple(weight.shape[1:])}"
         )
     if not bool((weight >= 0).all()) or not bool((weight.sum(-1) > 0).all()):
-        least, total = float(weight.min()), float(weight.sum(-1).min())
+        lowest, total = float(weight.min()), float(weight.sum(-1).min())
         raise ValueError(
-            f"sample_weight must be non-negative with a positive sum, got a least of {least:g} and a sum of {total:g}"
+            f"sample_weight must be non-negative with a positive sum, got a least of {lowest:g} and a sum of {total:g}"
         )
+    positive = int((weight > 0).sum(-1).min())
+    if positive < least:
+        raise ValueError(f"sample_weight must be positive for as many rows as experts, {least}, got {positive}")
     return weight
 
 

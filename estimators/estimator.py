@@ -139,7 +139,7 @@ class Estimator(ABC):
             model: gives the form; its parameters are a start only with ``start_at_model``.
             x: covariates ``(n, d)``; a frame gives its columns' names to the parameters.
             y: responses ``(n,)``, or ``(n, p)`` for experts of a vector response.
-            sample_weight: ``(n,)``, non-negative; None for ones.
+            sample_weight: ``(n,)``, non-negative; None for ones. Rows of weight zero are left out, and not counted.
 
         Returns:
             The fit with the highest log-likelihood among all starts, degenerate ones (an expert on fewer
@@ -150,11 +150,11 @@ class Estimator(ABC):
             ValueError: for NaN, infinities, wrong shapes, fewer observations than experts, negative weights.
         """
         started = time.perf_counter()
-        data = as_data(model, x, y, sample_weight, is_batch=False)
+        settings, data = self._on_positive_rows(as_data(model, x, y, sample_weight, is_batch=False))
         names = column_names(x)
         is_fixed = fixes_columns(model)
         pinned = dependent_columns(data, has_offset=model.has_offset, names=names, is_fixed=is_fixed)
-        objective, climb = self._run(model, data, pinned)
+        objective, climb = settings._run(model, data, pinned)
         seconds = time.perf_counter() - started
         result = build_result(
             model, objective, climb.ascent, climb.values, climb.ends, seconds, self._snapshot(), names
@@ -162,6 +162,15 @@ class Estimator(ABC):
         remark = collinearity_remark(pinned, is_fixed=is_fixed)
         result.warnings += [with_names(remark, names) if names else remark] if remark else []
         return result
+
+    def _on_positive_rows(self, data: Data) -> tuple["Estimator", Data]:
+        """The rows of one data set that have a weight, and the estimator with its starts on those."""
+        rows = data.positive_rows()
+        if rows is None:
+            return self, data
+        twin, n = copy.copy(self), data.x.shape[1]
+        twin.starts = None if self.starts is None else [start.at(rows, n) for start in self.starts]
+        return twin, data.take(rows)
 
     def _snapshot(self) -> "Estimator":
         """The settings as they are now, which later changes do not touch."""
@@ -186,7 +195,7 @@ class Estimator(ABC):
             model: as for :meth:`fit`.
             x: covariates ``(r, n, d)``.
             y: responses ``(r, n)``.
-            sample_weight: ``(r, n)``, non-negative; None for ones.
+            sample_weight: ``(r, n)``, non-negative; None for ones. Rows of weight zero stay, and count for nothing.
             starts: those of each data set, as many guesses for one as for another, in place of the estimator's.
         """
         data = as_data(model, x, y, sample_weight, is_batch=True)

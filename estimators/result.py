@@ -47,7 +47,7 @@ class FitResult(FittedMixture):
         predicted_gain: what one more Newton step would add to ``llf`` (NaN if no Hessian was computed).
         history: log-likelihood after each iteration of the start that won.
         start_llf: log-likelihood at the end of every start.
-        nobs: number of observations.
+        nobs: number of observations, rows of positive weight.
         seconds: time the fit took.
         warnings: what a reader should know, in words.
         objective_value: what the fit maximised: ``llf`` less the penalty. So are ``history`` and ``start_llf``.
@@ -204,7 +204,10 @@ class FitResult(FittedMixture):
 
     @property
     def bic(self) -> float:
-        """Schwarz's criterion, ``P log n - 2 llf``; n counts rows, whatever their weights."""
+        """Schwarz's criterion, ``P log n - 2 llf``; n is ``nobs``: rows of positive weight, whatever the weight.
+
+        Of weights that are counts of equal rows the criterion of the rows written out has their sum in place of n.
+        """
         return float(np.log(self.nobs)) * self.df_model - 2.0 * self.llf
 
     @property

@@ -1,6 +1,7 @@
 r"""Criteria for the number of experts; smaller is better in all of them.
 
-With maximised log-likelihood :math:`\hat\ell`, P free parameters and n observations:
+With maximised log-likelihood :math:`\hat\ell`, P free parameters and n observations (rows of positive weight, whatever
+their weights):
 
 - AIC, :math:`2 P - 2 \hat\ell` (Akaike 1974), which takes too many components of a mixture with a probability that does
   not vanish;
@@ -80,7 +81,7 @@ def aic(result: FitResult, data: Data) -> float:
 
 
 def bic(result: FitResult, data: Data) -> float:
-    """Schwarz's criterion, ``P log n - 2 llf``; arguments as of :func:`aic`."""
+    """Schwarz's criterion, ``P log n - 2 llf``, n the rows of positive weight; arguments as of :func:`aic`."""
     return math.log(result.nobs) * effective_df(result) - 2.0 * result.llf
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from estimators import EM, MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
+from estimators import EM, MLE, CollinearityWarning, Given, MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
 from estimators.data import numeric_tensor, shared_tensor
 
 from .models import softmax_model
@@ -69,3 +69,46 @@ def test_the_faces_take_reversed_data():
     labels = np.where(x[:, 0] * x[:, 1] > 0, "p", "q")
     classifier = MixtureOfExpertsClassifier(2, random_state=0, n_init=1).fit(x[:, ::-1], labels[::-1])
     np.testing.assert_array_equal(classifier.predict(x[::-1]), classifier.predict(x)[::-1])
+
+
+class TestRowsOfWeightZero:
+    @pytest.fixture
+    def halves(self):
+        x, y = lines()
+        weight = np.random.default_rng(1).uniform(0.5, 2.0, size=len(y))
+        weight[::2] = 0.0
+        return x, y, weight
+
+    @pytest.mark.parametrize("estimator", [EM, MLE])
+    def test_they_are_left_out(self, estimator, halves):
+        x, y, weight = halves
+        all_rows = estimator(**QUICK).fit(softmax_model(2, 2), x, y, weight)
+        there = estimator(**QUICK).fit(softmax_model(2, 2), *(part[weight > 0] for part in (x, y, weight)))
+        np.testing.assert_array_equal(all_rows.params, there.params)
+        assert (all_rows.nobs, all_rows.llf, all_rows.bic) == (len(y) // 2, there.llf, there.bic)
+        regressor = MixtureOfExpertsRegressor(estimator=estimator(**QUICK), random_state=0).fit(x, y, weight)
+        assert regressor.result_.bic == pytest.approx(there.bic, rel=1e-9)
+
+    def test_guesses_of_every_row_lose_theirs(self, halves):
+        x, y, weight = halves
+        guess = torch.rand(2, len(y), generator=torch.Generator().manual_seed(0))
+        guess = guess / guess.sum(0)
+        fit = EM(starts=[Given(guess)], n_init=1, random_state=0).fit(softmax_model(2, 2), x, y, weight)
+        there = [part[weight > 0] for part in (x, y, weight)]
+        same = EM(starts=[Given(guess[:, weight > 0])], n_init=1, random_state=0).fit(softmax_model(2, 2), *there)
+        np.testing.assert_array_equal(fit.params, same.params)
+        assert fit.estimator.starts[0].values.shape == (2, len(y))
+
+    def test_a_column_that_is_constant_on_the_others_is_named(self, halves):
+        x, y, weight = halves
+        x = np.column_stack([x, weight > 0])
+        with pytest.warns(CollinearityWarning, match=r"columns \[2\] of x are constant"):
+            result = EM(**QUICK).fit(softmax_model(3, 2), x, y, weight)
+        assert "columns [2]" in result.warnings[0]
+
+    def test_too_few_others_are_refused(self, halves):
+        x, y, _ = halves
+        weight = np.zeros(len(y))
+        weight[0] = 1.0
+        with pytest.raises(ValueError, match="positive for as many rows as experts, 2, got 1"):
+            EM().fit(softmax_model(2, 2), x, y, weight)
