@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import column_or_1d, validate_data
 from torch import Tensor
 
 from mixkit._validation import check_integer, check_non_negative
@@ -153,11 +153,17 @@ class MixtureOfExpertsClassifier(ClassifierMixin, MixtureFace):
     def responsibilities(self, X: Any, y: Any) -> np.ndarray:
         """Posterior probability of each expert given x and the label y, ``(n, k)``.
 
+        Args:
+            X: covariates ``(n, d)``.
+            y: labels ``(n,)``.
+
         Raises:
-            ValueError: if a label is not among ``classes_``.
+            ValueError: if a label is not among ``classes_``, or there is not one for each row of X.
         """
         law = self.predict_distribution(X)
-        y = np.asarray(y)
+        y = column_or_1d(y)
+        if len(y) != len(law.log_weights):
+            raise ValueError(f"y must have one label for each of {len(law.log_weights)} rows of X, got {len(y)}")
         unknown = ~np.isin(y, self.classes_)
         if unknown.any():
             raise ValueError(f"y must hold labels of {list(self.classes_)}, got {y[unknown][0]!r}")

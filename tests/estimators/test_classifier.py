@@ -95,6 +95,8 @@ def test_probabilities_are_those_of_the_mixture(fitted):
     components = law.components.logits.exp()[np.arange(len(y)), :, index].numpy()
     joint = fitted.gate_weights(x) * components
     np.testing.assert_allclose(resp, joint / joint.sum(1, keepdims=True), rtol=1e-8)
+    for form in (y[:, None], list(y), pd.Series(y), pd.DataFrame({"label": y})):
+        np.testing.assert_array_equal(fitted.responsibilities(x, form), resp)
 
 
 def test_labels_that_are_separated_have_finite_slopes():
@@ -187,5 +189,10 @@ def test_bad_data_are_refused(fitted):
         MixtureOfExpertsClassifier().fit(x, np.zeros(len(x)))
     with pytest.raises(ValueError, match="y must hold labels of"):
         fitted.responsibilities(x, np.full(len(y), "third"))
+    for wrong in (y[:1], y[:-1], []):
+        with pytest.raises(ValueError, match=f"y must have one label for each of 300 rows of X, got {len(wrong)}"):
+            fitted.responsibilities(x, wrong)
+    with pytest.raises(ValueError, match="y should be a 1d array"):
+        fitted.responsibilities(x, np.column_stack([y, y]))
     with pytest.raises(NotFittedError):
         MixtureOfExpertsClassifier().predict(x)
