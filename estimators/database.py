@@ -15,7 +15,7 @@ from typing import ClassVar, Self
 __all__ = ["DesignFile", "ResultsFileError", "StudyMismatchError"]
 
 _MEMORY = ":memory:"
-_META = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);"
+_META = "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
 
 
 class ResultsFileError(ValueError):
@@ -66,9 +66,12 @@ class DesignFile:
         self._check_design(design)
 
     def _create(self, design: dict[str, str]) -> None:
+        """Make the tables, unless another process has in the meantime: the design of the first one stays."""
         meta = [("format", self._FORMAT), ("design", json.dumps(design))]
-        self._connection.executescript(f"BEGIN IMMEDIATE; {_META} CREATE TABLE {self._TABLE} {self._COLUMNS};")
-        self._connection.executemany("INSERT INTO meta VALUES (?, ?)", meta)
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute(_META)
+        self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self._TABLE} {self._COLUMNS}")
+        self._connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", meta)
         self._connection.execute("COMMIT")
 
     def _check_design(self, design: dict[str, str]) -> None:

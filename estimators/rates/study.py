@@ -18,6 +18,7 @@ from mixkit.gates import Gate
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
+from ..database import ResultsFileError
 from ..estimator import Estimator
 from ..parallel import as_completed
 from .blocks import blocks_of
@@ -221,7 +222,7 @@ class RateStudy:
             ResultsFileError: as for :meth:`run`; also if there is no such file.
         """
         if not os.path.exists(path):
-            raise FileNotFoundError(f"path must be a results file, got {path}, which does not exist")
+            raise ResultsFileError(f"path must be a results file, got {path}, which does not exist")
         with ResultStore(path, self.identity()) as store:
             return StudyResults.of(self, store)
 

@@ -142,7 +142,7 @@ def test_bad_files_are_refused(tmp_path):
     connection.close()
     with pytest.raises(ResultsFileError, match="cats"):
         study.run(other, progress=False)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ResultsFileError, match=r"missing\.sqlite, which does not exist"):
         study.results(tmp_path / "missing.sqlite")
 
 

@@ -1,0 +1,36 @@
+"""Results files: opened by several at once."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from estimators.database import StudyMismatchError
+from estimators.inference.store import ReplicateStore
+
+WORKERS = 8
+
+
+def test_first_opens_at_once_all_succeed(tmp_path):
+    for attempt in range(5):
+        path, gate = tmp_path / f"{attempt}.sqlite", Barrier(WORKERS)
+
+        def append(number, path=path, gate=gate):
+            gate.wait()
+            with ReplicateStore(path, {"a": "b"}) as store:
+                store.append([(number, {"value": number})])
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            list(pool.map(append, range(WORKERS)))
+        with ReplicateStore(path, {"a": "b"}) as store:
+            assert store.records(WORKERS) == [{"value": number} for number in range(WORKERS)]
+
+
+def test_the_design_of_whoever_was_first_stays(tmp_path):
+    path = tmp_path / "file.sqlite"
+    with ReplicateStore(path, {"a": "first"}) as store:
+        store._create({"a": "second"})  # as by a process that saw no tables yet
+        with pytest.raises(StudyMismatchError, match="a: first there, second here"):
+            ReplicateStore(path, {"a": "second"})
+    with ReplicateStore(path, {"a": "first"}) as store:
+        assert store.done() == set()
