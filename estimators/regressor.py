@@ -135,10 +135,12 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
             sample_weight: ``(n,)``, non-negative.
 
         Raises:
-            ValueError: if the regressor has a penalty, which a stream does not apply; otherwise as ``fit``.
+            ValueError: if the regressor or its estimator has a penalty, which a stream does not apply; otherwise as
+                ``fit``.
         """
-        if self.penalty is not None:
-            raise ValueError(f"penalty must be None for partial_fit, which applies none, got {self.penalty!r}")
+        for penalty in (self.penalty, getattr(self.estimator, "penalty", None)):
+            if penalty is not None:
+                raise ValueError(f"penalty must be None for partial_fit, which applies none, got {penalty!r}")
         is_first = not hasattr(self, "stream_")
         before = self._result if is_first and hasattr(self, "_result") else None
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, reset=is_first and before is None)

@@ -89,6 +89,8 @@ def test_penalties_are_refused():
     x, y = faithful()
     with pytest.raises(ValueError, match="penalty must be None for partial_fit"):
         regressor(penalty=Ridge(experts=1.0)).partial_fit(x, y)
+    with pytest.raises(ValueError, match=r"penalty must be None for partial_fit, .* got Ridge\(gate=2.0"):
+        MixtureOfExpertsRegressor(estimator=EM(penalty=Ridge(2.0))).partial_fit(x, y)
 
 
 def test_nothing_is_known_before_the_first_rows():
