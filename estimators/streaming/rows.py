@@ -76,22 +76,30 @@ class Rows:
             weight = torch.cat([_weights(part) for part in self._parts], 1)
         return Data(torch.cat([p.x for p in self._parts], 1), torch.cat([p.y for p in self._parts], 1), weight)
 
-    def take(self, count: int) -> Data:
+    def first(self, count: int) -> Data:
+        """A copy of the first ``count`` rows, which stay."""
+        return _part(self.all(), slice(None, count))
+
+    def drop(self, count: int) -> None:
         """Remove the first ``count`` rows."""
-        data = self.all()
+        rest = _part(self.all(), slice(count, None))
         self._parts, self.count = [], 0
-        self.add(_part(data, slice(count, None)))
-        return _part(data, slice(None, count))
+        self.add(rest)
 
     def blocks(self, length: int) -> Iterator[Data]:
-        """Remove and give as many whole blocks of ``length`` rows as there are."""
+        """As many whole blocks of ``length`` rows as there are, each removed when the next one is asked for.
+
+        Whoever stops in the middle of a block, by an error or an interrupt, leaves it and all later ones here.
+        """
         if self.count < length:
             return
-        data, whole = self.all(), self.count - self.count % length
-        self._parts, self.count = [], 0
-        self.add(_part(data, slice(whole, None)))
-        for start in range(0, whole, length):
-            yield _part(data, slice(start, start + length))
+        data, done = self.all(), 0
+        try:
+            while self.count - done >= length:
+                yield _part(data, slice(done, done + length))
+                done += length
+        finally:
+            self.drop(done)
 
 
 def _weights(data: Data) -> Tensor:

@@ -3,6 +3,7 @@
 import copy
 import time
 import warnings
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,14 +97,22 @@ class Stream:
         self._num_features = data.x.shape[2]
         self._rows.add(data)
         self.nobs += data.x.shape[1]
-        settings = self.settings
-        if self._recursion is None and self._rows.count >= self.start_rows:
-            self._recursion = self._started(self._rows.take(self.start_rows))
-        if self._recursion is not None:
-            for block in self._rows.blocks(settings.batch_size):
-                self._history.append(_take_in(self._recursion, block))
+        self._go_on()
         self._seconds += time.perf_counter() - started
         return self
+
+    def _go_on(self) -> None:
+        """Fit the start and take in whole blocks; what is interrupted keeps its rows, and is done by the next call."""
+        if self._recursion is None and self._rows.count >= self.start_rows:
+            self._recursion = self._started(self._rows.first(self.start_rows))
+            self._rows.drop(self.start_rows)
+        if self._recursion is not None:
+            with closing(self._rows.blocks(self.settings.batch_size)) as blocks:
+                for block in blocks:
+                    recursion = copy.copy(self._recursion)
+                    value = _take_in(recursion, block)
+                    self._history.append(value)
+                    self._recursion = recursion
 
     def _fit_start(self, data: Data) -> FitResult:
         weight = None if data.weight is None else data.weight[0]

@@ -6,7 +6,7 @@ import torch
 
 from estimators import EM, MLE, SingularInformationWarning
 from estimators.data import CollinearityWarning
-from estimators.streaming import StochasticEM, array_batches
+from estimators.streaming import StochasticEM, Stream, array_batches
 from estimators.streaming.linear import LinearRecursion
 from mixkit import (
     MixingMeasure,
@@ -77,6 +77,41 @@ def test_pieces_do_not_matter(reference, pieces):
     assert parts.nobs == _N
     assert parts.num_blocks == 26  # 23,000 rows: 25 blocks of 900, and the rest
     assert len(parts.history) == 25
+
+
+class _Stop:
+    """A method that is interrupted the n-th time it is called, and works otherwise."""
+
+    def __init__(self, method, stop_at):
+        self.method, self.calls, self.stop_at = method, 0, stop_at
+
+    def __get__(self, instance, owner):
+        return lambda *arguments: self(instance, *arguments)
+
+    def __call__(self, *arguments):
+        self.calls += 1
+        if self.calls == self.stop_at:
+            raise KeyboardInterrupt
+        return self.method(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "stop_at"),
+    [(Stream, "_fit_start", 1), (LinearRecursion, "advance", 3), (LinearRecursion, "_m_step", 2)],
+)
+def test_what_an_interrupt_left_is_done_by_the_next_call(reference, monkeypatch, owner, name, stop_at):
+    x, y, _ = reference
+    settings = StochasticEM(batch_size=200, start_rows=1000, n_init=2, random_state=0, finish=False)
+    whole = settings.fit(softmax_model(1, 2), [(x[:3000], y[:3000])])
+    stream = settings.stream(softmax_model(1, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, _Stop(getattr(owner, name), stop_at))
+        with pytest.raises(KeyboardInterrupt):
+            stream.partial_fit(x[:2500], y[:2500])
+    result = stream.partial_fit(x[2500:3000], y[2500:3000]).result()
+    assert (result.nobs, result.num_blocks) == (whole.nobs, whole.num_blocks)
+    np.testing.assert_array_equal(result.params, whole.params)
+    np.testing.assert_array_equal(result.history, whole.history)
 
 
 def test_asking_for_a_result_changes_nothing(reference):
