@@ -1,6 +1,6 @@
 """Rows on their way into a stream: checked, then cut into blocks whose length does not depend on how they arrived."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,7 @@ class Rows:
         self._parts, self.count = [], 0
         self.add(rest)
 
-    def blocks(self, length: int) -> Iterator[Data]:
+    def blocks(self, length: int) -> Generator[Data, None, None]:
         """As many whole blocks of ``length`` rows as there are, each removed when the next one is asked for.
 
         Whoever stops in the middle of a block, by an error or an interrupt, leaves it and all later ones here.
