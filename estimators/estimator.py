@@ -315,6 +315,8 @@ class Estimator(ABC):
         parts = [objective.read(model).expand(len(data.x), 1, -1)] if self.start_at_model else []
         if any(starts):
             parts.append(_from_guesses(objective, data, starts, model.num_experts, rng))
+        if not parts:
+            raise ValueError("starts must hold one start or more where start_at_model is False, got none")
         return torch.cat(parts, 1)
 
     def chosen_starts(self) -> Sequence[Start]:

@@ -146,11 +146,12 @@ def _fit_both(
     """Fits of k and k + 1 experts."""
     own = default_starts(settings.n_init) if settings.starts is None else list(settings.starts)
     estimator = copy.copy(settings)
-    estimator.random_state, estimator.starts, estimator.start_at_model = rng, own, truth is not None
+    estimator.random_state, estimator.starts = rng, own
+    estimator.start_at_model = settings.start_at_model or truth is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         small = estimator.fit(models[0] if truth is None else truth, x, y)
-        estimator.starts, estimator.start_at_model = [SplitAtom(small.model), *own], False
+        estimator.starts, estimator.start_at_model = [SplitAtom(small.model), *own], settings.start_at_model
         return small, estimator.fit(models[1], x, y)
 
 

@@ -136,6 +136,14 @@ class TestBootstrap:
         assert bootstrap_lrt(x, y, 1, n_replicates=9, random_state=0, estimator=estimator).p_value == 0.1
         assert bootstrap_lrt(x, y, 2, n_replicates=9, random_state=0, estimator=estimator).p_value > 0.1
 
+    def test_an_estimator_that_starts_at_the_model_alone_does_so(self):
+        x, y = load_co2_gnp()
+        estimator = EM(start_at_model=True, n_init=0)
+        found = bootstrap_lrt(x, y, 1, n_replicates=3, random_state=0, estimator=estimator)
+        assert found.num_failed == 0
+        assert len(found.small.start_llf) == 1
+        assert len(found.large.start_llf) == 1 + 3  # the model, and three splits of one expert
+
     def test_bad_requests_are_refused(self):
         x, y = load_co2_gnp()
         with pytest.raises(ValueError, match="k must be at least 1"):

@@ -112,3 +112,8 @@ def test_bad_starts_are_refused():
         Given(torch.ones(K, len(Y))).responsibilities(X, Y, K, np.random.default_rng(0))
     with pytest.raises(ValueError, match="model must have k - 1 = 4 experts, got 2"):
         EM(starts=[STARTS[-1]]).fit(softmax_model(2, 5), X, Y)
+
+
+def test_a_fit_without_any_start_is_refused():
+    with pytest.raises(ValueError, match="starts must hold one start or more where start_at_model is False, got none"):
+        EM(starts=[]).fit(softmax_model(2, K), X, Y)
