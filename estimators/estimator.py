@@ -282,7 +282,8 @@ class Estimator(ABC):
         """Most rounds of moves in fits of a model from starts that are the default ones, or others."""
         if self.n_moves is not None:
             return self.n_moves
-        return _ROUNDS if is_default and not self.start_at_model and fixes_columns(model) else 0
+        is_fast = fixes_columns(model) or has_smooth_gate(model)
+        return _ROUNDS if is_default and not self.start_at_model and is_fast else 0
 
     def _moved(
         self,
