@@ -17,6 +17,7 @@ from mixkit.mixture import MixtureOfExperts
 from .covariance import warn_undetermined
 from .data import with_names
 from .fitted import FittedMixture
+from .freedom import effective_df
 from .maximum import KINDS, DataRemovedError, Maximum
 from .newton import Ascent
 from .objective import Objective
@@ -71,6 +72,7 @@ class FitResult(FittedMixture):
     _num_features: int | None = None
     _maximum: Maximum | None = None
     _estimator: "Estimator | None" = None
+    _effective_df: float | None = None
 
     @property
     def maximum(self) -> Maximum:
@@ -102,6 +104,7 @@ class FitResult(FittedMixture):
         Estimates, standard errors from the observed information, the summary and the model stay; so do covariances of
         other kinds that were asked for before.
         """
+        self._effective_df = self.effective_df
         self.maximum.remove_data()
         if self._estimator is not None:
             self._estimator = self.estimator
@@ -198,17 +201,23 @@ class FitResult(FittedMixture):
         return len(self.params)
 
     @property
+    def effective_df(self) -> float:
+        """P, or the effective number of parameters of a penalised fit (:func:`~estimators.freedom.effective_df`)."""
+        return effective_df(self) if self._effective_df is None else self._effective_df
+
+    @property
     def aic(self) -> float:
-        """Akaike's criterion, ``2 P - 2 llf``."""
-        return 2.0 * self.df_model - 2.0 * self.llf
+        """Akaike's criterion, ``2 P - 2 llf``, P the effective number of parameters."""
+        return 2.0 * self.effective_df - 2.0 * self.llf
 
     @property
     def bic(self) -> float:
         """Schwarz's criterion, ``P log n - 2 llf``; n is ``nobs``: rows of positive weight, whatever the weight.
 
-        Of weights that are counts of equal rows the criterion of the rows written out has their sum in place of n.
+        P is the effective number of parameters. Of weights that are counts of equal rows the criterion of the rows
+        written out has their sum in place of n.
         """
-        return float(np.log(self.nobs)) * self.df_model - 2.0 * self.llf
+        return float(np.log(self.nobs)) * self.effective_df - 2.0 * self.llf
 
     @property
     def measure(self) -> MixingMeasure:

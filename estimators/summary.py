@@ -121,7 +121,7 @@ def _head(result: "FitResult", kind: str) -> list[tuple[str, str]]:
         ("Converged", "yes" if result.converged else "no"),
         ("Starts at this maximum", _share(result)),
         ("No. Observations", str(result.nobs)),
-        ("Df Model", str(result.df_model)),
+        ("Df Model", f"{result.effective_df:.1f}" if result.is_penalised else str(result.df_model)),
         ("Log-Likelihood", f"{result.llf:.4f}"),
         ("AIC", f"{result.aic:.3f}"),
         ("BIC", f"{result.bic:.3f}"),

@@ -1,9 +1,9 @@
 """How many experts: a path of fits judged by criteria, and the dendrogram of one over-specified fit."""
 
+from ..freedom import effective_df
 from .criteria import CRITERIA, Criterion, aic, bic, icl, responsibility_entropy
 from .cross_validation import HeldOut
 from .dendrogram import Dendrogram, mixing_dendrogram
-from .freedom import effective_df
 from .nesting import duplicate_expert
 from .results import ExpertSelection
 from .selection import select_experts

@@ -11,7 +11,7 @@ their weights):
   experts that are told apart (Biernacki, Celeux, Govaert 2000, IEEE PAMI 22, 719-725; there with hard assignments, here
   in the form with :math:`r_{ij}` that McLachlan and Peel 2000, section 6.10.3, call ICL-BIC).
 
-Of penalised fits P is the effective number of parameters (:func:`~estimators.selection.freedom.effective_df`), and
+Of penalised fits P is the effective number of parameters (:func:`~estimators.freedom.effective_df`), and
 :math:`\hat\ell` the log-likelihood without the penalty.
 """
 
@@ -26,7 +26,6 @@ from mixkit.mixture import MixtureOfExperts
 
 from ..data import Data
 from ..result import FitResult
-from .freedom import effective_df
 
 __all__ = ["CRITERIA", "Criterion", "aic", "bic", "icl", "responsibility_entropy"]
 
@@ -77,12 +76,12 @@ def aic(result: FitResult, data: Data) -> float:
         >>> [round(rule(fit, fit.maximum.data), 1) for rule in (aic, bic, icl)]
         [-269.7, -245.6, -185.9]
     """
-    return 2.0 * effective_df(result) - 2.0 * result.llf
+    return 2.0 * result.effective_df - 2.0 * result.llf
 
 
 def bic(result: FitResult, data: Data) -> float:
     """Schwarz's criterion, ``P log n - 2 llf``, n the rows of positive weight; arguments as of :func:`aic`."""
-    return math.log(result.nobs) * effective_df(result) - 2.0 * result.llf
+    return math.log(result.nobs) * result.effective_df - 2.0 * result.llf
 
 
 def icl(result: FitResult, data: Data) -> float:

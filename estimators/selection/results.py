@@ -80,7 +80,7 @@ class ExpertSelection:
         columns: dict[str, list[Any]] = {
             "k": list(self.k),
             "llf": [fit.llf for fit in self.fits],
-            "df": [fit.df_model for fit in self.fits],
+            "df": [fit.effective_df if fit.is_penalised else fit.df_model for fit in self.fits],
             **{name: value.tolist() for name, value in self.values.items()},
         }
         if self.held_out is not None:

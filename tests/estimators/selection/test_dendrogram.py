@@ -319,9 +319,7 @@ def test_the_reference_problem_is_read_off_one_fit_with_four_experts(outliers):
     y = torch.cat([y, y.min() + (y.max() - y.min()) * extra[:, 1]])
     found = [select_experts(x, y, k=[4], random_state=0, estimator=EM(n_moves=n)).best for n in (None, 0)]
     assert [mixing_dendrogram(fit, x, y).choose() for fit in found] == [2, 2]
-    assert (
-        found[0].llf >= found[1].llf
-    )  # moves find a higher maximum: without outliers, an expert on four rows
+    assert found[0].llf >= found[1].llf  # moves find a higher maximum: without outliers, an expert on four rows
     tree = mixing_dendrogram(found[1], x, y)
     if not outliers:
         merged, truth = tree.measure(2).align(reference_truth()), reference_truth()

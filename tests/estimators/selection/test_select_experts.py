@@ -227,7 +227,12 @@ class TestEffectiveDegreesOfFreedom:
         fit = EM(n_init=3, random_state=0, penalty=Lasso(20.0, 20.0)).fit(softmax_model(3, 2), rows, y)
         zeroed = fit.maximum.objective.zeroed
         assert zeroed
-        assert effective_df(fit) == pytest.approx(fit.df_model - len(zeroed), abs=1e-8)
+        left = fit.df_model - len(zeroed)
+        assert effective_df(fit) == pytest.approx(left, abs=1e-8)
+        fit.remove_data()
+        assert (fit.effective_df, fit.aic) == pytest.approx((left, 2 * left - 2 * fit.llf))
+        assert fit.bic == pytest.approx(left * np.log(600) - 2 * fit.llf)
+        assert f"{left:.1f}" in str(fit.summary())
 
     def test_without_a_penalty_they_are_all(self, selection):
         assert [effective_df(fit) for fit in selection.fits] == [fit.df_model for fit in selection.fits]

@@ -1,11 +1,14 @@
 """How many parameters a penalised fit has in effect."""
 
-from ..result import FitResult
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .result import FitResult
 
 __all__ = ["effective_df"]
 
 
-def effective_df(result: FitResult) -> float:
+def effective_df(result: "FitResult") -> float:
     r"""Effective degrees of freedom :math:`\mathrm{tr}((-H + Q)^{-1} (-H))`, to first order.
 
     H is the Hessian of the log-likelihood and Q that of the penalty, both at the estimate, over the coefficients that
