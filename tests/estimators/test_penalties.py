@@ -205,9 +205,12 @@ def test_other_gates_take_penalties_too():
     model = MixtureOfExperts(
         laplace_gate(1, 2, generator=seeded(0)), linear_gaussian_experts(1, 2, generator=seeded(1))
     )
-    result = EM(n_init=2, em_iter=3, penalty=Ridge(experts=5.0), random_state=0).fit(model, x, y)
+    settings = {"n_init": 2, "em_iter": 3, "penalty": Ridge(experts=5.0), "random_state": 0}
+    result = EM(n_moves=0, **settings).fit(model, x, y)
     assert result.objective_value < result.llf
     assert result.grad_norm < 1e-6
+    moved = EM(**settings).fit(model, x, y)  # ends where a centre meets an observation: there the likelihood has a kink
+    assert moved.objective_value > result.objective_value
 
 
 def test_large_networks_climb_by_lbfgs_under_a_penalty(monkeypatch):
