@@ -9,7 +9,8 @@ as it may. Part 3 is part 1 with cross-validation in 5 folds.
 likelihood criteria rightly ask for experts that describe them; the dendrogram is to find the experts of the rest.
 
 "dendrogram, gap" is ``choose()`` with its defaults; "dendrogram, DSC" is the criterion of arXiv 2510.12744 on distances
-of parameters, x and y as they are. Fits have four starts and make no moves, which would double the time. Seeds start at 1,000: the constant of "gap" was set on smaller ones.
+of parameters, x and y as they are. Fits have four starts and make no moves, which would double the time. Seeds start at
+1,000: the constant of "gap" was set on smaller ones.
 
 Run ``python benchmarks/selection.py`` (an hour of processor time), or with ``--quick``. Counts are of data sets.
 """
