@@ -20,7 +20,7 @@ from mixkit.temperature import FixedTemperature, LearnableTemperature
 
 from ..data import Data
 
-__all__ = ["Coordinates"]
+__all__ = ["Coordinates", "restore_score", "score_freedom"]
 
 
 class Coordinates(NamedTuple):
@@ -60,7 +60,7 @@ class Coordinates(NamedTuple):
         """A copy of a model of data set ``index`` in these coordinates, as one of the covariates themselves."""
         found = copy.deepcopy(model)
         centre, scale = self.centre[index], self.scale[index]
-        _restore(found.gate.score, centre, scale)
+        restore_score(found.gate.score, centre, scale)
         predictor = found.experts.predictor
         if isinstance(predictor, LinearPredictor):
             predictor.slope.div_(scale)
@@ -104,10 +104,18 @@ def _(score: ConstantScore) -> tuple[bool, bool]:
     return True, True
 
 
-def _restore(score: Score, centre: Tensor, scale: Tensor) -> None:
-    if isinstance(score, LinearScore):
-        score.weight.div_(scale)
-        if score.bias is not None and not isinstance(score, ActivationScore):
-            score.bias.sub_(score.weight @ centre)
-    elif isinstance(score, DistanceScore):
-        score.centre.add_(centre)
+@singledispatch
+def restore_score(score: Score, centre: Tensor, scale: Tensor) -> None:
+    """Change a score of ``(x - centre) / scale`` in place into the same score of ``x``; a constant one stays."""
+
+
+@restore_score.register
+def _(score: LinearScore, centre: Tensor, scale: Tensor) -> None:
+    score.weight.div_(scale)
+    if score.bias is not None and not isinstance(score, ActivationScore):
+        score.bias.sub_(score.weight @ centre)
+
+
+@restore_score.register
+def _(score: DistanceScore, centre: Tensor, scale: Tensor) -> None:
+    score.centre.add_(centre)
