@@ -121,7 +121,7 @@ def test_gates_without_linear_scores(gate):
     assert result.converged
     assert result.grad_norm < 1e-6
     experts = ["slope[0,x0]", "slope[1,x0]", "intercept[0]", "intercept[1]"]
-    assert set(experts + ["std[0]", "std[1]"]) < set(result.param_names)
+    assert {*experts, "std[0]", "std[1]"} < set(result.param_names)
     named = dict(zip(result.param_names, result.params, strict=True))
     assert min(named["std[0]"], named["std[1]"]) > 0.2  # not logarithms
     assert sum(name.startswith("gate_") for name in result.param_names) >= 3
