@@ -112,14 +112,18 @@ class PenalizedObjective(Wrapper):
             gradient = slope.unsqueeze(1) + bent
             total = value.unsqueeze(1) + (theta * (slope.unsqueeze(1) + 0.5 * bent)).sum(-1)
             return Evaluation(total, gradient, hessian.unsqueeze(1).expand(*theta.shape, -1))
-        cells = [[self._derivatives(vector, r) for vector in row] for r, row in enumerate(theta)]
+        cells = [[self._derivatives(vector, r) for vector in row] for r, row in self._by_set(theta)]
         return Evaluation(*(torch.stack([torch.stack([cell[i] for cell in row]) for row in cells]) for i in range(3)))
 
     def _prior_value(self, theta: Tensor) -> Tensor:
         if self._quadratic:
             return self._prior(theta).value
         with torch.no_grad():
-            return torch.stack([torch.stack([self._log_prior(v, r) for v in row]) for r, row in enumerate(theta)])
+            return torch.stack([torch.stack([self._log_prior(v, r) for v in row]) for r, row in self._by_set(theta)])
+
+    def _by_set(self, theta: Tensor) -> list[tuple[int, Tensor]]:
+        """Rows of ``theta (r, s, P)`` with the positions of their data sets; of a single one, which may be any's."""
+        return [(r if len(self.data.x) > 1 else 0, row) for r, row in enumerate(theta)]
 
     def value(self, theta: Tensor) -> Tensor:
         """Penalised log-likelihood ``(r, s)``."""
@@ -161,6 +165,17 @@ class PenalizedObjective(Wrapper):
         converged = gradient.abs().amax(-1) < _LBFGS_TOLERANCE * self.total_weight.unsqueeze(-1)
         evaluation = Evaluation(value, gradient, value.new_empty((*value.shape, 0, 0)))
         return Ascent(ends, value, torch.full_like(value, torch.nan), converged, max_iter, evaluation)
+
+    def on_sets(self, sets: Tensor) -> "PenalizedObjective | None":
+        """The penalised log-likelihood of some of the data sets, in the same parameters."""
+        base = self.base.on_sets(sets)
+        if base is None:
+            return None
+        twin = copy.copy(self)
+        twin.base, twin.data, twin.total_weight = base, base.data, base.total_weight
+        twin._scaling = Scaling(*(part[sets] for part in self._scaling))
+        twin._quadratic = [self._quadratic[r] for r in sets.tolist()] if self._quadratic else []
+        return twin
 
     def project(self, theta: Tensor) -> Tensor:
         """``theta`` with every parameter raised to its lower bound."""

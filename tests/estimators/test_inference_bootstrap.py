@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm, skew
+from torch.distributions import Gamma, Normal
 
 from estimators import EM, MLE, KMeansXY, MixtureOfExpertsRegressor, SingularInformationWarning
 from estimators.data import Data
@@ -18,7 +19,7 @@ from estimators.inference import Cases, Parametric, RandomWeights, bootstrap
 from estimators.inference.alignment import align_experts
 from estimators.inference.intervals import INTERVALS, Replicates, acceleration
 from estimators.inference.refits import _Refits, warm_start
-from estimators.penalties import Lasso, Ridge
+from estimators.penalties import Lasso, LogPrior, Ridge
 from estimators.rates import ResultsFileError, StudyMismatchError
 from mixkit import MixtureOfExperts, constant_gate, linear_gaussian_experts, sigmoid_gate, softmax_gate
 from mixkit.datasets import load_ethanol, load_patents, load_tone
@@ -26,6 +27,8 @@ from mixkit.experts import LaplaceExperts, NegativeBinomialExperts
 from mixkit.predictors import LinearPredictor
 
 from .models import CASE_IDS, DTYPE, LINEAR_CASES, reference_truth, seeded, softmax_model
+
+PRIOR = LogPrior({"slope": Normal(0.0, 1.0), "std": Gamma(2.0, 1.0)})
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +115,12 @@ class TestRefits:
         assert (result.estimator.penalty, result.estimator.n_init, len(result.estimator.starts)) == (None, 2, 1)
         np.testing.assert_array_equal(bootstrap(result, 3, random_state=0).replicates, before.replicates)
 
-    @pytest.mark.parametrize("first", [None, Ridge(5.0, 5.0), Lasso(5.0, 5.0)], ids=repr)
-    @pytest.mark.parametrize("second", [None, Ridge(50.0, 50.0), Lasso(0.5, 0.5)], ids=repr)
-    def test_refits_may_have_another_penalty_than_the_fit(self, first, second):
-        settings = {"random_state": 0, "n_init": 2, "n_moves": 0}
-        result = EM(penalty=first, **settings).fit(softmax_model(1, 2), *load_tone())
-        other = EM(penalty=second, start_at_model=True, **settings)
+    @pytest.mark.parametrize("first", [None, Ridge(5.0, 5.0), Lasso(5.0, 5.0), PRIOR], ids=repr)
+    @pytest.mark.parametrize("second", [None, Ridge(50.0, 50.0), Lasso(0.5, 0.5), PRIOR], ids=repr)
+    def test_refits_may_have_another_penalty_than_the_fit(self, first, second, monkeypatch):
+        monkeypatch.setattr("estimators.inference.refits._LARGEST_GROUP", 3)
+        result = EM(penalty=first, random_state=0, n_init=2, n_moves=0).fit(softmax_model(1, 2), *load_tone())
+        other = EM(penalty=second, start_at_model=True, random_state=0, n_init=0)
         found = bootstrap(result, 3, random_state=0, estimator=other)
         assert not found.errors
         assert np.isfinite(found.llf).all()

@@ -64,6 +64,23 @@ def test_derivatives_are_those_of_the_value(case, penalty):
 
 
 @every_penalty
+def test_some_of_the_data_sets_have_their_own_values(penalty):
+    case = LINEAR_CASES[0]
+    model = case.model(2, 3, 3)
+    x, y = (torch.stack(parts) for parts in zip(*(case.data(60, 2, seed) for seed in range(4)), strict=True))
+    weight = torch.rand(4, 60, dtype=DTYPE, generator=seeded(0)) + 0.1
+    base = make_objective(model, Data(x, y, weight), 1e-6, torch.zeros(2, dtype=torch.bool))
+    whole = PenalizedObjective(base, penalty, model)
+    theta = torch.cat([whole.read(model), 0.9 * whole.read(model)], 1)
+    sets = torch.tensor([0, 3])
+    part = whole.on_sets(sets)
+    for own, all_of_them in zip(part.evaluate(theta[sets]), whole.evaluate(theta), strict=True):
+        torch.testing.assert_close(own, all_of_them[sets], rtol=1e-10, atol=1e-10)
+    alone = part.on_sets(torch.tensor([1]))
+    torch.testing.assert_close(alone.value(theta[3:]), whole.value(theta)[3:], rtol=1e-10, atol=1e-10)
+
+
+@every_penalty
 def test_em_iterations_never_lower_the_penalised_log_likelihood(penalty):
     for index in (0, 2, 3, 5) if penalty.is_quadratic else (0, 3):
         case = LINEAR_CASES[index]
