@@ -1,20 +1,17 @@
 """Replicated computations: seeds of their own, joblib workers, a file that takes them up again."""
 
-import hashlib
 import os
 from abc import ABC, abstractmethod
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..parallel import as_completed, one_thread
 from .store import ReplicateStore
 
-__all__ = ["Experiment", "digest", "run_experiment", "seed_of"]
+__all__ = ["Experiment", "run_experiment", "seed_of"]
 
 
 class Experiment(ABC):
@@ -62,15 +59,6 @@ def seed_of(random_state: int | np.random.Generator | None, *, is_resumable: boo
     if random_state < 0:
         raise ValueError(f"random_state must not be negative, got {random_state}")
     return int(random_state)
-
-
-def digest(*parts: Tensor | np.ndarray | None) -> str:
-    """A fingerprint of some arrays."""
-    sha = hashlib.sha256()
-    for part in parts:
-        array = np.empty(0) if part is None else np.ascontiguousarray(torch.as_tensor(part).numpy(force=True))
-        sha.update(repr(array.shape).encode() + array.astype(np.float64).tobytes())
-    return sha.hexdigest()[:16]
 
 
 def run_experiment(

@@ -13,12 +13,13 @@ from mixkit._validation import check_choice, check_integer
 from mixkit.mixture import MixtureOfExperts
 
 from ..data import Data
+from ..description import describe, digest
 from ..estimator import Estimator
 from ..objective import Objective
 from ..result import FitResult
 from .alignment import align_experts
 from .batching import is_batched, without_penalty
-from .experiment import Experiment, digest, run_experiment, seed_of
+from .experiment import Experiment, run_experiment, seed_of
 from .replicates import BootstrapResult
 from .resampling import RESAMPLINGS, Resampling
 
@@ -130,8 +131,8 @@ class _Refits(Experiment):
         return {
             "data": digest(*self.objective.data),
             "parameters": " ".join(map("{}={:.5g}".format, to_user.names, to_user.values(self.theta).tolist())),
-            "resampling": repr(self.resampling),
-            "estimator": repr(settings),
+            "resampling": describe(self.resampling),
+            "estimator": describe(settings),
             "seed": str(self.seed),
         }
 

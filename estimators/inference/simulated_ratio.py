@@ -16,11 +16,12 @@ from mixkit.gates import softmax_gate
 from mixkit.mixture import MixtureOfExperts
 
 from ..data import Data, as_data
+from ..description import describe, digest
 from ..em import EM
 from ..estimator import Estimator
 from ..initialization import SplitAtom, default_starts
 from ..result import FitResult
-from .experiment import Experiment, digest, run_experiment, seed_of
+from .experiment import Experiment, run_experiment, seed_of
 from .resampling import Parametric
 
 __all__ = ["BootstrapLRT", "bootstrap_lrt"]
@@ -176,7 +177,8 @@ class _Statistics(Experiment):
         return {
             "data": digest(*self.data),
             "models": " ".join(" ".join(repr(model).split()) for model in self.models),
-            "estimator": repr(settings),
+            "estimator": describe(settings),
+            **({"parameters": describe(self.models)} if settings.start_at_model else {}),
             "seed": str(self.seed),
         }
 

@@ -1,6 +1,6 @@
 """The design of a rate study, and its run."""
 
-import hashlib
+import copy
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
 from ..database import ResultsFileError
+from ..description import describe
 from ..estimator import Estimator
 from ..parallel import as_completed
 from .blocks import blocks_of
@@ -166,19 +167,23 @@ class RateStudy:
         return [Task(name, int(n), r) for r in range(self.replicates) for n in self.sample_sizes for name in names]
 
     def identity(self) -> dict[str, str]:
-        """What two studies must share for their fits to belong together; sizes and replicates may be extended."""
+        """What two studies must share for their fits to belong together; sizes and replicates may be extended.
+
+        Every setting and parameter counts (:func:`~estimators.description.describe`), but an estimator's
+        ``random_state`` and ``progress``, which the study sets.
+        """
         described = {
             "truth": json.dumps([getattr(self.truth, f.name).tolist() for f in fields(self.truth)]),
-            "truth gate": _describe(self.truth_model.gate),
-            "covariates": repr(self.covariates),
-            "losses": repr(list(self.losses)),
+            "truth gate": describe(self.truth_model.gate),
+            "covariates": describe(self.covariates),
+            "losses": describe(list(self.losses)),
             "seed": str(self.seed),
             "nested": str(self.nested),
         }
         for name, candidate in self.candidates.items():
             template = candidate.template(self.truth.num_features, self.experts_of(name))
             start = candidate.start or self.start
-            fitted = f"{candidate.estimator!r} from {start!r} on {_describe(template)}"
+            fitted = f"{_settings(candidate.estimator)} from {describe(start)} on {describe(template)}"
             is_batch = isinstance(start, BatchedStart) and self.batch_size > 1
             described[f"candidate {name}"] = f"{fitted} in blocks of {self.batch_size}" if is_batch else fitted
         return described
@@ -227,14 +232,11 @@ class RateStudy:
             return StudyResults.of(self, store)
 
 
-def _describe(module: torch.nn.Module) -> str:
-    """The form of a module and a digest of its parameters."""
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().double().numpy().tobytes())
-    form = " ".join(repr(module).split())
-    return f"{form} with parameters {digest.hexdigest()[:16]}"
+def _settings(estimator: Estimator) -> str:
+    """The settings of an estimator that a study leaves as they are."""
+    own = copy.copy(estimator)
+    own.random_state, own.progress = None, False
+    return describe(own)
 
 
 def _check_losses(losses: Sequence[Loss]) -> None:
