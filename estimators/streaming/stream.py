@@ -68,6 +68,7 @@ class Stream:
         self._remarks: list[str] = []
         self._history: list[float] = []
         self._seconds = 0.0
+        self._unit = 1.0  # weights are taken in by this: the chances that a recursion weighs are those of whole rows
 
     _recursion: Recursion | None
 
@@ -104,13 +105,15 @@ class Stream:
     def _go_on(self) -> None:
         """Fit the start and take in whole blocks; what is interrupted keeps its rows, and is done by the next call."""
         if self._recursion is None and self._rows.count >= self.start_rows:
-            self._recursion = self._started(self._rows.first(self.start_rows))
+            first = self._rows.first(self.start_rows)
+            self._unit = _unit_of(first)
+            self._recursion = self._started(_in_units(first, self._unit))
             self._rows.drop(self.start_rows)
         if self._recursion is not None:
             with closing(self._rows.blocks(self.settings.batch_size)) as blocks:
                 for block in blocks:
                     recursion = copy.copy(self._recursion)
-                    value = _take_in(recursion, block)
+                    value = _take_in(recursion, _in_units(block, self._unit))
                     self._history.append(value)
                     self._recursion = recursion
 
@@ -163,14 +166,15 @@ class Stream:
         else:
             recursion = copy.copy(self._recursion)
             if self._rows.count:
-                recursion.advance(self._rows.all())
+                recursion.advance(_in_units(self._rows.all(), self._unit))
             theta, objective, blocks = recursion.estimate(), recursion.objective, recursion.num_blocks
             model = copy.deepcopy(self.model)
             objective.write(theta, model)
             to_user = objective.user_map()
             names, params = list(to_user.names), to_user.values(theta).numpy(force=True)
             remarks = list(self._remarks)
-            covariance, is_positive = _covariance(recursion, theta), to_user.is_log.numpy(force=True)
+            covariance = _covariance(recursion, theta) / self._unit
+            is_positive = to_user.is_log.numpy(force=True)
         lost = np.isnan(np.diag(covariance))
         if not lost.all() or LinearObjective.supports(self.model):
             warn_undetermined([name for name, is_lost in zip(names, lost, strict=True) if is_lost])
@@ -182,6 +186,18 @@ class Stream:
         if self.feature_names is not None:
             found.rename_features(self.feature_names)
         return found
+
+
+def _unit_of(data: Data) -> float:
+    """The mean of the positive weights where it is below one, as weights that sum to one have it; else one."""
+    if data.weight is None or not bool((data.weight > 0).any()):
+        return 1.0
+    return min(1.0, float(data.weight[data.weight > 0].mean()))
+
+
+def _in_units(data: Data, unit: float) -> Data:
+    """Rows with their weights divided by the unit."""
+    return data if data.weight is None or unit == 1.0 else data._replace(weight=data.weight / unit)
 
 
 def _take_in(recursion: Recursion, block: Data) -> float:

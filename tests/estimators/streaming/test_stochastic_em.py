@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from estimators import EM, MLE, SingularInformationWarning
+from estimators import EM, MLE, LocalLines, SingularInformationWarning
 from estimators.data import CollinearityWarning
 from estimators.streaming import StochasticEM, Stream, array_batches
 from estimators.streaming.linear import LinearRecursion
@@ -146,6 +146,19 @@ def test_weights_are_counts(reference):
     written = settings.fit(softmax_model(1, 2), [(rows[twice], response[twice])])
     np.testing.assert_allclose(np.sort(np.abs(counted.params)), np.sort(np.abs(written.params)), rtol=1e-6)
     np.testing.assert_allclose(np.sort(counted.bse), np.sort(written.bse), rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
+@pytest.mark.parametrize("scale", [1e-6, 1.0 / 6000])
+def test_weights_of_another_scale_change_errors_alone(reference, scale):
+    x, y, _ = reference
+    starter = MLE(starts=[LocalLines()], n_init=1, random_state=0)
+    settings = StochasticEM(start_rows=600, batch_size=100, starter=starter)
+    plain = settings.fit(softmax_model(1, 3), [(x[:6000], y[:6000])])  # one expert too many: steps need all checks
+    scaled = settings.fit(softmax_model(1, 3), [(x[:6000], y[:6000], torch.full((6000,), scale, dtype=DTYPE))])
+    np.testing.assert_allclose(scaled.params, plain.params, rtol=1e-6)
+    np.testing.assert_allclose(scaled.bse * scale**0.5, plain.bse, rtol=1e-6)
+    np.testing.assert_allclose(scaled.history, plain.history, rtol=1e-6)
 
 
 @pytest.mark.parametrize("case", LINEAR_CASES, ids=lambda case: case.name)
