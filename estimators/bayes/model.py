@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from mixkit.mixture import ExpertMixture, MixtureOfExperts
 
-from ..data import as_data
+from ..data import as_data, column_names
 from .priors import Prior, default_priors
 from .sites import as_site, check_kind, override, real_transform
 
@@ -34,7 +34,7 @@ class BayesianMixtureOfExperts:
 
     Args:
         model: any gate and experts, unbatched; a fitted one where inference is to start. It is copied.
-        x: covariates ``(n, d)``.
+        x: covariates ``(n, d)``; the columns of a frame go by their names in predictions from other frames.
         y: responses ``(n,)``, or ``(n, p)`` for experts of a vector response.
         priors: laws that replace the defaults of :mod:`estimators.bayes.priors`, by parameter name, in the units of the
             data; ``slope`` will do for ``experts.predictor.slope``, and ``std`` puts a law on the exponential of
@@ -75,6 +75,7 @@ class BayesianMixtureOfExperts:
         data = as_data(model, x, y, None, is_batch=False)
         self.model = copy.deepcopy(model).to(torch.float64).eval()
         device = next(self.model.parameters()).device
+        self.feature_names = column_names(x)
         self.x, self.y = data.x[0].to(device), data.y[0].to(device)
         self.shapes = {name: p.shape for name, p in self.model.named_parameters() if p.requires_grad}
         defaults = default_priors(self.model, self.x, self.y)

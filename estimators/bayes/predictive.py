@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mixkit._validation import check_finite
 
+from ..data import column_names, ordered_covariates
 from .model import BayesianMixtureOfExperts, over_draws
 
 __all__ = ["PosteriorPredictive", "Waic", "waic_of"]
@@ -55,7 +56,8 @@ def _log_mean(values: Tensor) -> Tensor:
 class PosteriorPredictive(ABC):
     """Predictions averaged over draws of the parameters.
 
-    Covariates and responses may be tensors, or anything that NumPy takes for an array: lists, frames of pandas.
+    Covariates and responses may be tensors, or anything that NumPy takes for an array: lists, frames of pandas. The
+    columns of a frame go by their names if the data came in a frame too.
     """
 
     bayes: BayesianMixtureOfExperts
@@ -65,6 +67,9 @@ class PosteriorPredictive(ABC):
         """Parameters of the module by name, ``(s, *shape)``."""
 
     def _covariates(self, x: Any) -> Tensor:
+        names = self.bayes.feature_names
+        if names is not None and column_names(x) is not None:
+            x = ordered_covariates(x, names)
         rows = _numbers("x", x, self.bayes.x)
         if rows.ndim != 2 or rows.shape[1] != self.bayes.x.shape[1]:
             raise ValueError(f"x must have shape (n, {self.bayes.x.shape[1]}), got {tuple(rows.shape)}")
