@@ -23,6 +23,21 @@ class FittedMixture:
         param_names: names of the free parameters ``(P,)``.
         warnings: what a reader should know, in words.
         feature_names: names of the covariates ``(d,)``; None where they had none.
+
+    Example:
+        >>> import torch
+        >>> from estimators import EM
+        >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+        >>> from mixkit.datasets import load_faithful
+        >>> x, y = load_faithful()
+        >>> g = torch.Generator().manual_seed(0)
+        >>> model = MixtureOfExperts(softmax_gate(1, 2, generator=g), linear_gaussian_experts(1, 2, generator=g))
+        >>> result = EM(random_state=0, n_init=2).fit(model, x, y)
+        >>> result.predict([[70.0]]).shape, result.responsibilities(x, y).shape
+        ((1,), (272, 2))
+        >>> residuals = result.residuals(x, y)
+        >>> abs(float(residuals.mean())) < 0.1, abs(float(residuals.std()) - 1) < 0.1
+        (True, True)
     """
 
     model: MixtureOfExperts
