@@ -27,8 +27,11 @@ class Climb(NamedTuple):
 
 
 def ranking(objective: Objective, ends: Ascent) -> Tensor:
-    """How good each end is, ``(r, s)``: its log-likelihood, but degenerate ends below all others."""
-    at_floor = objective.at_floor(ends.theta).any(-1)
+    """How good each end is, ``(r, s)``: its log-likelihood, but degenerate ends below all others.
+
+    A variance at its floor is degenerate where the floor is there to stop it, not where it was chosen as a constraint.
+    """
+    at_floor = objective.at_floor(ends.theta).any(-1) & (not objective.has_chosen_floor)
     starved = (objective.observations(ends.theta) < objective.num_features + 2).any(-1)
     is_finite = torch.isfinite(ends.value)
     spread = 1.0 + 2.0 * torch.where(is_finite, ends.value, 0.0).abs().amax(1, keepdim=True)

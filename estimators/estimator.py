@@ -36,6 +36,7 @@ _LBFGS_ITERATIONS = 2000
 _ROWS_PER_PARAMETER = 20
 _GROWTH = 8  # of the subsample, until it is half the data
 _ROUNDS, _MOVES = 2, 24  # of moves
+_CHOSEN_FLOOR = 1e-4  # of variances: a hundredth of the standard deviation of y is no safeguard but a statement
 
 
 def make_objective(model: MixtureOfExperts, data: Data, variance_floor: float, pinned: Tensor) -> Objective:
@@ -73,7 +74,8 @@ class Estimator(ABC):
         tol: a start has converged when one more Newton step is predicted to add less than this to the
             log-likelihood (of weights below one on average: than this times their mean), and no direction of positive
             curvature is left.
-        variance_floor: least variance of an expert, as a share of the variance of y.
+        variance_floor: least variance of an expert, as a share of the variance of y. The default only stops variances on
+            their way to zero, and ends at it come last; a floor of 1e-4 or more is a constraint like another.
         subsample: with more than twice as many observations, the starts run on a random subset of this size (at least
             20 observations a parameter), and only the ``n_keep`` best different ends, without those clearly beaten,
             climb on a subset eight times as large, and so on to all the data.
@@ -143,7 +145,7 @@ class Estimator(ABC):
 
         Returns:
             The fit with the highest log-likelihood among all starts, degenerate ones (an expert on fewer
-            observations than it has coefficients, or a variance at its floor) coming last.
+            observations than it has coefficients, or a variance at a floor below 1e-4) coming last.
 
         Raises:
             TypeError: if an argument is not numeric.
@@ -265,7 +267,9 @@ class Estimator(ABC):
         yield None
 
     def _objective(self, model: MixtureOfExperts, data: Data, pinned: Tensor) -> Objective:
-        return penalised(make_objective(model, data, self.variance_floor, pinned), self.penalty, model)
+        objective = penalised(make_objective(model, data, self.variance_floor, pinned), self.penalty, model)
+        objective.has_chosen_floor = self.variance_floor >= _CHOSEN_FLOOR
+        return objective
 
     def _climbed(self, objective: Objective, theta: Tensor, bar: Any, *, is_near: bool = False) -> Climb:
         values: list[Tensor] = []

@@ -74,6 +74,7 @@ class Objective(ABC):
         num_params: length P of the parameter vector.
         lower: lower bounds of the parameters, ``(P,)``, -inf where there is none (the variance floor).
         total_weight: sum of the observations' weights, ``(r,)``.
+        has_chosen_floor: whether the variance floor is a constraint that was chosen: ends at it are as good as others.
         is_by_autograd: whether derivatives are those of autograd, one parameter vector after another.
     """
 
@@ -83,6 +84,7 @@ class Objective(ABC):
     num_params: int
     lower: Tensor
     total_weight: Tensor
+    has_chosen_floor: bool = False
 
     @property
     def is_by_autograd(self) -> bool:

@@ -43,7 +43,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         n_init: number of starts.
         max_iter: most Newton iterations of a start.
         tol: a fit has converged when one more Newton step would add less than this to the log-likelihood.
-        variance_floor: least variance of an expert, as a share of the variance of y.
+        variance_floor: least variance of an expert, as a share of the variance of y; from 1e-4 on a constraint like
+            another, below it a safeguard: fits that end there come last.
         penalty: subtracted from the log-likelihood by ``fit`` (see :mod:`estimators.penalties`); None for maximum
             likelihood.
         estimator: an :class:`~estimators.estimator.Estimator` to use in place of :class:`~estimators.em.EM`;

@@ -1,5 +1,7 @@
 """Which ends of climbs on a subsample go on."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from estimators.ends import contenders, ranking
 from estimators.estimator import make_objective
 from estimators.newton import newton_ascent
 from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
-from mixkit.datasets import load_faithful
+from mixkit.datasets import load_faithful, load_mcycle
 
 DTYPE = torch.float64
 
@@ -109,3 +111,19 @@ def test_growing_subsamples_find_the_maximum_of_a_search_on_all_the_data():
     assert grown.converged
     assert grown.llf == pytest.approx(whole.llf, rel=1e-12)
     assert len(grown.start_llf) == len(whole.start_llf) == 10 + 6  # starts, and one round of moves
+
+
+def test_a_floor_that_was_chosen_is_a_constraint_and_no_sign_of_collapse():
+    """Before the impact nothing moves: the best expert of those rows has the least variance that it may have."""
+    x, y = load_mcycle()
+    settings = {"dtype": DTYPE, "generator": torch.Generator().manual_seed(0)}
+    model = MixtureOfExperts(softmax_gate(1, 4, **settings), linear_gaussian_experts(1, 4, **settings))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        chosen, safeguard = (
+            EM(random_state=0, n_init=4, n_moves=0, variance_floor=floor).fit(model, x, y) for floor in (3e-3, 9e-5)
+        )
+    least = [float(fit.model.experts.log_std.detach().exp().min() / y.std(correction=0)) for fit in (chosen, safeguard)]
+    assert least[0] == pytest.approx(3e-3**0.5)
+    assert chosen.llf == pytest.approx(chosen.start_llf.max())
+    assert least[1] > 9e-5**0.5
