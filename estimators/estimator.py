@@ -74,8 +74,8 @@ class Estimator(ABC):
         tol: a start has converged when one more Newton step is predicted to add less than this to the
             log-likelihood (of weights below one on average: than this times their mean), and no direction of positive
             curvature is left.
-        variance_floor: least variance of an expert, as a share of the variance of y. The default only stops variances on
-            their way to zero, and ends at it come last; a floor of 1e-4 or more is a constraint like another.
+        variance_floor: least variance of an expert, as a share of the variance of y. The default only stops variances
+            on their way to zero, and ends at it come last; a floor of 1e-4 or more is a constraint like another.
         subsample: with more than twice as many observations, the starts run on a random subset of this size (at least
             20 observations a parameter), and only the ``n_keep`` best different ends, without those clearly beaten,
             climb on a subset eight times as large, and so on to all the data.
