@@ -69,7 +69,7 @@ def test_errors_fall_as_one_over_the_root_of_n(name):
         x = 2.0 * torch.rand(n, 1, dtype=DTYPE, generator=seeded(n)) - 1.0
         with torch.no_grad():
             y = model(x).sample(generator=seeded(n + 1))
-        result = MLE(n_init=0, starts=[], start_at_model=True).fit(model, x, y)
+        result = MLE(n_init=0, starts=[], start_at_model=True, random_state=0).fit(model, x, y)
         assert result.converged
         objective = make_objective(model, Data(x[None], y[None], None), 1e-6, torch.zeros(1, dtype=torch.bool))
         to_user, truth = objective.user_map(), objective.read(model)[0, 0]
@@ -102,7 +102,7 @@ def test_class_probabilities_approach_the_truth():
         with torch.no_grad():
             y = model(x).sample(generator=seeded(n + 1))
             truth = float(model.log_prob(x, y).sum())
-        _, end = MLE(n_init=0, starts=[], start_at_model=True).ends(model, Data(x[None], y[None], None))
+        _, end = MLE(n_init=0, starts=[], start_at_model=True, random_state=0).ends(model, Data(x[None], y[None], None))
         gain = 2.0 * (float(end.value) - truth)
         assert 0.0 < gain < stats.chi2.isf(1e-5 / len(SIZES), end.theta.shape[-1])
 
@@ -114,8 +114,8 @@ def test_the_dispersion_of_poisson_counts_ends_at_its_limit():
     families = NegativeBinomialExperts(_one(), dtype=DTYPE), PoissonExperts(_one())
     models = [MixtureOfExperts(constant_gate(1, dtype=DTYPE), family) for family in families]
     with pytest.warns(SingularInformationWarning, match=r"dispersion\[0\]"):
-        flexible = MLE(n_init=1).fit(models[0], x, y)
-    poisson = MLE(n_init=1).fit(models[1], x, y)
+        flexible = MLE(n_init=1, random_state=0).fit(models[0], x, y)
+    poisson = MLE(n_init=1, random_state=0).fit(models[1], x, y)
     assert flexible.converged
     assert flexible.llf == pytest.approx(poisson.llf, abs=1e-7)
     np.testing.assert_allclose(flexible.bse[:2], poisson.bse, rtol=1e-4)
