@@ -217,8 +217,10 @@ class Estimator(ABC):
         self, model: MixtureOfExperts, data: Data, pinned: Tensor, own: Sequence[Sequence[Start]] | None = None
     ) -> tuple[Objective, Climb]:
         """Search, where nothing ties the search to the covariates' own coordinates in others."""
-        is_free = self.starts is None and own is None and not self.start_at_model and self.penalty is None
-        chosen = Coordinates.of(model, data) if is_free and has_smooth_gate(model) else None
+        is_tied = self.start_at_model or own is not None or self.starts is not None or fixes_columns(model)
+        if isinstance(self.penalty, Penalty):
+            is_tied |= self.penalty.is_in_data_units or not self.penalty.is_smooth
+        chosen = None if is_tied else Coordinates.of(model, data)
         if chosen is None:
             return self._search(model, data, pinned, own)
         inner, climb = self._search(model, chosen.data(data), pinned, own)
@@ -226,7 +228,7 @@ class Estimator(ABC):
         models = [chosen.restored(fitted, index) for index, fitted in enumerate(best_models(model, inner, climb))]
         with tqdm(disable=not self.progress, unit="iteration", desc=f"{type(self).__name__}, n={whole.n}") as bar:
             found = best_end(
-                whole, self._climbed(whole, torch.cat([whole.read(own) for own in models]), bar, is_near=True)
+                whole, self._climbed(whole, torch.cat([whole.read(fitted) for fitted in models]), bar, is_near=True)
             )
         return whole, found._replace(values=climb.values + found.values, ends=climb.ends)
 

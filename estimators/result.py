@@ -13,6 +13,7 @@ from torch.func import functional_call
 from mixkit._validation import check_choice
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
+from mixkit.scores import LinearScore
 
 from .covariance import warn_undetermined
 from .data import with_names
@@ -321,7 +322,7 @@ def build_result(
         start_llf=ends[0].numpy(force=True),
         nobs=objective.n,
         seconds=seconds,
-        warnings=_remarks(objective, ascent, names),
+        warnings=_remarks(model, objective, ascent, names),
         objective_value=float(ascent.value),
         _num_features=objective.data.x.shape[-1],
         _maximum=maximum,
@@ -340,7 +341,7 @@ def _undetermined(maximum: Maximum) -> list[str]:
     return [name for name, is_missing in zip(maximum.to_user.names, missing, strict=True) if is_missing]
 
 
-def _remarks(objective: Objective, ascent: Ascent, undetermined: list[str]) -> list[str]:
+def _remarks(model: MixtureOfExperts, objective: Objective, ascent: Ascent, undetermined: list[str]) -> list[str]:
     remarks = [] if bool(ascent.converged) else [_NOT_CONVERGED]
     if bool(objective.at_floor(ascent.theta).any()):
         remarks.append("a variance is at its floor: an expert may have collapsed on a few observations")
@@ -351,7 +352,8 @@ def _remarks(objective: Objective, ascent: Ascent, undetermined: list[str]) -> l
         remarks.append(f"the lasso set {', '.join(objective.zeroed)} to zero; other errors take that as known")
     if undetermined:
         remarks.append(f"no standard error for {', '.join(undetermined)}: the observed information is singular")
-    if bool(ascent.converged) and any(name.startswith("gate") for name in undetermined):
+    is_softmax = model.gate.shift_invariant and isinstance(model.gate.score, LinearScore)
+    if is_softmax and bool(ascent.converged) and any(name.startswith("gate") for name in undetermined):
         remarks.append(_ABRUPT)
     return remarks
 

@@ -103,9 +103,9 @@ def build_summary(result: "FitResult", kind: str = "observed", level: float = 0.
     """
     errors = result.standard_errors(kind)
     rows = table_rows(result.params, errors, result.is_positive, check_level(level))
-    reference = result.model.num_experts - 1
+    reference = f"Expert {result.model.num_experts - 1} is the gate's reference. "
     notes = [
-        f"Expert {reference} is the gate's reference. Standard errors: {_KINDS[kind]}.",
+        f"{reference if result.model.gate.shift_invariant else ''}Standard errors: {_KINDS[kind]}.",
         *(f"Warning: {remark}." for remark in result.warnings),
     ]
     return Summary(_head(result, kind), result.param_names, rows, notes, level)

@@ -308,7 +308,7 @@ def speculative_generate(
         generation_config: The settings that ``generate`` prepared.
         draft: A causal model of transformers, a sequence of them, a `Drafter` or a `SampledTree`. Required.
         verifier: The rule; by default speculative sampling of one draft.
-        num_drafts: Drafts a round ``m``, 1 by default.
+        num_drafts: Drafts a round ``m``, by default one of each model.
         draft_length: Longest draft ``t``, 5 by default.
         draft_processors: Processor of the draft models, or a sequence of one a draft; by default that of the target.
         generator: One generator or seed, a sequence of one for each row, or None for torch's default generator.

@@ -72,7 +72,8 @@ def _freedom(model: MixtureOfExperts) -> tuple[bool, bool]:
     """Whether covariates may be moved, and scaled, each its own way, without another model."""
     gate, predictor = model.gate, getattr(model.experts, "predictor", None)
     is_plain = (
-        type(predictor) in (LinearPredictor, ConstantPredictor)
+        not model.has_offset
+        and type(predictor) in (LinearPredictor, ConstantPredictor)
         and isinstance(gate.temperature, FixedTemperature | LearnableTemperature)
         and all(parameter.requires_grad for parameter in model.parameters())
     )

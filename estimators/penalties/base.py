@@ -40,10 +40,12 @@ class Penalty(ABC):
         is_quadratic: whether the value is a polynomial of degree two in the parameters (logarithms of scales among
             them), so that derivatives at one point tell all.
         is_smooth: whether the value has two derivatives.
+        is_in_data_units: whether the value changes with the covariates' origin or units.
     """
 
     is_quadratic: bool = False
     is_smooth: bool = True
+    is_in_data_units: bool = False
 
     @abstractmethod
     def value(self, view: PenaltyView) -> Tensor:
@@ -65,6 +67,7 @@ class Sum(Penalty):
             self.parts += part.parts if isinstance(part, Sum) else [part]
         self.is_quadratic = all(part.is_quadratic for part in self.parts)
         self.is_smooth = all(part.is_smooth for part in self.parts)
+        self.is_in_data_units = any(part.is_in_data_units for part in self.parts)
 
     def value(self, view: PenaltyView) -> Tensor:
         """The sum of the values."""

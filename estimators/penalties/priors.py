@@ -38,6 +38,8 @@ class LogPrior(Penalty):
         LogPrior(slope, std)
     """
 
+    is_in_data_units = True
+
     def __init__(self, priors: Mapping[str, Distribution]) -> None:
         for name, prior in priors.items():
             if not isinstance(prior, Distribution):

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mixkit._validation import check_non_negative
 from mixkit.experts import CategoricalExperts, Experts, MixedExperts
+from mixkit.scores import DistanceScore
 
 from .base import Penalty, PenaltyView
 
@@ -26,7 +27,9 @@ class Ridge(Penalty):
     logits of categorical experts over the classes: the penalty does not depend on which expert or class is the
     reference, and is that of scikit-learn's multinomial ``LogisticRegression`` with ``C`` one over lambda. With one
     Gaussian expert the fit is ``Ridge(alpha)`` of scikit-learn on standardised data with
-    :math:`\alpha = \lambda_e \hat\sigma^2`. Weight matrices of modules are penalised as they are.
+    :math:`\alpha = \lambda_e \hat\sigma^2`. The centres of a Laplace gate enter by their distance from their mean, in
+    standard deviations of the covariates: the penalty draws them together. Weight matrices of modules are penalised as
+    they are.
 
     A positive ``gate`` makes the estimates of gates finite that would otherwise jump; it is also the logarithm of a
     normal prior. Standard errors are those of the penalised curvature.
@@ -73,6 +76,8 @@ def _gate_slope(name: str, value: Tensor, view: PenaltyView) -> Tensor | None:
     """Standardised gate slopes; None for what is none."""
     if not name.startswith("gate.score.") or value.ndim < 2:
         return None
+    if isinstance(view.model.gate.score, DistanceScore):
+        return (value - value.mean(0)) / view.x_std
     scaled = value * view.x_std if value.shape[-1] == len(view.x_std) else value
     is_free = name.removeprefix("gate.score.") in view.model.gate.score.translated and view.model.gate.shift_invariant
     return scaled - scaled.mean(0) if is_free else scaled

@@ -93,7 +93,7 @@ def plot_fit(
     ax.set(xlabel=labels[column], ylabel=title)
     rest = "their medians" if at is None else "the slice"
     note = None if len(labels) == 1 else f"lines: others at {rest}"
-    ax.legend(frameon=False, fontsize="small", title=note, title_fontsize="small")
+    ax.legend(framealpha=0.85, edgecolor="none", fontsize="small", title=note, title_fontsize="small")
     return ax
 
 

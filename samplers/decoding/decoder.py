@@ -38,7 +38,7 @@ class SpeculativeDecoder:
         target: Causal model ``ids (R, L) -> logits (R, L, v)``, or a `Scorer`, such as one with a cache.
         drafts: A model or a sequence of models to sample drafts from, a `Drafter`, or a `SampledTree`.
         verifier: The rule; by default `SpeculativeSampling` of one draft. A `TreeVerifier` for a tree.
-        num_drafts: Drafts a round ``m``, 1 by default; only for drafts sampled from models.
+        num_drafts: Drafts a round ``m``, by default one of each model; only for drafts sampled from models.
         draft_length: Longest draft ``t``, 5 by default; only for drafts sampled from models.
         processors: A processor ``(input_ids, scores) -> scores`` of the target's logits, such as a `Chain`.
         draft_processors: The same for the draft models, or a sequence of one a draft; by default that of the target. A
@@ -232,9 +232,11 @@ def as_drafter(drafts: Any, verifier: Verifier | TreeVerifier, settings: dict[st
     if isinstance(verifier, TreeVerifier):
         return drafts
     num_drafts, draft_length = settings["num_drafts"], settings["draft_length"]
+    if num_drafts is None:
+        num_drafts = 1 if callable(drafts) or not isinstance(drafts, Sequence) else len(drafts)
     return SampledDrafts(
         drafts,
-        1 if num_drafts is None else num_drafts,
+        num_drafts,
         5 if draft_length is None else draft_length,
         settings["draft_processors"],
         verifier.with_replacement,

@@ -7,6 +7,7 @@ import torch
 from estimators import EM, MixtureOfExpertsRegressor
 from estimators.data import Data
 from estimators.general.coordinates import Coordinates
+from estimators.penalties import LogPrior, MinimumShare, Ridge
 from mixkit import Gate, MixtureOfExperts, linear_gaussian_experts
 from mixkit.normalizers import NormalizedSigmoid
 from mixkit.scores import ActivationScore, ConstantScore, CosineScore, DistanceScore, LinearScore, QuadraticScore
@@ -70,6 +71,31 @@ def test_a_shift_of_the_covariates_shifts_the_fit(gate):
     assert far.log_likelihood_ == pytest.approx(near.log_likelihood_, abs=1e-6)
     np.testing.assert_allclose(far.predict(x + 2000.0), near.predict(x), atol=1e-5)
     assert len(far.result_.history) == far.n_iter_
+
+
+@pytest.mark.parametrize(
+    ("gate", "penalty"),
+    [("sigmoid", Ridge(gate=0.1, experts=1.0)), ("sigmoid", MinimumShare(0.05)), ("laplace", Ridge(gate=0.1))],
+    ids=str,
+)
+def test_a_shift_changes_nothing_of_a_penalised_fit(gate, penalty):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((120, 1))
+    y = np.where(rng.random(120) < 1 / (1 + np.exp(-3 * x[:, 0])), 1 + 0.5 * x[:, 0], -1 - x[:, 0])
+    y = y + 0.3 * rng.standard_normal(120)
+    estimator = EM(n_init=3, n_moves=0, penalty=penalty, random_state=0)
+    near, far = (
+        MixtureOfExpertsRegressor(2, gate=gate, estimator=estimator).fit(x + shift, y).result_
+        for shift in (0.0, 2000.0)
+    )
+    assert far.objective_value == pytest.approx(near.objective_value, abs=1e-5)
+    assert not any("abrupt" in remark for remark in far.warnings)
+    assert ("reference" in str(far.summary())) == (gate == "laplace")  # a sigmoid gate has none
+
+
+def test_priors_are_in_the_units_of_the_data():
+    assert (LogPrior({"slope": torch.distributions.Normal(0.0, 1.0)}) + Ridge(1.0)).is_in_data_units
+    assert not (MinimumShare(0.1) + Ridge(1.0)).is_in_data_units
 
 
 def test_data_sets_fitted_together_have_coordinates_of_their_own():

@@ -166,3 +166,9 @@ def test_settings_that_would_not_be_used_are_refused(name, value):
     for one, verifier in drafts:
         with pytest.raises(ValueError, match=f"{name} must be None where a .* has its own, got"):
             SpeculativeDecoder(Table(0), one, verifier, **{name: value})
+
+
+def test_several_models_make_as_many_drafts():
+    decoder = SpeculativeDecoder(Table(0), [Table(1), Table(2)], WeightedVerifier(levels=32, steps=2))
+    assert decoder.drafter.num_drafts == 2
+    assert SpeculativeDecoder(Table(0), Table(1)).drafter.num_drafts == 1
