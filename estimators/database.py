@@ -15,6 +15,7 @@ from typing import ClassVar, Self
 __all__ = ["DesignFile", "ResultsFileError", "StudyMismatchError"]
 
 _MEMORY = ":memory:"
+_LONGEST_SHOWN = 120  # letters of a setting in a message
 _META = "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
 
 
@@ -84,9 +85,10 @@ class DesignFile:
         different = sorted(key for key in stored.keys() | design.keys() if stored.get(key) != design.get(key))
         if different:
             key = different[0]
+            old, new = str(stored.get(key)), str(design.get(key))
             raise StudyMismatchError(
                 f"{self.name} holds results of another design: {', '.join(different)} differ; "
-                f"for example {key}: {stored.get(key)} there, {design.get(key)} here. Use another path"
+                f"for example {key}: {_excerpt(old, new)} there, {_excerpt(new, old)} here. Use another path"
             )
 
     def _write(self, records: Iterable[tuple[object, ...]]) -> None:
@@ -110,6 +112,17 @@ class DesignFile:
     def __exit__(self, *exc: object) -> None:
         """Close the file."""
         self.close()
+
+
+def _excerpt(text: str, other: str) -> str:
+    """A text, or if it is long the part in which it begins to differ from another."""
+    if len(text) <= _LONGEST_SHOWN:
+        return text
+    pairs = enumerate(zip(text, other, strict=False))
+    same = next((place for place, (one, two) in pairs if one != two), min(len(text), len(other)))
+    start = text.rfind(" ", 0, same) + 1
+    end = start + _LONGEST_SHOWN
+    return f"{'...' if start else ''}{text[start:end]}{'...' if end < len(text) else ''}"
 
 
 def _check_path(path: Path) -> None:

@@ -5,7 +5,7 @@ from threading import Barrier
 
 import pytest
 
-from estimators.database import StudyMismatchError
+from estimators.database import StudyMismatchError, _excerpt
 from estimators.inference.store import ReplicateStore
 
 WORKERS = 8
@@ -34,3 +34,15 @@ def test_the_design_of_whoever_was_first_stays(tmp_path):
             ReplicateStore(path, {"a": "second"})
     with ReplicateStore(path, {"a": "first"}) as store:
         assert store.done() == set()
+
+
+def test_long_settings_are_shown_where_they_begin_to_differ():
+    long = "EM(" + ", ".join(f"setting_{i}={i}" for i in range(30))
+    one, other = (
+        f"{long}, n_init=2, starts=None) on a module {'x' * 500}",
+        f"{long}, n_init=10, starts=None) on a module",
+    )
+    assert _excerpt("short", other) == "short"
+    assert _excerpt(one, other).startswith("...n_init=2, starts=None")
+    assert _excerpt(other, one) == "...n_init=10, starts=None) on a module"
+    assert len(_excerpt(one, other)) == 126
