@@ -80,9 +80,7 @@ class SpeculativeDecoder:
         self.verifier = SpeculativeSampling() if verifier is None else check_verifier(verifier)
         self.processors = as_chain(processors)
         settings = {"num_drafts": num_drafts, "draft_length": draft_length, "draft_processors": draft_processors}
-        self.drafter = check_fit(self.verifier, as_drafter(drafts, self.verifier, settings))
-        if isinstance(self.drafter, Drafter | SampledTree):
-            self.drafter = self.drafter.inherit(self.processors)
+        self.drafter = check_fit(self.verifier, as_drafter(drafts, self.verifier, settings)).inherit(self.processors)
         self.eos = check_eos(eos_token_id)
         self.pad_token_id = check_integer("pad_token_id", pad_token_id)
         self.vocab_size = None if vocab_size is None else check_integer("vocab_size", vocab_size, low=1)
