@@ -166,6 +166,8 @@ def test_a_processor_must_return_a_tensor():
         decoder.decode([[0]], max_new_tokens=2, generator=0)
 
 
-def test_several_models_need_num_drafts():
-    with pytest.raises(ValueError, match="num_drafts=1 drafts, got 2"):
-        SpeculativeDecoder(Table(0), [Table(1), Table(2)], WeightedVerifier())
+def test_models_and_num_drafts_must_agree():
+    for count in (1, 3):
+        with pytest.raises(ValueError, match=f"num_drafts={count} drafts, got 2"):
+            SpeculativeDecoder(Table(0), [Table(1), Table(2)], WeightedVerifier(), num_drafts=count)
+    assert SpeculativeDecoder(Table(0), [Table(1), Table(2)], WeightedVerifier()).drafter.num_drafts == 2
