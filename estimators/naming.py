@@ -1,6 +1,6 @@
 """Names of parameters as users read them, from their names in the module."""
 
-__all__ = ["entry_name", "is_logarithm"]
+__all__ = ["entry_name", "is_logarithm", "reading_order"]
 
 _PREFIXES = (
     ("gate.score.", "gate_"),
@@ -10,7 +10,18 @@ _PREFIXES = (
     ("experts.predictor.", "experts.predictor."),
     ("experts.", ""),
 )
+_ORDER = ("gate.score.weight", "gate.score.centre", "gate.score.bias", "gate.", "experts.predictor.", "experts.")
 _BY_COVARIATE = ("gate_weight", "gate_centre", "slope")
+
+
+def reading_order(name: str) -> int:
+    """Where a parameter stands in a table: the gate's weights, its biases, the experts' means, their scales.
+
+    Example:
+        >>> sorted(["experts.log_std", "gate.score.bias", "gate.score.weight"], key=reading_order)
+        ['gate.score.weight', 'gate.score.bias', 'experts.log_std']
+    """
+    return next((place for place, prefix in enumerate(_ORDER) if name.startswith(prefix)), len(_ORDER))
 
 
 def is_logarithm(name: str) -> bool:

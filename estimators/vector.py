@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
 
-from .naming import entry_name, is_logarithm
+from .naming import entry_name, is_logarithm, reading_order
 
 __all__ = ["ParameterVector"]
 
@@ -30,7 +30,8 @@ class ParameterVector:
     """
 
     def __init__(self, model: MixtureOfExperts) -> None:
-        shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+        trained = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+        shapes = {name: trained[name] for name in sorted(trained, key=reading_order)}
         pinned = [name for name in _reference_rows(model) if name in shapes]
         self._pinned = pinned
         self._keep = {name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..linear.objective import LinearObjective
-from ..naming import entry_name, is_logarithm
+from ..naming import entry_name, is_logarithm, reading_order
 from .model import BayesianMixtureOfExperts
 
 __all__ = ["reported"]
@@ -23,8 +23,8 @@ def reported(bayes: BayesianMixtureOfExperts, draws: Mapping[str, Tensor]) -> tu
     constants = [name.removeprefix("log_") for name in getattr(bayes.model.experts, "constant_names", ())]
     names: list[str] = []
     columns: list[Tensor] = []
-    for name, shape in bayes.shapes.items():
-        value = draws[name]
+    for name in sorted(bayes.shapes, key=reading_order):
+        value, shape = draws[name], bayes.shapes[name]
         if name in bayes.translated:
             value = _relative(value, len(shape))
         if is_logarithm(name):
