@@ -51,11 +51,6 @@ def make_objective(model: MixtureOfExperts, data: Data, variance_floor: float, p
     return AutogradObjective(model, data, variance_floor=variance_floor)
 
 
-def has_smooth_gate(model: MixtureOfExperts) -> bool:
-    """Whether the objective of the model is a :class:`SmoothGateObjective`, which takes covariates as they are."""
-    return not fixes_columns(model) and SmoothGateObjective.supports(model)
-
-
 def fixes_columns(model: MixtureOfExperts) -> bool:
     """Whether the objective of the model fixes the coefficients of dependent columns at zero."""
     return LinearObjective.supports(model) or MultiLinearObjective.supports(model)
@@ -288,7 +283,7 @@ class Estimator(ABC):
         """Most rounds of moves in fits of a model from starts that are the default ones, or others."""
         if self.n_moves is not None:
             return self.n_moves
-        is_fast = fixes_columns(model) or has_smooth_gate(model)
+        is_fast = fixes_columns(model) or SmoothGateObjective.supports(model)
         return _ROUNDS if is_default and not self.start_at_model and is_fast else 0
 
     def _moved(

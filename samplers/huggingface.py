@@ -53,6 +53,7 @@ class KeyValueScorer(Scorer):
             raise ValueError(f"model must be decoder-only, got {type(model).__name__}")
         self.model = model
         self.num_readable = model.get_input_embeddings().num_embeddings
+        self._takes_masks = takes_masks(model)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.reset()
 
@@ -78,7 +79,7 @@ class KeyValueScorer(Scorer):
         Models whose attention cannot be masked node by node (sliding windows, flash attention, ALiBi) score every
         prefix as a row of its own.
         """
-        if not takes_masks(self.model):
+        if not self._takes_masks:
             return super().tree_scores(ids, lengths, tokens, parents, sizes, count)
         new, position, is_cached = self._new(ids, lengths, 1)
         depth = paths(parents)[1][1:]

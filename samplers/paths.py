@@ -1,5 +1,7 @@
 """The shape of a token tree: paths from the root down to its nodes."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -19,12 +21,20 @@ def paths(parents: Tensor) -> tuple[Tensor, Tensor]:
                 [1, 0],
                 [0, 2]]), tensor([0, 1, 1, 2]))
     """
+    path, depth = _paths(tuple(parents.tolist()))
+    return path.to(parents.device), depth.to(parents.device)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _paths(parents: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """`paths`, made once for a shape: a loop draws many trees of one."""
     found: list[list[int]] = [[]]
-    for node, parent in enumerate(parents.tolist()):
+    for node, parent in enumerate(parents):
         found.append([*found[parent + 1], node])
     longest = max(map(len, found))
     padded = torch.tensor([path + [0] * (longest - len(path)) for path in found], dtype=torch.long)
-    return padded.to(parents.device), torch.tensor([len(path) for path in found], device=parents.device)
+    return padded, torch.tensor([len(path) for path in found])
 
 
 def ancestry(parents: Tensor) -> Tensor:

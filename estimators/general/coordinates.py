@@ -15,8 +15,7 @@ from torch import Tensor
 from mixkit.mixture import MixtureOfExperts
 from mixkit.predictors import ConstantPredictor, LinearPredictor
 from mixkit.scores import ActivationScore, ConstantScore, DistanceScore, LinearScore, Score
-from mixkit.selection import TopKBySlope
-from mixkit.temperature import FixedTemperature, LearnableTemperature
+from mixkit.selection import Dense, TopKByScore, TopKBySlope
 
 from ..data import Data
 
@@ -74,7 +73,8 @@ def _freedom(model: MixtureOfExperts) -> tuple[bool, bool]:
     is_plain = (
         not model.has_offset
         and type(predictor) in (LinearPredictor, ConstantPredictor)
-        and isinstance(gate.temperature, FixedTemperature | LearnableTemperature)
+        and not gate.temperature.depends_on_x
+        and type(gate.selection) in (Dense, TopKByScore, TopKBySlope)
         and all(parameter.requires_grad for parameter in model.parameters())
     )
     can_move, can_scale = score_freedom(gate.score) if is_plain else (False, False)

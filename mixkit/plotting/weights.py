@@ -49,10 +49,8 @@ class Weights:
 
     def sorted(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Values of positive weight in order, and the share below each, its own half included."""
-        order = np.argsort(values, kind="stable")
-        order = order[self.values[order] > 0]
-        weight = self.values[order]
-        return values[order], (np.cumsum(weight) - 0.5 * weight) / weight.sum()
+        order, below = self._order(values)
+        return values[order], below
 
     def quantile(self, values: np.ndarray, part: np.ndarray, level: float) -> float:
         """A quantile of the values at the indices ``part``."""
@@ -61,7 +59,11 @@ class Weights:
 
     def bins(self, values: np.ndarray, count: int) -> list[np.ndarray]:
         """Indices of the observations, by value, in ``count`` parts of about equal weight."""
+        order, below = self._order(values)
+        return np.split(order, np.searchsorted(below, np.arange(1, count) / count))
+
+    def _order(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         order = np.argsort(values, kind="stable")
         order = order[self.values[order] > 0]
-        _, below = self.sorted(values)
-        return np.split(order, np.searchsorted(below, np.arange(1, count) / count))
+        weight = self.values[order]
+        return order, (np.cumsum(weight) - 0.5 * weight) / weight.sum()

@@ -22,7 +22,7 @@ from .prompts import check_eos, check_vocabulary, split_prompts
 from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, model_name, process
 from .state import Decoding, DecodingState, OnTokens, Stop
 from .statistics import Statistics
-from .tree import SampledTree, tree_law
+from .tree import Nodes, SampledTree, tree_law
 
 
 class SpeculativeDecoder:
@@ -173,7 +173,8 @@ class SpeculativeDecoder:
         tree = self.drafter
         drafts = tree.propose(histories, limits, vocab_size, source)
         count = tree.parents.numel() + 1
-        target = tree_law(self.target, self.processors, histories, drafts, tree.parents, count, self.vocab_size)
+        nodes = Nodes(drafts.tokens, tree.parents, drafts.lengths)
+        target = tree_law(self.target, self.processors, histories, nodes, count, self.vocab_size)
         verification = verifier.verify(
             target,
             drafts.logits,

@@ -193,9 +193,8 @@ class SampledDrafts(Drafter):
             is_free = position > 0 or self.with_replacement
             drawn, is_drawn = (draw if is_free else draw_distinct)(probs, source.rows(rows))
             tokens[rows, :, position] = drawn.where(going, 0)
-            lengths[rows] = (
-                lengths[rows].masked_fill(~is_drawn, 0).where(~(going & histories.is_end(drawn)), position + 1)
-            )
+            left, ends = lengths[rows].masked_fill(~is_drawn, 0), going & is_drawn & histories.is_end(drawn)
+            lengths[rows] = left.masked_fill(ends, position + 1)
         return Drafts(tokens, torch.stack(laws, dim=2), lengths)
 
     def _law(self, histories: Histories, drafted: Tensor, going: Tensor, vocab_size: int) -> Tensor:

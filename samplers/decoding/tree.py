@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,13 +25,12 @@ class TreeDrafts:
 
     Attributes:
         tokens: Token of each node ``(R, n)``; 0 in the padding.
-        logits: Logits that the children of the root and of each node were drawn from ``(R, n+1, v)``; None while the
-            tree is being drawn.
+        logits: Logits that the children of the root and of each node were drawn from ``(R, n+1, v)``.
         lengths: Number of nodes ``(R,)``: those that the row has room for.
     """
 
     tokens: Tensor
-    logits: Tensor | None
+    logits: Tensor
     lengths: Tensor
 
 
@@ -117,18 +117,24 @@ class SampledTree:
 
     def _law(self, histories: Histories, tokens: Tensor, depth: int, vocab_size: int) -> Tensor:
         """Logits ``(R, k, v)`` after each of the ``k`` nodes of a depth."""
-        size = int(self._sizes[depth])
-        drafts = TreeDrafts(tokens[:, :size], None, torch.full_like(histories.lengths, size))
-        width = self._levels[depth].numel()
-        return tree_law(self.scorer, self.processors, histories, drafts, self.parents[:size], width, vocab_size)
+        size, width = int(self._sizes[depth]), self._levels[depth].numel()
+        nodes = Nodes(tokens[:, :size], self.parents[:size], torch.full_like(histories.lengths, size))
+        return tree_law(self.scorer, self.processors, histories, nodes, width, vocab_size)
+
+
+class Nodes(NamedTuple):
+    """Nodes of trees of one shape: tokens ``(R, n)``, parents ``(n,)``, and how many of them each row has ``(R,)``."""
+
+    tokens: Tensor
+    parents: Tensor
+    sizes: Tensor
 
 
 def tree_law(
     scorer: Scorer,
     processors: LogitsFunction,
     histories: Histories,
-    drafts: TreeDrafts,
-    parents: Tensor,
+    nodes: Nodes,
     count: int,
     vocab_size: int | None,
 ) -> Tensor:
@@ -136,12 +142,13 @@ def tree_law(
 
     Nodes of one prefix have one law, that of the first.
     """
-    parents, tokens, first = parents.to(drafts.tokens.device), drafts.tokens, parents.numel() + 1 - count
-    raw = scorer.tree_scores(histories.ids, histories.lengths, tokens, parents, drafts.lengths, count)
-    is_real = torch.arange(first, parents.numel() + 1, device=raw.device) <= drafts.lengths[:, None]
+    tokens, parents, sizes = nodes.tokens, nodes.parents.to(nodes.tokens.device), nodes.sizes
+    first = parents.numel() + 1 - count
+    raw = scorer.tree_scores(histories.ids, histories.lengths, tokens, parents, sizes, count)
+    is_real = torch.arange(first, parents.numel() + 1, device=raw.device) <= sizes[:, None]
     raw = raw if bool(is_real.all()) else torch.where(is_real[..., None], raw, 0.0)
     logits = at_least_float32(fit_vocabulary(raw, vocab_size)).flatten(0, 1)[:, None]
-    rows = histories.along(tokens, parents, drafts.lengths, count)
+    rows = histories.along(tokens, parents, sizes, count)
     law = process(processors, logits, rows, rows.lengths[:, None])[:, 0].unflatten(0, (-1, count))
     leader = node_leaders(tokens, parents)[:, first:] - first
     if bool((leader == torch.arange(count, device=leader.device)).all()):

@@ -1,5 +1,7 @@
 """What processors and models are shown: no history past an end, no padding they cannot read, no law that is none."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -14,9 +16,10 @@ from samplers import (
     TreeVerifier,
     WeightedVerifier,
 )
-from samplers.decoding import CallableScorer
+from samplers.decoding import CallableScorer, Histories
 from samplers.drafts import PromptLookup
 from samplers.processors import Temperature, TopK
+from samplers.sources import GeneratorSource
 
 from .test_decoding import Table, V, exact_law
 
@@ -172,3 +175,22 @@ def test_several_models_make_as_many_drafts():
     decoder = SpeculativeDecoder(Table(0), [Table(1), Table(2)], WeightedVerifier(levels=32, steps=2))
     assert decoder.drafter.num_drafts == 2
     assert SpeculativeDecoder(Table(0), Table(1)).drafter.num_drafts == 1
+
+
+def test_a_draft_that_could_not_be_drawn_is_none_though_its_padding_ends_rows():
+    """A greedy law has one token: of two drafts without replacement the second is not drawn. Token 0 ends rows."""
+    rule = RecursiveRejection(with_replacement=False)
+    settings = {"processors": TopK(1), "num_drafts": 2, "draft_length": 2, "eos_token_id": 0}
+    for prompt in ([1], [2], [1, 2]):
+        out = SpeculativeDecoder(Table(0), Table(1), rule, **settings).decode([prompt], max_new_tokens=5, generator=0)
+        greedy, history = [], list(prompt)
+        while len(greedy) < 5 and (not greedy or greedy[-1] != 0):
+            greedy.append(int(Table(0)(torch.tensor([history]))[0, -1].argmax()))
+            history.append(greedy[-1])
+        assert out.sequences[0][len(prompt) :].tolist() == greedy
+    drafts = SampledDrafts(Table(1), 2, 2, TopK(1), with_replacement=False)
+    histories = replace(Histories.of([[1], [2]]), eos=torch.tensor([0]))
+    lengths = drafts.propose(
+        histories, torch.tensor([2, 2]), V, GeneratorSource(torch.Generator().manual_seed(0), 2, torch.device("cpu"))
+    ).lengths
+    assert lengths[:, 1].tolist() == [0, 0]
