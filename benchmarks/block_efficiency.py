@@ -38,9 +38,9 @@ from samplers import (
     Verifier,
     WeightedVerifier,
 )
+from samplers.adapters.huggingface import KeyValueScorer
 from samplers.decoding import SpeculativeDecoder, Statistics
-from samplers.drafts import NGramModel
-from samplers.huggingface import KeyValueScorer
+from samplers.decoding.ngrams import NGramModel
 from samplers.processors import Temperature
 
 CONTEXT = 128

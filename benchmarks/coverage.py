@@ -27,7 +27,7 @@ from torch import Tensor
 
 from estimators import EM, MLE, FitResult
 from estimators.inference import bootstrap, profile_intervals
-from estimators.inference.experiment import Experiment, run_experiment
+from estimators.replication.experiment import Experiment, run_experiment
 from mixkit import MixingMeasure, MixtureOfExperts, linear_gaussian_experts, softmax_gate
 
 OUTPUT = Path(__file__).parent / "output"

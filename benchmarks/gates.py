@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from mixkit.gates import softmax_gate, topk_gate
-from mixkit.normalizers import (
+from mixkit.gates.normalizers import (
     Entmax,
     NormalizedSigmoid,
     Normalizer,

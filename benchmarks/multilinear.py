@@ -10,12 +10,18 @@ import time
 from collections.abc import Callable
 
 import torch
+from estimators.data.dataset.dataset import Data
 
-from estimators.autograd import AutogradObjective
-from estimators.data import Data
-from estimators.estimator import make_objective
-from estimators.objective import Objective
-from mixkit import CategoricalExperts, Experts, LinearPredictor, MixtureOfExperts, ZeroInflatedLogNormalExperts
+from estimators.objectives.autograd import AutogradObjective
+from estimators.objectives.choose import make_objective
+from estimators.optimizers.objective import Objective
+from mixkit import (
+    CategoricalExperts,
+    Experts,
+    LinearPredictor,
+    MixtureOfExperts,
+    ZeroInflatedLogNormalExperts,
+)
 from mixkit.gates import softmax_gate
 
 

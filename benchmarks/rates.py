@@ -21,7 +21,7 @@ from _problems import REFERENCE
 
 from estimators import EM, RateStudy, SplitAtom
 from estimators.rates import DataDriven, ExactLoss, Oracle, UniformCovariates, draw_data
-from estimators.rates.tasks import Task, run_task
+from estimators.rates.replicates import Task, run_task
 
 __all__ = ["blocks", "compare", "main", "whole_study"]
 

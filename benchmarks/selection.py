@@ -31,7 +31,7 @@ from joblib import Parallel, delayed
 from torch import Tensor
 
 from estimators import EM
-from estimators.selection import mixing_dendrogram, select_experts
+from estimators.model_selection import mixing_dendrogram, select_experts
 from mixkit import MixingMeasure
 
 Row = dict[str, int]

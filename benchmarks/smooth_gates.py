@@ -3,9 +3,9 @@
 Run ``python benchmarks/smooth_gates.py``; ``--quick`` for one small size.
 
 Two Gaussian experts of one covariate from starts of data alone, by the same estimator; only the objective differs:
-``estimators.general``, for all starts at once, or ``estimators.autograd``, one after the other. An evaluation is
-log-likelihood, gradient and Hessian at six parameter vectors. Processor seconds of one thread, the least of three
-alternating runs.
+``estimators.objectives.smooth_gate``, for all starts at once, or ``estimators.objectives.autograd``, one after the
+other. An evaluation is log-likelihood, gradient and Hessian at six parameter vectors. Processor seconds of one thread,
+the least of three alternating runs.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from functools import partial
 from unittest.mock import patch
 
 import torch
+from estimators.data.dataset.dataset import Data
 
 from estimators import EM
-from estimators.autograd import AutogradObjective
-from estimators.data import Data
-from estimators.general.objective import SmoothGateObjective
+from estimators.objectives.autograd import AutogradObjective
+from estimators.objectives.smooth_gate.objective import SmoothGateObjective
 from mixkit import MixingMeasure, MixtureOfExperts, activation_gate, laplace_gate, sigmoid_gate
 from mixkit.gates import Gate
 

@@ -13,8 +13,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from samplers import OptimalVerifier, SampledTree, SpeculativeDecoder, TreeVerifier
+from samplers.adapters.huggingface import KeyValueScorer
 from samplers.decoding import Scorer
-from samplers.huggingface import KeyValueScorer
 
 
 class Rows(KeyValueScorer):

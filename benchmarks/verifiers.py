@@ -25,7 +25,7 @@ from samplers import (
     Verifier,
     WeightedVerifier,
 )
-from samplers.sources import invert_cdf
+from samplers.verification.sources import invert_cdf
 
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 Work = Callable[[Inputs], object]

@@ -1,16 +1,26 @@
 """How a mixture of experts is learned: EM, maximum likelihood, standard errors, the scikit-learn face."""
 
-from .classifier import MixtureOfExpertsClassifier
-from .covariance import SingularInformationWarning
-from .data import CollinearityWarning
+from .data.collinearity import CollinearityWarning
 from .em import EM
-from .estimator import Estimator
-from .initialization import Given, KMeansX, KMeansXY, LocalLines, MoveAtom, RandomPartition, SplitAtom, Start
 from .mle import MLE
+from .model_selection import Dendrogram, ExpertSelection, mixing_dendrogram, select_experts
 from .rates import RateStudy
-from .regressor import MixtureOfExpertsRegressor
-from .result import FitBatch, FitResult
-from .selection import Dendrogram, ExpertSelection, mixing_dendrogram, select_experts
+from .results.fit_batch import FitBatch
+from .results.fit_result import FitResult
+from .scikit_learn.classifier import MixtureOfExpertsClassifier
+from .scikit_learn.regressor import MixtureOfExpertsRegressor
+from .search.estimator import Estimator
+from .search.starts import (
+    Given,
+    KMeansX,
+    KMeansXY,
+    LocalLines,
+    MoveAtom,
+    RandomPartition,
+    SplitAtom,
+    Start,
+)
+from .statistics.covariance import SingularInformationWarning
 from .streaming import StochasticEM
 from .voronoi import exact_loss, overspecified_loss, voronoi_loss
 

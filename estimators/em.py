@@ -9,10 +9,10 @@ from torch import Tensor
 from mixkit._validation import check_integer
 from mixkit.mixture import MixtureOfExperts
 
-from .em_loop import EMRun, em_iterations
-from .estimator import Estimator
-from .newton import Ascent, predicted_gain
-from .objective import Objective
+from .optimizers.em_iterations import EMRun, em_iterations
+from .optimizers.newton import Ascent, predicted_gain
+from .optimizers.objective import Objective
+from .search.estimator import Estimator
 
 __all__ = ["EM"]
 
@@ -26,9 +26,10 @@ class EM(Estimator):
     gradients from autograd. No iteration lowers the log-likelihood: a gate's step that would is shortened.
 
     EM alone stops far from the maximum when the model has more experts than the truth, so ``em_iter`` iterations of all
-    starts are followed by a damped Newton ascent with the exact Hessian (:mod:`estimators.newton`). ``finish=False``
-    leaves EM to run alone until the relative gain of an iteration falls below ``em_tol``, as published simulations do;
-    ``converged`` then means no more than that, and ``predicted_gain`` says how far from a maximum it stopped.
+    starts are followed by a damped Newton ascent with the exact Hessian (:mod:`estimators.optimizers.newton`).
+    ``finish=False`` leaves EM to run alone until the relative gain of an iteration falls below ``em_tol``, as
+    published simulations do; ``converged`` then means no more than that, and ``predicted_gain`` says how far from a
+    maximum it stopped.
 
     Top-K gates: the selection makes the likelihood discontinuous in the gate's parameters. A step is computed with
     the selection held fixed and kept only if the likelihood with the selection it leads to is higher; so the
@@ -39,7 +40,7 @@ class EM(Estimator):
         em_iter: EM iterations of every start.
         em_tol: EM also ends when no start gains more than this share of its log-likelihood in an iteration.
         finish: whether to finish by Newton's method.
-        **settings: those of :class:`~estimators.estimator.Estimator`.
+        **settings: those of :class:`~estimators.search.estimator.Estimator`.
 
     Source: Dempster, Laird, Rubin (1977), JRSS B 39, 1-38; Jordan and Jacobs (1994), Neural Computation 6, 181-214.
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from .estimator import Estimator
-from .newton import Ascent
-from .objective import Objective
+from .optimizers.newton import Ascent
+from .optimizers.objective import Objective
+from .search.estimator import Estimator
 
 __all__ = ["MLE"]
 
@@ -19,7 +19,7 @@ class MLE(Estimator):
     instead. What is said of Top-K gates at :class:`~estimators.em.EM` holds here.
 
     Args:
-        **settings: those of :class:`~estimators.estimator.Estimator`.
+        **settings: those of :class:`~estimators.search.estimator.Estimator`.
 
     Example:
         >>> import torch

@@ -23,7 +23,7 @@ from samplers import (
     SamplerMatch,
     WeightedVerifier,
 )
-from samplers.plotting import acceptance_curves, plot_acceptance
+from samplers.acceptance.plotting import acceptance_curves, plot_acceptance
 
 RULES = {
     "optimal verifier": OptimalVerifier(),

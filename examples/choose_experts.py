@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from estimators import EM
-from estimators.selection import Dendrogram, ExpertSelection, mixing_dendrogram, select_experts
+from estimators.model_selection import Dendrogram, ExpertSelection, mixing_dendrogram, select_experts
 from mixkit import MixingMeasure
 from mixkit.plotting import plot_fit
 

@@ -16,10 +16,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from mixkit.gates import Gate, activation_gate, laplace_gate, sigmoid_gate, softmax_gate, topk_gate
-from mixkit.normalizers import Entmax, Sparsemax
-from mixkit.scores import LinearScore
-from mixkit.selection import TopKByScore
-from mixkit.temperature import FixedTemperature
+from mixkit.gates.normalizers import Entmax, Sparsemax
+from mixkit.gates.scores import LinearScore
+from mixkit.gates.selections import TopKByScore
+from mixkit.gates.temperatures import FixedTemperature
 
 OUTPUT = Path(__file__).parent / "output" / "gate_gallery.png"
 CENTRES = torch.tensor([-2.4, -0.9, 0.8, 2.2], dtype=torch.float64)

@@ -23,7 +23,14 @@ from matplotlib import pyplot as plt
 from torch import Tensor
 
 from estimators import EM, FitResult, SingularInformationWarning
-from mixkit import Gate, MixtureOfExperts, activation_gate, linear_gaussian_experts, softmax_gate, topk_gate
+from mixkit import (
+    Gate,
+    MixtureOfExperts,
+    activation_gate,
+    linear_gaussian_experts,
+    softmax_gate,
+    topk_gate,
+)
 from mixkit.datasets import load_mcycle
 from mixkit.gates import entropy
 from mixkit.plotting import plot_fit, plot_gate

@@ -20,7 +20,7 @@ from matplotlib import pyplot as plt
 from torch import Generator, Tensor
 
 from samplers import OptimalVerifier, RecursiveRejection, SamplerMatch, Verifier
-from samplers.drafts import NGramModel
+from samplers.decoding.ngrams import NGramModel
 
 VERIFIERS: dict[str, Verifier] = {
     "optimal": OptimalVerifier(),

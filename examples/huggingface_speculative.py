@@ -23,8 +23,8 @@ from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from samplers import OptimalVerifier, SpeculativeSampling, Verifier
+from samplers.adapters.huggingface import KeyValueScorer, speculative_generate
 from samplers.decoding import SpeculativeDecoder, Statistics
-from samplers.huggingface import KeyValueScorer, speculative_generate
 from samplers.processors import Chain, Temperature, TopP
 
 CONTEXT, DRAFT_LENGTH = 128, 5

@@ -18,6 +18,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from mixkit.gates.temperatures import ScheduledTemperature
 from mixkit.relaxations import GumbelSoftmax
 from mixkit.relaxations.masks import (
     PatternMask,
@@ -30,7 +31,6 @@ from mixkit.relaxations.masks import (
     retained_energy,
 )
 from mixkit.schedules import LinearSchedule
-from mixkit.temperature import ScheduledTemperature
 
 OUTPUT = Path(__file__).parent / "output"
 PATTERNS = [(2, 4), (1, 4), (8, 32), (1, 8)]

@@ -19,8 +19,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from estimators import EM, FitResult
+from estimators.model_selection import select_experts
 from estimators.plotting import plot_history, plot_starts
-from estimators.selection import select_experts
 from mixkit.datasets import load_ethanol, load_patents
 from mixkit.plotting import (
     plot_calibration,

@@ -34,7 +34,7 @@ from estimators.rates import (
 )
 from mixkit import MixingMeasure, activation_gate, dense_to_sparse_gate
 from mixkit.gates import Gate
-from mixkit.temperature import LearnableTemperature
+from mixkit.gates.temperatures import LearnableTemperature
 
 SHOWN = ["hellinger", "beta_1 / tau", "beta_1", "tau"]
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "GELU": torch.nn.functional.gelu}

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from mixkit import ExpertMixture, Gate, linear_gaussian_experts
 from mixkit.datasets import load_mcycle
+from mixkit.gates.scores import LinearScore
+from mixkit.gates.selections import Selection, TopKByScore
 from mixkit.relaxations import RelaxedSubset, SampledTopK, Simple, SoftTopK
-from mixkit.scores import LinearScore
-from mixkit.selection import Selection, TopKByScore
 
 NUM_EXPERTS, NUM_SELECTED, FOLDS = 6, 2, 5
 SELECTIONS = {

@@ -1,6 +1,6 @@
 """What a mixture of experts is: gates, experts, the conditional distribution, the mixing measure."""
 
-from . import datasets, diagnostics, losses, normalizers, residuals, schedules, scores, selection, temperature
+from . import datasets, residuals, schedules
 from ._version import __version__
 from .experts import (
     AtomExperts,
@@ -21,6 +21,7 @@ from .experts import (
     ZeroInflatedLogNormalExperts,
     linear_gaussian_experts,
 )
+from .experts.predictors import ConstantPredictor, LinearPredictor, ModulePredictor
 from .gates import (
     Gate,
     Routing,
@@ -34,7 +35,6 @@ from .gates import (
 )
 from .measure import MixingMeasure
 from .mixture import ExpertMixture, MixtureOfExperts
-from .predictors import ConstantPredictor, LinearPredictor, ModulePredictor
 
 __all__ = [
     "AtomExperts",
@@ -66,17 +66,11 @@ __all__ = [
     "constant_gate",
     "datasets",
     "dense_to_sparse_gate",
-    "diagnostics",
     "laplace_gate",
     "linear_gaussian_experts",
-    "losses",
-    "normalizers",
     "residuals",
     "schedules",
-    "scores",
-    "selection",
     "sigmoid_gate",
     "softmax_gate",
-    "temperature",
     "topk_gate",
 ]

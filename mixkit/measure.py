@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ._validation import check_finite, check_integer, check_positive, check_tensor
 from .experts import GaussianExperts, linear_gaussian_experts
+from .experts.predictors import LinearPredictor
 from .gates import Gate, softmax_gate
+from .gates.normalizers import Softmax
+from .gates.scores import LinearScore
+from .gates.selections import Dense
+from .gates.temperatures import FixedTemperature
 from .mixture import MixtureOfExperts
-from .normalizers import Softmax
-from .predictors import LinearPredictor
-from .scores import LinearScore
-from .selection import Dense
-from .temperature import FixedTemperature
 
 __all__ = ["MixingMeasure"]
 
@@ -206,7 +206,7 @@ class MixingMeasure:
 
         Example:
             >>> from mixkit import dense_to_sparse_gate
-            >>> from mixkit.temperature import FixedTemperature
+            >>> from mixkit.gates.temperatures import FixedTemperature
             >>> draw = torch.Generator().manual_seed(0)
             >>> gate = dense_to_sparse_gate(1, 2, temperature=FixedTemperature(0.5), generator=draw)
             >>> model = MixtureOfExperts(gate, linear_gaussian_experts(1, 2, generator=draw))
@@ -253,8 +253,8 @@ class MixingMeasure:
             gate = softmax_gate(*sizes, **settings, generator=generator)  # type: ignore[arg-type]
         else:
             gate = deepcopy(gate).to(dtype=self.slope.dtype, device=self.slope.device)
-        model = MixtureOfExperts(gate, linear_gaussian_experts(*sizes, **settings, generator=generator))  # type: ignore[arg-type]
-        values = {
+        model = MixtureOfExperts(gate, linear_gaussian_experts(*sizes, **settings, generator=generator))  # type:
+        ignore[arg-type] values = {
             f"gate.score.{model.gate.score.weight_name or 'weight'}": self.gate_weight,
             "gate.score.bias": self.gate_bias,
             "experts.predictor.slope": self.slope,

@@ -10,9 +10,9 @@ from torch.distributions import Distribution, constraints
 from ._precision import at_least_float32
 from ._validation import check_no_nan, check_tensor
 from .distributions import has_atom
+from .distributions.mixture_quantiles import mixture_icdf
 from .experts.base import Experts
 from .gates import Gate
-from .quantiles import mixture_icdf
 
 __all__ = ["ExpertMixture", "MixtureOfExperts"]
 
@@ -128,8 +128,8 @@ class ExpertMixture(TorchDistribution):
     def icdf(self, value: Tensor) -> Tensor:
         """Quantile of a scalar response: the smallest y whose distribution function reaches ``value`` in [0, 1].
 
-        Found to the last bit, with no gradient (see :func:`mixkit.quantiles.mixture_icdf`); at 0 and 1, the ends of the
-        support.
+        Found to the last bit, with no gradient (see :func:`mixkit.distributions.mixture_quantiles.mixture_icdf`); at 0
+        and 1, the ends of the support.
         """
         self._require_scalar("icdf")
         return mixture_icdf(self, value)
@@ -221,8 +221,8 @@ class MixtureOfExperts(nn.Module):
         ValueError: if gate and experts differ in the number of experts.
 
     Calling the module on ``x (*batch, n, d)`` returns an :class:`ExpertMixture` of batch shape ``(*batch, n)``. If the
-    experts have an offset (:class:`~mixkit.predictors.Predictor`), it is one more column of x, the last, which the gate
-    does not see.
+    experts have an offset (:class:`~mixkit.experts.predictors.Predictor`), it is one more column of x, the last, which
+    the gate does not see.
 
     Example:
         >>> import torch

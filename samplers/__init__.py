@@ -1,29 +1,24 @@
 """How a law is decoded: lossless speculative and multi-draft samplers."""
 
-from .base import NodeVerifier, Verifier
-from .block import BlockVerification
-from .decoding import Decoding, Drafter, SampledDrafts, SampledTree, Scorer, SpeculativeDecoder, Statistics
-from .drafts import NGramModel, PromptLookup
-from .limits import (
+from .acceptance.bounds import (
     acceptance_bound,
     can_accept_always,
     linear_program_acceptance,
     optimal_acceptance,
     optimal_acceptance_different,
 )
-from .multidraft import (
-    GumbelListCoupling,
-    ImportanceWeighted,
-    KSequential,
-    OptimalVerifier,
-    RecursiveRejection,
-    SamplerMatch,
-    WeightedVerifier,
-    list_matching_bound,
+from .decoding import (
+    Decoding,
+    Drafter,
+    SampledDrafts,
+    SampledTree,
+    Scorer,
+    SpeculativeDecoder,
+    Statistics,
 )
-from .node import Decision, Node
+from .decoding.ngrams import NGramModel
+from .decoding.prompt_lookup import PromptLookup
 from .processors import Chain, Epsilon, Eta, MinP, Processor, Temperature, TopK, TopP, Typical
-from .results import Info, Verification
 from .soft_tokens import (
     ComposedTokens,
     DirichletTokens,
@@ -33,9 +28,23 @@ from .soft_tokens import (
     decode_soft_tokens,
     mixture_embedding,
 )
-from .sources import GeneratorSource, Source
-from .speculative import SpeculativeSampling, accept_probability, acceptance, output_law, residual
-from .tree import TreeVerification, TreeVerifier
+from .verification.block import BlockVerification
+from .verification.multidraft import (
+    GumbelListCoupling,
+    ImportanceWeighted,
+    KSequential,
+    OptimalVerifier,
+    RecursiveRejection,
+    SamplerMatch,
+    WeightedVerifier,
+    list_matching_bound,
+)
+from .verification.node import Decision, Node
+from .verification.results import Info, Verification
+from .verification.sources import GeneratorSource, Source
+from .verification.speculative import SpeculativeSampling, accept_probability, acceptance, output_law, residual
+from .verification.tree import TreeVerification, TreeVerifier
+from .verification.verifier import NodeVerifier, Verifier
 
 __all__ = [
     "BlockVerification",

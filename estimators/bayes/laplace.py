@@ -12,12 +12,12 @@ from torch import Tensor
 from mixkit.mixture import MixtureOfExperts
 
 from ..em import EM
-from ..linalg import damped_cholesky
+from ..optimizers.linalg import damped_cholesky
+from .delta_method import UserMoments, user_moments
 from .labels import in_order
 from .model import BayesianMixtureOfExperts
-from .moments import UserMoments, user_moments
-from .sites import check_kind
-from .table import PosteriorSummary
+from .prior_sites import check_kind
+from .summary import PosteriorSummary
 
 __all__ = ["LaplaceApproximation", "laplace", "mode_of"]
 

@@ -12,9 +12,10 @@ from torch.func import functional_call
 
 from mixkit.mixture import ExpertMixture, MixtureOfExperts
 
-from ..data import as_data, column_names
+from ..data.columns import column_names
+from ..data.dataset import as_data
+from .prior_sites import as_site, check_kind, override, real_transform
 from .priors import Prior, default_priors
-from .sites import as_site, check_kind, override, real_transform
 
 __all__ = ["BayesianMixtureOfExperts", "over_draws"]
 

@@ -14,8 +14,8 @@ from .importance import ImportanceSample
 from .labels import Labelling, permute
 from .model import BayesianMixtureOfExperts, over_draws
 from .predictive import PosteriorPredictive, Waic, waic_of
-from .reported import reported
-from .table import PosteriorSummary
+from .summary import PosteriorSummary
+from .user_parameters import reported
 
 __all__ = ["DivergenceWarning", "Posterior", "name_experts"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixkit._validation import check_finite
 
-from ..data import column_names, ordered_covariates
+from ..data.columns import column_names, ordered_covariates
 from .model import BayesianMixtureOfExperts, over_draws
 
 __all__ = ["PosteriorPredictive", "Waic", "waic_of"]

@@ -44,9 +44,8 @@ from mixkit.experts import (
     MultivariateGaussianExperts,
     SphericalCovariance,
 )
-from mixkit.mixture import MixtureOfExperts
-from mixkit.predictors import ConstantPredictor, LinearPredictor
-from mixkit.scores import (
+from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
+from mixkit.gates.scores import (
     ActivationScore,
     ConstantScore,
     CosineScore,
@@ -55,6 +54,7 @@ from mixkit.scores import (
     QuadraticScore,
     Score,
 )
+from mixkit.mixture import MixtureOfExperts
 
 __all__ = ["Prior", "Units", "default_priors", "location_unit", "part_priors"]
 

@@ -1,14 +1,14 @@
 """How sure a fit is: standard errors, intervals, bootstraps, tests."""
 
-from ..covariance import SingularInformationWarning, inverse_information, propagate, sandwich
-from ..maximum import DataRemovedError
-from ..wald import DeltaEstimate, delta_method, wald_intervals
+from ..results.maximum import DataRemovedError
+from ..results.profile import ProfileWarning, profile_intervals, profile_likelihood
+from ..statistics.covariance import SingularInformationWarning, inverse_information, propagate, sandwich
+from ..statistics.wald import DeltaEstimate, delta_method, wald_intervals
+from .bootstrap import bootstrap
+from .bootstrap_lrt import BootstrapLRT, bootstrap_lrt
+from .bootstrap_result import BootstrapResult
 from .likelihood_ratio import LikelihoodRatioTest, NonRegularTestWarning, likelihood_ratio_test
-from .profile import ProfileWarning, profile_intervals, profile_likelihood
-from .refits import bootstrap
-from .replicates import BootstrapResult
 from .resampling import Cases, Parametric, RandomWeights, Resampling
-from .simulated_ratio import BootstrapLRT, bootstrap_lrt
 
 __all__ = [
     "BootstrapLRT",

@@ -7,8 +7,8 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from ..maximum import DataRemovedError
-from ..result import FitResult
+from ..results.fit_result import FitResult
+from ..results.maximum import DataRemovedError
 
 __all__ = ["LikelihoodRatioTest", "NonRegularTestWarning", "likelihood_ratio_test"]
 

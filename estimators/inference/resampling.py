@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
 
-from ..data import Data
+from ..data.dataset import Data
 
 __all__ = ["RESAMPLINGS", "Cases", "Parametric", "RandomWeights", "Resampling"]
 

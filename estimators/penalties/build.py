@@ -2,11 +2,11 @@
 
 from mixkit.mixture import MixtureOfExperts
 
-from ..linear.laplace import LaplaceObjective
-from ..linear.objective import LinearObjective
-from ..multilinear.objective import MultiLinearObjective
-from ..newton import Ascent
-from ..objective import Objective
+from ..objectives.multi_location.objective import MultiLinearObjective
+from ..objectives.softmax_gate.laplace_experts import LaplaceObjective
+from ..objectives.softmax_gate.objective import LinearObjective
+from ..optimizers.newton import Ascent
+from ..optimizers.objective import Objective
 from .base import Penalty, Sum
 from .lasso import Lasso
 from .objective import PenalizedObjective

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
 
-from ..autograd import AutogradObjective, maximise
-from ..linalg import solve_ascent
-from ..linear.design import Scaling
-from ..newton import Ascent
-from ..objective import Evaluation, Objective
+from ..objectives.autograd import AutogradObjective
+from ..objectives.softmax_gate.design import Scaling
+from ..optimizers.lbfgs import maximise
+from ..optimizers.linalg import solve_ascent
+from ..optimizers.newton import Ascent
+from ..optimizers.objective import Evaluation, Objective
 from .base import Penalty, PenaltyView
 from .wrapper import Wrapper
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mixkit._validation import check_non_negative
 from mixkit.experts import CategoricalExperts, Experts, MixedExperts
-from mixkit.scores import DistanceScore
+from mixkit.gates.scores import DistanceScore
 
 from .base import Penalty, PenaltyView
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ..linalg import solve_ascent
-from ..objective import Evaluation, Objective, UserMap
+from ..optimizers.linalg import solve_ascent
+from ..optimizers.objective import Evaluation, Objective, UserMap
 from .wrapper import Wrapper
 
 __all__ = ["SelectedObjective", "SplitObjective"]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
 
-from ..objective import Objective, UserMap
+from ..optimizers.objective import Objective, UserMap
 
 __all__ = ["Wrapper"]
 

@@ -9,7 +9,7 @@ from mixkit.plotting.canvas import new_axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..result import FitResult
+    from ..results.fit_result import FitResult
 
 __all__ = ["plot_history", "plot_starts"]
 
@@ -32,7 +32,7 @@ def plot_history(result: "FitResult", *, ax: "Axes | None" = None) -> "Axes":
     Example:
         >>> from matplotlib import use
         >>> use("Agg")
-        >>> from estimators.selection import select_experts
+        >>> from estimators.model_selection import select_experts
         >>> from mixkit.datasets import load_faithful
         >>> fit = select_experts(*load_faithful(), k=[2], random_state=0).best
         >>> plot_history(fit).get_xlabel()
@@ -71,7 +71,7 @@ def plot_starts(result: "FitResult", *, ax: "Axes | None" = None) -> "Axes":
     Example:
         >>> from matplotlib import use
         >>> use("Agg")
-        >>> from estimators.selection import select_experts
+        >>> from estimators.model_selection import select_experts
         >>> from mixkit.datasets import load_faithful
         >>> fit = select_experts(*load_faithful(), k=[2], random_state=0).best
         >>> plot_starts(fit).get_ylabel()

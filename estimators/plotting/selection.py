@@ -11,8 +11,8 @@ from mixkit.plotting.canvas import expert_colors, new_axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..selection.dendrogram import Dendrogram
-    from ..selection.results import ExpertSelection
+    from ..model_selection.dendrogram import Dendrogram
+    from ..model_selection.expert_selection import ExpertSelection
 
 __all__ = ["plot_dendrogram", "plot_selection"]
 
@@ -26,7 +26,7 @@ def plot_selection(
     """Criteria against the number of experts, each above its smallest value; rings mark what each chooses.
 
     Args:
-        selection: what :func:`~estimators.selection.select_experts` found.
+        selection: what :func:`~estimators.model_selection.select_experts` found.
         criteria: which to draw, of ``selection.criteria``; all but "cv-max" if None. Cross-validated log-densities are
             drawn as ``2 n`` times what they lie below the best, the scale of the others, with one standard error.
         ax: where to draw; a new figure if None.
@@ -37,7 +37,7 @@ def plot_selection(
     Example:
         >>> from matplotlib import use
         >>> use("Agg")
-        >>> from estimators.selection import select_experts
+        >>> from estimators.model_selection import select_experts
         >>> from mixkit.datasets import load_faithful
         >>> selection = select_experts(*load_faithful(), k=range(1, 3), random_state=0)
         >>> plot_selection(selection).get_xlabel()
@@ -99,7 +99,7 @@ def plot_dendrogram(dendrogram: "Dendrogram", k: int | None = None, *, ax: "Axes
     """The tree of merges; the branches below a cut at k atoms in the colours of experts.
 
     Args:
-        dendrogram: what :func:`~estimators.selection.mixing_dendrogram` found, of two atoms or more.
+        dendrogram: what :func:`~estimators.model_selection.mixing_dendrogram` found, of two atoms or more.
         k: where to cut; ``dendrogram.choose()`` if None.
         ax: where to draw; a new figure if None.
 
@@ -109,7 +109,7 @@ def plot_dendrogram(dendrogram: "Dendrogram", k: int | None = None, *, ax: "Axes
     Example:
         >>> from matplotlib import use
         >>> use("Agg")
-        >>> from estimators.selection import mixing_dendrogram, select_experts
+        >>> from estimators.model_selection import mixing_dendrogram, select_experts
         >>> from mixkit.datasets import load_faithful
         >>> x, y = load_faithful()
         >>> tree = mixing_dendrogram(select_experts(x, y, k=[3], random_state=0).best, x)

@@ -9,7 +9,7 @@ from mixkit._validation import check_choice, check_integer
 from mixkit.plotting.canvas import new_axes
 
 from ..inference import BootstrapResult, profile_intervals, profile_likelihood
-from ..result import FitResult
+from ..results.fit_result import FitResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ def plot_profile(
     Example:
         >>> from matplotlib import use
         >>> use("Agg")
-        >>> from estimators.selection import select_experts
+        >>> from estimators.model_selection import select_experts
         >>> from mixkit.datasets import load_tone
         >>> fit = select_experts(*load_tone(), k=[2], random_state=0).best
         >>> plot_profile(fit, "std[0]", num_points=5).get_xlabel()
@@ -124,7 +124,7 @@ def plot_bootstrap(
         >>> from matplotlib import use
         >>> use("Agg")
         >>> from estimators.inference import bootstrap
-        >>> from estimators.selection import select_experts
+        >>> from estimators.model_selection import select_experts
         >>> from mixkit.datasets import load_tone
         >>> fit = select_experts(*load_tone(), k=[2], random_state=0).best
         >>> plot_bootstrap(bootstrap(fit, 99, random_state=0), "slope[1,x0]").get_xlabel()

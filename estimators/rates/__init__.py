@@ -1,6 +1,6 @@
 """Simulation studies of convergence rates: design, run, resume, slopes, laws, tables, pictures, reports."""
 
-from ..database import ResultsFileError, StudyMismatchError
+from ..replication.sqlite_file import ResultsFileError, StudyMismatchError
 from .candidate import Candidate
 from .config import read_study
 from .covariates import Covariates, GridCovariates, NormalCovariates, UniformCovariates
@@ -15,12 +15,20 @@ from .laws import (
     compare_laws,
     required_size,
 )
-from .losses import BlockLoss, DensityLoss, ExactLoss, Fitted, Loss, OverspecifiedLoss, TemperatureLoss
+from .losses import (
+    BlockLoss,
+    DensityLoss,
+    ExactLoss,
+    Fitted,
+    Loss,
+    OverspecifiedLoss,
+    TemperatureLoss,
+)
+from .replicates import Row, Task, draw_data
 from .results import StudyResults
 from .slopes import Slope, Verdict, fit_slope, judge, median, required_sample_size, trimmed_mean
 from .starts import BatchedStart, DataDriven, NearTruth, Oracle, Problem, StartPolicy
 from .study import RateStudy
-from .tasks import Row, Task, draw_data
 from .theory import DeclaredRate, declared_rates
 
 __all__ = [

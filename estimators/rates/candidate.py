@@ -13,7 +13,7 @@ from mixkit.experts import linear_gaussian_experts
 from mixkit.gates import Gate, softmax_gate
 from mixkit.mixture import MixtureOfExperts
 
-from ..estimator import Estimator
+from ..search.estimator import Estimator
 from .starts import StartPolicy
 
 __all__ = ["Candidate", "check_gate"]

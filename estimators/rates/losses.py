@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixkit.gates.temperatures import FixedTemperature, LearnableTemperature
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
-from mixkit.temperature import FixedTemperature, LearnableTemperature
 
 from ..voronoi import atom_errors, block_errors, density_distances, rbar, voronoi_loss
 from .covariates import Covariates

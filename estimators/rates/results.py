@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .laws import compare_laws
+from .replicates import Row, Task
 from .slopes import Slope, Statistic, fit_slope, judge, median, trimmed_mean
 from .store import ResultStore
-from .tasks import Row, Task
 from .theory import DeclaredRate, declared_rates
 
 if TYPE_CHECKING:

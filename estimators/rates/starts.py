@@ -14,9 +14,9 @@ from mixkit._validation import check_integer
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
-from ..estimator import Estimator
-from ..initialization import SplitAtom, Start
-from ..result import FitBatch
+from ..results.fit_batch import FitBatch
+from ..search.estimator import Estimator
+from ..search.starts import SplitAtom, Start
 
 __all__ = ["BatchedStart", "DataDriven", "NearTruth", "Oracle", "Problem", "StartPolicy"]
 

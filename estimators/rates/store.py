@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..database import DesignFile
-from .tasks import Row, Task
+from ..replication.sqlite_file import DesignFile
+from .replicates import Row, Task
 
 __all__ = ["ResultStore"]
 

@@ -18,18 +18,18 @@ from mixkit.gates import Gate
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
-from ..database import ResultsFileError
-from ..description import describe
-from ..estimator import Estimator
-from ..parallel import as_completed
-from .blocks import blocks_of
+from ..replication.fingerprint import describe
+from ..replication.parallel import as_completed
+from ..replication.sqlite_file import ResultsFileError
+from ..search.estimator import Estimator
+from .batches import blocks_of
 from .candidate import Candidate, check_gate
 from .covariates import Covariates
 from .losses import Loss
+from .replicates import Task, run_block
 from .results import StudyResults
 from .starts import BatchedStart, DataDriven, StartPolicy
 from .store import ResultStore
-from .tasks import Task, run_block
 from .theory import is_well_specified
 
 __all__ = ["RateStudy"]
@@ -169,7 +169,7 @@ class RateStudy:
     def identity(self) -> dict[str, str]:
         """What two studies must share for their fits to belong together; sizes and replicates may be extended.
 
-        Every setting and parameter counts (:func:`~estimators.description.describe`), but an estimator's
+        Every setting and parameter counts (:func:`~estimators.replication.fingerprint.describe`), but an estimator's
         ``random_state`` and ``progress``, which the study sets.
         """
         described = {

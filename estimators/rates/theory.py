@@ -8,9 +8,9 @@ from functools import singledispatch
 from typing import NamedTuple
 
 from mixkit.gates import Gate
-from mixkit.normalizers import NormalizedSigmoid
-from mixkit.scores import ActivationScore, DistanceScore, LinearScore, Score
-from mixkit.temperature import FixedTemperature
+from mixkit.gates.normalizers import NormalizedSigmoid
+from mixkit.gates.scores import ActivationScore, DistanceScore, LinearScore, Score
+from mixkit.gates.temperatures import FixedTemperature
 
 from ..voronoi import rbar
 

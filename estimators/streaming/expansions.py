@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..linalg import damped_cholesky
-from ..objective import Evaluation
+from ..optimizers.linalg import damped_cholesky
+from ..optimizers.objective import Evaluation
 
 __all__ = ["Expansions", "Step"]
 

@@ -5,9 +5,9 @@ import copy
 import torch
 from torch import Tensor
 
-from ..autograd import AutogradObjective
-from ..data import Data
-from ..linalg import damped_cholesky
+from ..data.dataset import Data
+from ..objectives.autograd import AutogradObjective
+from ..optimizers.linalg import damped_cholesky
 from .recursion import Recursion
 
 __all__ = ["LARGEST_HESSIAN", "GradientRecursion"]

@@ -5,13 +5,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..data import Data
-from ..linear.curvature import Curvature, assemble_hessian, curvature_sums
-from ..linear.layout import Coefficients
-from ..linear.likelihood import posterior, slopes
-from ..linear.m_steps import GateSums, NewtonStep, expert_step, gate_step, gate_sums
-from ..linear.objective import LinearObjective
-from ..objective import Evaluation
+from ..data.dataset import Data
+from ..objectives.softmax_gate.hessian import Curvature, assemble_hessian, curvature_sums
+from ..objectives.softmax_gate.layout import Coefficients
+from ..objectives.softmax_gate.likelihood import posterior, slopes
+from ..objectives.softmax_gate.m_step import GateSums, NewtonStep, expert_step, gate_step, gate_sums
+from ..objectives.softmax_gate.objective import LinearObjective
+from ..optimizers.objective import Evaluation
 from .recursion import Recursion
 
 __all__ = ["LinearRecursion"]

@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from ..data import Data
-from ..objective import Objective
+from ..data.dataset import Data
+from ..optimizers.objective import Objective
 from .expansions import Expansions
 
 __all__ = ["Recursion"]

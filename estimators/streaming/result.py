@@ -7,9 +7,9 @@ import numpy as np
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
-from ..fitted import FittedMixture
-from ..summary import Summary, table_rows
-from ..wald import check_level, wald_intervals
+from ..results.predictions import FittedMixture
+from ..results.summary import Summary, table_rows
+from ..statistics.wald import check_level, wald_intervals
 
 __all__ = ["StreamResult"]
 
@@ -20,7 +20,7 @@ class StreamResult(FittedMixture):
 
     Attributes:
         model: the fitted model, float64.
-        param_names: names of the free parameters ``(P,)``, as in :class:`~estimators.result.FitResult`.
+        param_names: names of the free parameters ``(P,)``, as in :class:`~estimators.results.fit_result.FitResult`.
         params: estimates ``(P,)``, scales on their natural scale.
         nobs: rows seen.
         num_blocks: blocks of rows taken in after the start; 0 while the rows are few and the fit is that of the start.

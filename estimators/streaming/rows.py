@@ -10,7 +10,7 @@ from torch import Tensor
 from mixkit._validation import check_finite
 from mixkit.mixture import MixtureOfExperts
 
-from ..data import Data
+from ..data.dataset import Data
 
 __all__ = ["Rows", "checked_rows"]
 

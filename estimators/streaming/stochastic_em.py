@@ -9,7 +9,7 @@ from mixkit._validation import check_integer, check_positive
 from mixkit.mixture import MixtureOfExperts
 
 from ..em import EM
-from ..estimator import Estimator
+from ..search.estimator import Estimator
 from .result import StreamResult
 from .stream import Stream
 

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
 
-from ..autograd import AutogradObjective
-from ..covariance import inverse_information, propagate, warn_undetermined
-from ..data import Data, collinearity_remark, column_names, dependent_columns, ordered_covariates
-from ..linear.objective import LinearObjective
-from ..objective import Objective
-from ..result import FitResult
+from ..data.collinearity import collinearity_remark, dependent_columns
+from ..data.columns import column_names, ordered_covariates
+from ..data.dataset import Data
+from ..objectives.autograd import AutogradObjective
+from ..objectives.softmax_gate.objective import LinearObjective
+from ..optimizers.objective import Objective
+from ..results.fit_result import FitResult
+from ..statistics.covariance import inverse_information, propagate, warn_undetermined
 from .gradient import GradientRecursion
 from .linear import LinearRecursion
 from .recursion import Recursion

@@ -3,7 +3,7 @@
 from .blocks import AtomErrors, BlockErrors, atom_errors, block_errors
 from .cells import voronoi_cells
 from .distances import DensityDistances, density_distances
-from .freedom import Freedom
+from .gate_translations import Freedom
 from .loss import VoronoiLoss, exact_loss, overspecified_loss, rbar, voronoi_loss
 
 __all__ = [

@@ -9,7 +9,7 @@ from mixkit._precision import at_least_float32
 from mixkit.gates import Gate
 from mixkit.measure import MixingMeasure
 
-from .freedom import Freedom
+from .gate_translations import Freedom
 from .loss import rbar, voronoi_loss
 from .terms import assigned_gap, build_terms
 

@@ -11,7 +11,7 @@ from mixkit.gates import Gate
 from mixkit.measure import MixingMeasure
 
 from .cells import check_pair
-from .freedom import Freedom
+from .gate_translations import Freedom
 from .subsets import largest_sum, least_largest_sum
 from .terms import Terms, anchored_cells, build_terms
 from .translation import least_power_sum, weighted_median

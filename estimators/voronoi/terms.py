@@ -10,7 +10,7 @@ from mixkit._precision import at_least_float32
 from mixkit.measure import MixingMeasure
 
 from .cells import expert_atoms, pair_gaps
-from .freedom import Freedom
+from .gate_translations import Freedom
 
 __all__ = ["Terms", "anchored_cells", "assigned_gap", "build_terms"]
 

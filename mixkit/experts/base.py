@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .._validation import can_read_values, check_finite, check_tensor
-from ..predictors import Predictor
+from .predictors import Predictor
 
 __all__ = [
     "DensityExperts",
@@ -46,7 +46,7 @@ class Experts(nn.Module, ABC):
 
     @property
     def has_offset(self) -> bool:
-        """Whether the last column of x is an offset (see :class:`~mixkit.predictors.Predictor`)."""
+        """Whether the last column of x is an offset (see :class:`~mixkit.experts.predictors.Predictor`)."""
         return bool(getattr(getattr(self, "predictor", None), "has_offset", False))
 
     def check_response(self, y: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ def check_predictor(predictor: Predictor) -> Predictor:
     """Return ``predictor`` if it is one, else raise ``TypeError``."""
     if not isinstance(predictor, Predictor):
         raise TypeError(
-            f"predictor must be a mixkit.predictors.Predictor (ModulePredictor wraps any module), "
+            f"predictor must be a mixkit.experts.predictors.Predictor (ModulePredictor wraps any module), "
             f"got {type(predictor).__name__}"
         )
     return predictor

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from .._validation import can_read_values
 from ..distributions import Categorical
-from ..predictors import Predictor
 from .base import DensityTerms, MultiLocationExperts
+from .predictors import Predictor
 
 __all__ = ["CategoricalExperts"]
 
@@ -19,13 +19,14 @@ class CategoricalExperts(MultiLocationExperts):
     The last class is the reference, with a logit of zero, as the last expert is the gate's.
 
     Args:
-        predictor: the logits of the other classes, built with ``response_dim=C - 1`` (see :mod:`mixkit.predictors`).
+        predictor: the logits of the other classes, built with ``response_dim=C - 1`` (see
+            :mod:`mixkit.experts.predictors`).
 
     Source: the experts of Jordan and Jacobs (1994), Neural Computation 6, 181-214, section 2.
 
     Example:
         >>> import torch
-        >>> from mixkit.predictors import LinearPredictor
+        >>> from mixkit.experts.predictors import LinearPredictor
         >>> predictor = LinearPredictor(1, 2, response_dim=3, generator=torch.Generator().manual_seed(0))
         >>> experts = CategoricalExperts(predictor)
         >>> experts.num_classes, experts(torch.zeros(5, 1)).logits.shape

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..distributions import Normal
-from ..predictors import LinearPredictor, Predictor
 from .base import DensityTerms, LocationExperts, new_constant
+from .predictors import LinearPredictor, Predictor
 
 __all__ = ["GaussianExperts", "linear_gaussian_experts"]
 
@@ -18,7 +18,7 @@ class GaussianExperts(LocationExperts):
     r"""Gaussian experts, :math:`y \mid x, j \sim N(\eta_j(x), \sigma_j^2)`.
 
     Args:
-        predictor: the mean; linear, constant or any module (see :mod:`mixkit.predictors`).
+        predictor: the mean; linear, constant or any module (see :mod:`mixkit.experts.predictors`).
         shared_std: whether all experts have one standard deviation.
         batch_shape: leading dimensions of independent models; those of the predictor if None.
         dtype: dtype of ``log_std``; that of the predictor if None.
@@ -31,7 +31,7 @@ class GaussianExperts(LocationExperts):
 
     Example:
         >>> import torch
-        >>> from mixkit.predictors import ConstantPredictor
+        >>> from mixkit.experts.predictors import ConstantPredictor
         >>> experts = GaussianExperts(ConstantPredictor(2, generator=torch.Generator().manual_seed(0)))
         >>> experts(torch.zeros(4, 1)).batch_shape
         torch.Size([4, 2])

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..distributions import Laplace
-from ..predictors import Predictor
 from .base import DensityTerms, LocationExperts, new_constant
+from .predictors import Predictor
 
 __all__ = ["LaplaceExperts"]
 
@@ -17,10 +17,10 @@ class LaplaceExperts(LocationExperts):
 
     The log-density has a kink where :math:`\eta = y`; away from it the second derivative in :math:`\eta` is 0, so
     Newton's method does not apply as it stands. How estimators treat it is said at
-    :mod:`estimators.linear.laplace`.
+    :mod:`estimators.objectives.softmax_gate.laplace_experts`.
 
     Args:
-        predictor: the median (see :mod:`mixkit.predictors`).
+        predictor: the median (see :mod:`mixkit.experts.predictors`).
         shared_scale: whether all experts have one scale.
         batch_shape: leading dimensions of independent models; those of the predictor if None.
         dtype: dtype of ``log_scale``; that of the predictor if None.
@@ -33,7 +33,7 @@ class LaplaceExperts(LocationExperts):
 
     Example:
         >>> import torch
-        >>> from mixkit.predictors import ConstantPredictor
+        >>> from mixkit.experts.predictors import ConstantPredictor
         >>> experts = LaplaceExperts(ConstantPredictor(2, generator=torch.Generator().manual_seed(0)))
         >>> experts(torch.zeros(4, 1)).batch_shape
         torch.Size([4, 2])

@@ -8,8 +8,8 @@ from torch.nn.functional import logsigmoid
 
 from .._validation import can_read_values
 from ..distributions import LogNormal, ZeroInflatedLogNormal
-from ..predictors import Predictor
 from .base import DensityTerms, LocationExperts, MultiLocationExperts, new_constant
+from .predictors import Predictor
 
 __all__ = ["LogNormalExperts", "ZeroInflatedLogNormalExperts"]
 
@@ -20,7 +20,7 @@ class LogNormalExperts(LocationExperts):
     r"""Log-normal experts, :math:`\log y \sim N(\eta_j(x), s_j^2)`; a response of zero has density zero.
 
     Args:
-        predictor: the mean of log y (see :mod:`mixkit.predictors`).
+        predictor: the mean of log y (see :mod:`mixkit.experts.predictors`).
         batch_shape: leading dimensions of independent models; those of the predictor if None.
         dtype: dtype of ``log_std``; that of the predictor if None.
         device: device of ``log_std``; that of the predictor if None.
@@ -30,7 +30,7 @@ class LogNormalExperts(LocationExperts):
 
     Example:
         >>> import torch
-        >>> from mixkit.predictors import ConstantPredictor
+        >>> from mixkit.experts.predictors import ConstantPredictor
         >>> experts = LogNormalExperts(ConstantPredictor(2, generator=torch.Generator().manual_seed(0)))
         >>> experts(torch.zeros(4, 1)).batch_shape
         torch.Size([4, 2])
@@ -85,7 +85,8 @@ class ZeroInflatedLogNormalExperts(MultiLocationExperts):
     trouble.
 
     Args:
-        predictor: log-odds and mean of the logarithm, built with ``response_dim=2`` (see :mod:`mixkit.predictors`).
+        predictor: log-odds and mean of the logarithm, built with ``response_dim=2`` (see
+            :mod:`mixkit.experts.predictors`).
         batch_shape: leading dimensions of independent models; those of the predictor if None.
         dtype: dtype of ``log_std``; that of the predictor if None.
         device: device of ``log_std``; that of the predictor if None.
@@ -98,7 +99,7 @@ class ZeroInflatedLogNormalExperts(MultiLocationExperts):
 
     Example:
         >>> import torch
-        >>> from mixkit.predictors import LinearPredictor
+        >>> from mixkit.experts.predictors import LinearPredictor
         >>> predictor = LinearPredictor(1, 3, response_dim=2, generator=torch.Generator().manual_seed(0))
         >>> ZeroInflatedLogNormalExperts(predictor)(torch.zeros(4, 1)).batch_shape
         torch.Size([4, 3])

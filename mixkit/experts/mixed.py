@@ -28,7 +28,7 @@ class MixedExperts(Experts):
     Example:
         >>> import torch
         >>> from mixkit.experts import AtomExperts, LogNormalExperts
-        >>> from mixkit.predictors import LinearPredictor
+        >>> from mixkit.experts.predictors import LinearPredictor
         >>> log_normal = LogNormalExperts(LinearPredictor(1, 2, generator=torch.Generator().manual_seed(0)))
         >>> experts = MixedExperts([AtomExperts(0.0), log_normal])
         >>> experts.num_experts, experts(torch.zeros(4, 1)).log_prob(torch.zeros(4, 1))[0].tolist()

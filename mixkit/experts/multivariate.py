@@ -4,9 +4,9 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from .._validation import check_last_dim
-from ..predictors import Predictor
 from .base import Experts, check_predictor, first_parameter
 from .covariance import Covariance
+from .predictors import Predictor
 
 __all__ = ["MultivariateGaussianExperts"]
 
@@ -15,7 +15,7 @@ class MultivariateGaussianExperts(Experts):
     r"""Gaussian experts of a response of dimension p, :math:`y \mid x, j \sim N_p(\eta_j(x), \Sigma_j)`.
 
     Args:
-        predictor: the means, built with ``response_dim=p`` (see :mod:`mixkit.predictors`).
+        predictor: the means, built with ``response_dim=p`` (see :mod:`mixkit.experts.predictors`).
         covariance: full, diagonal or spherical, own or shared (see :mod:`mixkit.experts`); moved to dtype and device
             of the predictor. Of batch shape ``()`` it is one for all models of a batch.
 
@@ -26,7 +26,7 @@ class MultivariateGaussianExperts(Experts):
     Example:
         >>> import torch
         >>> from mixkit.experts import FullCovariance
-        >>> from mixkit.predictors import LinearPredictor
+        >>> from mixkit.experts.predictors import LinearPredictor
         >>> means = LinearPredictor(1, 3, response_dim=2, generator=torch.Generator().manual_seed(0))
         >>> MultivariateGaussianExperts(means, FullCovariance(3, 2))(torch.zeros(5, 1)).event_shape
         torch.Size([2])

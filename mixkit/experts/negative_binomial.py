@@ -6,8 +6,8 @@ from torch.nn.functional import softplus
 
 from ..distributions import NegativeBinomial, negative_binomial_log_prob
 from ..distributions.negative_binomial import log1p_ratio
-from ..predictors import Predictor
 from .base import DensityTerms, LocationExperts, check_counts, new_constant
+from .predictors import Predictor
 
 __all__ = ["NegativeBinomialExperts"]
 
@@ -20,7 +20,7 @@ class NegativeBinomialExperts(LocationExperts):
     near zero that has no standard error.
 
     Args:
-        predictor: the logarithm of the mean (see :mod:`mixkit.predictors`).
+        predictor: the logarithm of the mean (see :mod:`mixkit.experts.predictors`).
         shared_dispersion: whether all experts have one dispersion.
         batch_shape: leading dimensions of independent models; those of the predictor if None.
         dtype: dtype of ``log_dispersion``; that of the predictor if None.
@@ -33,7 +33,7 @@ class NegativeBinomialExperts(LocationExperts):
 
     Example:
         >>> import torch
-        >>> from mixkit.predictors import LinearPredictor
+        >>> from mixkit.experts.predictors import LinearPredictor
         >>> experts = NegativeBinomialExperts(LinearPredictor(1, 2, generator=torch.Generator().manual_seed(0)))
         >>> experts(torch.zeros(4, 1)).batch_shape
         torch.Size([4, 2])

@@ -13,13 +13,13 @@ class PoissonExperts(LocationExperts):
     r"""Poisson experts with a log link, :math:`y \mid x, j \sim \mathrm{Poisson}(\exp \eta_j(x))`.
 
     Args:
-        predictor: the logarithm of the rate (see :mod:`mixkit.predictors`).
+        predictor: the logarithm of the rate (see :mod:`mixkit.experts.predictors`).
 
     Source: Wang, Cockburn, Puterman (1998), Analysis of patent data, JBES 16, 27-41.
 
     Example:
         >>> import torch
-        >>> from mixkit.predictors import LinearPredictor
+        >>> from mixkit.experts.predictors import LinearPredictor
         >>> experts = PoissonExperts(LinearPredictor(1, 2, generator=torch.Generator().manual_seed(0)))
         >>> experts(torch.zeros(4, 1)).batch_shape
         torch.Size([4, 2])

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from .._validation import check_positive
 from ..distributions import StudentT, log1p_square, student_t_log_density, student_t_log_normaliser
-from ..predictors import Predictor
 from .base import DensityTerms, LocationExperts, new_constant
+from .predictors import Predictor
 
 __all__ = ["StudentTExperts"]
 
@@ -17,7 +17,7 @@ class StudentTExperts(LocationExperts):
     r"""Student-t experts, :math:`(y - \eta_j(x)) / s_j \sim t_{\nu_j}`.
 
     Args:
-        predictor: the location (see :mod:`mixkit.predictors`).
+        predictor: the location (see :mod:`mixkit.experts.predictors`).
         df: initial degrees of freedom, positive.
         batch_shape: leading dimensions of independent models; those of the predictor if None.
         dtype: dtype of the constants; that of the predictor if None.
@@ -34,7 +34,7 @@ class StudentTExperts(LocationExperts):
 
     Example:
         >>> import torch
-        >>> from mixkit.predictors import ConstantPredictor
+        >>> from mixkit.experts.predictors import ConstantPredictor
         >>> experts = StudentTExperts(ConstantPredictor(2, generator=torch.Generator().manual_seed(0)), df=3.0)
         >>> experts(torch.zeros(4, 1)).batch_shape
         torch.Size([4, 2])

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from .._precision import at_least_float32
 from .._validation import can_read_values, check_finite, check_positive, check_tensor
-from ..losses import check_mask, masked_mean
-from ..normalizers import LinkNormalizer, Normalizer, Softmax
-from ..scores import Score
-from ..selection import Dense, Selection
-from ..temperature import FixedTemperature, Temperature
+from .normalizers import LinkNormalizer, Normalizer, Softmax
+from .router_losses import check_mask, masked_mean
+from .scores import Score
+from .selections import Dense, Selection
+from .temperatures import FixedTemperature, Temperature
 
 __all__ = ["Gate", "Routing", "entropy"]
 
@@ -57,8 +57,8 @@ class Gate(nn.Module):
 
     Example:
         >>> import torch
-        >>> from mixkit.scores import LinearScore
-        >>> from mixkit.selection import TopKByScore
+        >>> from mixkit.gates.scores import LinearScore
+        >>> from mixkit.gates.selections import TopKByScore
         >>> score = LinearScore(2, 4, generator=torch.Generator().manual_seed(0))
         >>> gate = Gate(score, selection=TopKByScore(1))
         >>> gate(torch.ones(3, 2)).detach().exp().sum(-1)
@@ -152,7 +152,7 @@ class Gate(nn.Module):
 
         Raises:
             ValueError: if ``bare`` is asked of a normaliser that is no
-                :class:`~mixkit.normalizers.LinkNormalizer`, or ``scale`` is not positive.
+                :class:`~mixkit.gates.normalizers.LinkNormalizer`, or ``scale`` is not positive.
         """
         check_positive("scale", scale)
         logits, kept = self.scores(_fill(x, mask), generator)

@@ -6,11 +6,11 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from ..normalizers import NormalizedSigmoid
-from ..scores import ActivationScore, ConstantScore, DistanceScore, LinearScore
-from ..selection import TopKBySlope
-from ..temperature import LearnableTemperature, Temperature
 from .gate import Gate
+from .normalizers import NormalizedSigmoid
+from .scores import ActivationScore, ConstantScore, DistanceScore, LinearScore
+from .selections import TopKBySlope
+from .temperatures import LearnableTemperature, Temperature
 
 __all__ = [
     "ScoreOptions",
@@ -98,7 +98,7 @@ def dense_to_sparse_gate(
     Example:
         >>> import torch
         >>> from mixkit.schedules import GeometricSchedule
-        >>> from mixkit.temperature import ScheduledTemperature
+        >>> from mixkit.gates.temperatures import ScheduledTemperature
         >>> annealed = ScheduledTemperature(GeometricSchedule(start=2.0, end=0.3, rate=0.99))
         >>> gate = dense_to_sparse_gate(2, 3, temperature=annealed, generator=torch.Generator().manual_seed(0))
         >>> gate(torch.ones(5, 2)).shape
@@ -118,7 +118,7 @@ def activation_gate(
 ) -> Gate:
     r"""The activation dense-to-sparse gate, :math:`w = \text{softmax}((\sigma(\beta_1^\top x) + \beta_0) / \tau)`.
 
-    From Nguyen, Akbarian and Ho (2024), arXiv 2401.13875; see :class:`~mixkit.scores.ActivationScore`.
+    From Nguyen, Akbarian and Ho (2024), arXiv 2401.13875; see :class:`~mixkit.gates.scores.ActivationScore`.
 
     Args:
         num_features: number of covariates ``d``.
@@ -162,7 +162,7 @@ def laplace_gate(
 ) -> Gate:
     r"""The Laplace gate, :math:`w = \text{softmax}(-\lVert x - c \rVert + \beta_0)`.
 
-    From Han, Nguyen, Harris, Ho and Saria (2024), arXiv 2402.03226; see :class:`~mixkit.scores.DistanceScore`.
+    From Han, Nguyen, Harris, Ho and Saria (2024), arXiv 2402.03226; see :class:`~mixkit.gates.scores.DistanceScore`.
 
     Args:
         num_features: number of covariates ``d``.

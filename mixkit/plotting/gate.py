@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from ..mixture import MixtureOfExperts
-from .canvas import as_array, column_names, data_for, expert_colors, feature_names, grid_over, new_axes, resolve_feature
+from .canvas import (
+    as_array,
+    column_names,
+    data_for,
+    expert_colors,
+    feature_names,
+    grid_over,
+    new_axes,
+    resolve_feature,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .._validation import can_read_values, check_finite, check_integer, check_last_dim, check_tensor
-from ..selection import top_k_mask
+from ..gates.selections import top_k_mask
 from .subsets import RelaxedSubset, SubsetSampler
 
 __all__ = ["ConceptBottleneck", "ConceptReport"]

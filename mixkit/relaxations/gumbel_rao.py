@@ -60,7 +60,7 @@ class GumbelRao(Tempered, PathEstimator):
     """One-hot samples with the Rao-Blackwellised Gumbel-softmax gradient of :func:`gumbel_rao`.
 
     Args:
-        temperature: a positive number or a :class:`mixkit.temperature.Temperature` (learnable or scheduled).
+        temperature: a positive number or a :class:`mixkit.gates.temperatures.Temperature` (learnable or scheduled).
         num_samples: conditional draws averaged in the gradient, at least 1.
 
     Example:

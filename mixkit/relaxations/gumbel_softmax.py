@@ -57,7 +57,7 @@ class GumbelSoftmax(Tempered, PathEstimator):
     """The relaxed draw of :func:`gumbel_softmax` as an estimator; its samples lie inside the simplex.
 
     Args:
-        temperature: a positive number or a :class:`mixkit.temperature.Temperature` (learnable or scheduled).
+        temperature: a positive number or a :class:`mixkit.gates.temperatures.Temperature` (learnable or scheduled).
 
     Example:
         >>> relax = GumbelSoftmax(0.5)
@@ -77,7 +77,7 @@ class StraightThroughGumbelSoftmax(Tempered, PathEstimator):
     """One-hot samples whose gradient is that of the Gumbel-softmax draw they are the argmax of.
 
     Args:
-        temperature: a positive number or a :class:`mixkit.temperature.Temperature` (learnable or scheduled).
+        temperature: a positive number or a :class:`mixkit.gates.temperatures.Temperature` (learnable or scheduled).
 
     Example:
         >>> choose = StraightThroughGumbelSoftmax(0.5)

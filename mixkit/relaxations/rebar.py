@@ -25,7 +25,7 @@ class Rebar(Tempered, Estimator):
     gradient of f(d) plus that of the control variate, whose mean is zero.
 
     Args:
-        temperature: :math:`\tau`, a positive number or a :class:`mixkit.temperature.Temperature`.
+        temperature: :math:`\tau`, a positive number or a :class:`mixkit.gates.temperatures.Temperature`.
         scale: :math:`\eta`, the weight of the control variate; 0 is plain REINFORCE. Any finite number.
 
     Raises:

@@ -93,7 +93,7 @@ class ReinMax(Tempered, PathEstimator):
     """One-hot samples with the second-order gradient of :func:`reinmax`.
 
     Args:
-        temperature: of the backward pass, a positive number or a :class:`mixkit.temperature.Temperature`.
+        temperature: of the backward pass, a positive number or a :class:`mixkit.gates.temperatures.Temperature`.
 
     Example:
         >>> ReinMax()(torch.zeros(4, 3), generator=torch.Generator().manual_seed(0)).shape

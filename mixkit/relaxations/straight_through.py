@@ -57,7 +57,7 @@ class StraightThrough(Tempered, PathEstimator):
     """One-hot samples with the gradient of the probabilities, as :func:`straight_through`.
 
     Args:
-        temperature: of the backward pass, a positive number or a :class:`mixkit.temperature.Temperature`.
+        temperature: of the backward pass, a positive number or a :class:`mixkit.gates.temperatures.Temperature`.
 
     Example:
         >>> StraightThrough()(torch.zeros(4, 3), generator=torch.Generator().manual_seed(0)).shape

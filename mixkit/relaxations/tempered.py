@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from .._validation import check_positive, check_tensor
-from ..temperature import FixedTemperature, Temperature
+from ..gates.temperatures import FixedTemperature, Temperature
 from ._steps import in_float32_at_least
 
 __all__ = ["TemperatureLike", "Tempered"]
@@ -15,7 +15,7 @@ class Tempered(nn.Module):
     """A module with a temperature.
 
     Args:
-        temperature: a positive number or a :class:`mixkit.temperature.Temperature` (learnable or scheduled).
+        temperature: a positive number or a :class:`mixkit.gates.temperatures.Temperature` (learnable or scheduled).
 
     Raises:
         TypeError: if ``temperature`` is neither.

@@ -9,17 +9,26 @@ from torch import Tensor
 
 from mixkit._validation import check_integer
 
-from ..agreement import leaders, share_rows
-from ..base import Verifier
 from ..processors import LogitsFunction
-from ..results import Verification
-from ..sources import Randomness, Source, as_source
-from ..speculative import SpeculativeSampling
-from ..tree import TreeVerification, TreeVerifier
+from ..verification.results import Verification
+from ..verification.shared_prefix import leaders, share_rows
+from ..verification.sources import Randomness, Source, as_source
+from ..verification.speculative import SpeculativeSampling
+from ..verification.tree import TreeVerification, TreeVerifier
+from ..verification.verifier import Verifier
 from .drafting import Drafter, Drafts, SampledDrafts
 from .histories import Histories
 from .prompts import check_eos, check_vocabulary, split_prompts
-from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, model_name, process
+from .scoring import (
+    Model,
+    Scorer,
+    as_chain,
+    as_scorer,
+    at_least_float32,
+    fit_vocabulary,
+    model_name,
+    process,
+)
 from .state import Decoding, DecodingState, OnTokens, Stop
 from .statistics import Statistics
 from .tree import Nodes, SampledTree, tree_law

@@ -11,11 +11,20 @@ from torch import Tensor
 
 from mixkit._validation import check_integer
 
-from ..agreement import leaders, share_rows
 from ..processors import Chain, LogitsFunction, Processor
-from ..sources import Source
+from ..verification.shared_prefix import leaders, share_rows
+from ..verification.sources import Source
 from .histories import Histories
-from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, model_name, process
+from .scoring import (
+    Model,
+    Scorer,
+    as_chain,
+    as_scorer,
+    at_least_float32,
+    fit_vocabulary,
+    model_name,
+    process,
+)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..paths import paths
+from ..verification.paths import paths
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..results import Verification
-from ..tree import TreeVerification
+from ..verification.results import Verification
+from ..verification.tree import TreeVerification
 
 
 @dataclass(frozen=True)

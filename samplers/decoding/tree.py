@@ -11,12 +11,21 @@ from torch import Tensor
 
 from mixkit._validation import check_integer
 
-from ..paths import node_leaders
 from ..processors import LogitsFunction
-from ..sources import Source
+from ..verification.paths import node_leaders
+from ..verification.sources import Source
 from .drafting import is_readable
 from .histories import Histories
-from .scoring import Model, Scorer, as_chain, as_scorer, at_least_float32, fit_vocabulary, model_name, process
+from .scoring import (
+    Model,
+    Scorer,
+    as_chain,
+    as_scorer,
+    at_least_float32,
+    fit_vocabulary,
+    model_name,
+    process,
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class SampledTree:
 
     A tree spends its nodes where chains of drafts soon part: ``(4, 2, 1)`` has 4 + 8 + 8 nodes. For
     `SpeculativeDecoder` with a `TreeVerifier`. A scorer that can score a tree in one pass does, such as
-    `samplers.huggingface.KeyValueScorer`; others score every prefix as a row of its own.
+    `samplers.adapters.huggingface.KeyValueScorer`; others score every prefix as a row of its own.
 
     Args:
         model: A scorer or causal model ``ids (R, L) -> logits (R, L, v)``.

@@ -6,13 +6,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixkit import MixingMeasure, MixtureOfExperts, constant_gate, linear_gaussian_experts, softmax_gate, topk_gate
-from mixkit.experts import GaussianExperts, LocationExperts, NegativeBinomialExperts, PoissonExperts, StudentTExperts
+from mixkit import (
+    MixingMeasure,
+    MixtureOfExperts,
+    constant_gate,
+    linear_gaussian_experts,
+    softmax_gate,
+    topk_gate,
+)
+from mixkit.experts import (
+    GaussianExperts,
+    LocationExperts,
+    NegativeBinomialExperts,
+    PoissonExperts,
+    StudentTExperts,
+)
+from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
 from mixkit.gates import Gate
-from mixkit.predictors import ConstantPredictor, LinearPredictor
-from mixkit.scores import LinearScore
-from mixkit.selection import TopKByScore
-from mixkit.temperature import FixedTemperature
+from mixkit.gates.scores import LinearScore
+from mixkit.gates.selections import TopKByScore
+from mixkit.gates.temperatures import FixedTemperature
 
 DTYPE = torch.float64
 

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from estimators import EM, MLE, CollinearityWarning, MixtureOfExpertsClassifier
 from estimators.penalties import Ridge
 from mixkit import CategoricalExperts, ModulePredictor, PoissonExperts, topk_gate
-from mixkit.predictors import LinearPredictor
+from mixkit.experts.predictors import LinearPredictor
 
 from .models import DTYPE, seeded
 

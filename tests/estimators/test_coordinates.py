@@ -3,17 +3,24 @@
 import numpy as np
 import pytest
 import torch
+from estimators.data.dataset.dataset import Data
 
 from estimators import EM, MixtureOfExpertsRegressor
-from estimators.data import Data
-from estimators.general.coordinates import Coordinates
 from estimators.penalties import LogPrior, MinimumShare, Ridge
 from estimators.penalties.base import PenaltyView
+from estimators.search.standardization import Coordinates
 from mixkit import Gate, MixtureOfExperts, laplace_gate, linear_gaussian_experts
-from mixkit.normalizers import NormalizedSigmoid
-from mixkit.scores import ActivationScore, ConstantScore, CosineScore, DistanceScore, LinearScore, QuadraticScore
-from mixkit.selection import TopKByScore, TopKBySlope
-from mixkit.temperature import InputTemperature, LearnableTemperature
+from mixkit.gates.normalizers import NormalizedSigmoid
+from mixkit.gates.scores import (
+    ActivationScore,
+    ConstantScore,
+    CosineScore,
+    DistanceScore,
+    LinearScore,
+    QuadraticScore,
+)
+from mixkit.gates.selections import TopKByScore, TopKBySlope
+from mixkit.gates.temperatures import InputTemperature, LearnableTemperature
 
 from .models import seeded
 

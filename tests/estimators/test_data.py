@@ -4,9 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from estimators.data.dataset.dataset import numeric_tensor, shared_tensor
 
-from estimators import EM, MLE, CollinearityWarning, Given, MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
-from estimators.data import numeric_tensor, shared_tensor
+from estimators import (
+    EM,
+    MLE,
+    CollinearityWarning,
+    Given,
+    MixtureOfExpertsClassifier,
+    MixtureOfExpertsRegressor,
+)
 
 from .models import softmax_model
 

@@ -5,8 +5,8 @@ from threading import Barrier
 
 import pytest
 
-from estimators.database import StudyMismatchError, _excerpt
-from estimators.inference.store import ReplicateStore
+from estimators.replication.replicate_store import ReplicateStore
+from estimators.replication.sqlite_file import StudyMismatchError, _excerpt
 
 WORKERS = 8
 

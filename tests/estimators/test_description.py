@@ -19,7 +19,6 @@ from torch.distributions import (
 )
 
 from estimators import EM, Given, KMeansXY, LocalLines, SplitAtom, Start
-from estimators.description import describe, digest
 from estimators.inference import bootstrap, bootstrap_lrt
 from estimators.inference.resampling import Resampling
 from estimators.penalties import Lasso, LogPrior, Ridge
@@ -33,6 +32,7 @@ from estimators.rates import (
     UniformCovariates,
 )
 from estimators.rates.covariates import Covariates
+from estimators.replication.fingerprint import describe, digest
 from mixkit.datasets import load_tone
 
 from .models import reference_truth, softmax_model

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from estimators.linear import design as module
-from estimators.linear.design import Design, Scaling
+from estimators.objectives.softmax_gate import design as module
+from estimators.objectives.softmax_gate.design import Design, Scaling
 
 from .models import DTYPE, seeded
 

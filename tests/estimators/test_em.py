@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from estimators.data.dataset.dataset import Data
 from sklearn.mixture import GaussianMixture
 
 from estimators import EM, Given, RandomPartition
-from estimators.data import Data
-from estimators.em_loop import em_iterations
-from estimators.estimator import make_objective
+from estimators.objectives.choose import make_objective
+from estimators.optimizers.em_iterations import em_iterations
 from mixkit import ConstantPredictor, GaussianExperts, MixtureOfExperts, constant_gate
 from mixkit.datasets import load_faithful
 

@@ -5,12 +5,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from estimators.data.dataset.dataset import as_data
 
 from estimators import EM
-from estimators.data import as_data
-from estimators.ends import contenders, ranking
-from estimators.estimator import make_objective
-from estimators.newton import newton_ascent
+from estimators.objectives.choose import make_objective
+from estimators.optimizers.newton import newton_ascent
+from estimators.search.optima import contenders, ranking
 from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
 from mixkit.datasets import load_faithful, load_mcycle
 

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from estimators.data.dataset.dataset import Data
 
-import estimators.estimator
+import estimators.search.estimator
 from estimators import EM, MLE, CollinearityWarning, KMeansXY, SingularInformationWarning, SplitAtom
-from estimators.autograd import AutogradObjective
-from estimators.data import Data
-from estimators.estimator import make_objective
+from estimators.objectives.autograd import AutogradObjective
+from estimators.objectives.choose import make_objective
 from mixkit import (
     FullCovariance,
     LinearPredictor,
@@ -27,7 +27,7 @@ from mixkit import (
 )
 from mixkit.datasets import load_ethanol, load_faithful, load_tone
 from mixkit.experts import DiagonalCovariance, GaussianExperts, SphericalCovariance
-from mixkit.predictors import ModulePredictor
+from mixkit.experts.predictors import ModulePredictor
 
 from .models import DTYPE, LINEAR_CASES, reference_truth, seeded, softmax_model
 
@@ -128,7 +128,7 @@ def test_gates_without_linear_scores(gate):
 
 
 def test_large_networks_climb_by_lbfgs(monkeypatch):
-    monkeypatch.setattr(estimators.estimator, "_LARGEST_HESSIAN", 5)
+    monkeypatch.setattr(estimators.search.estimator, "_LARGEST_HESSIAN", 5)
     x, y = load_faithful()
     x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
     network = torch.nn.utils.skip_init(torch.nn.Linear, 1, 2)

@@ -9,7 +9,7 @@ from estimators.inference import inverse_information, propagate
 from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
 from mixkit.datasets import load_ethanol, load_faithful, load_mcycle, load_tone
 from mixkit.experts import StudentTExperts
-from mixkit.predictors import LinearPredictor
+from mixkit.experts.predictors import LinearPredictor
 
 from .models import DTYPE, reference_truth, seeded, softmax_model
 

@@ -9,22 +9,29 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from estimators.data.dataset.dataset import Data
 from scipy.stats import norm, skew
 from torch.distributions import Gamma, Normal
 
 from estimators import EM, MLE, KMeansXY, MixtureOfExpertsRegressor, SingularInformationWarning
-from estimators.data import Data
-from estimators.estimator import Estimator, make_objective
 from estimators.inference import Cases, Parametric, RandomWeights, bootstrap
-from estimators.inference.alignment import align_experts
-from estimators.inference.intervals import INTERVALS, Replicates, acceleration
-from estimators.inference.refits import _Refits, warm_start
+from estimators.inference.bootstrap import _Refits, warm_start
+from estimators.inference.bootstrap_intervals import INTERVALS, Replicates, acceleration
+from estimators.objectives.choose import make_objective
 from estimators.penalties import Lasso, LogPrior, Ridge
 from estimators.rates import ResultsFileError, StudyMismatchError
-from mixkit import MixtureOfExperts, constant_gate, linear_gaussian_experts, sigmoid_gate, softmax_gate
+from estimators.results.alignment import align_experts
+from estimators.search.estimator import Estimator
+from mixkit import (
+    MixtureOfExperts,
+    constant_gate,
+    linear_gaussian_experts,
+    sigmoid_gate,
+    softmax_gate,
+)
 from mixkit.datasets import load_ethanol, load_patents, load_tone
 from mixkit.experts import LaplaceExperts, NegativeBinomialExperts
-from mixkit.predictors import LinearPredictor
+from mixkit.experts.predictors import LinearPredictor
 
 from .models import CASE_IDS, DTYPE, LINEAR_CASES, reference_truth, seeded, softmax_model
 
@@ -101,7 +108,7 @@ class TestRefits:
 
     def test_batches_and_single_refits_agree(self, tone, monkeypatch):
         together = bootstrap(tone, 6, random_state=1)
-        monkeypatch.setattr("estimators.inference.refits._LARGEST_GROUP", 1)
+        monkeypatch.setattr("estimators.inference.bootstrap._LARGEST_GROUP", 1)
         apart = bootstrap(tone, 6, random_state=1)
         np.testing.assert_allclose(together.replicates, apart.replicates, rtol=1e-5, atol=1e-6)
 
@@ -118,7 +125,7 @@ class TestRefits:
     @pytest.mark.parametrize("first", [None, Ridge(5.0, 5.0), Lasso(5.0, 5.0), PRIOR], ids=repr)
     @pytest.mark.parametrize("second", [None, Ridge(50.0, 50.0), Lasso(0.5, 0.5), PRIOR], ids=repr)
     def test_refits_may_have_another_penalty_than_the_fit(self, first, second, monkeypatch):
-        monkeypatch.setattr("estimators.inference.refits._LARGEST_GROUP", 3)
+        monkeypatch.setattr("estimators.inference.bootstrap._LARGEST_GROUP", 3)
         result = EM(penalty=first, random_state=0, n_init=2, n_moves=0).fit(softmax_model(1, 2), *load_tone())
         other = EM(penalty=second, start_at_model=True, random_state=0, n_init=0)
         found = bootstrap(result, 3, random_state=0, estimator=other)

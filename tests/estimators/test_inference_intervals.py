@@ -11,10 +11,16 @@ from scipy.stats import chi2, norm
 
 from estimators import EM, MLE, SingularInformationWarning
 from estimators.inference import DataRemovedError, ProfileWarning, profile_intervals, profile_likelihood
-from mixkit import MixtureOfExperts, constant_gate, linear_gaussian_experts, sigmoid_gate, softmax_gate
+from mixkit import (
+    MixtureOfExperts,
+    constant_gate,
+    linear_gaussian_experts,
+    sigmoid_gate,
+    softmax_gate,
+)
 from mixkit.datasets import load_ethanol, load_faithful, load_mcycle, load_patents, load_tone
 from mixkit.experts import GaussianExperts, PoissonExperts
-from mixkit.predictors import ConstantPredictor, LinearPredictor
+from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
 
 from .models import DTYPE, seeded, softmax_model
 

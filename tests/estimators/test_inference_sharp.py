@@ -9,8 +9,8 @@ import torch
 
 from estimators import EM, SingularInformationWarning
 from estimators.inference import ProfileWarning, bootstrap, profile_intervals, profile_likelihood
-from estimators.inference.search import EndSearch
 from estimators.penalties import Lasso
+from estimators.results.profile_roots import EndSearch
 from mixkit.datasets import load_faithful
 
 from .models import softmax_model

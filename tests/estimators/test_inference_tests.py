@@ -12,7 +12,7 @@ from estimators.rates import StudyMismatchError
 from mixkit import MixtureOfExperts, constant_gate, linear_gaussian_experts
 from mixkit.datasets import load_co2_gnp, load_faithful, load_tone
 from mixkit.experts import GaussianExperts
-from mixkit.predictors import ConstantPredictor
+from mixkit.experts.predictors import ConstantPredictor
 
 from .models import DTYPE, seeded, softmax_model
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from estimators.data.dataset.dataset import Data
 from scipy import stats
 from sklearn.linear_model import QuantileRegressor
 
 from estimators import EM, MLE
-from estimators.data import Data
-from estimators.em_loop import em_iterations
-from estimators.estimator import make_objective
-from estimators.linear.laplace import LaplaceObjective
+from estimators.objectives.choose import make_objective
+from estimators.objectives.softmax_gate.laplace_experts import LaplaceObjective
+from estimators.optimizers.em_iterations import em_iterations
 from estimators.penalties import Ridge
 from mixkit import (
     ConstantPredictor,

@@ -6,13 +6,13 @@ import re
 import numpy as np
 import pytest
 import torch
+from estimators.data.dataset.dataset import Data
 from sklearn.linear_model import ElasticNet
 from sklearn.linear_model import Lasso as SklearnLasso
 
 from estimators import EM, MLE
-from estimators.data import Data
-from estimators.em_loop import em_iterations
-from estimators.estimator import make_objective
+from estimators.objectives.choose import make_objective
+from estimators.optimizers.em_iterations import em_iterations
 from estimators.penalties import Lasso, Ridge, penalised
 from estimators.penalties.split import SplitObjective
 from mixkit import (

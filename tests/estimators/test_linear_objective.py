@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
+from estimators.data.dataset.dataset import Data
 
-from estimators.data import Data
-from estimators.linear import design
-from estimators.linear.likelihood import log_joint
-from estimators.linear.objective import LinearObjective
+from estimators.objectives.softmax_gate import design
+from estimators.objectives.softmax_gate.likelihood import log_joint
+from estimators.objectives.softmax_gate.objective import LinearObjective
 
 from .models import CASE_IDS, DTYPE, LINEAR_CASES, seeded
 

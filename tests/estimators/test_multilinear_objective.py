@@ -5,16 +5,16 @@ import copy
 import numpy as np
 import pytest
 import torch
+from estimators.data.dataset.dataset import Data
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from estimators import EM, MLE, SingularInformationWarning
-from estimators.autograd import AutogradObjective
-from estimators.data import Data
-from estimators.em_loop import em_iterations
-from estimators.estimator import make_objective
-from estimators.linear import design
-from estimators.multilinear.objective import MultiLinearObjective
+from estimators.objectives.autograd import AutogradObjective
+from estimators.objectives.choose import make_objective
+from estimators.objectives.multi_location.objective import MultiLinearObjective
+from estimators.objectives.softmax_gate import design
+from estimators.optimizers.em_iterations import em_iterations
 from mixkit import (
     AtomExperts,
     CategoricalExperts,
@@ -31,8 +31,8 @@ from mixkit import (
     softmax_gate,
 )
 from mixkit.gates import Gate
-from mixkit.scores import LinearScore
-from mixkit.temperature import FixedTemperature
+from mixkit.gates.scores import LinearScore
+from mixkit.gates.temperatures import FixedTemperature
 
 from .models import DTYPE, seeded
 

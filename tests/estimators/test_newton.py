@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from estimators.linalg import damped_cholesky, solve_ascent
-from estimators.newton import newton_ascent
-from estimators.objective import Evaluation
+from estimators.optimizers.linalg import damped_cholesky, solve_ascent
+from estimators.optimizers.newton import newton_ascent
+from estimators.optimizers.objective import Evaluation
 
 from .models import DTYPE, seeded
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from estimators.data.dataset.dataset import Data
 from sklearn.linear_model import LinearRegression, PoissonRegressor
 
 from estimators import EM, MLE, CollinearityWarning, MixtureOfExpertsRegressor
-from estimators.autograd import AutogradObjective
-from estimators.data import Data
-from estimators.estimator import make_objective
-from estimators.linear.objective import LinearObjective
+from estimators.objectives.autograd import AutogradObjective
+from estimators.objectives.choose import make_objective
+from estimators.objectives.softmax_gate.objective import LinearObjective
 from estimators.penalties import MinimumShare, Ridge
 from mixkit import (
     ConstantPredictor,

@@ -7,8 +7,8 @@ import torch
 from joblib import parallel_config, register_parallel_backend
 from joblib._parallel_backends import ThreadingBackend
 
-from estimators.parallel import as_completed, one_thread
-from estimators.rates.tasks import Task
+from estimators.rates.replicates import Task
+from estimators.replication.parallel import as_completed, one_thread
 
 from .rates.designs import small_study
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from estimators.data.dataset.dataset import Data
 from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as SklearnRidge
 from torch.distributions import Gamma, Normal
 
 from estimators import EM, MLE, MixtureOfExpertsRegressor
-from estimators.data import Data
-from estimators.em_loop import em_iterations
-from estimators.estimator import make_objective
+from estimators.objectives.choose import make_objective
+from estimators.optimizers.em_iterations import em_iterations
 from estimators.penalties import LogPrior, MinimumShare, PenalizedObjective, Penalty, Ridge
 from mixkit import (
     CategoricalExperts,
@@ -231,7 +231,7 @@ def test_other_gates_take_penalties_too():
 
 
 def test_large_networks_climb_by_lbfgs_under_a_penalty(monkeypatch):
-    monkeypatch.setattr("estimators.estimator._LARGEST_HESSIAN", 5)
+    monkeypatch.setattr("estimators.search.estimator._LARGEST_HESSIAN", 5)
     monkeypatch.setattr(PenalizedObjective, "largest_hessian", 5)
     x, y = load_faithful()
     x, y = (x - x.mean()) / x.std(correction=0), (y - y.mean()) / y.std(correction=0)

@@ -10,14 +10,8 @@ from scipy.stats import chi2, norm
 
 from estimators import EM
 from estimators.inference import bootstrap, profile_likelihood
-from estimators.plotting import (
-    plot_dendrogram,
-    plot_history,
-    plot_profile,
-    plot_selection,
-    plot_starts,
-)
-from estimators.selection import mixing_dendrogram, select_experts
+from estimators.model_selection import mixing_dendrogram, select_experts
+from estimators.plotting import plot_dendrogram, plot_history, plot_profile, plot_selection, plot_starts
 from mixkit import MixingMeasure
 from mixkit.datasets import load_faithful
 from mixkit.plotting import expert_colors

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from estimators.data.dataset.dataset import Data
 from scipy import stats
 
 from estimators import MLE, SingularInformationWarning
-from estimators.data import Data
-from estimators.estimator import make_objective
+from estimators.objectives.choose import make_objective
 from mixkit import (
     CategoricalExperts,
     LaplaceExperts,

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from estimators import EM, MLE, CollinearityWarning, MixtureOfExpertsRegressor
 from mixkit import PoissonExperts, topk_gate
 from mixkit.datasets import load_faithful, load_patents
-from mixkit.predictors import LinearPredictor
+from mixkit.experts.predictors import LinearPredictor
 
 from .models import DTYPE, seeded
 

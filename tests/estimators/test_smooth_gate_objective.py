@@ -5,13 +5,13 @@ from functools import partial
 
 import pytest
 import torch
+from estimators.data.dataset.dataset import Data
 
 from estimators import EM, MLE
-from estimators.autograd import AutogradObjective
-from estimators.data import Data
-from estimators.estimator import make_objective
-from estimators.general.objective import SmoothGateObjective
-from estimators.linear import design
+from estimators.objectives.autograd import AutogradObjective
+from estimators.objectives.choose import make_objective
+from estimators.objectives.smooth_gate.objective import SmoothGateObjective
+from estimators.objectives.softmax_gate import design
 from mixkit import (
     MixingMeasure,
     MixtureOfExperts,
@@ -25,12 +25,12 @@ from mixkit import (
     topk_gate,
 )
 from mixkit.experts import GaussianExperts, PoissonExperts, StudentTExperts
+from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
 from mixkit.gates import Gate
-from mixkit.normalizers import SoftplusL1, Sparsemax, StableMax
-from mixkit.predictors import ConstantPredictor, LinearPredictor
-from mixkit.scores import CosineScore, LinearScore, QuadraticScore
-from mixkit.selection import NoisyTopK, TopKByScore, TopKBySlope
-from mixkit.temperature import FixedTemperature, InputTemperature, LearnableTemperature
+from mixkit.gates.normalizers import SoftplusL1, Sparsemax, StableMax
+from mixkit.gates.scores import CosineScore, LinearScore, QuadraticScore
+from mixkit.gates.selections import NoisyTopK, TopKByScore, TopKBySlope
+from mixkit.gates.temperatures import FixedTemperature, InputTemperature, LearnableTemperature
 
 from .models import DTYPE, seeded
 

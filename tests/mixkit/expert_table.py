@@ -30,9 +30,9 @@ from mixkit.experts import (
     ZeroInflatedLogNormalExperts,
     linear_gaussian_experts,
 )
+from mixkit.experts.predictors import ConstantPredictor, LinearPredictor, ModulePredictor
 from mixkit.gates import topk_gate
 from mixkit.mixture import MixtureOfExperts
-from mixkit.predictors import ConstantPredictor, LinearPredictor, ModulePredictor
 from tests.mixkit.gate_table import Build, D, build, normal, seeded
 
 K, P = 3, 2

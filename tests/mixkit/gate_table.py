@@ -20,9 +20,8 @@ from mixkit.gates import (
     softmax_gate,
     topk_gate,
 )
-from mixkit.normalizers import Entmax, NormalizedSigmoid, Sinkhorn, Softmax, SoftplusL1, Sparsemax, StableMax
-from mixkit.schedules import GeometricSchedule
-from mixkit.scores import (
+from mixkit.gates.normalizers import Entmax, NormalizedSigmoid, Sinkhorn, Softmax, SoftplusL1, Sparsemax, StableMax
+from mixkit.gates.scores import (
     ActivationScore,
     ConstantScore,
     CosineScore,
@@ -31,8 +30,9 @@ from mixkit.scores import (
     ModuleScore,
     QuadraticScore,
 )
-from mixkit.selection import BiasedTopK, Dense, NoisyTopK, TopKByScore, TopKBySlope
-from mixkit.temperature import FixedTemperature, InputTemperature, LearnableTemperature, ScheduledTemperature
+from mixkit.gates.selections import BiasedTopK, Dense, NoisyTopK, TopKByScore, TopKBySlope
+from mixkit.gates.temperatures import FixedTemperature, InputTemperature, LearnableTemperature, ScheduledTemperature
+from mixkit.schedules import GeometricSchedule
 
 D, K, SELECTED = 3, 4, 2
 

@@ -3,11 +3,7 @@
 import pytest
 import torch
 
-from mixkit.experts import (
-    DiagonalCovariance,
-    FullCovariance,
-    SphericalCovariance,
-)
+from mixkit.experts import DiagonalCovariance, FullCovariance, SphericalCovariance
 from tests.mixkit.expert_table import (
     K,
     P,

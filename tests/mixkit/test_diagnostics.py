@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from mixkit import constant_gate, sigmoid_gate, softmax_gate, topk_gate
-from mixkit.diagnostics import gate_diagnostics, gradient_strength, score_margin, wasserstein_uniformity
 from mixkit.gates import Gate
-from mixkit.normalizers import Entmax, Sparsemax
-from mixkit.scores import LinearScore
-from mixkit.selection import TopKByScore
+from mixkit.gates.diagnostics import gate_diagnostics, gradient_strength, score_margin, wasserstein_uniformity
+from mixkit.gates.normalizers import Entmax, Sparsemax
+from mixkit.gates.scores import LinearScore
+from mixkit.gates.selections import TopKByScore
 from tests.mixkit.gate_table import normal, seeded
 
 DOUBLE = torch.float64

@@ -29,8 +29,8 @@ from mixkit.experts import (
     ZeroInflatedLogNormalExperts,
     linear_gaussian_experts,
 )
+from mixkit.experts.predictors import ConstantPredictor, LinearPredictor, ModulePredictor
 from mixkit.mixture import ExpertMixture
-from mixkit.predictors import ConstantPredictor, LinearPredictor, ModulePredictor
 from tests.mixkit.expert_table import (
     FAMILIES,
     LOCATION,

@@ -20,10 +20,10 @@ from mixkit.gates import (
     softmax_gate,
     topk_gate,
 )
-from mixkit.normalizers import NormalizedSigmoid, Softmax, Sparsemax
-from mixkit.scores import ConstantScore, LinearScore
-from mixkit.selection import BiasedTopK, TopKByScore, TopKBySlope
-from mixkit.temperature import FixedTemperature
+from mixkit.gates.normalizers import NormalizedSigmoid, Softmax, Sparsemax
+from mixkit.gates.scores import ConstantScore, LinearScore
+from mixkit.gates.selections import BiasedTopK, TopKByScore, TopKBySlope
+from mixkit.gates.temperatures import FixedTemperature
 from tests.mixkit.gate_table import (
     GATES,
     NAMED_GATES,

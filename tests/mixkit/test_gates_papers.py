@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from mixkit.gates import Gate
-from mixkit.scores import LinearScore
-from mixkit.selection import NoisyTopK, TopKByScore
+from mixkit.gates.scores import LinearScore
+from mixkit.gates.selections import NoisyTopK, TopKByScore
 from tests.mixkit.gate_table import NAMED_GATES, SELECTED, D, K, build, normal, seeded
 
 INF = torch.inf

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from mixkit.gates import Gate
-from mixkit.losses import load_balance_loss
-from mixkit.normalizers import NormalizedSigmoid
-from mixkit.scores import LinearScore
-from mixkit.selection import BiasedTopK, TopKByScore
+from mixkit.gates.normalizers import NormalizedSigmoid
+from mixkit.gates.router_losses import load_balance_loss
+from mixkit.gates.scores import LinearScore
+from mixkit.gates.selections import BiasedTopK, TopKByScore
 from tests.mixkit.gate_table import normal, seeded
 
 pytest.importorskip("transformers")

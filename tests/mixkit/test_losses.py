@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from mixkit.gates import Gate
-from mixkit.losses import importance_loss, load_balance_loss, masked_mean, router_z_loss, selection_rate
-from mixkit.normalizers import NormalizedSigmoid
-from mixkit.scores import LinearScore
-from mixkit.selection import TopKByScore
+from mixkit.gates.normalizers import NormalizedSigmoid
+from mixkit.gates.router_losses import importance_loss, load_balance_loss, masked_mean, router_z_loss, selection_rate
+from mixkit.gates.scores import LinearScore
+from mixkit.gates.selections import TopKByScore
 from tests.mixkit.gate_table import check_derivatives, normal, seeded
 
 N, K, SELECTED = 12, 5, 2

@@ -26,11 +26,11 @@ from mixkit import (
     softmax_gate,
     topk_gate,
 )
-from mixkit.normalizers import Sparsemax
-from mixkit.predictors import LinearPredictor
+from mixkit.experts.predictors import LinearPredictor
+from mixkit.gates.normalizers import Sparsemax
+from mixkit.gates.scores import CosineScore, LinearScore, QuadraticScore
+from mixkit.gates.temperatures import FixedTemperature, InputTemperature, LearnableTemperature, ScheduledTemperature
 from mixkit.schedules import LinearSchedule
-from mixkit.scores import CosineScore, LinearScore, QuadraticScore
-from mixkit.temperature import FixedTemperature, InputTemperature, LearnableTemperature, ScheduledTemperature
 from tests.mixkit.expert_table import double
 from tests.mixkit.gate_table import normal, seeded
 

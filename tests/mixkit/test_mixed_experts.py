@@ -9,14 +9,9 @@ import torch
 from torch import nn
 
 from mixkit.distributions import Atom, LogNormal, SideBySide, ZeroInflatedLogNormal
-from mixkit.experts import (
-    AtomExperts,
-    LogNormalExperts,
-    MixedExperts,
-    PoissonExperts,
-)
+from mixkit.experts import AtomExperts, LogNormalExperts, MixedExperts, PoissonExperts
+from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
 from mixkit.mixture import ExpertMixture
-from mixkit.predictors import ConstantPredictor, LinearPredictor
 from tests.mixkit.expert_table import (
     D,
 )

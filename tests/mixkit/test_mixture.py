@@ -10,12 +10,19 @@ import torch
 from scipy.special import logsumexp
 from torch.distributions import Bernoulli, Exponential, MultivariateNormal, Uniform
 
-from mixkit import ExpertMixture, Gate, MixtureOfExperts, linear_gaussian_experts, softmax_gate, topk_gate
+from mixkit import (
+    ExpertMixture,
+    Gate,
+    MixtureOfExperts,
+    linear_gaussian_experts,
+    softmax_gate,
+    topk_gate,
+)
 from mixkit.distributions import Normal, Poisson
+from mixkit.experts.predictors import ModulePredictor
+from mixkit.gates.scores import LinearScore
+from mixkit.gates.selections import NoisyTopK
 from mixkit.mixture import check_normalised
-from mixkit.predictors import ModulePredictor
-from mixkit.scores import LinearScore
-from mixkit.selection import NoisyTopK
 from tests.mixkit.expert_table import FAMILIES, SCALAR, D, K, build_experts, double, draw, moe, nodes, with_atom
 from tests.mixkit.gate_table import build, check_derivatives, normal, seeded
 

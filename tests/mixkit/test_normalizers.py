@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mixkit.normalizers import Entmax, NormalizedSigmoid, Sinkhorn, Softmax, SoftplusL1, Sparsemax, StableMax
+from mixkit.gates.normalizers import Entmax, NormalizedSigmoid, Sinkhorn, Softmax, SoftplusL1, Sparsemax, StableMax
 from tests.mixkit.gate_table import NORMALIZERS, build, check_derivatives, normal
 
 every_normalizer = pytest.mark.parametrize("make", NORMALIZERS.values(), ids=NORMALIZERS.keys())

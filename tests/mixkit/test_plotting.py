@@ -16,8 +16,8 @@ from mixkit import (
     PoissonExperts,
     softmax_gate,
 )
+from mixkit.experts.predictors import LinearPredictor
 from mixkit.plotting import expert_colors, plot_fit, plot_gate, plot_gate_map
-from mixkit.predictors import LinearPredictor
 from tests.mixkit.expert_table import double
 from tests.mixkit.gate_table import normal, seeded
 

@@ -12,6 +12,7 @@ from scipy.stats import beta, binom, norm
 from sklearn.linear_model import LinearRegression
 
 from mixkit import MixtureOfExperts, PoissonExperts, linear_gaussian_experts, softmax_gate
+from mixkit.experts.predictors import LinearPredictor
 from mixkit.plotting import (
     expert_colors,
     plot_calibration,
@@ -22,7 +23,6 @@ from mixkit.plotting import (
     plot_residuals,
     plot_responsibilities,
 )
-from mixkit.predictors import LinearPredictor
 from mixkit.residuals import probability_integral_transform, quantile_residuals
 from tests.mixkit.gate_table import normal, seeded
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mixkit.predictors import ConstantPredictor, LinearPredictor, ModulePredictor, Predictor
+from mixkit.experts.predictors import ConstantPredictor, LinearPredictor, ModulePredictor, Predictor
 from tests.mixkit.gate_table import D, as_function, check_derivatives, normal, one_of_batch, seeded
 
 K, P, N = 3, 2, 5

@@ -15,7 +15,7 @@ from mixkit import (
     softmax_gate,
 )
 from mixkit.experts import AtomExperts, LogNormalExperts, MixedExperts
-from mixkit.predictors import LinearPredictor
+from mixkit.experts.predictors import LinearPredictor
 from mixkit.residuals import probability_integral_transform, quantile_residuals
 from tests.mixkit.gate_table import normal, seeded
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mixkit.scores import (
+from mixkit.gates.scores import (
     ActivationScore,
     ConstantScore,
     CosineScore,

@@ -8,7 +8,7 @@ import statistics
 import pytest
 import torch
 
-from mixkit.selection import BiasedTopK, NoisyTopK, TopKByScore, TopKBySlope, top_k_mask
+from mixkit.gates.selections import BiasedTopK, NoisyTopK, TopKByScore, TopKBySlope, top_k_mask
 from tests.mixkit.gate_table import SELECTED, SELECTIONS, D, K, build, normal, one_of_batch, seeded, select
 
 every_selection = pytest.mark.parametrize("make", SELECTIONS.values(), ids=SELECTIONS.keys())

@@ -6,8 +6,8 @@ import pickle
 import pytest
 import torch
 
+from mixkit.gates.temperatures import FixedTemperature, InputTemperature, LearnableTemperature, ScheduledTemperature
 from mixkit.schedules import LinearSchedule
-from mixkit.temperature import FixedTemperature, InputTemperature, LearnableTemperature, ScheduledTemperature
 from tests.mixkit.gate_table import TEMPERATURES, D, as_function, build, check_derivatives, normal, one_of_batch
 
 every_temperature = pytest.mark.parametrize("make", TEMPERATURES.values(), ids=TEMPERATURES.keys())

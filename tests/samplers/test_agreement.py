@@ -13,7 +13,7 @@ from samplers import (
     SpeculativeDecoder,
     WeightedVerifier,
 )
-from samplers.agreement import leaders
+from samplers.verification.shared_prefix import leaders
 
 IDENTICAL = [KSequential(), OptimalVerifier(), OptimalVerifier(bins=8)]
 OTHERS = [RecursiveRejection(), SamplerMatch(), WeightedVerifier(), ImportanceWeighted(), GumbelListCoupling()]

@@ -15,10 +15,11 @@ from samplers import (
     SpeculativeSampling,
     WeightedVerifier,
 )
-from samplers.branches import Branches
 from samplers.decoding import CallableScorer, Scorer, SpeculativeDecoder
-from samplers.drafts import NGramModel, PromptLookup
+from samplers.decoding.ngrams import NGramModel
+from samplers.decoding.prompt_lookup import PromptLookup
 from samplers.exactness import chi_square
+from samplers.exactness.branches import Branches
 from samplers.processors import Chain, Temperature, TopK, TopP
 
 V = 3

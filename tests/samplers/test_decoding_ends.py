@@ -17,9 +17,9 @@ from samplers import (
     WeightedVerifier,
 )
 from samplers.decoding import CallableScorer, Histories
-from samplers.drafts import PromptLookup
+from samplers.decoding.prompt_lookup import PromptLookup
 from samplers.processors import Temperature, TopK
-from samplers.sources import GeneratorSource
+from samplers.verification.sources import GeneratorSource
 
 from .test_decoding import Table, V, exact_law
 

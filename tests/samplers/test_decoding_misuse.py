@@ -15,7 +15,7 @@ from samplers import (
     WeightedVerifier,
 )
 from samplers.decoding import SampledTree, SpeculativeDecoder
-from samplers.drafts import NGramModel
+from samplers.decoding.ngrams import NGramModel
 from samplers.processors import Chain, Processor, TopK, TopP
 
 from .test_decoding import Table, V, exact_law
@@ -138,7 +138,7 @@ def test_bad_logits_are_refused(bad, generator):
 
 
 def test_transformers_is_not_imported():
-    code = "import sys, samplers, samplers.drafts; sys.exit('transformers' in sys.modules)"
+    code = "import sys, samplers, samplers.decoding.ngrams; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

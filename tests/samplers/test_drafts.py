@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from samplers.decoding import CallableScorer, Histories
-from samplers.drafts import NGramModel, PromptLookup
+from samplers.decoding.ngrams import NGramModel
+from samplers.decoding.prompt_lookup import PromptLookup
 
 
 def smoothed(tokens: list[int], context: list[int], token: int, size: int, order: int, strength: float) -> float:

@@ -17,15 +17,15 @@ from samplers import (
     SpeculativeSampling,
     WeightedVerifier,
 )
-from samplers.branches import Branches, winning_law
 from samplers.exactness import Laws, chi_square, chi_square_test, joint_law, random_laws, target_law
-from samplers.laws import draft_tuples, sample_drafts
-from samplers.multidraft import kseq, pools, recursive
-from samplers.multidraft.optimal import ScoreSelection
-from samplers.multidraft.weighted import WeightedSelection
-from samplers.node import Decision
-from samplers.sources import CellLaws, GeneratorSource, invert_cdf
-from samplers.speculative import offer
+from samplers.exactness.branches import Branches, winning_law
+from samplers.exactness.small_models import draft_tuples, sample_drafts
+from samplers.verification.multidraft import kseq, pools, recursive
+from samplers.verification.multidraft.optimal import ScoreSelection
+from samplers.verification.multidraft.weighted import WeightedSelection
+from samplers.verification.node import Decision
+from samplers.verification.sources import CellLaws, GeneratorSource, invert_cdf
+from samplers.verification.speculative import offer
 
 
 def smooth_laws(num_cases, v, m, t, generator, identical=True):
@@ -79,7 +79,7 @@ class BlockWrongTest(BlockVerification):
     """Keeps prefixes by their weights alone."""
 
     def rule(self, block, source):
-        import samplers.block as module
+        import samplers.verification.block as module
 
         true = module.keep_probability
         module.keep_probability = lambda target, draft, weight, length: weight

@@ -5,7 +5,7 @@ import torch
 
 from samplers import NodeVerifier, SpeculativeSampling
 from samplers.exactness import chi_square_test, joint_law, random_laws
-from samplers.node import Decision
+from samplers.verification.node import Decision
 
 LAWS = random_laws(4, 3, 2, 1, identical=True, generator=0)
 

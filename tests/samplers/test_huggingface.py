@@ -8,9 +8,10 @@ transformers = pytest.importorskip("transformers")
 from transformers.generation import logits_process as hf  # noqa: E402
 
 from samplers import OptimalVerifier, RecursiveRejection, SampledTree, TreeVerifier  # noqa: E402
+from samplers.adapters.huggingface import KeyValueScorer, speculative_generate, translate  # noqa: E402
 from samplers.decoding import CallableScorer, SpeculativeDecoder  # noqa: E402
-from samplers.drafts import NGramModel, PromptLookup  # noqa: E402
-from samplers.huggingface import KeyValueScorer, speculative_generate, translate  # noqa: E402
+from samplers.decoding.ngrams import NGramModel  # noqa: E402
+from samplers.decoding.prompt_lookup import PromptLookup  # noqa: E402
 from samplers.processors import Processor, Temperature, TopK  # noqa: E402
 
 V = 23

@@ -19,15 +19,15 @@ from samplers import (
     optimal_acceptance_different,
 )
 from samplers.exactness import joint_law, random_laws
-from samplers.laws import block_logits, sample_drafts
-from samplers.multidraft import GumbelListCoupling
-from samplers.multidraft.base import node_of
-from samplers.multidraft.clipped import clipped_ratio, power
-from samplers.multidraft.kseq import division
-from samplers.multidraft.pairs import solve_pairs
-from samplers.multidraft.pools import pair_runs
-from samplers.multidraft.sorting import sort_with_order
-from samplers.multidraft.weights import Laws, WeightGrid, weigh
+from samplers.exactness.small_models import block_logits, sample_drafts
+from samplers.verification.multidraft import GumbelListCoupling
+from samplers.verification.multidraft.base import node_of
+from samplers.verification.multidraft.clipped import clipped_ratio, power
+from samplers.verification.multidraft.kseq import division
+from samplers.verification.multidraft.pairs import solve_pairs
+from samplers.verification.multidraft.pools import pair_runs
+from samplers.verification.multidraft.sorting import sort_with_order
+from samplers.verification.multidraft.weights import Laws, WeightGrid, weigh
 
 
 def one_node(num_cases, v, m, generator, identical=True):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from samplers import KSequential, OptimalVerifier, RecursiveRejection
-from samplers.plotting import acceptance_curves, plot_acceptance
+from samplers.acceptance.plotting import acceptance_curves, plot_acceptance
 
 RULES = {"optimal": OptimalVerifier(), "K-SEQ": KSequential(), "recursive": RecursiveRejection()}
 

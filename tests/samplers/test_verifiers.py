@@ -21,7 +21,7 @@ from samplers import (
     WeightedVerifier,
 )
 from samplers.exactness import Laws, chi_square_test, joint_law, random_laws, target_law
-from samplers.laws import block_logits, sample_drafts
+from samplers.exactness.small_models import block_logits, sample_drafts
 
 FULL = "MIXKIT_FULL" in os.environ  # 1000 pairs of laws for the slow verifiers too, in some three minutes
 SINGLE = [(2, 1, 3), (3, 1, 2), (5, 1, 3), (6, 1, 2)]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ...temperature import ScheduledTemperature
+from ...gates.temperatures import ScheduledTemperature
 from .learnable import NMMask
 from .patterns import is_nm_mask
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..._validation import check_integer, check_positive
+from ...gates.selections import top_k_mask
+from ...gates.temperatures import ScheduledTemperature
 from ...schedules import LinearSchedule, Schedule
-from ...selection import top_k_mask
-from ...temperature import ScheduledTemperature
 from ..estimator import PathEstimator
 from ..gumbel_softmax import GumbelSoftmax
 from ..subsets import Simple, SubsetSampler, subset_log_marginals

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..._validation import check_finite, check_integer, check_tensor
-from ...selection import top_k_mask
+from ...gates.selections import top_k_mask
 
 
 def nm_patterns(num_kept: int, group_size: int, *, dtype: torch.dtype | None = None) -> Tensor:

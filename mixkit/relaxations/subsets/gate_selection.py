@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..._validation import check_integer
-from ...selection import Selection, top_k_mask
+from ...gates.selections import Selection, top_k_mask
 from .._log_space import safe_log
 from .sampler import SubsetSampler
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..._validation import check_positive
-from ...selection import top_k_mask
+from ...gates.selections import top_k_mask
 from .._checks import check_subset_logits
 from .._steps import in_float32_at_least
 from ..noise import gumbel_like

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..._validation import check_integer, check_positive
-from ...selection import top_k_mask
+from ...gates.selections import top_k_mask
 from .._checks import check_subset_logits
 from .._steps import in_float32_at_least
 from .sampler import SubsetSampler

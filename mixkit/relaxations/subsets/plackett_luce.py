@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ...selection import top_k_mask
+from ...gates.selections import top_k_mask
 from .._log_space import log_one_minus_exp_neg_exp, safe_logsumexp
 from .._steps import in_float32_at_least
 from ..noise import perturb

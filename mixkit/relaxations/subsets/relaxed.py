@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ...selection import top_k_mask
+from ...gates.selections import top_k_mask
 from .._checks import check_subset_logits
 from .._log_space import safe_logsumexp
 from .._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
@@ -55,7 +55,7 @@ class RelaxedSubset(Tempered, SubsetSampler):
     """Gumbel top-k relaxed by :func:`successive_softmax`; its hard form draws Plackett-Luce sets.
 
     Args:
-        temperature: a positive number or a :class:`mixkit.temperature.Temperature`.
+        temperature: a positive number or a :class:`mixkit.gates.temperatures.Temperature`.
         hard: if True the value is the top-K mask of the perturbed logits and the gradient stays relaxed.
 
     References:

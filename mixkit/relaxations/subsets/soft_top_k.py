@@ -94,7 +94,7 @@ class SoftTopK(Tempered, SubsetSampler):
     """The deterministic operator :func:`soft_top_k` where a sampler is asked for; the generator plays no part.
 
     Args:
-        temperature: a positive number or a :class:`mixkit.temperature.Temperature`.
+        temperature: a positive number or a :class:`mixkit.gates.temperatures.Temperature`.
 
     Example:
         >>> SoftTopK(0.1)(torch.tensor([3.0, 2.0, 1.0]), 2).round(decimals=2)

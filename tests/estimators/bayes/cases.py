@@ -33,7 +33,7 @@ from mixkit.experts import (
     ZeroInflatedLogNormalExperts,
 )
 from mixkit.gates import Gate, dense_to_sparse_gate
-from mixkit.scores import CosineScore, QuadraticScore
+from mixkit.gates.scores import CosineScore, QuadraticScore
 
 DTYPE = torch.float64
 D, K, N = 2, 3, 40

@@ -10,7 +10,7 @@ import torch
 
 from estimators import EM
 from estimators.bayes import BayesianMixtureOfExperts, Posterior, fit_chi_square, fit_nuts, laplace
-from estimators.bayes.reported import reported
+from estimators.bayes.user_parameters import reported
 from mixkit.datasets import load_tone
 
 from ..models import LINEAR_CASES, softmax_model

@@ -5,8 +5,8 @@ import torch
 
 from estimators import EM, MLE
 from estimators.rates import Candidate, DataDriven, ExactLoss, GridCovariates, Loss, NearTruth, Oracle
-from estimators.rates.blocks import blocks_of, is_batched
-from estimators.rates.tasks import Task, run_block, run_task
+from estimators.rates.batches import blocks_of, is_batched
+from estimators.rates.replicates import Task, run_block, run_task
 from mixkit import topk_gate
 
 from ..models import seeded
@@ -125,7 +125,7 @@ def test_a_block_that_raises_is_fitted_one_by_one(monkeypatch):
 
 
 def test_starts_are_given_to_each_data_set_or_refused():
-    from estimators.initialization import RandomPartition
+    from estimators.search.starts import RandomPartition
 
     study = study_of()
     model = study.candidates["fit"].template(1, 2)

@@ -7,7 +7,7 @@ import pytest
 from estimators.rates import BlockLoss, DensityLoss, ExactLoss, StudyResults, read_study
 from estimators.rates.__main__ import main
 from estimators.rates.plotting import _label_losses
-from mixkit.normalizers import NormalizedSigmoid, Softmax
+from mixkit.gates.normalizers import NormalizedSigmoid, Softmax
 
 from .designs import compared_study, small_study
 

@@ -25,12 +25,20 @@ from estimators.rates import (
     required_size,
     trimmed_mean,
 )
-from estimators.rates.tasks import Row, Task
+from estimators.rates.replicates import Row, Task
 from estimators.rates.theory import is_well_specified
-from mixkit import Gate, activation_gate, dense_to_sparse_gate, laplace_gate, sigmoid_gate, softmax_gate, topk_gate
-from mixkit.normalizers import NormalizedSigmoid
-from mixkit.scores import CosineScore, LinearScore
-from mixkit.temperature import FixedTemperature, LearnableTemperature
+from mixkit import (
+    Gate,
+    activation_gate,
+    dense_to_sparse_gate,
+    laplace_gate,
+    sigmoid_gate,
+    softmax_gate,
+    topk_gate,
+)
+from mixkit.gates.normalizers import NormalizedSigmoid
+from mixkit.gates.scores import CosineScore, LinearScore
+from mixkit.gates.temperatures import FixedTemperature, LearnableTemperature
 
 from ..models import reference_truth, seeded
 

@@ -36,9 +36,9 @@ from estimators.rates import (
     UniformCovariates,
     draw_data,
 )
-from estimators.rates.blocks import blocks_of
+from estimators.rates.batches import blocks_of
+from estimators.rates.replicates import Task, run_block, run_task
 from estimators.rates.store import ResultStore
-from estimators.rates.tasks import Task, run_block, run_task
 from mixkit import Gate, MixingMeasure, laplace_gate, sigmoid_gate, softmax_gate, topk_gate
 
 from ..models import reference_truth, seeded

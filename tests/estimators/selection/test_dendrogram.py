@@ -9,8 +9,8 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from estimators import EM
-from estimators.selection import mixing_dendrogram, select_experts
-from estimators.selection.merging import (
+from estimators.model_selection import mixing_dendrogram, select_experts
+from estimators.model_selection.merging import (
     Atoms,
     bhattacharyya_gap,
     harmonic_mass,
@@ -31,7 +31,7 @@ from mixkit import (
     softmax_gate,
     topk_gate,
 )
-from mixkit.temperature import FixedTemperature
+from mixkit.gates.temperatures import FixedTemperature
 from tests.estimators.models import reference_truth, seeded, softmax_model
 
 

@@ -6,14 +6,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from estimators.data.dataset.dataset import as_data
 from sklearn.model_selection import KFold, TimeSeriesSplit
 
 from estimators import EM, MLE
-from estimators.data import as_data
-from estimators.initialization import Given, KMeansXY, RandomPartition
+from estimators.model_selection import HeldOut, duplicate_expert, effective_df, responsibility_entropy, select_experts
+from estimators.model_selection.path import fit_from, fit_path
 from estimators.penalties import Lasso, Ridge
-from estimators.selection import HeldOut, duplicate_expert, effective_df, responsibility_entropy, select_experts
-from estimators.selection.path import fit_from, fit_path
+from estimators.search.starts import Given, KMeansXY, RandomPartition
 from mixkit import (
     FullCovariance,
     MixtureOfExperts,
@@ -29,7 +29,7 @@ from mixkit import (
     topk_gate,
 )
 from mixkit.datasets import load_ethanol, load_faithful, load_patents, load_tone
-from mixkit.predictors import LinearPredictor
+from mixkit.experts.predictors import LinearPredictor
 from tests.estimators.models import reference_truth, seeded, softmax_model
 
 DOUBLE = torch.float64
@@ -67,7 +67,7 @@ class TestThePath:
         assert alone.llf >= good.llf - 1e-9 * abs(good.llf)
 
     def test_nesting_says_where_the_maximum_came_from(self, reference, monkeypatch):
-        from estimators.selection import path
+        from estimators.model_selection import path
 
         monkeypatch.setattr(path, "SplitAtom", lambda model: RandomPartition())
         x, y = reference

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from estimators.data.dataset.dataset import CollinearityWarning
 
 from estimators import EM, MLE, LocalLines, SingularInformationWarning
-from estimators.data import CollinearityWarning
 from estimators.streaming import StochasticEM, Stream, array_batches
 from estimators.streaming.linear import LinearRecursion
 from mixkit import (
@@ -17,7 +17,7 @@ from mixkit import (
     sigmoid_gate,
 )
 from mixkit.experts import MultivariateGaussianExperts, SphericalCovariance
-from mixkit.predictors import LinearPredictor
+from mixkit.experts.predictors import LinearPredictor
 
 from ..models import DTYPE, LINEAR_CASES, reference_truth, seeded, softmax_model
 

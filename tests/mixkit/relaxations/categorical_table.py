@@ -1,5 +1,6 @@
 """One row for every estimator of a categorical choice; the contract tests run over all rows."""
 
+from mixkit.gates.temperatures import LearnableTemperature
 from mixkit.relaxations import (
     Enumeration,
     GumbelRao,
@@ -10,7 +11,6 @@ from mixkit.relaxations import (
     StraightThrough,
     StraightThroughGumbelSoftmax,
 )
-from mixkit.temperature import LearnableTemperature
 
 HARD = {
     "straight_through_gumbel_softmax": lambda: StraightThroughGumbelSoftmax(0.5),

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
+from mixkit.gates.temperatures import LearnableTemperature, ScheduledTemperature
 from mixkit.relaxations import (
     GumbelRao,
     GumbelSoftmax,
@@ -26,7 +27,6 @@ from mixkit.relaxations import (
     straight_through,
 )
 from mixkit.schedules import CosineSchedule, GeometricSchedule, LinearSchedule
-from mixkit.temperature import LearnableTemperature, ScheduledTemperature
 
 ALPHA = 1e-5
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from mixkit.gates.temperatures import ScheduledTemperature
 from mixkit.relaxations import GumbelSoftmax, ReinMax, StraightThrough, StraightThroughGumbelSoftmax
 from mixkit.relaxations.masks import (
     PatternMask,
@@ -24,7 +25,6 @@ from mixkit.relaxations.masks import (
 )
 from mixkit.relaxations.subsets import RelaxedSubset, Simple
 from mixkit.schedules import ConstantSchedule, LinearSchedule
-from mixkit.temperature import ScheduledTemperature
 
 ALL_PATTERNS = [(n, m) for m in range(2, 9) for n in range(1, m)]
 

@@ -7,7 +7,10 @@ import torch
 from torch.func import grad, vmap
 
 from mixkit.gates import Gate
-from mixkit.normalizers import Softmax
+from mixkit.gates.normalizers import Softmax
+from mixkit.gates.scores import LinearScore
+from mixkit.gates.selections import top_k_mask
+from mixkit.gates.temperatures import LearnableTemperature
 from mixkit.relaxations import (
     ExponentialFamilySubset,
     ImplicitMLE,
@@ -21,9 +24,6 @@ from mixkit.relaxations import (
     subset_log_marginals,
     successive_softmax,
 )
-from mixkit.scores import LinearScore
-from mixkit.selection import top_k_mask
-from mixkit.temperature import LearnableTemperature
 
 HARD = {
     "simple": lambda: Simple(),

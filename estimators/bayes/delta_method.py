@@ -1,0 +1,55 @@
+"""A normal law of the real vector in users' parameters, to first order."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..objectives.softmax_gate.objective import LinearObjective
+from ..statistics.wald import check_level, wald_intervals
+from .model import BayesianMixtureOfExperts
+from .user_parameters import reported
+
+__all__ = ["UserMoments", "user_moments"]
+
+_REAL = ("gate_weight[", "gate_bias[", "slope[", "intercept[")
+
+
+class UserMoments(NamedTuple):
+    """Names, values at the mode ``(P,)``, covariance ``(P, P)``, and which parameters are scales, ``(P,)`` bool."""
+
+    names: list[str]
+    values: np.ndarray
+    covariance: np.ndarray
+    is_positive: np.ndarray
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard deviations ``(P,)``."""
+        return np.sqrt(np.diag(self.covariance))
+
+    def interval(self, level: float) -> np.ndarray:
+        """Central intervals ``(P, 2)``, those of scales on the log scale."""
+        return wald_intervals(self.values, self.std, self.is_positive, check_level(level))
+
+
+def user_moments(bayes: BayesianMixtureOfExperts, mode: Tensor, factor: Tensor) -> UserMoments:
+    """The law of ``mode + factor z``, z standard normal, in the parameters that fits report (the delta method).
+
+    Args:
+        bayes: gives the parameters.
+        mode: real vector ``(P,)``.
+        factor: ``(P, P)``.
+    """
+
+    def users(vector: Tensor) -> Tensor:
+        return reported(bayes, bayes.parameters(vector))[1]
+
+    names = reported(bayes, bayes.parameters(mode))[0]
+    jacobian = torch.autograd.functional.jacobian(users, mode)
+    spread = jacobian @ factor
+    is_linear = LinearObjective.supports(bayes.model)
+    positive = [is_linear and not name.startswith(_REAL) for name in names]
+    covariance = (spread @ spread.mT).numpy(force=True)
+    return UserMoments(names, users(mode).numpy(force=True), covariance, np.array(positive, dtype=bool))

@@ -1,0 +1,1 @@
+"""Data in any container, as tensors with names; start with ``dataset.py``."""

@@ -1,0 +1,74 @@
+"""Columns that others determine."""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .columns import with_names
+from .dataset import Data
+
+__all__ = ["CollinearityWarning", "collinearity_remark", "dependent_columns"]
+
+_ROWS_AT_ONCE = 2**16
+_COLLINEAR = 1e-9  # a standardised column whose part outside the others' span is smaller than this is dropped
+
+
+class CollinearityWarning(UserWarning):
+    """A covariate is constant, or a linear combination of others; the data do not determine its coefficients."""
+
+
+def collinearity_remark(dependent: Tensor, *, is_fixed: bool = True) -> str:
+    """What to say of covariates ``(d,)`` that :func:`dependent_columns` found; empty if there are none.
+
+    Some objectives fix their coefficients at zero (``is_fixed``), others let them end anywhere.
+    """
+    columns = dependent.nonzero().squeeze(-1).tolist()
+    if not columns:
+        return ""
+    end = "their coefficients are fixed at 0" if is_fixed else "the data do not determine their coefficients"
+    return f"columns {columns} of x are constant or linear combinations of others; {end}"
+
+
+def dependent_columns(
+    data: Data,
+    *,
+    has_offset: bool = False,
+    warn: bool = True,
+    names: Sequence[str] | None = None,
+    is_fixed: bool = True,
+) -> Tensor:
+    """Covariates ``(d,)`` that are constant or a linear combination of earlier ones, in any data set; warns of them.
+
+    An offset, the last column, has no coefficient and counts as none of them. ``names (d,)`` and ``is_fixed`` are
+    for the warning (see :func:`collinearity_remark`).
+    """
+    d = data.x.shape[-1]
+    dependent = torch.zeros(d, dtype=torch.bool, device=data.x.device)
+    for index in range(len(data.x)):
+        dependent[: d - has_offset] |= _dependent(data.x[index, :, : d - has_offset])
+    if warn and bool(dependent.any()):
+        remark = collinearity_remark(dependent, is_fixed=is_fixed)
+        warnings.warn(with_names(remark, names) if names else remark, CollinearityWarning, stacklevel=3)
+    return dependent
+
+
+def _dependent(x: Tensor) -> Tensor:
+    std, mean = torch.std_mean(x, 0, correction=0)
+    if not bool(torch.isfinite(std).all()):
+        columns = (~torch.isfinite(std)).nonzero().squeeze(-1).tolist()
+        raise ValueError(f"x must have squares that do not overflow, got columns {columns} too large; rescale them")
+    constant = std <= 1e-13 * torch.maximum(x.amax(0), -x.amin(0))
+    upper = _triangle(x, mean, torch.where(constant, 0.0, 1.0 / torch.where(constant, 1.0, std)))
+    diagonal = torch.zeros(x.shape[-1], dtype=x.dtype, device=x.device)
+    diagonal[: len(upper)] = upper.diagonal().abs()
+    return constant | (diagonal <= _COLLINEAR * len(x) ** 0.5)
+
+
+def _triangle(x: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
+    """The triangular factor of ``(x - mean) * factor``, by QR of one block of rows after another."""
+    upper = x[:0]
+    for rows in x.split(_ROWS_AT_ONCE):
+        _, upper = torch.linalg.qr(torch.cat([upper, (rows - mean) * factor]), mode="r")
+    return upper

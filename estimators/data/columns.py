@@ -1,0 +1,49 @@
+"""Names of columns: read from frames, checked in order, and put in messages."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .tensors import numeric_tensor
+
+__all__ = ["column_names", "ordered_covariates", "renamed", "with_names"]
+
+
+def column_names(x: Any) -> list[str] | None:
+    """Names of a frame's columns, if they are strings; None for arrays."""
+    names = list(getattr(x, "columns", []))
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def ordered_covariates(x: Any, names: Sequence[str] | None) -> Tensor:
+    """``x`` as a tensor, the columns of a frame in the order of ``names (d,)``, those of the fit; others as they are.
+
+    Raises:
+        TypeError: if ``x`` is not numeric.
+        ValueError: if it is not finite, or a frame of columns of other names.
+    """
+    own = column_names(x)
+    if own is None or names is None or own == list(names):
+        return numeric_tensor("x", x)
+    missing, unknown = sorted(set(names) - set(own)), sorted(set(own) - set(names))
+    if missing or unknown or len(own) != len(names):
+        received = f"got none of {missing}, and {unknown} beside"
+        raise ValueError(f"x must have the columns of the fit, {list(names)}, {received}")
+    return numeric_tensor("x", x)[:, [own.index(name) for name in names]]
+
+
+def renamed(text: str, old: Sequence[str], new: Sequence[str]) -> str:
+    """``text`` on parameters with ``new (d,)`` names of covariates in place of the ``old (d,)`` ones."""
+    name_of = dict(zip(old, new, strict=True))
+    either = "|".join(re.escape(name) for name in sorted(old, key=len, reverse=True))
+    return re.sub(rf",({either})\]", lambda match: f",{name_of[match[1]]}]", text)
+
+
+def with_names(text: str, names: Sequence[str]) -> str:
+    """``text`` on parameters or columns with ``names`` in place of x0, x1, ... and of the columns' numbers."""
+    text = re.sub(r",x(\d+)\]", lambda match: f",{names[int(match[1])]}]", text)
+    return re.sub(
+        r"^columns \[(\d[\d, ]*)\]", lambda match: f"columns {[str(names[int(i)]) for i in match[1].split(',')]}", text
+    )

@@ -1,0 +1,68 @@
+"""A fit of k - 1 experts as a point of the model with k: one expert appears twice, its weight halved."""
+
+import copy
+import math
+
+import torch
+from torch import Tensor
+
+from mixkit.gates.temperatures import InputTemperature
+from mixkit.mixture import MixtureOfExperts
+
+__all__ = ["duplicate_expert"]
+
+
+@torch.no_grad()
+def duplicate_expert(smaller: MixtureOfExperts, larger: MixtureOfExperts, expert: int) -> MixtureOfExperts | None:
+    r"""A copy of ``larger`` with the law of ``smaller``: expert ``j`` stands twice, last and in its place.
+
+    For a dense gate with softmax the law is the same: both halves get the bias
+    :math:`\beta_{0j} - \tau \log 2`. For other gates it is near. Tensors of the two models are matched by name; where
+    their shapes differ, the dimension that grew by one is the experts'.
+
+    Args:
+        smaller: a fitted mixture of k - 1 experts.
+        larger: a mixture of k experts of the same form; not changed.
+        expert: which expert to duplicate, from 0 to k - 2.
+
+    Returns:
+        The copy, in float64, or None where the tensors of the two models do not match or the gate has no bias.
+
+    Example:
+        >>> import torch
+        >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+        >>> def build(k):
+        ...     settings = {"dtype": torch.float64, "generator": torch.Generator().manual_seed(k)}
+        ...     return MixtureOfExperts(softmax_gate(1, k, **settings), linear_gaussian_experts(1, k, **settings))
+        >>> small, x, y = build(2), torch.zeros(1, 1).double(), torch.zeros(1).double()
+        >>> bool(torch.isclose(duplicate_expert(small, build(3), 0).log_prob(x, y), small.log_prob(x, y)))
+        True
+    """
+    nested = copy.deepcopy(larger).to(torch.float64)
+    source = {**dict(smaller.named_parameters()), **dict(smaller.named_buffers())}
+    for name, target in [*nested.named_parameters(), *nested.named_buffers()]:
+        grown = _grown(source.get(name), target, expert)
+        if grown is None:
+            return None
+        target.copy_(grown)
+    return nested if _halve(nested, expert) else None
+
+
+def _grown(source: Tensor | None, target: Tensor, expert: int) -> Tensor | None:
+    """The source with its entry ``expert`` repeated at the end of the one dimension in which the target is longer."""
+    if source is None or source.ndim != target.ndim:
+        return None
+    longer = [dim for dim in range(target.ndim) if target.shape[dim] == source.shape[dim] + 1]
+    if len(longer) == 1:
+        source = torch.cat([source, source.narrow(longer[0], expert, 1)], longer[0])
+    return source if source.shape == target.shape else None
+
+
+def _halve(model: MixtureOfExperts, expert: int) -> bool:
+    """Halve the weights of an expert and of the last one, where the score has a bias and the temperature is one."""
+    bias, temperature = model.gate.score.bias, model.gate.temperature
+    if bias is None or isinstance(temperature, InputTemperature):
+        return False
+    half = math.log(2.0) * float(temperature(bias.new_zeros(1, 1)).squeeze())
+    bias[..., [expert, -1]] -= half
+    return True

@@ -1,0 +1,203 @@
+"""The objective of any model: derivatives by autograd; M-steps in closed form where there is one, else by L-BFGS."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from mixkit.experts import DensityExperts, Experts, MixedExperts
+from mixkit.mixture import MixtureOfExperts
+
+from ..data.dataset import Data
+from ..optimizers.lbfgs import maximise
+from ..optimizers.newton import Ascent
+from ..optimizers.objective import Evaluation, Objective, UserMap
+from .closed_form import fit_weighted
+from .parameter_vector import ParameterVector
+
+__all__ = ["AutogradObjective", "response_variance"]
+
+_M_STEP_ITERATIONS = 10
+_START_ITERATIONS = 50
+_LBFGS_TOLERANCE = 1e-6
+
+
+class AutogradObjective(Objective):
+    """Log-likelihood of an unbatched model of any gate and experts; the batch of parameter vectors is a loop.
+
+    Args:
+        model: a model; it is copied.
+        data: observations.
+        variance_floor: least variance of Gaussian experts, relative to the response's.
+    """
+
+    def __init__(self, model: MixtureOfExperts, data: Data, *, variance_floor: float) -> None:
+        self.model = copy.deepcopy(model).to(torch.float64)
+        self.model.eval()
+        self.data, self.n, self.num_features = data, *data.x.shape[1:]
+        self.vector = ParameterVector(self.model)
+        self.num_params = self.vector.size
+        self._log_prob(self.vector.read(self.model), 0)  # what is wrong with model and data together shows here
+        self.total_weight = self._weights(0).new_full((len(data.x),), float(self.n))
+        if data.weight is not None:
+            self.total_weight = data.weight.sum(-1)
+        self.variance_floor = variance_floor * response_variance(self.model.experts, data.y)
+        self.lower = self.vector.lower_bounds(0.5 * float(np.log(max(self.variance_floor, 1e-300))))
+
+    def _weights(self, index: int) -> Tensor:
+        return torch.ones_like(self.data.x[index, :, 0]) if self.data.weight is None else self.data.weight[index]
+
+    def _log_prob(self, vector: Tensor, index: int) -> Tensor:
+        law = functional_call(self.model, self.vector.to_parameters(vector), (self.data.x[index],))
+        return law.log_prob(self.data.y[index])
+
+    def _total(self, vector: Tensor, index: int) -> Tensor:
+        """Log-likelihood; NaN, which every ascent steps back from, where the scores of a trial step overflow."""
+        try:
+            return (self._weights(index) * self._log_prob(vector, index)).sum()
+        except ValueError:
+            return torch.nan * vector.square().sum()
+
+    def _map(self, theta: Tensor, function: Callable[[Tensor, int], Tensor]) -> Tensor:
+        rows = [torch.stack([function(vector, r) for vector in theta[r]]) for r in range(len(theta))]
+        return torch.stack(rows)
+
+    @property
+    def is_by_autograd(self) -> bool:
+        """It is."""
+        return True
+
+    def value(self, theta: Tensor) -> Tensor:
+        """Total log-likelihood ``(r, s)``."""
+        with torch.no_grad():
+            return self._map(theta, self._total)
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        """Gradient of the log-likelihood, ``(r, s, P)``."""
+
+        def one(vector: Tensor, index: int) -> Tensor:
+            leaf = vector.detach().clone().requires_grad_()
+            return torch.autograd.grad(self._total(leaf, index), leaf)[0]
+
+        return self._map(theta, one)
+
+    def evaluate(self, theta: Tensor) -> Evaluation:
+        """Log-likelihood with exact gradient and Hessian, from P + 1 backward passes."""
+        cells = [[self._derivatives(vector, r) for vector in theta[r]] for r in range(len(theta))]
+        return Evaluation(*(torch.stack([torch.stack([cell[i] for cell in row]) for row in cells]) for i in range(3)))
+
+    def _derivatives(self, vector: Tensor, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        leaf = vector.detach().clone().requires_grad_()
+        value = self._total(leaf, index)
+        (gradient,) = torch.autograd.grad(value, leaf, create_graph=True)
+        hessian = torch.stack([torch.autograd.grad(entry, leaf, retain_graph=True)[0] for entry in gradient])
+        return value.detach(), gradient.detach(), 0.5 * (hessian + hessian.mT)
+
+    def scores(self, theta: Tensor) -> Tensor:
+        """Gradient of each observation's log-likelihood, ``(n, P)``, at one parameter vector ``(P,)`` of data set 0."""
+        leaf = theta.detach().clone().requires_grad_()
+        terms = self._weights(0) * self._log_prob(leaf, 0)
+        # The gradient of a weighted sum is linear in the weights: its derivatives in them are P passes, not n.
+        weights = torch.ones_like(terms, requires_grad=True)
+        (gradient,) = torch.autograd.grad(terms, leaf, weights, create_graph=True)
+        return torch.stack([torch.autograd.grad(entry, weights, retain_graph=True)[0] for entry in gradient], -1)
+
+    def shares(self, theta: Tensor) -> Tensor:
+        """Total responsibility of each expert, ``(r, s, k)``."""
+        return self._map(theta, lambda vector, r: self._responsibilities(vector, r)[1].sum(0))
+
+    def _responsibilities(self, vector: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            law = functional_call(self.model, self.vector.to_parameters(vector), (self.data.x[index],))
+            y, weight = self.data.y[index], self._weights(index)
+            resp = law.log_responsibilities(y).exp() * weight.unsqueeze(-1)
+            return (weight * law.log_prob(y)).sum(), resp
+
+    def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """One E-step and M-step of each parameter vector."""
+        values, vectors = theta.new_empty(theta.shape[:2]), torch.empty_like(theta)
+        for r, s in np.ndindex(*theta.shape[:2]):
+            values[r, s], resp = self._responsibilities(theta[r, s], r)
+            vectors[r, s] = self._maximise(theta[r, s], resp, r, _M_STEP_ITERATIONS)
+        return values, self.project(vectors)
+
+    def from_responsibilities(self, responsibilities: Tensor) -> Tensor:
+        """M-steps from the model's own parameters, with the responsibilities held fixed."""
+        start = self.vector.read(self.model)
+        shape = responsibilities.shape[:2]
+        theta = start.expand(*shape, -1).clone()
+        for r, s in np.ndindex(*shape):
+            resp = responsibilities[r, s].mT * self._weights(r).unsqueeze(-1)
+            theta[r, s] = self._maximise(start, resp, r, _START_ITERATIONS)
+        return self.project(theta)
+
+    def _maximise(self, vector: Tensor, resp: Tensor, index: int, max_iter: int) -> Tensor:
+        """Raise the expected complete log-likelihood: experts in closed form where they have it, the rest by L-BFGS."""
+        model = copy.deepcopy(self.model)
+        self.vector.write(vector, model)
+        x, y = self.data.x[index], self.data.y[index]
+        is_done = fit_weighted(model.experts, x, y, resp, self.variance_floor)
+        vector = self.vector.read(model)
+
+        def expected(leaf: Tensor) -> Tensor:
+            return self._expected(leaf, resp, x, y, with_experts=not is_done)
+
+        return maximise(expected, vector, self.lower, max_iter)
+
+    def _expected(self, vector: Tensor, resp: Tensor, x: Tensor, y: Tensor, *, with_experts: bool) -> Tensor:
+        law = functional_call(self.model, self.vector.to_parameters(vector), (x,))
+        terms = law.log_weights
+        if with_experts:
+            terms = terms + law.components.log_prob(y.unsqueeze(1))
+        return (resp * torch.where(resp > 0, terms, 0.0)).sum()
+
+    def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
+        """Shorten the whole step."""
+        return theta + fraction * (candidate - theta)
+
+    def climb(self, theta: Tensor, max_iter: int) -> Ascent:
+        """L-BFGS on the log-likelihood itself from each of ``theta (r, s, P)``: for models too large for Hessians.
+
+        Converged means a gradient, per observation, below 1e-6 in every entry; the predicted gain is not known (NaN).
+        """
+        ends = torch.empty_like(theta)
+        for r, s in np.ndindex(*theta.shape[:2]):
+            ends[r, s] = maximise(partial(self._total, index=r), theta[r, s], self.lower, max_iter)
+        gradient, value = self.gradient(ends), self.value(ends)
+        converged = gradient.abs().amax(-1) < _LBFGS_TOLERANCE * self.total_weight.unsqueeze(-1)
+        evaluation = Evaluation(value, gradient, value.new_empty((*value.shape, 0, 0)))
+        return Ascent(ends, value, torch.full_like(value, torch.nan), converged, max_iter, evaluation)
+
+    def read(self, model: MixtureOfExperts) -> Tensor:
+        """The parameter vector ``(1, 1, P)`` of a model."""
+        return self.vector.read(model)[None, None]
+
+    def parameters(self, theta: Tensor, index: int = 0) -> dict[str, Tensor]:
+        """The module's trainable parameters by name."""
+        return self.vector.to_parameters(theta)
+
+    def carry(self, theta: Tensor, source: Objective) -> Tensor:
+        """The parameters as they are."""
+        theta, _ = source.unwrapped(theta)
+        return self.project(theta)
+
+    def user_map(self) -> UserMap:
+        """The module's own parameters, scales in place of their logarithms."""
+        return UserMap(self.vector.labels, None, torch.zeros_like(self.lower), self.vector.is_log.to(self.lower.device))
+
+
+def response_variance(experts: Experts, y: Tensor) -> float:
+    """Mean over data sets of the variance of the response, on the scale on which the experts have theirs.
+
+    That of the logarithm for log-normal experts; of several families the least.
+    """
+    if isinstance(experts, MixedExperts):
+        return min(response_variance(family, y) for family in experts.families)  # type: ignore[arg-type]
+    if not isinstance(experts, DensityExperts) or experts.floor_name is None:
+        return float(y.var(1, correction=0).mean())
+    known = [row[~row.isnan()] for row in experts.start_locations(y)[-1]]
+    return sum(float(row.var(correction=0)) for row in known if len(row)) / len(known)

@@ -1,0 +1,154 @@
+"""Families of experts as blocks of rows of one coefficient matrix."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixkit.experts import AtomExperts, DensityExperts, Experts, MixedExperts, MultiLocationExperts
+from mixkit.experts.base import DensityTerms
+from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
+
+__all__ = ["Block", "blocks_of"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One family's place among the arguments of all densities.
+
+    Expert j of the family has ``num_arguments`` consecutive rows: its locations, then its constants. In the row of a
+    constant only the intercept is free.
+
+    Attributes:
+        family: the experts.
+        prefix: of the names of its parameters in the model.
+        first_expert: index of its first expert.
+        first_row: index of its first row.
+    """
+
+    family: Experts
+    prefix: str
+    first_expert: int
+    first_row: int
+
+    @property
+    def k(self) -> int:
+        """Number of experts of the family."""
+        return self.family.num_experts
+
+    @property
+    def num_locations(self) -> int:
+        """Locations of an expert."""
+        return self.family.num_locations if isinstance(self.family, DensityExperts) else 0
+
+    @property
+    def constant_names(self) -> tuple[str, ...]:
+        """Names of the constants of an expert."""
+        return self.family.constant_names if isinstance(self.family, DensityExperts) else ()
+
+    @property
+    def num_arguments(self) -> int:
+        """Rows of an expert."""
+        return self.num_locations + len(self.constant_names)
+
+    @property
+    def experts(self) -> slice:
+        """The family's experts among all."""
+        return slice(self.first_expert, self.first_expert + self.k)
+
+    @property
+    def rows(self) -> slice:
+        """The family's rows among all."""
+        return slice(self.first_row, self.first_row + self.k * self.num_arguments)
+
+    def free(self, free_columns: Tensor) -> Tensor:
+        """Which coefficients are free, ``(k * arguments, D)``; ``free_columns (D,)`` are those a location may use."""
+        intercept = torch.zeros_like(free_columns)
+        intercept[-1] = True
+        if not isinstance(self.family, DensityExperts):
+            return free_columns.new_zeros((0, len(free_columns)))
+        location = free_columns if isinstance(self.family.predictor, LinearPredictor) else intercept
+        expert = torch.stack([location] * self.num_locations + [intercept] * len(self.constant_names))
+        return expert.repeat(self.k, 1)
+
+    def read(self, d: int) -> Tensor:
+        """The rows ``(k * arguments, D)`` of the family's parameters, in the units of the data."""
+        family = self.family
+        if not isinstance(family, DensityExperts):
+            return torch.zeros((0, d + 1), dtype=torch.float64)
+        predictor, shape = family.predictor, (self.k, self.num_locations)
+        intercept = predictor.intercept.detach().double().reshape(*shape, 1)  # type: ignore[operator]
+        slope = getattr(predictor, "slope", None)
+        slopes = intercept.new_zeros((*shape, d)) if slope is None else slope.detach().double().reshape(*shape, d)
+        constants = [getattr(family, name).detach().double().reshape(-1, 1) for name in self.constant_names]
+        tail = [torch.cat([c.new_zeros((self.k, d)), c.expand(self.k, 1)], -1).unsqueeze(1) for c in constants]
+        return torch.cat([torch.cat([slopes, intercept], -1), *tail], 1).flatten(0, 1)
+
+    def parameters(self, rows: Tensor) -> dict[str, Tensor]:
+        """The family's parameters by their names in the model, from its rows ``(k * arguments, D)``."""
+        if not isinstance(self.family, DensityExperts):
+            return {}
+        rows = rows.unflatten(0, (self.k, self.num_arguments))
+        locations, predictor = rows[:, : self.num_locations], self.family.predictor
+        values = {f"{self.prefix}.predictor.intercept": _like(locations[..., -1], predictor.intercept)}
+        if isinstance(predictor, LinearPredictor):
+            values[f"{self.prefix}.predictor.slope"] = _like(locations[..., :-1], predictor.slope)
+        for index, name in enumerate(self.constant_names):
+            values[f"{self.prefix}.{name}"] = rows[:, self.num_locations + index, -1]
+        return values
+
+    def names(self, columns: list[str]) -> list[list[str]]:
+        """Names of the coefficients, row by row."""
+        table = []
+        for j in range(self.first_expert, self.first_expert + self.k):
+            for location in range(self.num_locations):
+                names = self.family.location_names if isinstance(self.family, MultiLocationExperts) else None
+                at = f"{j}" if names is None else f"{j},{names[location]}"
+                table.append([*(f"slope[{at},{column}]" for column in columns), f"intercept[{at}]"])
+            for name in self.constant_names:
+                table.append([""] * len(columns) + [f"{name.removeprefix('log_')}[{j}]"])
+        return table
+
+    def terms(self, y: Tensor, arguments: Tensor) -> DensityTerms:
+        """Log-densities and derivatives at ``arguments (..., k, a, c)`` of responses ``y (..., 1, c)``."""
+        if isinstance(self.family, DensityExperts):
+            return self.family.density_terms(y, *arguments.unbind(-2))
+        return DensityTerms(self.log_density(y, arguments), [], [])
+
+    def log_density(self, y: Tensor, arguments: Tensor) -> Tensor:
+        """Log-densities ``(..., k, c)``."""
+        if isinstance(self.family, DensityExperts):
+            return self.family.log_density(y, *arguments.unbind(-2))
+        shape = (*arguments.shape[:-2], arguments.shape[-1])
+        is_atom = y.eq(torch.as_tensor(self.family.value).to(y))
+        return torch.where(is_atom, torch.zeros_like(y), -torch.inf).expand(shape)
+
+
+def _like(values: Tensor, parameter: Any) -> Tensor:
+    return values.reshape(parameter.shape)
+
+
+def blocks_of(experts: Experts) -> list[Block] | None:
+    """The blocks of a family or a container of families; None if one has no density to differentiate."""
+    families = list(experts.families) if isinstance(experts, MixedExperts) else [experts]
+    blocks: list[Block] = []
+    expert, row = 0, 0
+    for index, family in enumerate(families):
+        if not _is_known(family):
+            return None
+        prefix = f"experts.families.{index}" if isinstance(experts, MixedExperts) else "experts"
+        blocks.append(Block(family, prefix, expert, row))  # type: ignore[arg-type]
+        expert, row = expert + blocks[-1].k, row + blocks[-1].k * blocks[-1].num_arguments
+    return blocks
+
+
+def _is_known(family: object) -> bool:
+    if isinstance(family, AtomExperts):
+        return True
+    if not isinstance(family, DensityExperts) or family.has_offset:
+        return False
+    if type(family.predictor) not in (LinearPredictor, ConstantPredictor):
+        return False
+    has_own = all(getattr(family, name).shape == (family.num_experts,) for name in family.constant_names)
+    return has_own and all(parameter.requires_grad for parameter in family.parameters())

@@ -1,0 +1,301 @@
+"""The objective of softmax gates over experts of several linear locations, or of several families."""
+
+import copy
+import math
+
+import torch
+from torch import Tensor
+
+from mixkit.experts import DensityExperts
+from mixkit.gates.normalizers import Softmax
+from mixkit.gates.scores import ConstantScore, LinearScore
+from mixkit.gates.selections import Dense
+from mixkit.gates.temperatures import FixedTemperature
+from mixkit.mixture import MixtureOfExperts
+
+from ...data.dataset import Data
+from ...optimizers.linalg import solve_ascent
+from ...optimizers.objective import Evaluation, Objective, UserMap
+from ..autograd import response_variance
+from ..packed_symmetric import block_matrix
+from ..softmax_gate.design import Chunk, Design, Scaling
+from ..softmax_gate.likelihood import against, times_design, weighted
+from .derivatives import Point, complete_pairs, observed_pairs, slope_rows
+from .families import blocks_of
+from .starts import first_rows, scale_of
+
+__all__ = ["MultiLinearObjective"]
+
+_STEPS_FROM_START = 4
+_LARGEST_MOVE = 5.0  # in units of standardised covariates, per M-step
+
+
+class MultiLinearObjective(Objective):
+    """Log-likelihood of all data sets and starts at once, in chunks, with exact derivatives by matrix products.
+
+    Everything linear in the covariates is a row of one coefficient matrix ``(g + arguments, D)``: the g = k - 1 free
+    gate scores, then the arguments of the experts' densities, block by block
+    (:mod:`estimators.objectives.multi_location.families`). Covariates are standardised, responses are not. The
+    parameter vector holds the free entries row by row.
+
+    Args:
+        model: a model for which :meth:`supports` holds.
+        data: observations.
+        variance_floor: least squared scale of an expert whose family has a floor, relative to that of its response.
+        pinned_columns: covariates ``(d,)`` bool whose coefficients stay zero (constant or collinear ones).
+    """
+
+    def __init__(self, model: MixtureOfExperts, data: Data, *, variance_floor: float, pinned_columns: Tensor) -> None:
+        blocks = blocks_of(model.experts)
+        if blocks is None:
+            raise TypeError(f"model.experts must have linear predictors, got {type(model.experts).__name__}")
+        self.data, self.blocks, self.k = data, blocks, model.num_experts
+        _, self.n, self.num_features = data.x.shape
+        self.num_scores = self.k - 1
+        self.has_gate_weight = isinstance(model.gate.score, LinearScore)
+        self.temperature = float(model.gate.temperature.value)  # type: ignore[arg-type]
+        self.scaling = Scaling.of(data.x, data.y, data.weight, scale_response=False)
+        self.free = self._free(pinned_columns)
+        self.num_params = int(self.free.sum())
+        m = len(self.free)
+        self.design = Design(data.x, data.y, data.weight, self.scaling, m * (m + 1) // 2 + 4 * m)
+        total = data.x.new_full((len(data.x),), float(self.n))
+        self.total_weight = total if data.weight is None else data.weight.sum(-1)
+        self.lower = self._lower(variance_floor)
+
+    @staticmethod
+    def supports(model: MixtureOfExperts) -> bool:
+        """Whether the model has the form this objective computes."""
+        gate = model.gate
+        return (
+            type(gate.score) in (LinearScore, ConstantScore)
+            and gate.score.bias is not None
+            and type(gate.normalizer) is Softmax
+            and type(gate.selection) is Dense
+            and type(gate.temperature) is FixedTemperature
+            and all(parameter.requires_grad for parameter in gate.parameters())
+            and blocks_of(model.experts) is not None
+        )
+
+    def _free(self, pinned: Tensor) -> Tensor:
+        columns = torch.cat([~pinned, pinned.new_ones(1)])
+        scores = columns.clone()
+        scores[:-1] &= self.has_gate_weight
+        return torch.cat([scores.repeat(self.num_scores, 1), *(block.free(columns) for block in self.blocks)])
+
+    def _lower(self, variance_floor: float) -> Tensor:
+        lower = self.data.y.new_full(self.free.shape, -math.inf)
+        for block in self.blocks:
+            family = block.family
+            name = scale_of(family) if isinstance(family, DensityExperts) else None
+            if name is not None and isinstance(family, DensityExperts):
+                first = self.num_scores + block.first_row + block.num_locations + block.constant_names.index(name)
+                rows = first + block.num_arguments * torch.arange(block.k)
+                floor = variance_floor * response_variance(family, self.data.y)
+                lower[rows, -1] = 0.5 * math.log(max(floor, 1e-300))
+        return lower[self.free]
+
+    def _unpack(self, theta: Tensor) -> Tensor:
+        """Coefficients ``(r, s, m, D)``, zero where they are not free."""
+        full = theta.new_zeros((*theta.shape[:-1], *self.free.shape))
+        full[..., self.free] = theta
+        return full
+
+    def _arguments(self, coefficients: Tensor, chunk: Chunk) -> tuple[Tensor, list[Tensor]]:
+        """Log gate weights ``(r, s, k, c)``, and the arguments of every block's densities ``(r, s, k, a, c)``."""
+        rows = times_design(coefficients, chunk.design)
+        scores = torch.cat([rows[:, :, : self.num_scores], torch.zeros_like(rows[:, :, :1])], 2)
+        parts = []
+        for block in self.blocks:
+            own = rows[:, :, self.num_scores :][:, :, block.rows]
+            parts.append(own.reshape(*own.shape[:2], block.k, block.num_arguments, own.shape[-1]))
+        return torch.log_softmax(scores, 2), parts
+
+    def _log_joint(self, coefficients: Tensor, chunk: Chunk) -> Tensor:
+        log_weights, parts = self._arguments(coefficients, chunk)
+        densities = [block.log_density(chunk.y, part) for block, part in zip(self.blocks, parts, strict=True)]
+        return log_weights + torch.cat(densities, 2)
+
+    def _point(self, coefficients: Tensor, chunk: Chunk, given: Tensor | None = None) -> Point:
+        """The E-step at one chunk; ``given`` responsibilities ``(r, s, k, n)`` take the place of its own."""
+        log_weights, parts = self._arguments(coefficients, chunk)
+        terms = [block.terms(chunk.y, part) for block, part in zip(self.blocks, parts, strict=True)]
+        joint = log_weights + torch.cat([term.log_prob for term in terms], 2)
+        log_prob = torch.logsumexp(joint, 2)
+        resp = torch.exp(joint - log_prob.unsqueeze(2)) if given is None else given[..., chunk.rows]
+        return Point(log_prob, log_weights.exp(), resp, terms, self.num_scores)
+
+    def _slopes(self, point: Point) -> tuple[Tensor, Tensor]:
+        """Rows ``r_j, r_j f_j'``, and first derivatives in all predictors, ``(r, s, m, c)`` each."""
+        rows = slope_rows(point, self.blocks)
+        gradient = rows.clone()
+        gradient[:, :, : self.num_scores] -= point.weights[:, :, : self.num_scores]
+        return rows, gradient
+
+    def value(self, theta: Tensor) -> Tensor:
+        """Total log-likelihood ``(r, s)``."""
+        coefficients, total = self._unpack(theta), theta.new_zeros(theta.shape[:2])
+        for chunk in self.design.chunks():
+            total += _sum(torch.logsumexp(self._log_joint(coefficients, chunk), 2), chunk)
+        return total
+
+    def evaluate(self, theta: Tensor) -> Evaluation:
+        """Log-likelihood with exact gradient and Hessian."""
+        coefficients = self._unpack(theta)
+        value, gradient = theta.new_zeros(theta.shape[:2]), torch.zeros_like(coefficients)
+        pairs = theta.new_zeros(())
+        for chunk in self.design.chunks():
+            point = self._point(coefficients, chunk)
+            rows, slopes = self._slopes(point)
+            value += _sum(point.log_prob, chunk)
+            gradient += against(weighted(slopes, chunk), chunk.design.mT)
+            pairs = pairs + against(weighted(observed_pairs(point, self.blocks, rows), chunk), chunk.outer)
+        hessian = block_matrix(pairs, len(self.free), self.design.width)
+        keep = self.free.flatten()
+        return Evaluation(value, gradient[..., self.free], hessian[..., keep, :][..., keep])
+
+    def complete(self, theta: Tensor, given: Tensor | None = None) -> Evaluation:
+        """Log-likelihood and gradient, with the Hessian of the complete data: that of an M-step's objective."""
+        coefficients = self._unpack(theta)
+        value, gradient = theta.new_zeros(theta.shape[:2]), torch.zeros_like(coefficients)
+        sums: list[Tensor] = []
+        for chunk in self.design.chunks():
+            point = self._point(coefficients, chunk, given)
+            value += _sum(point.log_prob, chunk)
+            gradient += against(weighted(self._slopes(point)[1], chunk), chunk.design.mT)
+            parts = complete_pairs(point, self.blocks)
+            own = [against(weighted(part, chunk), chunk.outer) for part in parts]
+            sums = [a + b for a, b in zip(sums, own, strict=True)] if sums else own
+        keep = self.free.flatten()
+        hessian = self._block_diagonal(sums)[..., keep, :][..., keep]
+        return Evaluation(value, gradient[..., self.free], hessian)
+
+    def _block_diagonal(self, sums: list[Tensor]) -> Tensor:
+        width, parts = self.free.shape[-1], list(sums)
+        size, lead = len(self.free) * width, sums[0].shape[:2]
+        hessian = sums[0].new_zeros((*lead, size, size))
+        place = 0
+        if self.num_scores:
+            place = self.num_scores * width
+            hessian[..., :place, :place] = block_matrix(parts.pop(0), self.num_scores, width)
+        for block in (block for block in self.blocks if block.num_arguments):
+            packed, own = parts.pop(0).unflatten(2, (block.k, -1)), block.num_arguments * width
+            for local in range(block.k):
+                at = slice(place, place + own)
+                hessian[..., at, at] = block_matrix(packed[:, :, local], block.num_arguments, width)
+                place += own
+        return hessian
+
+    def scores(self, theta: Tensor) -> Tensor:
+        """Gradient of each observation's log-likelihood times its weight, ``(n, P)``, at ``theta (P,)``, data set 0."""
+        coefficients = self._unpack(theta.expand(len(self.data.x), 1, -1))
+        rows = []
+        for chunk in self.design.chunks():
+            slopes = weighted(self._slopes(self._point(coefficients, chunk))[1], chunk)[0, 0]
+            rows.append(torch.einsum("mc,dc->cmd", slopes, chunk.design[0])[:, self.free])
+        return torch.cat(rows)
+
+    def shares(self, theta: Tensor) -> Tensor:
+        """Total responsibility of each expert, ``(r, s, k)``."""
+        coefficients, total = self._unpack(theta), theta.new_zeros((*theta.shape[:2], self.k))
+        for chunk in self.design.chunks():
+            total += weighted(torch.softmax(self._log_joint(coefficients, chunk), 2), chunk).sum(-1)
+        return total
+
+    def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """The E-step, and one damped Newton step of the gate and of every expert for an M-step."""
+        return self._em(theta, None)
+
+    def _em(self, theta: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
+        at = self.complete(theta, given)
+        step = solve_ascent(at.gradient, at.hessian).clamp(-_LARGEST_MOVE, _LARGEST_MOVE)
+        return at.value, self.project(theta + step)
+
+    def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
+        """Shorten the whole step."""
+        return theta + fraction * (candidate - theta)
+
+    def from_responsibilities(self, responsibilities: Tensor) -> Tensor:
+        """Weighted regressions of rough locations, then Newton steps with the responsibilities held fixed."""
+        theta = self.project(first_rows(self.design, self.blocks, responsibilities, self.free)[..., self.free])
+        for _ in range(_STEPS_FROM_START):
+            _, theta = self._em(theta, responsibilities)
+        return theta
+
+    def read(self, model: MixtureOfExperts) -> Tensor:
+        """The parameter vectors ``(r, 1, P)`` of a model, one for each data set's units."""
+        d, score = self.num_features, model.gate.score
+        bias = score.bias.detach().double()  # type: ignore[union-attr]
+        weight = score.weight.detach().double() if isinstance(score, LinearScore) else bias.new_zeros((self.k, d))
+        gate = torch.cat([weight, bias.unsqueeze(-1)], -1) / self.temperature
+        blocks = blocks_of(model.experts)
+        if blocks is None or [type(b.family) for b in blocks] != [type(b.family) for b in self.blocks]:
+            raise TypeError(f"the model must have the experts of the objective, got {type(model.experts).__name__}")
+        raw = torch.cat([(gate - gate[-1])[:-1], *(block.read(d) for block in blocks)])
+        return self.project(self._standardised(raw.to(self.lower)[None, None])[..., self.free])
+
+    def _standardised(self, rows: Tensor) -> Tensor:
+        """Coefficients ``(r, s, m, D)`` of standardised covariates, from those in the units of the data."""
+        mean, std = self.scaling.x_mean[:, None, None], self.scaling.x_std[:, None, None]
+        intercept = rows[..., -1:] + (rows[..., :-1] * mean).sum(-1, keepdim=True)
+        return torch.cat([rows[..., :-1] * std, intercept], -1)
+
+    def _in_units(self, theta: Tensor, index: int) -> Tensor:
+        """Coefficients ``(s, m, D)`` in the units of data set ``index``, of ``theta (s, P)``."""
+        rows = self._unpack(theta)
+        slope = rows[..., :-1] / self.scaling.x_std[index]
+        intercept = rows[..., -1:] - (slope * self.scaling.x_mean[index]).sum(-1, keepdim=True)
+        user = torch.cat([slope, intercept], -1)
+        factor = torch.ones_like(user[..., :1])
+        factor[..., : self.num_scores, :] = self.temperature
+        return factor * user
+
+    def carry(self, theta: Tensor, source: Objective) -> Tensor:
+        """The same parameters under this data's standardisation."""
+        theta, source = source.unwrapped(theta)
+        if not isinstance(source, MultiLinearObjective):
+            raise TypeError(f"source must be a MultiLinearObjective, got {type(source).__name__}")
+        rows = torch.stack([source._in_units(vectors, index) for index, vectors in enumerate(theta)])
+        rows[:, :, : self.num_scores] /= self.temperature
+        return self.project(self._standardised(rows)[..., self.free])
+
+    def parameters(self, theta: Tensor, index: int = 0) -> dict[str, Tensor]:
+        """The model's parameters by name at one vector ``(P,)`` of data set ``index``, differentiable in it."""
+        rows = self._in_units(theta[None], index)[0]
+        gate = torch.cat([rows[: self.num_scores], torch.zeros_like(rows[:1])])
+        values = {"gate.score.bias": gate[:, -1]}
+        if self.has_gate_weight:
+            values["gate.score.weight"] = gate[:, :-1]
+        for block in self.blocks:
+            values |= block.parameters(rows[self.num_scores :][block.rows])
+        return values
+
+    def user_map(self) -> UserMap:
+        """Gate, slopes and intercepts in the units of the data; constants that are logarithms on their own scale."""
+        size, zero = self.num_params, self.lower.new_zeros(self.num_params)
+        basis = torch.cat([zero[None], torch.eye(size, dtype=zero.dtype, device=zero.device)])
+        images = self._in_units(basis, 0)[..., self.free]
+        names = self._names()
+        is_log = torch.tensor([name.split("[")[0] in self._logs() for name in names], dtype=torch.bool)
+        return UserMap(names, (images[1:] - images[:1]).mT, images[0], is_log.to(zero.device))
+
+    def _logs(self) -> set[str]:
+        names = {name for block in self.blocks for name in block.constant_names}
+        return {name.removeprefix("log_") for name in names if name.startswith("log_")}
+
+    def _names(self) -> list[str]:
+        columns = [f"x{i}" for i in range(self.num_features)]
+        gate = [[*(f"gate_weight[{j},{c}]" for c in columns), f"gate_bias[{j}]"] for j in range(self.num_scores)]
+        rows = gate + [row for block in self.blocks for row in block.names(columns)]
+        flat = [name for row in rows for name in row]
+        return [name for name, is_free in zip(flat, self.free.flatten().tolist(), strict=True) if is_free]
+
+    def compact(self) -> "MultiLinearObjective":
+        """A copy without the stored outer products."""
+        twin = copy.copy(self)
+        twin.design = copy.copy(self.design)
+        return twin
+
+
+def _sum(log_prob: Tensor, chunk: Chunk) -> Tensor:
+    return log_prob.sum(-1) if chunk.weight is None else (log_prob * chunk.weight.squeeze(-2)).sum(-1)

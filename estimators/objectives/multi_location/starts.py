@@ -1,0 +1,72 @@
+"""First coefficients: weighted regressions of rough locations on the covariates."""
+
+import torch
+from torch import Tensor
+
+from mixkit.experts import DensityExperts
+
+from ...optimizers.linalg import solve_ascent
+from ..packed_symmetric import unpack_symmetric
+from ..softmax_gate.design import Design
+from ..softmax_gate.likelihood import against, weighted
+from .families import Block
+
+__all__ = ["first_rows", "scale_of"]
+
+_RIDGE = 1e-6  # share of the weighted sum of squares
+
+
+def first_rows(design: Design, blocks: list[Block], responsibilities: Tensor, free: Tensor) -> Tensor:
+    """Coefficients ``(r, s, m, D)`` fitted to given ``responsibilities (r, s, k, n)``; the gate's are zero.
+
+    Each location is a weighted regression of what the family calls a rough location at the response; a scale is the
+    standard deviation of the residuals of the last of them. Other constants are zero.
+    """
+    rows = responsibilities.new_zeros((*responsibilities.shape[:2], *free.shape))
+    num_scores = responsibilities.shape[2] - 1
+    for block in blocks:
+        if isinstance(block.family, DensityExperts):
+            first = num_scores + block.first_row
+            own = _block_rows(design, block, block.family, responsibilities[:, :, block.experts], free[first])
+            rows[:, :, first : first + block.k * block.num_arguments] = own.flatten(2, 3)
+    return torch.where(free, rows, 0.0)
+
+
+def _block_rows(
+    design: Design, block: Block, family: DensityExperts, responsibilities: Tensor, columns: Tensor
+) -> Tensor:
+    """``(r, s, k, a, D)``; ``columns (D,)`` are those of a location."""
+    rows = responsibilities.new_zeros((*responsibilities.shape[:3], block.num_arguments, design.width))
+    name, residual = scale_of(family), None
+    for location in range(block.num_locations):
+        rows[..., location, :], residual = _regression(design, family, location, responsibilities, columns)
+    if name is not None and residual is not None:
+        place = block.num_locations + block.constant_names.index(name)
+        rows[..., place, -1] = 0.5 * residual.clamp(min=1e-12).log()
+    return rows
+
+
+def scale_of(family: DensityExperts) -> str | None:
+    """The constant that is the logarithm of a scale which must not vanish."""
+    return getattr(family, "scale_name", None) or family.floor_name
+
+
+def _regression(
+    design: Design, family: DensityExperts, location: int, responsibilities: Tensor, columns: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Coefficients ``(r, s, k, D)`` and the variance of the residuals ``(r, s, k)`` of one rough location."""
+    gram = cross = square = responsibilities.new_zeros(())
+    for chunk in design.chunks():
+        target = family.start_locations(chunk.y)[location]
+        share = torch.where(target.isnan(), 0.0, weighted(responsibilities[..., chunk.rows], chunk))
+        target = target.nan_to_num(0.0)
+        gram = gram + against(share, chunk.outer)
+        cross = cross + against(share * target, chunk.design.mT)
+        square = square + (share * target.square()).sum(-1)
+    gram = unpack_symmetric(gram, design.width)
+    total = gram[..., -1, -1].clamp(min=1e-300)
+    ridge = _RIDGE * torch.diag_embed(total.unsqueeze(-1).expand(gram.shape[:-1]))
+    solution = torch.zeros_like(cross)
+    solution[..., columns] = solve_ascent(cross[..., columns], -(gram + ridge)[..., columns, :][..., columns])
+    fitted = 2.0 * (solution * cross).sum(-1) - torch.einsum("...i,...ij,...j->...", solution, gram, solution)
+    return solution, (square - fitted) / total

@@ -1,0 +1,131 @@
+"""The design matrix of a model with linear predictors: standardised, transposed, cut into chunks."""
+
+import copy
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..packed_symmetric import outer_products
+
+__all__ = [
+    "Chunk",
+    "Design",
+    "Scaling",
+]
+
+_CACHE_ENTRIES = 2**25  # at most 256 MiB of stored outer products in float64
+_CHUNK_ENTRIES = 2**21
+_SHORTEST_CHUNK = 64
+
+
+class Scaling(NamedTuple):
+    """Location and scale of covariates and response: the fit runs on ``(value - mean) / std``."""
+
+    x_mean: Tensor  # (r, d)
+    x_std: Tensor  # (r, d)
+    y_mean: Tensor  # (r,)
+    y_std: Tensor  # (r,)
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, weight: Tensor | None, *, scale_response: bool) -> "Scaling":
+        """Weighted moments of each data set; constants get scale 1, and an unscaled response mean 0 and scale 1."""
+        x_mean, x_std = _moments(x, None if weight is None else weight.unsqueeze(-1), -2)
+        if not scale_response:
+            return cls(x_mean, x_std, torch.zeros_like(y[:, 0]), torch.ones_like(y[:, 0]))
+        return cls(x_mean, x_std, *_moments(y, weight, -1))
+
+
+def _moments(values: Tensor, weight: Tensor | None, dim: int) -> tuple[Tensor, Tensor]:
+    if weight is None:
+        mean = values.mean(dim)
+        variance = values.var(dim, correction=0)
+    else:
+        total = weight.sum(dim)
+        mean = (weight * values).sum(dim) / total
+        variance = (weight * (values - mean.unsqueeze(dim)).square()).sum(dim) / total
+    std = variance.sqrt()
+    negligible = std <= 1e-13 * torch.maximum(values.amax(dim), -values.amin(dim))
+    return mean, torch.where(negligible, torch.ones_like(std), std)
+
+
+class Chunk(NamedTuple):
+    """Some consecutive observations of every data set, observations last."""
+
+    rows: slice
+    design: Tensor  # (r, D, c): standardised covariates, then a row of ones
+    outer: Tensor  # (r, c, q): products of pairs of design rows, q = D (D + 1) / 2
+    y: Tensor  # (r, 1, 1, c), standardised
+    weight: Tensor | None  # (r, 1, 1, c)
+    offset: Tensor | None = None  # (r, 1, 1, c), added to the experts' locations
+
+
+class Design:
+    """Observations of ``r`` data sets as estimators with linear predictors read them.
+
+    Args:
+        x: ``(r, n, d)``.
+        y: ``(r, n)``.
+        weight: ``(r, n)``, non-negative, or None for ones.
+        scaling: how to standardise.
+        rows_per_observation: working numbers an evaluation needs per observation; sets the chunk length.
+        offset: what is added to the experts' locations, ``(r, n)``, or None.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor | None,
+        scaling: Scaling,
+        rows_per_observation: int,
+        offset: Tensor | None = None,
+    ) -> None:
+        self.x, self.y, self.weight, self.scaling, self.offset = x, y, weight, scaling, offset
+        self.num_sets, self.n, d = x.shape
+        self.width = d + 1
+        pairs = self.width * (self.width + 1) // 2
+        per_row = self.num_sets * (pairs + rows_per_observation)
+        count = -(-self.n * per_row // _CHUNK_ENTRIES)
+        self.chunk_length = max(_SHORTEST_CHUNK, -(-self.n // count))
+        self._cache: list[Chunk] | None = [] if self.num_sets * self.n * pairs <= _CACHE_ENTRIES else None
+
+    def __getstate__(self) -> dict[str, object]:
+        """What is copied and pickled: the data, without the stored chunks."""
+        return self.__dict__ | {"_cache": None if self._cache is None else []}
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All observations in order, stored at the end of the first pass if they are few enough.
+
+        A pass that stops early stores nothing, and several threads may pass at once.
+        """
+        stored = self._cache
+        if stored:
+            yield from stored
+            return
+        made: list[Chunk] = []
+        for start in range(0, self.n, self.chunk_length):
+            chunk = self._make(slice(start, min(start + self.chunk_length, self.n)))
+            if stored is not None:
+                made.append(chunk)
+            yield chunk
+        if stored is not None:
+            self._cache = made
+
+    def on_sets(self, sets: Tensor) -> "Design":
+        """Some of the data sets, in chunks of the same length."""
+        twin = copy.copy(self)
+        twin.num_sets, twin.scaling = len(sets), Scaling(*(part[sets] for part in self.scaling))
+        twin.x, twin.y = self.x[sets], self.y[sets]
+        twin.weight, twin.offset = (None if part is None else part[sets] for part in (self.weight, self.offset))
+        return twin
+
+    def _make(self, rows: slice) -> Chunk:
+        scaling = self.scaling
+        x = ((self.x[:, rows] - scaling.x_mean.unsqueeze(-2)) / scaling.x_std.unsqueeze(-2)).mT
+        design = torch.cat([x, x.new_ones((x.shape[0], 1, x.shape[-1]))], -2).contiguous()
+        y = (self.y[:, rows] - scaling.y_mean.unsqueeze(-1)) / scaling.y_std.unsqueeze(-1)
+        weight = None if self.weight is None else self.weight[:, None, None, rows]
+        offset = None if self.offset is None else self.offset[:, None, None, rows]
+        return Chunk(rows, design, outer_products(design), y[:, None, None], weight, offset)

@@ -1,0 +1,17 @@
+"""Which objectives evaluate many parameter vectors at once."""
+
+from ..objectives.autograd import AutogradObjective
+from ..optimizers.objective import Objective
+from .objective import PenalizedObjective
+
+__all__ = ["is_batched", "without_penalty"]
+
+
+def without_penalty(objective: Objective) -> Objective:
+    """The log-likelihood inside a penalised one; any other objective itself."""
+    return objective.base if isinstance(objective, PenalizedObjective) else objective
+
+
+def is_batched(objective: Objective) -> bool:
+    """Whether vectors and data sets are one computation; plain autograd runs them one after another."""
+    return type(without_penalty(objective)) is not AutogradObjective

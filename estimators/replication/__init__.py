@@ -1,0 +1,1 @@
+"""Many fits on many processes, kept in a file that a kill leaves whole; start with ``experiment.py``."""

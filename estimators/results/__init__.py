@@ -1,0 +1,1 @@
+"""What a fit gives back; start with ``fit_result.py``."""

@@ -1,0 +1,106 @@
+"""Results from the ends of a search."""
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixkit.gates.scores import LinearScore
+from mixkit.mixture import MixtureOfExperts
+
+from ..data.columns import with_names
+from ..optimizers.newton import Ascent
+from ..optimizers.objective import Objective
+from ..statistics.covariance import warn_undetermined
+from .fit_batch import FitBatch
+from .fit_result import FitResult
+from .maximum import Maximum
+
+__all__ = ["build_batch", "build_result"]
+
+_ABRUPT = "where experts change abruptly the gate has no finite estimate, only the border between them has one"
+_NOT_CONVERGED = "not converged: the end is no maximum, or lies on a border of a selection"
+
+
+def _grad_norm(objective: Objective, ascent: Ascent) -> Tensor:
+    gradient = ascent.evaluation.gradient[:, 0]
+    held = (ascent.theta[:, 0] <= objective.lower) & (gradient < 0)
+    return torch.where(held, 0.0, gradient).abs().amax(-1) / objective.total_weight
+
+
+def build_result(
+    model: MixtureOfExperts,
+    objective: Objective,
+    ascent: Ascent,
+    values: list[Tensor],
+    ends: Tensor,
+    seconds: float,
+    estimator: "Estimator | None" = None,
+    features: Sequence[str] | None = None,
+) -> FitResult:
+    """The result of one data set from its best end; ``features (d,)`` are the covariates' names, if they have any."""
+    maximum = Maximum.of(objective, ascent)
+    fitted = copy.deepcopy(model).to(torch.float64).eval()
+    objective.write(maximum.theta, fitted)
+    names = [name for name in _undetermined(maximum) if name not in objective.zeroed]
+    if maximum.hessian.numel():
+        warn_undetermined([with_names(name, features) for name in names] if features else names)
+    result = FitResult(
+        model=fitted,
+        param_names=list(maximum.to_user.names),
+        params=maximum.to_user.values(maximum.theta).numpy(force=True),
+        llf=float(objective.log_likelihood(ascent.theta)),
+        converged=bool(ascent.converged),
+        grad_norm=float(_grad_norm(objective, ascent)),
+        predicted_gain=float(ascent.predicted_gain),
+        history=np.array([float(value) for value in values]),
+        start_llf=ends[0].numpy(force=True),
+        nobs=objective.n,
+        seconds=seconds,
+        warnings=_remarks(model, objective, ascent, names),
+        objective_value=float(ascent.value),
+        _num_features=objective.data.x.shape[-1],
+        _maximum=maximum,
+        _estimator=estimator,
+    )
+    if features:
+        result.rename_features(features)
+    return result
+
+
+def _undetermined(maximum: Maximum) -> list[str]:
+    """Names of the parameters without a standard error, where a Hessian was computed."""
+    if not maximum.hessian.numel():
+        return list(maximum.to_user.names)
+    missing = maximum.user_covariance("observed").diagonal().isnan().tolist()
+    return [name for name, is_missing in zip(maximum.to_user.names, missing, strict=True) if is_missing]
+
+
+def _remarks(model: MixtureOfExperts, objective: Objective, ascent: Ascent, undetermined: list[str]) -> list[str]:
+    remarks = [] if bool(ascent.converged) else [_NOT_CONVERGED]
+    if bool(objective.at_floor(ascent.theta).any()):
+        remarks.append("a variance is at its floor: an expert may have collapsed on a few observations")
+    starved = (objective.observations(ascent.theta)[0, 0] < objective.num_features + 2).nonzero().squeeze(-1).tolist()
+    if starved:
+        remarks.append(f"experts {starved} have fewer observations than coefficients")
+    if objective.zeroed:
+        remarks.append(f"the lasso set {', '.join(objective.zeroed)} to zero; other errors take that as known")
+    if undetermined:
+        remarks.append(f"no standard error for {', '.join(undetermined)}: the observed information is singular")
+    is_softmax = model.gate.shift_invariant and isinstance(model.gate.score, LinearScore)
+    if is_softmax and bool(ascent.converged) and any(name.startswith("gate") for name in undetermined):
+        remarks.append(_ABRUPT)
+    return remarks
+
+
+def build_batch(model: MixtureOfExperts, objective: Objective, ascent: Ascent) -> FitBatch:
+    """The results of all data sets from their best ends."""
+    models = [copy.deepcopy(model).to(torch.float64).eval() for _ in ascent.theta]
+    for index, fitted in enumerate(models):
+        objective.write(ascent.theta[index, 0], fitted, index)
+    llf_of_all = objective.log_likelihood(ascent.theta)[:, 0]
+    columns = [llf_of_all, ascent.converged[:, 0], _grad_norm(objective, ascent), ascent.predicted_gain[:, 0]]
+    llf, converged, grad_norm, gain = (column.numpy(force=True) for column in columns)
+    return FitBatch(models, llf, converged, grad_norm, gain, ascent.num_iterations)

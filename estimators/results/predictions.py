@@ -1,0 +1,133 @@
+"""What a fitted model says of given covariates and responses, whichever way it was fitted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixkit.mixture import ExpertMixture, MixtureOfExperts
+from mixkit.residuals import quantile_residuals
+
+from ..data.columns import ordered_covariates, renamed, with_names
+from ..data.tensors import numeric_tensor
+
+__all__ = ["FittedMixture"]
+
+
+class FittedMixture:
+    """A result that holds a model, and the names that the covariates had when it was fitted.
+
+    Attributes:
+        model: the fitted model, float64.
+        param_names: names of the free parameters ``(P,)``.
+        warnings: what a reader should know, in words.
+        feature_names: names of the covariates ``(d,)``; None where they had none.
+
+    Example:
+        >>> import torch
+        >>> from estimators import EM
+        >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+        >>> from mixkit.datasets import load_faithful
+        >>> x, y = load_faithful()
+        >>> g = torch.Generator().manual_seed(0)
+        >>> model = MixtureOfExperts(softmax_gate(1, 2, generator=g), linear_gaussian_experts(1, 2, generator=g))
+        >>> result = EM(random_state=0, n_init=2).fit(model, x, y)
+        >>> result.predict([[70.0]]).shape, result.responsibilities(x, y).shape
+        ((1,), (272, 2))
+        >>> residuals = result.residuals(x, y)
+        >>> abs(float(residuals.mean())) < 0.1, abs(float(residuals.std()) - 1) < 0.1
+        (True, True)
+    """
+
+    model: MixtureOfExperts
+    param_names: list[str]
+    warnings: list[str]
+    feature_names: list[str] | None
+    _num_features: int | None
+
+    def rename_features(self, names: Sequence[str]) -> None:
+        """Put the covariates' names in place of x0, x1, ..., or of the names before, in names and ``warnings``.
+
+        Raises:
+            ValueError: if there is not one name for each covariate.
+        """
+        old, names = self.feature_names, [str(name) for name in names]
+        if self._num_features not in (None, len(names)):
+            raise ValueError(f"names must be {self._num_features}, one for each covariate, got {names}")
+
+        def put(text: str) -> str:
+            return with_names(text, names) if old is None else renamed(text, old, names)
+
+        self.param_names, self.warnings = [put(n) for n in self.param_names], [put(text) for text in self.warnings]
+        self.feature_names = names
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Conditional means at ``x (n, d)``: ``(n,)``, or ``(n, p)`` of a vector response.
+
+        Args:
+            x: an array, tensor or frame. The columns of a frame go by their names if the fit was to a frame too.
+
+        Raises:
+            TypeError: if ``x`` is not numeric.
+            ValueError: if it is not ``(n, d)`` and finite, or a frame of other columns than those of the fit.
+        """
+        with torch.no_grad():
+            return self._law(self.covariates(x)).mean.numpy(force=True)
+
+    def responsibilities(self, x: Any, y: Any) -> np.ndarray:
+        """Posterior probability of each expert given x and y, ``(n, k)``.
+
+        Args:
+            x: covariates ``(n, d)``, as for :meth:`predict`.
+            y: responses ``(n,)`` or ``(n, p)``.
+
+        Raises:
+            TypeError: if an argument is not numeric.
+            ValueError: as for :meth:`predict`, or if ``y`` has another shape or cannot be a response.
+        """
+        points = self.covariates(x)
+        with torch.no_grad():
+            law = self._law(points)
+            return law.log_responsibilities(self._response(y, law)).exp().numpy(force=True)
+
+    def residuals(self, x: Any, y: Any, *, random_state: int | None = None) -> np.ndarray:
+        """Quantile residuals ``(n,)``: standard normal if the model is true (:func:`mixkit.quantile_residuals`).
+
+        Args:
+            x: covariates ``(n, d)``, as for :meth:`predict`.
+            y: responses ``(n,)``.
+            random_state: seed of the draws that spread counts, and whatever else has a positive probability.
+
+        Raises:
+            TypeError: if an argument is not numeric.
+            ValueError: as for :meth:`responsibilities`; for vector responses; without a seed where there must be one.
+        """
+        points = self.covariates(x)
+        law = self._law(points)
+        response = self._response(y, law)
+        if random_state is None and not law.event_shape and bool(law.has_atom(response).any()):
+            raise ValueError("random_state must be a seed for responses of positive probability (counts), got None")
+        generator = None if random_state is None else torch.Generator().manual_seed(random_state)
+        return quantile_residuals(self.model, points, response, generator=generator).numpy(force=True)
+
+    def covariates(self, x: Any) -> Tensor:
+        """Checked covariates ``(n, d)``, float64, on the model's device; see :meth:`predict`."""
+        points = ordered_covariates(x, self.feature_names)
+        if points.ndim != 2 or self._num_features not in (None, points.shape[1]):
+            expected = "d" if self._num_features is None else self._num_features
+            raise ValueError(f"x must have shape (n, {expected}), got {tuple(points.shape)}")
+        return points.to(next(self.model.parameters()).device)
+
+    def _law(self, points: Tensor) -> ExpertMixture:
+        with torch.no_grad():
+            return self.model(points)
+
+    def _response(self, y: Any, law: ExpertMixture) -> Tensor:
+        response = numeric_tensor("y", y).to(next(self.model.parameters()).device)
+        shape = tuple(law.batch_shape + law.event_shape)
+        if tuple(response.shape) != shape:
+            raise ValueError(f"y must have shape {shape}, a response for each row of x, got {tuple(response.shape)}")
+        self.model.experts.check_response(response)
+        return response

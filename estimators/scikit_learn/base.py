@@ -1,0 +1,94 @@
+"""What the scikit-learn faces of the estimators share: rows, gates by name, the report of a fit, predicted laws."""
+
+import copy
+import warnings
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from mixkit.gates import Gate, laplace_gate, sigmoid_gate, softmax_gate
+from mixkit.mixture import ExpertMixture, MixtureOfExperts
+
+from ..data.collinearity import CollinearityWarning
+from ..data.columns import with_names
+from ..data.tensors import shared_tensor
+from ..results.fit_result import FitResult
+from ..search.estimator import Estimator
+from ..statistics.covariance import SingularInformationWarning
+
+__all__ = ["MixtureFace"]
+
+_GATES = {"softmax": softmax_gate, "sigmoid": sigmoid_gate, "laplace": laplace_gate}
+
+
+class MixtureFace(BaseEstimator):
+    """A mixture of experts fitted to ``X (n, d)`` and y, with ``gate``, ``max_iter`` and ``random_state``."""
+
+    def _positive_rows(self, X: np.ndarray, y: np.ndarray, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, Any]:
+        """The rows whose weight is positive, with their checked weights."""
+        if sample_weight is None:
+            return X, y, None
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        return X[weight > 0], y[weight > 0], weight[weight > 0]
+
+    def _result_of(self, model: MixtureOfExperts, X: np.ndarray, y: np.ndarray, sample_weight: Any) -> FitResult:
+        """The fit, with the names of the covariates; its warnings go on to the caller of ``fit``.
+
+        Those of a singular information do not: ``summary`` says it, and predictions do not suffer.
+        """
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", CollinearityWarning)
+            warnings.simplefilter("ignore", SingularInformationWarning)
+            result = self._estimator().fit(model, X, y, sample_weight)
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None:
+            result.rename_features(names)
+        for warning in caught:
+            text = str(warning.message)
+            warnings.warn(text if names is None else with_names(text, names), warning.category, stacklevel=3)
+        return result
+
+    @abstractmethod
+    def _estimator(self) -> Estimator:
+        """What fits the model."""
+
+    def _seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _new_gate(self, d: int, k: int, settings: dict[str, Any]) -> Gate:
+        """A copy of the gate, or a new one of its name, checked to have k experts."""
+        if isinstance(self.gate, Gate):
+            gate = copy.deepcopy(self.gate)
+        elif self.gate in _GATES:
+            gate = _GATES[self.gate](d, k, **settings)
+        else:
+            raise ValueError(f"gate must be a Gate or one of {sorted(_GATES)}, got {self.gate!r}")
+        if gate.num_experts != k:
+            raise ValueError(f"gate must have n_experts={k} experts, got {gate.num_experts}")
+        return gate
+
+    def _report(self, result: Any) -> None:
+        """Set the attributes that say how the fit went, and warn if it did not converge."""
+        self.log_likelihood_ = result.llf
+        self.converged_ = result.converged
+        self.n_iter_ = max(1, len(result.history))
+        if not self.converged_:
+            warnings.warn(
+                f"the fit did not reach a maximum in max_iter={self.max_iter} iterations (predicted gain "
+                f"{result.predicted_gain:.2g}); raise max_iter or n_init",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def predict_distribution(self, X: Any) -> ExpertMixture:
+        """The conditional law of y (of a classifier: of the class index) at each row of X, batch shape ``(n,)``."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        with torch.no_grad():
+            return self.result_.model(shared_tensor(X))

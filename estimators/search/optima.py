@@ -1,0 +1,151 @@
+"""Which of the ends of many climbs are worth keeping: the best, and those that may yet be best on more data."""
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mixkit.mixture import MixtureOfExperts
+
+from ..data.dataset import Data
+from ..optimizers.newton import Ascent
+from ..optimizers.objective import Evaluation, Objective
+
+__all__ = ["Climb", "best_end", "best_models", "contenders", "improved", "joined", "ranking"]
+
+_SAME_VALUE = 1e-6  # two ends whose log-likelihoods differ relatively by less are one
+_BEATEN = 4.0  # standard errors by which an end must lose to be left behind
+
+
+class Climb(NamedTuple):
+    """Where starts ended, the values on the way (one ``(r, s)`` tensor an iteration), and those of all the ends."""
+
+    ascent: Ascent
+    values: list[Tensor]
+    ends: Tensor
+
+
+def ranking(objective: Objective, ends: Ascent) -> Tensor:
+    """How good each end is, ``(r, s)``: its log-likelihood, but degenerate ends below all others.
+
+    A variance at its floor is degenerate where the floor is there to stop it, not where it was chosen as a constraint.
+    """
+    at_floor = objective.at_floor(ends.theta).any(-1) & (not objective.has_chosen_floor)
+    starved = (objective.observations(ends.theta) < objective.num_features + 2).any(-1)
+    is_finite = torch.isfinite(ends.value)
+    spread = 1.0 + 2.0 * torch.where(is_finite, ends.value, 0.0).abs().amax(1, keepdim=True)
+    ranked = torch.where(at_floor | starved, ends.value - spread, ends.value)
+    return torch.where(is_finite, ranked, -torch.inf)
+
+
+def best_end(objective: Objective, climb: Climb) -> Climb:
+    """The best end of each data set alone: every tensor with s = 1."""
+    if not bool(torch.isfinite(climb.ascent.value).any(1).all()):
+        raise ValueError(
+            "no start has a finite log-likelihood: y may be impossible under the experts, or x or y too extreme; "
+            "rescale them or try other starts"
+        )
+    best = ranking(objective, climb.ascent).argmax(1)
+    rows = torch.arange(len(best), device=best.device)
+    ascent = climb.ascent
+    evaluation = Evaluation(*(part[rows, best].unsqueeze(1) for part in ascent.evaluation))
+    chosen = ascent._replace(
+        theta=ascent.theta[rows, best].unsqueeze(1),
+        value=ascent.value[rows, best].unsqueeze(1),
+        predicted_gain=ascent.predicted_gain[rows, best].unsqueeze(1),
+        converged=ascent.converged[rows, best].unsqueeze(1),
+        evaluation=evaluation,
+    )
+    return Climb(chosen, [value[rows, best].unsqueeze(1) for value in climb.values], ascent.value)
+
+
+def best_models(model: MixtureOfExperts, objective: Objective, climb: Climb) -> list[MixtureOfExperts]:
+    """The best end of each data set as a model, float64."""
+    models = [copy.deepcopy(model).to(torch.float64) for _ in climb.ends]
+    for index, (fitted, theta) in enumerate(zip(models, best_end(objective, climb).ascent.theta, strict=True)):
+        objective.write(theta[0], fitted, index)
+    return models
+
+
+def improved(climb: Climb, count: int) -> bool:
+    """Whether a start after the first ``count`` ended clearly above all of those, on any data set."""
+    before, after = climb.ends[:, :count].amax(1), climb.ends[:, count:].amax(1)
+    return bool((after > before + _SAME_VALUE * (1.0 + before.abs())).any())
+
+
+def joined(first: Climb, second: Climb) -> Climb:
+    """The starts of two climbs of the same data sets as one climb; the shorter one stays where it ended."""
+    length = max(len(first.values), len(second.values))
+    values = [
+        torch.cat([climb.values[min(step, len(climb.values) - 1)] for climb in (first, second)], 1)
+        for step in range(length)
+    ]
+    a, b = first.ascent, second.ascent
+    evaluation = Evaluation(*(torch.cat(parts, 1) for parts in zip(a.evaluation, b.evaluation, strict=True)))
+    ascent = Ascent(
+        torch.cat([a.theta, b.theta], 1),
+        torch.cat([a.value, b.value], 1),
+        torch.cat([a.predicted_gain, b.predicted_gain], 1),
+        torch.cat([a.converged, b.converged], 1),
+        max(a.num_iterations, b.num_iterations),
+        evaluation,
+    )
+    return Climb(ascent, values, torch.cat([first.ends, second.ends], 1))
+
+
+def contenders(model: MixtureOfExperts, objective: Objective, data: Data, ends: Ascent, count: int) -> Tensor:
+    """Parameters ``(r, c, P)`` of the ends on a subsample that may be best on more data, ``c <= count``, best first.
+
+    Those are the best ends with different values, without the ones that are clearly beaten: the sum over observations
+    of the difference in log-density to the best end exceeds four of its standard errors (Vuong 1989, Econometrica 57,
+    307-333), as happens by chance to an end that is no worse once in 30,000 times.
+    """
+    order = ranking(objective, ends).argsort(dim=1, descending=True, stable=True)
+    kept = []
+    for index, (value, rank) in enumerate(zip(ends.value, order, strict=True)):
+        different = _distinct(value, rank, count)
+        if len(different) > 1:
+            log_prob = _log_prob_rows(model, objective, data, ends.theta[index, different], index)
+            different = _unbeaten(log_prob, different)
+        kept.append(different)
+    positions = _padded(kept).to(order.device)
+    return ends.theta.gather(1, positions.unsqueeze(-1).expand(-1, -1, ends.theta.shape[-1]))
+
+
+def _distinct(value: Tensor, order: Tensor, count: int) -> list[int]:
+    """The first of ``order`` with different values, at most ``count``."""
+    kept: list[int] = []
+    for index in order.tolist():
+        gaps = [abs(float(value[index] - value[other])) for other in kept]
+        if all(gap > _SAME_VALUE * (1.0 + abs(float(value[index]))) for gap in gaps):
+            kept.append(index)
+        if len(kept) == count:
+            break
+    return kept
+
+
+@torch.no_grad()
+def _log_prob_rows(model: MixtureOfExperts, objective: Objective, data: Data, theta: Tensor, index: int) -> Tensor:
+    """Log-density of each observation of one data set at each of ``theta (s, P)``, times its weight, ``(s, n)``."""
+    fitted = copy.deepcopy(model).to(torch.float64)
+    rows = []
+    for vector in theta:
+        objective.write(vector, fitted, index)
+        log_prob = fitted(data.x[index]).log_prob(data.y[index])
+        rows.append(log_prob if data.weight is None else data.weight[index] * log_prob)
+    return torch.stack(rows)
+
+
+def _unbeaten(log_prob: Tensor, ends: list[int]) -> list[int]:
+    """Of ``ends``, whose rows of ``log_prob (s, n)`` start with the best, those that it does not clearly beat."""
+    lead = log_prob[0] - log_prob
+    error = lead.std(-1, correction=0) * lead.shape[-1] ** 0.5
+    beaten = (lead.sum(-1) > _BEATEN * error).tolist()
+    return [end for end, is_beaten in zip(ends, beaten, strict=True) if not is_beaten]
+
+
+def _padded(rows: list[list[int]]) -> Tensor:
+    """Rows of one length: shorter ones repeat their first entry."""
+    width = max(len(row) for row in rows)
+    return torch.tensor([row + [row[0]] * (width - len(row)) for row in rows])

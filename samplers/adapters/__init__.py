@@ -1,0 +1,1 @@
+"""Models of other libraries in the decoding loop: ``huggingface.py`` for transformers."""

@@ -1,0 +1,1 @@
+"""Verifiers: drafts and two distributions in, tokens that follow the target out; start with ``verifier.py``."""

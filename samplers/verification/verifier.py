@@ -1,0 +1,128 @@
+"""The interface of every verifier: drafts and two laws in, tokens that follow the target law out."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor
+
+from .._validation import check_block_shapes, check_lengths
+from .node import Decision, Node
+from .results import Verification
+from .sources import Randomness, Source, as_source
+from .verify_drafts import Block, check_block, walk
+
+
+class Verifier(ABC):
+    r"""Maps drafts to tokens that follow the target law exactly. Holds settings, no state.
+
+    A verifier is lossless: if draft ``i`` was drawn from ``draft_logits`` (each draft on its own, unless the verifier
+    says otherwise), then the output, continued from the target, has the target's joint law, whatever the draft laws.
+
+    Attributes:
+        with_replacement: Whether drafts are drawn independently; else drafts that share a prefix are drawn without
+            replacement, in the order of their indices.
+        max_drafts: The most drafts that the rule takes, None for any number.
+        identical_drafts: Whether drafts that share a prefix must have one law.
+    """
+
+    with_replacement: bool = True
+    max_drafts: int | None = None
+    identical_drafts: bool = False
+
+    @abstractmethod
+    def rule(self, block: Block, source: Source) -> Verification:
+        """Verify a checked block of drafts that have laws; all randomness comes from ``source``."""
+
+    def verify(
+        self,
+        target_logits: Tensor,
+        draft_logits: Tensor | None,
+        draft_tokens: Tensor,
+        *,
+        lengths: Tensor | None = None,
+        generator: Randomness = None,
+    ) -> Verification:
+        """Verify drafted tokens.
+
+        Logits are log-probabilities up to a constant a row, so probabilities go in as ``probs.log()``; a probability of
+        zero is -inf. Rows are normalised in float32 at least, in float64 for float64 logits.
+
+        Args:
+            target_logits: Target law after each prefix of each draft ``(B, [m,] t+1, v)``.
+            draft_logits: Law that each draft token was drawn from ``(B, [m,] t, v)``; None for drafts without a law
+                (n-grams, argmax, retrieved text). There the token is drawn from the target and accepted if a draft
+                holds it, which is what every optimal lossless rule comes to.
+            draft_tokens: Drafted token ids ``(B, [m,] t)``, of any integer dtype.
+            lengths: Draft lengths ``(B,)`` or ``(B, m)`` in ``0..t``; what lies beyond is padding and never read.
+            generator: One generator or seed, a sequence of one for each row (then a row's tokens do not depend on the
+                rest of the batch), or None for torch's default generator. A `Source` is taken too: it decides what is
+                otherwise random.
+
+        Returns:
+            A `Verification`.
+
+        Raises:
+            TypeError: If an argument has the wrong type or dtype.
+            ValueError: If shapes or vocabularies do not fit together, if a row of logits holds NaN or +inf or is all
+                -inf, if a token is out of range, or if a drafted token has draft probability 0.
+        """
+        block = self._block(target_logits, draft_logits, draft_tokens, lengths)
+        return self._verify(block, as_source(generator, block.shape[0], block.target.device))
+
+    def _block(self, target: Any, draft: Any, tokens: Any, lengths: Any) -> Block:
+        """Return a block whose shapes fit; what it holds is not checked yet."""
+        tokens = check_block_shapes(target, draft, tokens)
+        target = target.detach()  # tokens have no derivative, and nothing below needs a graph
+        draft = None if draft is None else draft.detach()
+        if tokens.ndim == 2:
+            target, tokens = target[:, None], tokens[:, None]
+            draft = None if draft is None else draft[:, None]
+        batch, num_drafts, size = tokens.shape
+        if self.max_drafts is not None and num_drafts > self.max_drafts:
+            raise ValueError(f"{type(self).__name__} takes at most {self.max_drafts} draft, got {num_drafts}")
+        if lengths is not None:
+            lengths = check_lengths(lengths, (batch, num_drafts, size))
+        return Block(target, draft, tokens, lengths)
+
+    def _verify(self, block: Block, source: Source) -> Verification:
+        """Check what the block holds and verify it."""
+        block = check_block(block)
+        if block.draft is None:
+            return walk(block, source, None, precise=False)
+        return self.rule(block, source)
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
+
+class NodeVerifier(Verifier):
+    """A verifier made of one rule, applied at every position to the drafts that still agree with the output.
+
+    Drafts that agree so far are independent draws from their laws at the next position, so a rule that is lossless at
+    one node is lossless along the walk. After a full acceptance one bonus token comes from the target.
+
+    Attributes:
+        precise: Whether nodes are computed in float64 whatever the dtype of the logits.
+
+    Example:
+        >>> import torch
+        >>> from samplers import Decision
+        >>> class FromTarget(NodeVerifier):  # draws from the target, and accepts what a draft happens to hold
+        ...     def node(self, node, source):
+        ...         token = source.choose(node.target)
+        ...         return Decision(token, node.target.gather(-1, token[:, None])[:, 0])
+        >>> laws = torch.tensor([0.25, 0.75]).log().expand(1, 2, 2)
+        >>> FromTarget().verify(laws, laws[:, :1], torch.tensor([[1]]), generator=0).tokens.shape
+        torch.Size([1, 2])
+    """
+
+    precise: bool = True
+
+    @abstractmethod
+    def node(self, node: Node, source: Source) -> Decision:
+        """Return the output tokens of a node; all randomness comes from ``source``."""
+
+    def rule(self, block: Block, source: Source) -> Verification:
+        """Walk along the block."""
+        return walk(block, source, self.node, precise=self.precise)
