@@ -253,8 +253,8 @@ class MixingMeasure:
             gate = softmax_gate(*sizes, **settings, generator=generator)  # type: ignore[arg-type]
         else:
             gate = deepcopy(gate).to(dtype=self.slope.dtype, device=self.slope.device)
-        model = MixtureOfExperts(gate, linear_gaussian_experts(*sizes, **settings, generator=generator))  # type:
-        ignore[arg-type] values = {
+        model = MixtureOfExperts(gate, linear_gaussian_experts(*sizes, **settings, generator=generator))  # type: ignore[arg-type]
+        values = {
             f"gate.score.{model.gate.score.weight_name or 'weight'}": self.gate_weight,
             "gate.score.bias": self.gate_bias,
             "experts.predictor.slope": self.slope,

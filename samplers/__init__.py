@@ -41,7 +41,7 @@ from .verification.multidraft import (
 )
 from .verification.node import Decision, Node
 from .verification.results import Info, Verification
-from .verification.sources import GeneratorSource, Source
+from .verification.sources import GeneratorSource, RandomSource
 from .verification.speculative import SpeculativeSampling, accept_probability, acceptance, output_law, residual
 from .verification.tree import TreeVerification, TreeVerifier
 from .verification.verifier import NodeVerifier, Verifier
@@ -69,6 +69,7 @@ __all__ = [
     "OptimalVerifier",
     "Processor",
     "PromptLookup",
+    "RandomSource",
     "RecursiveRejection",
     "SampledDrafts",
     "SampledTree",
@@ -76,7 +77,6 @@ __all__ = [
     "Scorer",
     "SoftTokenLaw",
     "SoftTokenTrace",
-    "Source",
     "SpeculativeDecoder",
     "SpeculativeSampling",
     "Statistics",

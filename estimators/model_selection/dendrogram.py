@@ -262,8 +262,8 @@ def _atoms(fit: Any) -> Atoms:
 def _check_gate(model: MixtureOfExperts) -> None:
     gate = model.gate
     parts = (type(gate.score), type(gate.normalizer), type(gate.selection), type(gate.temperature))
-    plain = parts == (LinearScore, Softmax, Dense, FixedTemperature) and float(gate.temperature.value) == 1.0  # type:
-    ignore[arg-type] if not plain:
+    plain = parts == (LinearScore, Softmax, Dense, FixedTemperature) and float(gate.temperature.value) == 1.0  # type: ignore[arg-type]
+    if not plain:
         names = ", ".join(part.__name__ for part in parts)
         raise TypeError(f"fit must have the dense softmax gate of linear scores at temperature 1, got {names}")
 

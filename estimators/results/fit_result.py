@@ -197,7 +197,7 @@ class FitResult(FittedMixture):
 
     @property
     def effective_df(self) -> float:
-        """P, or the effective number of parameters of a penalised fit (:func:`~estimators.results.effective_df.effective_df`)."""
+        """P, or the effective number of parameters of a penalised fit (``effective_df.py``)."""
         return effective_df(self) if self._effective_df is None else self._effective_df
 
     @property

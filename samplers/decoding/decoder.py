@@ -12,7 +12,7 @@ from mixkit._validation import check_integer
 from ..processors import LogitsFunction
 from ..verification.results import Verification
 from ..verification.shared_prefix import leaders, share_rows
-from ..verification.sources import Randomness, Source, as_source
+from ..verification.sources import Randomness, RandomSource, as_source
 from ..verification.speculative import SpeculativeSampling
 from ..verification.tree import TreeVerification, TreeVerifier
 from ..verification.verifier import Verifier
@@ -118,7 +118,7 @@ class SpeculativeDecoder:
             attention_mask: Mask ``(B, L)`` of the tokens of padded prompts (padding on either side).
             generator: One generator or seed, a sequence of one for each row (then a row's tokens do not depend on the
                 rest of the batch as far as the models' logits do not), or None for torch's default generator. A
-                `Source` is taken too.
+                `RandomSource` is taken too.
             on_tokens: Called with a row and its new tokens as soon as they are known.
             stop: Called with a history ``(1, n)`` after each new token; true ends the row there.
 
@@ -139,7 +139,7 @@ class SpeculativeDecoder:
             self._round(state, rows, statistics, vocab_size, randomness.rows(rows))
         return state.result(statistics)
 
-    def _first(self, state: DecodingState, prompts: list[Tensor], source: Source) -> int:
+    def _first(self, state: DecodingState, prompts: list[Tensor], source: RandomSource) -> int:
         """Read the prompts and draw a token of each row from the target; return the vocabulary's size."""
         rows = state.active()
         histories = state.histories(rows)
@@ -151,7 +151,7 @@ class SpeculativeDecoder:
         return logits.shape[-1]
 
     def _round(
-        self, state: DecodingState, rows: Tensor, statistics: Statistics, vocab_size: int, source: Source
+        self, state: DecodingState, rows: Tensor, statistics: Statistics, vocab_size: int, source: RandomSource
     ) -> None:
         """Draft, score, verify, keep."""
         histories = state.histories(rows)
@@ -161,7 +161,7 @@ class SpeculativeDecoder:
         state.extend(rows, verification.tokens)
 
     def _verify(
-        self, histories: Histories, limits: Tensor, vocab_size: int, source: Source
+        self, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource
     ) -> tuple[Verification | TreeVerification, Tensor]:
         """Draft, score and verify; return the longest drafts ``(R,)`` too."""
         if isinstance(self.verifier, TreeVerifier):
@@ -177,7 +177,7 @@ class SpeculativeDecoder:
         return verification, drafts.lengths.amax(-1)
 
     def _verify_tree(
-        self, verifier: TreeVerifier, histories: Histories, limits: Tensor, vocab_size: int, source: Source
+        self, verifier: TreeVerifier, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource
     ) -> tuple[TreeVerification, Tensor]:
         tree = self.drafter
         drafts = tree.propose(histories, limits, vocab_size, source)

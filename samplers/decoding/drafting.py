@@ -13,7 +13,7 @@ from mixkit._validation import check_integer
 
 from ..processors import Chain, LogitsFunction, Processor
 from ..verification.shared_prefix import leaders, share_rows
-from ..verification.sources import Source
+from ..verification.sources import RandomSource
 from .histories import Histories
 from .scoring import (
     Model,
@@ -53,7 +53,7 @@ class Drafter(ABC):
     """Whether the drafts are known to be drawn from laws that differ."""
 
     @abstractmethod
-    def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: Source) -> Drafts:
+    def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource) -> Drafts:
         """Propose drafts.
 
         Args:
@@ -93,13 +93,13 @@ def is_ours(processor: LogitsFunction) -> bool:
     return isinstance(processor, Processor) and not (isinstance(processor, Chain) and processor.needs_history)
 
 
-def draw(probs: Tensor, source: Source) -> tuple[Tensor, Tensor]:
+def draw(probs: Tensor, source: RandomSource) -> tuple[Tensor, Tensor]:
     """Draw a token of each draft ``(R, m)`` from ``probs (R, m, v)``; all could be drawn ``(R, m)``."""
     tokens = torch.stack([source.choose(law) for law in probs.unbind(1)], dim=1)
     return tokens, torch.ones_like(tokens, dtype=torch.bool)
 
 
-def draw_distinct(probs: Tensor, source: Source) -> tuple[Tensor, Tensor]:
+def draw_distinct(probs: Tensor, source: RandomSource) -> tuple[Tensor, Tensor]:
     """Draw tokens ``(R, m)`` one after another without replacement, and say which could be drawn ``(R, m)``.
 
     All drafts of a row have the law of the first in ``probs (R, m, v)``. A law of fewer than ``m`` tokens runs out: the
@@ -185,7 +185,7 @@ class SampledDrafts(Drafter):
         for scorer in self.scorers:
             scorer.reset()
 
-    def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: Source) -> Drafts:
+    def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource) -> Drafts:
         """Sample drafts as long as each row allows, or until a token that ends the row."""
         tokens = limits.new_zeros(len(histories), self.num_drafts, self.draft_length)
         limits = limits.where(is_readable(histories, self.scorers), 0)

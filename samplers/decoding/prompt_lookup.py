@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mixkit._validation import check_integer
 
-from ..verification.sources import Source
+from ..verification.sources import RandomSource
 from . import Drafter, Drafts, Histories
 
 __all__ = ["PromptLookup"]
@@ -35,7 +35,7 @@ class PromptLookup(Drafter):
         self.draft_length = check_integer("draft_length", draft_length, low=1)
         self.max_ngram = check_integer("max_ngram", max_ngram, low=1)
 
-    def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: Source) -> Drafts:
+    def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource) -> Drafts:
         """Look every row up."""
         tokens = torch.zeros(len(histories), 1, self.draft_length, dtype=torch.long)
         lengths = torch.zeros(len(histories), 1, dtype=torch.long)

@@ -13,7 +13,7 @@ from mixkit._validation import check_integer
 
 from ..processors import LogitsFunction
 from ..verification.paths import node_leaders
-from ..verification.sources import Source
+from ..verification.sources import RandomSource
 from .drafting import is_readable
 from .histories import Histories
 from .scoring import (
@@ -106,7 +106,7 @@ class SampledTree:
         """Reset the scorer."""
         self.scorer.reset()
 
-    def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: Source) -> TreeDrafts:
+    def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource) -> TreeDrafts:
         """Sample a tree for every row, as deep as its limit ``(R,)`` in ``0..t`` allows."""
         count = self.parents.numel()
         tokens = limits.new_zeros(len(histories), count)

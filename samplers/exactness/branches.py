@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..verification.sources import CellLaws, Source
+from ..verification.sources import CellLaws, RandomSource
 
 
-class Branches(Source):
+class Branches(RandomSource):
     """Decides as told, then by the first branch that is possible, and notes the branches it left out.
 
     Run a verifier with it, then run it again on what `unexplored` returns, until nothing is left: each leaf of the tree

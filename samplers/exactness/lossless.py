@@ -69,7 +69,7 @@ def joint_law(verifier: Verifier, laws: Laws, *, lengths: Tensor | None = None) 
     """Enumerate all draft tuples and all branches of a verifier.
 
     Args:
-        verifier: Any `Verifier` that draws through `Source.accept`, `Source.choose` and `Source.highest`.
+        verifier: Any `Verifier` that draws through the `accept`, `choose` and `highest` of its `RandomSource`.
         laws: Test cases; the cost grows as ``c v^(m t)``.
         lengths: Draft lengths ``(m,)`` in ``0..t``; None for full drafts.
 

@@ -5,10 +5,10 @@ from torch import Tensor
 
 from .node import compute_dtype
 from .results import Info, Verification
-from .sources import Source
+from .sources import RandomSource
 from .speculative import accept_probability, residual_weights
 from .verifier import Verifier
-from .verify_drafts import Block
+from .verify_drafts import DraftBlock
 
 
 class BlockVerification(Verifier):
@@ -29,7 +29,7 @@ class BlockVerification(Verifier):
 
     max_drafts = 1
 
-    def rule(self, block: Block, source: Source) -> Verification:
+    def rule(self, block: DraftBlock, source: RandomSource) -> Verification:
         """Draw the number of accepted tokens, then the token after them."""
         target, draft, tokens, length = _chain(block)
         weight = prefix_weights(target, draft, tokens)
@@ -45,7 +45,7 @@ class BlockVerification(Verifier):
         return Verification(out, accepted, torch.where(accepted > 0, 0, -1), info)
 
 
-def _chain(block: Block) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _chain(block: DraftBlock) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Probabilities ``(B, t+1, v)`` and ``(B, t, v)``, tokens and lengths of the one draft; padded rows are zero."""
     if block.draft is None:
         raise ValueError("draft_logits must be given to verify a block, got None")

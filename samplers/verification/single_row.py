@@ -7,11 +7,11 @@ from torch import Tensor
 
 from .node import compute_dtype
 from .results import Info, Verification
-from .sources import Source
-from .verify_drafts import Block, check_block
+from .sources import RandomSource
+from .verify_drafts import DraftBlock, check_block
 
 
-def verify_one(block: Block, draft_logits: Tensor, source: Source) -> Verification:
+def verify_one(block: DraftBlock, draft_logits: Tensor, source: RandomSource) -> Verification:
     """Verify a block of one row and one draft; a law is normalised when its position is reached.
 
     Every row of logits is checked once: those that are reached by the NaN that a bad row leaves in its softmax, the
@@ -33,7 +33,7 @@ def verify_one(block: Block, draft_logits: Tensor, source: Source) -> Verificati
     return _result(block, drafted[:accepted], following, tests)
 
 
-def _follow(target_logits: Tensor, draft_logits: Tensor, drafted: list[int], source: Source) -> tuple:
+def _follow(target_logits: Tensor, draft_logits: Tensor, drafted: list[int], source: RandomSource) -> tuple:
     """Return the token after the accepted ones, the accept tests, the number accepted, and if the laws were sound."""
     dtype = compute_dtype(target_logits, precise=False)
     tests: list[float] = []
@@ -67,7 +67,7 @@ def _are_laws(logits: Tensor) -> bool:
     return logits.shape[0] == 0 or math.isfinite(logits.amax(-1).sum(dtype=torch.float64).item())
 
 
-def _result(block: Block, accepted: list[int], following: int, tests: list[float]) -> Verification:
+def _result(block: DraftBlock, accepted: list[int], following: int, tests: list[float]) -> Verification:
     size, device = block.shape[2], block.tokens.device
     tokens = [*accepted, following] + [-1] * (size - len(accepted))
     unreached = [0] * (size - len(tests))

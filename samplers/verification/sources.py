@@ -78,7 +78,7 @@ def _first_above(total: Tensor, point: Tensor) -> Tensor:
     return torch.searchsorted(total, point, right=True)
 
 
-class Source(ABC):
+class RandomSource(ABC):
     """Random decisions for ``r`` rows at once. Subclasses say where uniforms come from."""
 
     @abstractmethod
@@ -86,7 +86,7 @@ class Source(ABC):
         """Draw float64 uniforms ``(r, count)`` in ``[0, 1)``."""
 
     @abstractmethod
-    def rows(self, index: Tensor) -> "Source":
+    def rows(self, index: Tensor) -> "RandomSource":
         """Return the source of the rows ``index (s,)`` alone."""
 
     def accept(self, probability: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class CellLaws:
     pool: Callable[[Tensor, Tensor], Tensor]
 
 
-class GeneratorSource(Source):
+class GeneratorSource(RandomSource):
     """Uniforms from torch generators.
 
     Args:
@@ -191,16 +191,16 @@ class GeneratorSource(Source):
 Seed = Generator | int
 """A generator, or what seeds one."""
 
-Randomness = Seed | Sequence[Seed] | Source | None
+Randomness = Seed | Sequence[Seed] | RandomSource | None
 """One seed for all rows, one for each row, a source, or None for torch's default generator."""
 
 
-def as_source(generator: Randomness, num_rows: int, device: torch.device) -> Source:
+def as_source(generator: Randomness, num_rows: int, device: torch.device) -> RandomSource:
     """Return the source of randomness of ``num_rows`` rows.
 
     Args:
-        generator: A `Source` as it is; a generator or a seed for all rows; a sequence of one for each row; or None. A
-            seed makes a generator on the CPU, so that it draws the same on every device.
+        generator: A `RandomSource` as it is; a generator or a seed for all rows; a sequence of one for each row; or None.
+            A seed makes a generator on the CPU, so that it draws the same on every device.
         num_rows: Number of rows ``r``.
         device: Where results live.
 
@@ -214,6 +214,6 @@ def as_source(generator: Randomness, num_rows: int, device: torch.device) -> Sou
         >>> torch.equal(uniforms[0], uniforms[1]), torch.equal(uniforms[0], uniforms[2])
         (True, False)
     """
-    if isinstance(generator, Source):
+    if isinstance(generator, RandomSource):
         return generator
     return GeneratorSource(check_generator(generator, num_rows), num_rows, device)

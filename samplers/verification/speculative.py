@@ -6,9 +6,9 @@ from torch import Tensor
 from .node import Decision, Node
 from .results import Verification
 from .single_row import verify_one
-from .sources import Source
+from .sources import RandomSource
 from .verifier import NodeVerifier
-from .verify_drafts import Block
+from .verify_drafts import DraftBlock
 
 
 def accept_probability(target: Tensor, draft: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def acceptance(target: Tensor, selection: Tensor) -> Tensor:
     return torch.minimum(target, selection).sum(-1)
 
 
-def offer(target: Tensor, selection: Tensor, token: Tensor, source: Source) -> Decision:
+def offer(target: Tensor, selection: Tensor, token: Tensor, source: RandomSource) -> Decision:
     """Offer tokens ``(r,)`` of law ``selection (r, v)`` to the target ``(r, v)``: accept, or draw from the residual."""
     chosen = token[:, None]
     probability = accept_probability(target.gather(-1, chosen), selection.gather(-1, chosen))[:, 0]
@@ -123,7 +123,7 @@ class SpeculativeSampling(NodeVerifier):
     max_drafts = 1
     precise = False
 
-    def node(self, node: Node, source: Source) -> Decision:
+    def node(self, node: Node, source: RandomSource) -> Decision:
         """Offer the drafted token to the target."""
         return offer(node.target, node.draft, node.tokens[:, 0], source)
 
@@ -137,7 +137,7 @@ class SpeculativeSampling(NodeVerifier):
             raise ValueError(f"drafts must have shape (r, 1, v) for speculative sampling, got {tuple(drafts.shape)}")
         return acceptance(target, drafts[:, 0])
 
-    def _verify(self, block: Block, source: Source) -> Verification:
+    def _verify(self, block: DraftBlock, source: RandomSource) -> Verification:
         """One row alone takes a path with less overhead, for the same tokens from the same draws."""
         if block.shape[0] == 1 and block.draft is not None:
             return verify_one(block, block.draft[0, 0], source)

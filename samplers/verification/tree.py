@@ -12,7 +12,7 @@ from .._validation import check_lengths, check_logits, check_same_vocabulary, ch
 from .node import Decision, Node, compute_dtype, first_true
 from .results import Info
 from .shared_prefix import check_shared_rows
-from .sources import Randomness, Source, as_source
+from .sources import Randomness, RandomSource, as_source
 from .verifier import NodeVerifier
 
 
@@ -138,7 +138,7 @@ def _check(target: Any, draft: Any, tokens: Any, parents: Any, lengths: Any) -> 
     return _Tree(target, draft, checked, rows.masked_fill(~real, 0), real)
 
 
-def _walk(tree: _Tree, rule: NodeVerifier, source: Source) -> TreeVerification:
+def _walk(tree: _Tree, rule: NodeVerifier, source: RandomSource) -> TreeVerification:
     """Go down while the output token is held by a child; siblings that hold the same token go on together."""
     batch, count = tree.tokens.shape
     out = tree.tokens.new_full((batch, count + 1), -1).long()
@@ -198,7 +198,7 @@ def _has_children(tree: _Tree, rows: Tensor, children: Tensor) -> Tensor:
 
 
 def _decide(
-    tree: _Tree, rule: NodeVerifier, source: Source, rows: Tensor, parent: Tensor, children: Tensor
+    tree: _Tree, rule: NodeVerifier, source: RandomSource, rows: Tensor, parent: Tensor, children: Tensor
 ) -> tuple[Decision, Tensor]:
     """Apply the rule where there are children that have a law; draw from the target elsewhere.
 
@@ -217,7 +217,7 @@ def _decide(
     return Decision(token, probability), tokens
 
 
-def _from_target(target: Tensor, source: Source) -> Decision:
+def _from_target(target: Tensor, source: RandomSource) -> Decision:
     probs = target.softmax(-1, dtype=compute_dtype(target, precise=False))
     token = source.choose(probs)
     return Decision(token, probs.gather(-1, token[:, None])[:, 0])

@@ -8,8 +8,8 @@ from torch import Tensor
 from .._validation import check_block_shapes, check_lengths
 from .node import Decision, Node
 from .results import Verification
-from .sources import Randomness, Source, as_source
-from .verify_drafts import Block, check_block, walk
+from .sources import Randomness, RandomSource, as_source
+from .verify_drafts import DraftBlock, check_block, verify_drafts
 
 
 class Verifier(ABC):
@@ -30,7 +30,7 @@ class Verifier(ABC):
     identical_drafts: bool = False
 
     @abstractmethod
-    def rule(self, block: Block, source: Source) -> Verification:
+    def rule(self, block: DraftBlock, source: RandomSource) -> Verification:
         """Verify a checked block of drafts that have laws; all randomness comes from ``source``."""
 
     def verify(
@@ -55,8 +55,8 @@ class Verifier(ABC):
             draft_tokens: Drafted token ids ``(B, [m,] t)``, of any integer dtype.
             lengths: Draft lengths ``(B,)`` or ``(B, m)`` in ``0..t``; what lies beyond is padding and never read.
             generator: One generator or seed, a sequence of one for each row (then a row's tokens do not depend on the
-                rest of the batch), or None for torch's default generator. A `Source` is taken too: it decides what is
-                otherwise random.
+                rest of the batch), or None for torch's default generator. A `RandomSource` is taken too: it decides
+                what is otherwise random.
 
         Returns:
             A `Verification`.
@@ -69,7 +69,7 @@ class Verifier(ABC):
         block = self._block(target_logits, draft_logits, draft_tokens, lengths)
         return self._verify(block, as_source(generator, block.shape[0], block.target.device))
 
-    def _block(self, target: Any, draft: Any, tokens: Any, lengths: Any) -> Block:
+    def _block(self, target: Any, draft: Any, tokens: Any, lengths: Any) -> DraftBlock:
         """Return a block whose shapes fit; what it holds is not checked yet."""
         tokens = check_block_shapes(target, draft, tokens)
         target = target.detach()  # tokens have no derivative, and nothing below needs a graph
@@ -82,13 +82,13 @@ class Verifier(ABC):
             raise ValueError(f"{type(self).__name__} takes at most {self.max_drafts} draft, got {num_drafts}")
         if lengths is not None:
             lengths = check_lengths(lengths, (batch, num_drafts, size))
-        return Block(target, draft, tokens, lengths)
+        return DraftBlock(target, draft, tokens, lengths)
 
-    def _verify(self, block: Block, source: Source) -> Verification:
+    def _verify(self, block: DraftBlock, source: RandomSource) -> Verification:
         """Check what the block holds and verify it."""
         block = check_block(block)
         if block.draft is None:
-            return walk(block, source, None, precise=False)
+            return verify_drafts(block, source, None, precise=False)
         return self.rule(block, source)
 
     def __repr__(self) -> str:
@@ -120,9 +120,9 @@ class NodeVerifier(Verifier):
     precise: bool = True
 
     @abstractmethod
-    def node(self, node: Node, source: Source) -> Decision:
+    def node(self, node: Node, source: RandomSource) -> Decision:
         """Return the output tokens of a node; all randomness comes from ``source``."""
 
-    def rule(self, block: Block, source: Source) -> Verification:
+    def rule(self, block: DraftBlock, source: RandomSource) -> Verification:
         """Walk along the block."""
-        return walk(block, source, self.node, precise=self.precise)
+        return verify_drafts(block, source, self.node, precise=self.precise)

@@ -11,11 +11,11 @@ from .._validation import check_logits, check_tokens
 from .node import Decision, Node, compute_dtype, first_true
 from .results import Info, Verification
 from .shared_prefix import check_shared_rows
-from .sources import Source
+from .sources import RandomSource
 
 
 @dataclass(frozen=True)
-class Block:
+class DraftBlock:
     """A request whose shapes fit together.
 
     Attributes:
@@ -71,7 +71,7 @@ class Block:
         return Node(self.target_logits(rows, first_true(active), position), laws, tokens, active, precise=precise)
 
 
-def check_block(block: Block) -> Block:
+def check_block(block: DraftBlock) -> DraftBlock:
     """Return a block whose laws and tokens are lawful, with tokens 0 in the padding; what is padding is not read."""
     inside = reached = None
     if block.ragged_lengths is not None:
@@ -83,10 +83,10 @@ def check_block(block: Block) -> Block:
     return replace(block, tokens=check_tokens(block.tokens, block.draft, block.target.shape[-1], inside))
 
 
-Rule = Callable[[Node, Source], Decision]
+Rule = Callable[[Node, RandomSource], Decision]
 
 
-def walk(block: Block, source: Source, rule: Rule | None, *, precise: bool) -> Verification:
+def verify_drafts(block: DraftBlock, source: RandomSource, rule: Rule | None, *, precise: bool) -> Verification:
     """Apply a rule at every position until a token agrees with no draft, or the drafts end.
 
     With no rule, tokens are drawn from the target alone: the rule for drafts without a law, optimal there.
@@ -108,7 +108,7 @@ def walk(block: Block, source: Source, rule: Rule | None, *, precise: bool) -> V
     return state.result()
 
 
-def _bonus(block: Block, state: "_State", source: Source, rows: Tensor, position: int) -> None:
+def _bonus(block: DraftBlock, state: "_State", source: RandomSource, rows: Tensor, position: int) -> None:
     """Draw one token from the target for rows whose agreeing drafts have ended."""
     logits = block.target_logits(rows, first_true(state.agreeing[rows]), position)
     probs = logits.softmax(-1, dtype=compute_dtype(logits, precise=False))
@@ -116,7 +116,13 @@ def _bonus(block: Block, state: "_State", source: Source, rows: Tensor, position
 
 
 def _decide(
-    block: Block, rule: Rule | None, source: Source, rows: Tensor, active: Tensor, position: int, precise: bool
+    block: DraftBlock,
+    rule: Rule | None,
+    source: RandomSource,
+    rows: Tensor,
+    active: Tensor,
+    position: int,
+    precise: bool,
 ) -> tuple[Decision, Tensor]:
     if rule is None:
         logits = block.target_logits(rows, first_true(active), position)
@@ -130,7 +136,7 @@ def _decide(
 class _State:
     """What the walk has written so far."""
 
-    def __init__(self, block: Block):
+    def __init__(self, block: DraftBlock):
         batch, num_drafts, size = block.shape
         device = block.tokens.device
         self.lengths = block.lengths

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..node import Decision, Node
 from ..shared_prefix import check_shared_rows
-from ..sources import Source
+from ..sources import RandomSource
 from ..speculative import acceptance, offer
 from ..verifier import NodeVerifier
 
@@ -20,7 +20,7 @@ class Selection(Protocol):
     def marginal(self) -> Tensor:
         """Law of the selected token ``(r, v)``."""
 
-    def select(self, tokens: Tensor, active: Tensor, source: Source) -> Tensor:
+    def select(self, tokens: Tensor, active: Tensor, source: RandomSource) -> Tensor:
         """Select one active draft ``(r,)``, given the drafted tokens ``(r, m)``."""
 
 
@@ -36,7 +36,7 @@ class CanonicalVerifier(NodeVerifier):
     def selection(self, node: Node) -> Selection:
         """Plan the selection of a node from its laws alone, before the tokens are looked at."""
 
-    def node(self, node: Node, source: Source) -> Decision:
+    def node(self, node: Node, source: RandomSource) -> Decision:
         """Select a draft and offer it to the target."""
         if node.num_drafts == 1:
             return offer(node.target, node.draft, node.tokens[:, 0], source)
@@ -60,7 +60,7 @@ class CanonicalVerifier(NodeVerifier):
         return acceptance(node.target, self.selection(node).marginal)
 
 
-def offer_selected(node: Node, plan: Selection, source: Source) -> Decision:
+def offer_selected(node: Node, plan: Selection, source: RandomSource) -> Decision:
     """Select a draft by a plan and offer its token to the target."""
     chosen = plan.select(node.tokens, node.active, source)
     token = node.tokens.gather(-1, chosen[:, None])[:, 0]

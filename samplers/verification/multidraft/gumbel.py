@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..node import Decision, Node
-from ..sources import Source
+from ..sources import RandomSource
 from ..verifier import NodeVerifier
 
 
@@ -27,7 +27,7 @@ class GumbelListCoupling(NodeVerifier):
         tensor([1])
     """
 
-    def node(self, node: Node, source: Source) -> Decision:
+    def node(self, node: Node, source: RandomSource) -> Decision:
         """Draw the race given the drafts, and return its winner for the target."""
         best = torch.full_like(node.target, torch.inf)
         count = node.target.shape[-1]

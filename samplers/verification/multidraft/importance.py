@@ -8,7 +8,7 @@ from torch import Tensor
 from mixkit._validation import check_integer
 
 from ..node import Decision, Node
-from ..sources import Source
+from ..sources import RandomSource
 from ..speculative import acceptance
 from .base import CanonicalVerifier, offer_selected
 from .pairs import solve_pairs
@@ -47,7 +47,7 @@ class ImportanceWeighted(CanonicalVerifier):
         """Plan the tournament of a node."""
         return tournament(node.target, node.drafts, node.active, self.solved, self.alphabet)
 
-    def node(self, node: Node, source: Source) -> Decision:
+    def node(self, node: Node, source: RandomSource) -> Decision:
         """Run the tournament, or recursive rejection where it accepts more."""
         if node.num_drafts == 1:
             return super().node(node, source)
@@ -123,7 +123,7 @@ class Tournament:
         """Return the rows ``(s,)`` alone, in ascending order."""
         return Tournament([play.take(rows) for play in self.rounds])
 
-    def select(self, tokens: Tensor, active: Tensor, source: Source) -> Tensor:
+    def select(self, tokens: Tensor, active: Tensor, source: RandomSource) -> Tensor:
         """Play the rounds."""
         best = torch.zeros_like(tokens[:, 0])
         playing = active[:, 0].clone()

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..node import Decision, Node
-from ..sources import Source
+from ..sources import RandomSource
 from ..speculative import accept_probability
 from ..verifier import NodeVerifier
 from .base import check_identical, node_of
@@ -27,7 +27,7 @@ class KSequential(NodeVerifier):
 
     identical_drafts = True
 
-    def node(self, node: Node, source: Source) -> Decision:
+    def node(self, node: Node, source: RandomSource) -> Decision:
         """Test the active drafts in order."""
         check_identical(node)
         target, draft = node.target, node.draft

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ..node import Decision, Node
-from ..sources import Source
+from ..sources import RandomSource
 from ..verifier import NodeVerifier
 
 
@@ -21,7 +21,7 @@ class SamplerMatch(NodeVerifier):
 
     precise = False
 
-    def node(self, node: Node, source: Source) -> Decision:
+    def node(self, node: Node, source: RandomSource) -> Decision:
         """Draw from the target."""
         token = source.choose(node.target)
         return Decision(token, node.target.gather(-1, token[:, None])[:, 0])

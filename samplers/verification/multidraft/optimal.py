@@ -9,7 +9,7 @@ from torch import Tensor
 from mixkit._validation import check_integer, check_positive
 
 from ..node import Node
-from ..sources import CellLaws, Source
+from ..sources import CellLaws, RandomSource
 from .base import CanonicalVerifier, Selection, check_identical
 from .clipped import ClippedRatio, clipped_ratio
 from .pools import Pools, pair_runs
@@ -97,7 +97,7 @@ class ScoreSelection:
         by_group = torch.empty_like(ratio).scatter_(-1, plan.order, ratio)
         return self.draft * by_group.gather(-1, self.group_of)
 
-    def select(self, tokens: Tensor, active: Tensor, source: Source) -> Tensor:
+    def select(self, tokens: Tensor, active: Tensor, source: RandomSource) -> Tensor:
         """Draw a cell for each draft and return the highest's."""
         own, pools = self._own_cells(tokens), self.pools
         rows = torch.arange(own.shape[0], device=own.device)

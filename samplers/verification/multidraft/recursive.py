@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..node import Decision, Node
-from ..sources import Source
+from ..sources import RandomSource
 from ..speculative import accept_probability, acceptance, residual
 from ..verifier import NodeVerifier
 
@@ -31,7 +31,7 @@ class RecursiveRejection(NodeVerifier):
     def __init__(self, *, with_replacement: bool = True):
         self.with_replacement = with_replacement
 
-    def node(self, node: Node, source: Source) -> Decision:
+    def node(self, node: Node, source: RandomSource) -> Decision:
         """Offer the active drafts in order."""
         left = node.target
         token = torch.full_like(node.tokens[:, 0], -1)

@@ -8,7 +8,7 @@ from torch import Tensor
 from mixkit._validation import check_integer, check_positive
 
 from ..node import Node
-from ..sources import Source
+from ..sources import RandomSource
 from .base import CanonicalVerifier, Selection
 from .weights import Laws, WeightGrid, solve_weights
 
@@ -63,7 +63,7 @@ class WeightedSelection:
     log_weight: Tensor
     marginal: Tensor
 
-    def select(self, tokens: Tensor, active: Tensor, source: Source) -> Tensor:
+    def select(self, tokens: Tensor, active: Tensor, source: RandomSource) -> Tensor:
         """Draw one of the active drafts."""
         log_weight = self.log_weight.gather(-1, tokens).masked_fill(~active, -torch.inf)
         return source.choose(log_weight.softmax(-1))
