@@ -1,8 +1,9 @@
 """Do 95% intervals cover? The reference problem, fitted from data alone over many replicates, three laws of the errors.
 
 x is uniform on [0, 1], the gate scores are (-8 + 25 x, 0), the means 15 - 20 x and -5 + 20 x, the standard deviations
-0.3 and 0.4. The errors are standard normal (the model holds), or of another law (it does not): ``skewed`` are centred
-gamma variables of shape 2 scaled to variance one, ``spread`` are normal with a standard deviation of 0.3 + 1.4 x.
+0.3 and 0.4. The errors are standard normal (the model holds), or of another distribution (it does not): ``skewed`` are
+centered gamma variables of shape 2 scaled to variance one, ``spread`` are normal with a standard deviation of 0.3 +
+1.4 x.
 
 An interval should cover what the estimate converges to: the truth, or, where the model is wrong, the maximum of the
 likelihood of one sample of 2,000,000. A fit has four starts from its data; the bootstrap's refits start at the fit.
@@ -10,9 +11,9 @@ likelihood of one sample of 2,000,000. A fit has four starts from its data; the 
 The parts: ``plain`` are Wald intervals, the sandwich and, where the model holds, profiles; ``case`` and ``parametric``
 are bootstraps, each by all rules for intervals. All parts see the same data sets.
 
-Run ``python benchmarks/coverage.py`` (an hour and a half of one core, nearly all of it 199,000 refits for each law and
-bootstrap; ``--laws`` and ``--parts`` choose), or with ``--quick``. Finished replicates stay in ``benchmarks/output``: a
-run may be stopped, and continued with more ``--replicates``.
+Run ``python benchmarks/coverage.py`` (an hour and a half of one core, nearly all of it 199,000 refits for each
+distribution and bootstrap; ``--laws`` and ``--parts`` choose), or with ``--quick``. Finished replicates stay in
+``benchmarks/output``: a run may be stopped, and continued with more ``--replicates``.
 """
 
 import argparse
@@ -42,7 +43,7 @@ def normal(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def skewed(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Gamma variables of shape 2, centred and scaled: skewness 1.4, excess kurtosis 3."""
+    """Gamma variables of shape 2, centered and scaled: skewness 1.4, excess kurtosis 3."""
     return (rng.gamma(2.0, size=len(x)) - 2.0) / 2.0**0.5
 
 
@@ -68,19 +69,19 @@ def climb(measure: MixingMeasure, x: Tensor, y: Tensor) -> FitResult:
     return MLE(n_init=0, starts=[], start_at_model=True, subsample=2**62).fit(measure.to_module(), x, y)
 
 
-def fit(centre: MixingMeasure, x: Tensor, y: Tensor, seed: int) -> FitResult:
-    """A fit from data alone; then its experts are numbered as those of ``centre``."""
+def fit(center: MixingMeasure, x: Tensor, y: Tensor, seed: int) -> FitResult:
+    """A fit from data alone; then its experts are numbered as those of ``center``."""
     generator = torch.Generator().manual_seed(seed)
     gate, experts = softmax_gate(1, 2, generator=generator), linear_gaussian_experts(1, 2, generator=generator)
     found = EM(n_init=4, n_moves=0, random_state=seed).fit(MixtureOfExperts(gate, experts), x, y)
-    return climb(found.measure.align(centre).canonical(), x, y)
+    return climb(found.measure.align(center).canonical(), x, y)
 
 
 class Coverage(Experiment):
     """Replicates of a design: intervals by each method, estimates and standard errors, and counts of trouble."""
 
-    def __init__(self, law: str, part: str, n: int, refits: int, centre: MixingMeasure) -> None:
-        self.law, self.part, self.n, self.centre, self.seed = law, part, n, centre, 20260101
+    def __init__(self, law: str, part: str, n: int, refits: int, center: MixingMeasure) -> None:
+        self.law, self.part, self.n, self.center, self.seed = law, part, n, center, 20260101
         self.refits = 0 if part == "plain" else refits
 
     @property
@@ -102,7 +103,7 @@ class Coverage(Experiment):
         x, y = draw(self.law, self.n, self.generator(number))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result = fit(self.centre, x, y, number)
+            result = fit(self.center, x, y, number)
             ends, trouble = self._resampled(result, number) if self.refits else (self._plain(result), [0, 0])
             figures = [result.params, result.bse, result.standard_errors("sandwich")]
         trouble = [int(not result.converged), *trouble]
@@ -142,12 +143,12 @@ def show(methods: list[str], names: list[str], target: np.ndarray, ends: np.ndar
 
 
 def run(law: str, parts: list[str], args: argparse.Namespace) -> None:
-    """All replicates of one law, and its tables."""
-    names, target, centre = target_of(law, 100_000 if args.quick else _LARGE_SAMPLE)
+    """All replicates of one distribution, and its tables."""
+    names, target, center = target_of(law, 100_000 if args.quick else _LARGE_SAMPLE)
     OUTPUT.mkdir(exist_ok=True)
     for part in parts:
         started = time.perf_counter()
-        experiment = Coverage(law, part, args.n, args.refits, centre)
+        experiment = Coverage(law, part, args.n, args.refits, center)
         path = OUTPUT / f"coverage_{law}_{part}_{args.n}_{experiment.refits}.sqlite"
         label = f"{law}, {part}"
         records = run_experiment(

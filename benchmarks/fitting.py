@@ -26,7 +26,7 @@ from _peers.numpy_em import Array
 from _peers.trace import Trace
 from _problems import random_problem
 
-from estimators import EM, FitResult, Given, KMeansXY
+from estimators import EM, FitResult, GivenResponsibilities, KMeansXY
 from mixkit import (
     ConstantPredictor,
     GaussianExperts,
@@ -79,7 +79,7 @@ def fit_ours(x: torch.Tensor, y: torch.Tensor, resp: torch.Tensor, linear: bool)
         model = MixtureOfExperts(constant_gate(k), GaussianExperts(ConstantPredictor(k, generator=generator)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return EM(n_init=1, starts=[Given(resp)]).fit(model, x, y)
+        return EM(n_init=1, starts=[GivenResponsibilities(resp)]).fit(model, x, y)
 
 
 def ours(x: Array, y: Array, resp: Array, trace: Trace, linear: bool) -> None:

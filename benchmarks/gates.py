@@ -1,4 +1,4 @@
-"""Gates and normalisers beside their peers, forward and backward, as ratios of one run.
+"""Gates and normalizers beside their peers, forward and backward, as ratios of one run.
 
 Run ``python benchmarks/gates.py`` (``--quick`` for a few small sizes). A ratio below 1 means that ours is faster. The
 peers are bare torch without checks, and the entmax package where it is installed.

@@ -5,8 +5,9 @@ fitted as one path, and every criterion chooses; the dendrogram is that of the k
 mixtures of three and of four experts, fitted with up to two too many, so that a rule cannot be right by taking as few
 as it may. Part 3 is part 1 with cross-validation in 5 folds.
 
-"5% outliers" adds 5% of rows drawn uniformly from the box of the data. These rows are part of the law of the data, and
-likelihood criteria rightly ask for experts that describe them; the dendrogram is to find the experts of the rest.
+"5% outliers" adds 5% of rows drawn uniformly from the box of the data. These rows are part of the distribution of the
+data, and likelihood criteria rightly ask for experts that describe them; the dendrogram is to find the experts of the
+rest.
 
 "dendrogram, gap" is ``choose()`` with its defaults; "dendrogram, DSC" is the criterion of arXiv 2510.12744 on distances
 of parameters, x and y as they are. Fits have four starts and make no moves, which would double the time. Seeds start at

@@ -5,7 +5,7 @@ Run ``python benchmarks/throughput.py`` (minutes); ``--quick`` for small sizes; 
 Rows are drawn in blocks as they are needed, so a stream holds one block; the full fit holds them all. Every method runs
 in a process of its own on one thread, after a small fit that loads its code. Times are processor seconds without
 the drawing, the least of several repeats; memory is what the process took beyond that small fit at its peak, rows
-included. The yardsticks do less: ``SGDRegressor`` fits one line, ``MiniBatchKMeans`` finds centres.
+included. The yardsticks do less: ``SGDRegressor`` fits one line, ``MiniBatchKMeans`` finds centers.
 
 The second table shows what one pass costs in accuracy: distances between the estimates of the stream and those of the
 full fit to the same rows, in standard errors of the latter; and what the stream lacks of the full maximum.

@@ -11,7 +11,7 @@ from .scikit_learn.classifier import MixtureOfExpertsClassifier
 from .scikit_learn.regressor import MixtureOfExpertsRegressor
 from .search.estimator import Estimator
 from .search.starts import (
-    Given,
+    GivenResponsibilities,
     KMeansX,
     KMeansXY,
     LocalLines,
@@ -33,7 +33,7 @@ __all__ = [
     "ExpertSelection",
     "FitBatch",
     "FitResult",
-    "Given",
+    "GivenResponsibilities",
     "KMeansX",
     "KMeansXY",
     "LocalLines",

@@ -1,4 +1,4 @@
-"""Expectation-maximisation, with a second-order finish."""
+"""Expectation-maximization, with a second-order finish."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ __all__ = ["EM"]
 class EM(Estimator):
     r"""EM for any mixture of experts, finished by Newton's method on the observed log-likelihood.
 
-    The E-step computes :math:`r_{ij} \propto w_j(x_i) f_j(y_i \mid x_i)`; the M-step maximises
+    The E-step computes :math:`r_{ij} \propto w_j(x_i) f_j(y_i \mid x_i)`; the M-step maximizes
     :math:`\sum_i \sum_j r_{ij} (\log w_j(x_i) + \log f_j(y_i \mid x_i))`: experts by weighted least squares (or one
     Newton step of their family), softmax gates by one Newton step with the exact Hessian, anything else by L-BFGS with
     gradients from autograd. No iteration lowers the log-likelihood: a gate's step that would is shortened.

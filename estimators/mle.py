@@ -12,7 +12,7 @@ __all__ = ["MLE"]
 
 
 class MLE(Estimator):
-    r"""Maximise :math:`\sum_i \log \sum_j w_j(x_i) f_j(y_i \mid x_i)` by a damped Newton ascent with exact Hessians.
+    r"""Maximize :math:`\sum_i \log \sum_j w_j(x_i) f_j(y_i \mid x_i)` by a damped Newton ascent with exact Hessians.
 
     Converges in a handful of iterations where EM takes thousands (more experts than the truth), and leaves saddles
     along directions of positive curvature. Models of more than 400 parameters without linear predictors climb by L-BFGS

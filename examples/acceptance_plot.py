@@ -58,7 +58,7 @@ def main() -> None:
         ax.label_outer()
         for name, curve in acceptance_curves(target, draft, RULES, counts).items():
             print(f"{kind:13s} {name:20s} " + " ".join(f"{value:.3f}" for value in curve.tolist()))
-    title = f"Probability that one of the drafts is accepted at a node, {v:,} tokens (grey: the optimum)"
+    title = f"Probability that one of the drafts is accepted at a node, {v:,} tokens (gray: the optimum)"
     figure.suptitle(title, x=0.01, ha="left")
     output = Path(__file__).parent / "output"
     output.mkdir(exist_ok=True)

@@ -56,7 +56,7 @@ class GaussianLinearRegression(RegressorMixin, BaseEstimator):
 
 
 class JointMixtureRegression(RegressorMixin, BaseEstimator):
-    """The law of y given x under scikit-learn's ``GaussianMixture`` of (x, y), k components of full covariance."""
+    """The distribution of y given x under scikit-learn's ``GaussianMixture`` of (x, y), k full covariances."""
 
     def __init__(self, k: int = 1) -> None:
         self.k = k
@@ -74,10 +74,10 @@ class JointMixtureRegression(RegressorMixin, BaseEstimator):
         ):
             inside, cross = covariance[:-1, :-1], covariance[:-1, -1]
             slope = np.linalg.solve(inside, cross)
-            centred = X - mean[:-1]
-            distance = (centred * np.linalg.solve(inside, centred.T).T).sum(1)
+            centered = X - mean[:-1]
+            distance = (centered * np.linalg.solve(inside, centered.T).T).sum(1)
             log_weights.append(np.log(weight) - 0.5 * (distance + np.linalg.slogdet(inside)[1]))
-            means.append(mean[-1] + centred @ slope)
+            means.append(mean[-1] + centered @ slope)
             stds.append(np.sqrt(covariance[-1, -1] - slope @ cross))
         joint = np.column_stack(log_weights)
         return joint - logsumexp(joint, axis=1, keepdims=True), np.column_stack(means), np.array(stds)
@@ -143,7 +143,7 @@ def print_table(scores: dict[str, Array]) -> None:
 
 
 def draw(scores: dict[str, Array], linear: Pipeline, experts: Pipeline, X: Array, y: Array, path: Path) -> None:
-    """Gains by fold; then the law of y for three patients, and all patients with their intervals."""
+    """Gains by fold; then the distribution of y for three patients, and all patients with their intervals."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     draw_gains(left, scores)
     predicted = experts.predict(X)

@@ -1,7 +1,7 @@
-"""Nine gates on one set of parameters: how score, temperature, selection and normaliser shape the weights.
+"""Nine gates on one set of parameters: how score, temperature, selection and normalizer shape the weights.
 
-All but the Laplace gate share the scores s_j(x) = c_j x - c_j^2 / 2 of four experts with centres c_j; the Laplace gate
-has its centres there. Prints how the data would be shared out and draws the weights as x moves.
+All but the Laplace gate share the scores s_j(x) = c_j x - c_j^2 / 2 of four experts with centers c_j; the Laplace gate
+has its centers there. Prints how the data would be shared out and draws the weights as x moves.
 
 Run ``python examples/gate_gallery.py``; the picture is ``examples/output/gate_gallery.png``.
 """
@@ -22,20 +22,20 @@ from mixkit.gates.selections import TopKByScore
 from mixkit.gates.temperatures import FixedTemperature
 
 OUTPUT = Path(__file__).parent / "output" / "gate_gallery.png"
-CENTRES = torch.tensor([-2.4, -0.9, 0.8, 2.2], dtype=torch.float64)
-K = len(CENTRES)
-COLOURS = ["#2f4b7c", "#7fa7d4", "#f2b279", "#c8553d"]
+CENTERS = torch.tensor([-2.4, -0.9, 0.8, 2.2], dtype=torch.float64)
+K = len(CENTERS)
+COLORS = ["#2f4b7c", "#7fa7d4", "#f2b279", "#c8553d"]
 OPTIONS = {"dtype": torch.float64, "generator": torch.Generator().manual_seed(0)}
 
 
 @torch.no_grad()
 def with_parameters(gate: Gate) -> Gate:
     """Write the shared parameters into a gate."""
-    if hasattr(gate.score, "centre"):
-        gate.score.centre.copy_(CENTRES.unsqueeze(-1))
+    if hasattr(gate.score, "center"):
+        gate.score.center.copy_(CENTERS.unsqueeze(-1))
         return gate
-    gate.score.weight.copy_(CENTRES.unsqueeze(-1))
-    gate.score.bias.copy_(-CENTRES.square() / 2)
+    gate.score.weight.copy_(CENTERS.unsqueeze(-1))
+    gate.score.bias.copy_(-CENTERS.square() / 2)
     return gate
 
 
@@ -50,7 +50,7 @@ def gallery() -> dict[str, Gate]:
     gates = {
         "softmax": softmax_gate(1, K, **OPTIONS),
         "softmax, temperature 0.2": Gate(linear(), temperature=FixedTemperature(0.2)),
-        "normalised sigmoid": sigmoid_gate(1, K, **OPTIONS),
+        "normalized sigmoid": sigmoid_gate(1, K, **OPTIONS),
         "top-2, ranked on the score": Gate(linear(), selection=TopKByScore(2)),
         "top-2, ranked without the bias": topk_gate(1, K, 2, **OPTIONS),
         "activation (tanh), temperature 0.5": activation_gate(1, K, activation=torch.tanh, temperature=half, **OPTIONS),
@@ -74,12 +74,12 @@ def draw(gates: dict[str, Gate], x: torch.Tensor) -> None:
     grid = x[:, 0].numpy()
     figure, axes = plt.subplots(3, 3, figsize=(10.5, 7.2), sharex=True, sharey=True, layout="constrained")
     for ax, (title, gate) in zip(axes.flat, gates.items(), strict=True):
-        ax.stackplot(grid, gate(x).exp().detach().numpy().T, colors=COLOURS, edgecolor="white", linewidth=0.4)
-        ax.plot(CENTRES.numpy(), [-0.035] * K, "^", color="black", markersize=4, clip_on=False)
+        ax.stackplot(grid, gate(x).exp().detach().numpy().T, colors=COLORS, edgecolor="white", linewidth=0.4)
+        ax.plot(CENTERS.numpy(), [-0.035] * K, "^", color="black", markersize=4, clip_on=False)
         ax.set_title(title, fontsize=10, loc="left")
         ax.set(xlim=(grid[0], grid[-1]), ylim=(0, 1))
         ax.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("x (triangles: the experts' centres)", fontsize=10)
+    figure.supxlabel("x (triangles: the experts' centers)", fontsize=10)
     figure.supylabel("weights of the four experts, stacked", fontsize=10)
     OUTPUT.parent.mkdir(exist_ok=True)
     figure.savefig(OUTPUT, dpi=150)

@@ -1,6 +1,6 @@
 """Three gates on the motorcycle data: softmax, top-K sparse softmax and activation gate, by held-out log-density.
 
-The same four linear experts stand behind each gate. Time and acceleration are standardised: the activation gate has
+The same four linear experts stand behind each gate. Time and acceleration are standardized: the activation gate has
 no shift inside its activation, so where zero lies matters to it, and log-densities are in those units. The top-K gate
 ranks experts on the slope part of the score alone; with one covariate that ranking can change only at zero.
 
@@ -100,9 +100,9 @@ def draw(comparisons: dict[str, Comparison], x: Tensor, y: Tensor, path: Path) -
         plot_fit(result.model, x, y, ax=top).set(xlabel="", ylabel="")
         top.set_title(f"{name} gate: held-out log-density {float(held_out.mean()):.3f}")
         top.get_legend().remove()
-        plot_gate(result.model, x, ax=bottom).set(xlabel="time after impact (standardised)", ylabel="")
+        plot_gate(result.model, x, ax=bottom).set(xlabel="time after impact (standardized)", ylabel="")
         bottom.get_legend().remove()
-    axes[0, 0].set(ylabel="acceleration (standardised)", ylim=(-3.0, 2.6))
+    axes[0, 0].set(ylabel="acceleration (standardized)", ylim=(-3.0, 2.6))
     axes[1, 0].set_ylabel("gate weight")
     axes[0, -1].legend(frameon=False, fontsize="small", loc="lower right")
     figure.savefig(path, dpi=150)

@@ -1,4 +1,4 @@
-"""Bias and spread of every gradient estimator against the exact gradient, and what they cost an optimiser.
+"""Bias and spread of every gradient estimator against the exact gradient, and what they cost an optimizer.
 
 1. Four categorical choices of eight values feed a small tanh network. The gradient of the expected output is known by
    enumeration; each estimator's bias and standard deviation are relative to its norm.
@@ -35,7 +35,7 @@ from mixkit.relaxations import (
 )
 
 CHOICES, VALUES = 4, 8
-ESTIMATORS: dict[str, tuple[Estimator, int, str]] = {  # the estimator, its samples, its colour
+ESTIMATORS: dict[str, tuple[Estimator, int, str]] = {  # the estimator, its samples, its color
     "leave-one-out": (LeaveOneOut(), 4, "#56b4e9"),
     "REBAR (0.5)": (Rebar(0.5), 1, "#009e73"),
     "ReinMax": (ReinMax(), 1, "#d55e00"),
@@ -116,17 +116,17 @@ def polynomial_programming(name: str, steps: int, generator: torch.Generator) ->
     """Loss at every step for the three powers at once, ``(steps, 3)``."""
     estimator = ESTIMATORS[name][0]
     logits = torch.empty(len(POWERS), LATENTS, 2).uniform_(-0.01, 0.01, generator=generator).requires_grad_()
-    optimiser, powers = torch.optim.Adam([logits], lr=1e-3), torch.tensor(POWERS)
+    optimizer, powers = torch.optim.Adam([logits], lr=1e-3), torch.tensor(POWERS)
     losses = torch.empty(steps, len(POWERS))
 
     def loss(choices: Tensor) -> Tensor:  # (batch, powers, latents, 2)
         return (choices[..., 0] - TARGET).abs().pow(powers.unsqueeze(-1)).mean(-1)
 
     for step in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value = expectation(loss, logits, estimator=estimator, num_samples=BATCH, choice_dims=1, generator=generator)
         value.sum().backward()
-        optimiser.step()
+        optimizer.step()
         losses[step] = value.detach()
     return losses
 
@@ -165,7 +165,7 @@ def draw_bias(axes: plt.Axes, table: dict[str, tuple[float, float]], path: list[
     axes.axvspan(0.6 * floor, 1.5e-2, color="#f2f2f2", zorder=-1)
     axes.text(0.7 * floor, 5.6, "no bias, up to\nMonte Carlo error", fontsize=8, color="#777777", va="top")
     axes.set_title("Four choices of eight values: one gradient against the exact one", fontsize=10)
-    axes.text(0.95, 0.42, "grey: temperatures of\nstraight-through Gumbel", fontsize=7, color="#999999", ha="right")
+    axes.text(0.95, 0.42, "gray: temperatures of\nstraight-through Gumbel", fontsize=7, color="#999999", ha="right")
     axes.legend(frameon=False, fontsize=8, loc="lower left")
 
 

@@ -27,7 +27,7 @@ VERIFIERS: dict[str, Verifier] = {
     "recursive rejection": RecursiveRejection(),
     "sampler match": SamplerMatch(),
 }
-COLOURS = {"optimal": "#0072b2", "recursive rejection": "#d55e00", "sampler match": "#999999"}
+COLORS = {"optimal": "#0072b2", "recursive rejection": "#d55e00", "sampler match": "#999999"}
 
 
 def decode(
@@ -50,9 +50,9 @@ def draw(curves: dict[str, list[float]], counts: list[int], path: Path) -> None:
     """Draw tokens per call against the number of drafts."""
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, values in curves.items():
-        axis.plot(counts, values, marker="o", color=COLOURS[name], linewidth=2)
+        axis.plot(counts, values, marker="o", color=COLORS[name], linewidth=2)
         axis.annotate(
-            name, (counts[-1], values[-1]), (6, 0), textcoords="offset points", va="center", color=COLOURS[name]
+            name, (counts[-1], values[-1]), (6, 0), textcoords="offset points", va="center", color=COLORS[name]
         )
     axis.set(
         xlabel="drafts", ylabel="letters per target call", title="The same drafts, the same law, more letters a call"

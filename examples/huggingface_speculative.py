@@ -120,10 +120,10 @@ def draw(results: dict[str, Statistics], path: Path) -> None:
     """Draw the share of drafts that are still accepted at each position."""
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
     positions = range(1, DRAFT_LENGTH + 1)
-    for (name, statistics), (_, _, _, colour) in zip(results.items(), SETTINGS, strict=True):
+    for (name, statistics), (_, _, _, color) in zip(results.items(), SETTINGS, strict=True):
         survival = statistics.accepted.sum(0) / statistics.target_calls.sum()
         label = f"{name}: {statistics.block_efficiency:.2f} tokens per call"
-        axis.plot(positions, survival, marker="o", linewidth=2, color=colour, label=label)
+        axis.plot(positions, survival, marker="o", linewidth=2, color=color, label=label)
     axis.set(
         xlabel="position in the draft",
         ylabel="share of rounds accepted up to here",

@@ -41,7 +41,7 @@ def path(x: np.ndarray, y: np.ndarray, names: list[str], strengths: np.ndarray, 
 
 
 def slopes(fits: list[FitResult], prefix: str, names: list[str], scale: np.ndarray) -> np.ndarray:
-    """Standardised coefficients along the path, ``(strengths, d)``."""
+    """Standardized coefficients along the path, ``(strengths, d)``."""
     rows = [dict(zip(fit.param_names, fit.params, strict=True)) for fit in fits]
     return np.array([[row[f"{prefix},{name}]"] for name in names] for row in rows]) * scale
 

@@ -1,8 +1,8 @@
 """Learn which weights of a digit classifier to keep: N:M masks against magnitude pruning.
 
 A small network is trained on scikit-learn's digits. At most N of every M consecutive weights may then stay,
-a pattern that sparse hardware runs fast. Magnitude pruning keeps the largest; a ``PatternMask`` learns a law over the
-patterns of every group from the training loss, the weights frozen.
+a pattern that sparse hardware runs fast. Magnitude pruning keeps the largest; a ``PatternMask`` learns a distribution
+over the patterns of every group from the training loss, the weights frozen.
 Run with ``--quick`` for one seed and a shorter training.
 """
 
@@ -57,7 +57,7 @@ def network(generator):
 
 
 def fit(model, digits, num_steps, lr, after_step=lambda step: None, penalty=lambda: 0.0):
-    """Minimise the cross-entropy over all training digits with Adam."""
+    """Minimize the cross-entropy over all training digits with Adam."""
     model.train()
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=lr)
     for step in range(num_steps):
@@ -134,9 +134,9 @@ def draw(results, shown, path):
     """Accuracies, the pixels that survive, and how the masks decide."""
     figure, axes = plt.subplots(1, 4, figsize=(14, 3.6), width_ratios=[1.5, 1, 1, 1.2], layout="constrained")
     position = np.arange(len(PATTERNS))
-    for offset, kind, colour in ((-0.18, "magnitude", "#b0b7c3"), (0.18, "learned", "#1f6feb")):
+    for offset, kind, color in ((-0.18, "magnitude", "#b0b7c3"), (0.18, "learned", "#1f6feb")):
         scores = np.array([results[kind, nm] for nm in PATTERNS])
-        axes[0].bar(position + offset, scores.mean(1), 0.34, color=colour, label=kind)
+        axes[0].bar(position + offset, scores.mean(1), 0.34, color=color, label=kind)
         axes[0].plot(np.repeat(position + offset, scores.shape[1]), scores.ravel(), "k.", ms=4)
     axes[0].axhline(np.mean(results["dense"]), color="k", ls="--", lw=1, label="dense")
     axes[0].set_xticks(position, [f"{n}:{m}" for n, m in PATTERNS])

@@ -37,7 +37,7 @@ def main(quick: bool) -> None:
     plot_fit(result.model, x, y, ax=top).set(xlabel="", ylabel="head acceleration (g)")
     top.set_title("Simulated motorcycle crash: four linear experts behind a softmax gate")
     plot_gate(result.model, x, ax=bottom).set(xlabel="time after impact (ms)")
-    bottom.get_legend().remove()  # the colours are named above
+    bottom.get_legend().remove()  # the colors are named above
     output = Path("examples/output")
     output.mkdir(parents=True, exist_ok=True)
     figure.savefig(output / "quickstart.png", dpi=150)

@@ -3,7 +3,7 @@
 Each gate fits data of its own kind, two linear experts on [-2, 2]^2, with two experts and with three. A softmax
 gate's derivatives mix with those of the experts, so that atoms that share a cell are estimated at n^-1/8 (gate,
 intercept) and n^-1/4 (slope, variance); a Laplace gate's do not, and gate and slope are at n^-1/4 (arXiv 2402.03226).
-The sigmoid gate is that of arXiv 2405.13997, normalised as in 2505.10860.
+The sigmoid gate is that of arXiv 2405.13997, normalized as in 2505.10860.
 
 Fits start near the truth, of three experts at three points, and the best end counts: the question here is the
 estimator, not how to find it. Two covariates, because in one a Laplace gate has a kink at every observation.
@@ -44,7 +44,7 @@ GATES: dict[str, tuple[Callable[..., Gate], float, tuple[float, float]]] = {
     "sigmoid": (sigmoid_gate, 1.5, (1.0, 1.0)),
     "laplace": (laplace_gate, 0.8, (0.5, 0.0)),
 }
-COLOURS = {"softmax": "#0072B2", "sigmoid": "#D55E00", "laplace": "#009E73"}
+COLORS = {"softmax": "#0072B2", "sigmoid": "#D55E00", "laplace": "#009E73"}
 
 
 def build(kind: str, k: int) -> Gate:
@@ -53,7 +53,7 @@ def build(kind: str, k: int) -> Gate:
 
 
 def design(kind: str, quick: bool, replicates: int, exact: bool = False) -> RateStudy:
-    """Two experts, four intercepts apart; gate weights or centres of opposite directions. No fits of three if exact."""
+    """Two experts, four intercepts apart; gate weights or centers of opposite directions. No fits of three if exact."""
     _, length, bias = GATES[kind]
     weight = [[length, 0.5 * length], [-length, 0.0]]
     values = (bias, weight, [[2.0, 0.0], [-1.0, 1.0]], [2.0, -2.0], [0.25, 0.5])
@@ -75,7 +75,7 @@ def design(kind: str, quick: bool, replicates: int, exact: bool = False) -> Rate
 
 
 def draw(found: dict[str, StudyResults], path: Path) -> None:
-    """A panel for each loss; a colour for each gate, solid for two experts and dashed for three."""
+    """A panel for each loss; a color for each gate, solid for two experts and dashed for three."""
     figure, axes = plt.subplots(2, 3, figsize=(11.5, 7), layout="constrained", sharex=True)
     for ax, (name, title) in zip(axes.flat, PANELS.items(), strict=True):
         for kind, results in found.items():
@@ -99,7 +99,7 @@ def _draw_lines(ax: Axes, results: StudyResults, name: str, kind: str) -> None:
         sizes, samples = results.losses(candidate, name)
         if len(sizes) > 1:
             medians = [np.median(values) for values in samples]
-            ax.plot(sizes, medians, line, color=COLOURS[kind], markersize=4, label=f"{kind}, {candidate}")
+            ax.plot(sizes, medians, line, color=COLORS[kind], markersize=4, label=f"{kind}, {candidate}")
 
 
 def main(quick: bool, replicates: int, jobs: int, exact: bool) -> None:

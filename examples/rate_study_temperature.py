@@ -2,7 +2,7 @@
 
 After Nguyen, Akbarian and Ho (2024), arXiv 2401.13875. Both gates divide their scores by a temperature tau that is
 learned. A linear gate, (beta_1 x + beta_0) / tau, identifies beta / tau and nothing more: beta_1 and tau alone stay
-where the optimiser left them, however large n is, though the density and beta / tau converge as n^-1/2. An
+where the optimizer left them, however large n is, though the density and beta / tau converge as n^-1/2. An
 activation gate, (act(beta_1 x) + beta_0) / tau, identifies them apart. Panels "beta_1" and "tau" show the parameters as
 written, "beta_1 / tau" what the linear gate identifies. Two experts are fitted with two and with three.
 
@@ -38,7 +38,7 @@ from mixkit.gates.temperatures import LearnableTemperature
 
 SHOWN = ["hellinger", "beta_1 / tau", "beta_1", "tau"]
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "GELU": torch.nn.functional.gelu}
-COLOURS = {"linear": "#0072B2", "sigmoid": "#D55E00", "tanh": "#009E73", "GELU": "#CC79A7"}
+COLORS = {"linear": "#0072B2", "sigmoid": "#D55E00", "tanh": "#009E73", "GELU": "#CC79A7"}
 TAU = 0.2
 
 
@@ -83,14 +83,14 @@ def design(gate: partial[Gate], quick: bool, replicates: int) -> RateStudy:
 
 
 def draw(found: dict[str, StudyResults], path: Path) -> None:
-    """A panel for each loss; a colour for each gate, solid for two experts and dashed for three."""
+    """A panel for each loss; a color for each gate, solid for two experts and dashed for three."""
     figure, axes = plt.subplots(2, 2, figsize=(10, 8), layout="constrained", sharex=True)
     for ax, name in zip(axes.flat, SHOWN, strict=True):
         for gate, results in found.items():
             for candidate, line in (("k = 2", "o-"), ("k = 3", "s--")):
                 sizes, samples = results.losses(candidate, name)
                 medians = [np.median(values) for values in samples]
-                ax.loglog(sizes, medians, line, color=COLOURS[gate], markersize=4, label=f"{gate}, {candidate}")
+                ax.loglog(sizes, medians, line, color=COLORS[gate], markersize=4, label=f"{gate}, {candidate}")
         ax.set(title=name.replace("hellinger", "Hellinger distance"), ylabel="median error")
         ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
         ax.xaxis.set_minor_formatter(NullFormatter())

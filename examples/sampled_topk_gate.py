@@ -33,13 +33,13 @@ SELECTIONS = {
     "sampled: Gumbel top-2": lambda: SampledTopK(NUM_SELECTED, RelaxedSubset(0.5, hard=True)),
     "soft top-2": lambda: SampledTopK(NUM_SELECTED, SoftTopK(0.5)),
 }
-COLOURS = {
+COLORS = {
     "hard top-2": "#d55e00",
     "sampled: SIMPLE": "#0072b2",
     "sampled: Gumbel top-2": "#009e73",
     "soft top-2": "#999999",
 }
-EXPERT_COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9"]
+EXPERT_COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9"]
 
 
 class Fit(NamedTuple):
@@ -51,7 +51,7 @@ class Fit(NamedTuple):
     shares: Tensor  # (starts, folds, k) weight of each expert, averaged over the data
 
 
-def standardised_mcycle() -> tuple[Tensor, Tensor]:
+def standardized_mcycle() -> tuple[Tensor, Tensor]:
     """Times ``(133, 1)`` and accelerations ``(133,)`` with mean 0 and standard deviation 1, in float32."""
     x, y = (value.float() for value in load_mcycle())
     return (x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std()
@@ -75,17 +75,17 @@ def log_likelihood(gate: Gate, experts: torch.nn.Module, x: Tensor, y: Tensor, g
 
 
 def fit(selection: Selection, starts: int, steps: int) -> Fit:
-    """Maximise the likelihood of the training folds by Adam; measure the fold left out with the deterministic gate."""
+    """Maximize the likelihood of the training folds by Adam; measure the fold left out with the deterministic gate."""
     generator = torch.Generator().manual_seed(0)
-    x, y = standardised_mcycle()
+    x, y = standardized_mcycle()
     fold = torch.randperm(len(y), generator=generator) % FOLDS
     train = (fold != torch.arange(FOLDS).unsqueeze(-1)).float()
     gate, experts = scattered(selection, starts, generator)
-    optimiser = torch.optim.Adam([*gate.parameters(), *experts.parameters()], lr=0.02)
+    optimizer = torch.optim.Adam([*gate.parameters(), *experts.parameters()], lr=0.02)
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (-(log_likelihood(gate, experts, x, y, generator) * train).sum() / train.sum(-1).mean()).backward()
-        optimiser.step()
+        optimizer.step()
         with torch.no_grad():
             experts.log_std.clamp_(min=-3.0)  # keep an expert off single observations
     gate.eval()
@@ -95,18 +95,18 @@ def fit(selection: Selection, starts: int, steps: int) -> Fit:
 
 
 def draw_fit(axes: plt.Axes, name: str, result: Fit) -> None:
-    """The model of median held-out likelihood: data coloured by leading expert, lines as strong as their weight."""
-    x, y = standardised_mcycle()
+    """The model of median held-out likelihood: data colored by leading expert, lines as strong as their weight."""
+    x, y = standardized_mcycle()
     grid = torch.linspace(x.min(), x.max(), 400).unsqueeze(-1)
     order = result.held_out.flatten().argsort()
     start, fold = divmod(int(order[len(order) // 2]), FOLDS)
     with torch.no_grad():
         lines, weights = result.experts(grid).mean[start, fold], result.gate(grid)[start, fold].exp()
         leading = result.gate(x)[start, fold].argmax(-1)
-    for expert, colour in enumerate(EXPERT_COLOURS):
-        rgba = [(*matplotlib.colors.to_rgb(colour), float(weight)) for weight in weights[:, expert]]
+    for expert, color in enumerate(EXPERT_COLORS):
+        rgba = [(*matplotlib.colors.to_rgb(color), float(weight)) for weight in weights[:, expert]]
         axes.scatter(grid.squeeze(-1), lines[:, expert], c=rgba, s=5, linewidths=0)
-    axes.scatter(x.squeeze(-1), y, c=[EXPERT_COLOURS[int(expert)] for expert in leading], s=9, alpha=0.55, linewidths=0)
+    axes.scatter(x.squeeze(-1), y, c=[EXPERT_COLORS[int(expert)] for expert in leading], s=9, alpha=0.55, linewidths=0)
     axes.plot(grid, (lines * weights).sum(-1), color="black", linewidth=1.2)
     used = int((result.shares[start, fold] > 0.02).sum())
     axes.set(
@@ -118,7 +118,7 @@ def draw_shares(axes: plt.Axes, results: dict[str, Fit]) -> None:
     """Weight of the experts from the busiest to the idlest, averaged over all models."""
     for name, result in results.items():
         shares = result.shares.sort(-1, descending=True).values.mean((0, 1))
-        axes.plot(range(1, NUM_EXPERTS + 1), shares, "o-", color=COLOURS[name], label=name, markersize=4)
+        axes.plot(range(1, NUM_EXPERTS + 1), shares, "o-", color=COLORS[name], label=name, markersize=4)
     axes.set(xlabel="expert, busiest first", ylabel="mean weight", title="How the work is shared", ylim=(0, None))
     axes.legend(frameon=False)
 
@@ -128,8 +128,8 @@ def draw_held_out(axes: plt.Axes, results: dict[str, Fit]) -> None:
     for row, (name, result) in enumerate(results.items()):
         values = result.held_out.mean(-1)
         height = torch.linspace(-0.22, 0.22, len(values)) + row
-        axes.scatter(values, height, color=COLOURS[name], s=18, alpha=0.8, linewidths=0)
-        axes.vlines(values.median(), row - 0.35, row + 0.35, color=COLOURS[name], linewidth=2)
+        axes.scatter(values, height, color=COLORS[name], s=18, alpha=0.8, linewidths=0)
+        axes.vlines(values.median(), row - 0.35, row + 0.35, color=COLORS[name], linewidth=2)
     axes.set_yticks(range(len(results)), list(results))
     axes.invert_yaxis()
     axes.set(xlabel="held-out log-likelihood per observation", title="Five-fold cross-validation, one dot per start")

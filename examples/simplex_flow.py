@@ -1,6 +1,6 @@
 """Write digits as sequences of 64 tokens with a guided flow on the simplex.
 
-scikit-learn's 8 x 8 digits become sequences of 64 tokens, each one of four grey levels. A flow is trained on the
+scikit-learn's 8 x 8 digits become sequences of 64 tokens, each one of four gray levels. A flow is trained on the
 sequences without their labels. A classifier that has only ever seen clean digits then guides it to each class in turn
 (straight-through guidance), and an unrelated classifier, which took no part, says whether the digits came out right.
 Run with ``--quick`` for a shorter training.
@@ -25,7 +25,7 @@ LENGTH, LEVELS, CLASSES = 64, 4, 10
 
 
 def data():
-    """Sequences ``(1797, 64)`` of grey levels 0 to 3, and their digits."""
+    """Sequences ``(1797, 64)`` of gray levels 0 to 3, and their digits."""
     images, labels = load_digits(return_X_y=True)
     return torch.tensor(np.digitize(images, [2, 7, 12])), torch.tensor(labels)
 
@@ -141,7 +141,7 @@ def draw(rows, agreement, trajectory, times, path):
         mean = trajectory[moment].exp() @ torch.arange(LEVELS, dtype=torch.float32)
         axis.imshow(mean.reshape(8, 8), cmap="gray_r", vmin=0, vmax=LEVELS - 1)
         axis.set(xticks=[], yticks=[], title=f"t = {times[moment]:.1f}")
-    bottom.suptitle("one sequence on the simplex: the mean grey level of every token's weights")
+    bottom.suptitle("one sequence on the simplex: the mean gray level of every token's weights")
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

@@ -52,7 +52,7 @@ def learn(law, num_steps, num_draws, generator):
 
 
 def draw(results, path, generator):
-    """Where the draws of each law lie before and after learning, and the way there."""
+    """Where the draws of each distribution lie before and after learning, and the way there."""
     embedding, target = plane()
     figure, axes = plt.subplots(2, 3, figsize=(12, 7.6), layout="constrained")
     for axis, (name, (logits, _)) in zip(axes.flat, results.items(), strict=False):
@@ -77,7 +77,7 @@ def draw(results, path, generator):
 
 
 def main():
-    """Learn with every law and draw."""
+    """Learn with every distribution and draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer steps")
     quick = parser.parse_args().quick

@@ -3,7 +3,6 @@
 from . import datasets, residuals, schedules
 from ._version import __version__
 from .experts import (
-    AtomExperts,
     CategoricalExperts,
     DiagonalCovariance,
     Experts,
@@ -15,6 +14,7 @@ from .experts import (
     MixedExperts,
     MultivariateGaussianExperts,
     NegativeBinomialExperts,
+    PointMassExperts,
     PoissonExperts,
     SphericalCovariance,
     StudentTExperts,
@@ -37,7 +37,6 @@ from .measure import MixingMeasure
 from .mixture import ExpertMixture, MixtureOfExperts
 
 __all__ = [
-    "AtomExperts",
     "CategoricalExperts",
     "ConstantPredictor",
     "DiagonalCovariance",
@@ -56,6 +55,7 @@ __all__ = [
     "ModulePredictor",
     "MultivariateGaussianExperts",
     "NegativeBinomialExperts",
+    "PointMassExperts",
     "PoissonExperts",
     "Routing",
     "SphericalCovariance",

@@ -27,7 +27,7 @@ class _Form(NamedTuple):
     """What the gate of a measure is, beyond its parameters."""
 
     name: str | None = None  # what to call it; None for a softmax gate, which the parameters say all of
-    bias_moves: bool = True  # whether one number added to every beta_0 leaves the law
+    bias_moves: bool = True  # whether one number added to every beta_0 leaves the distribution
     weight_moves: bool = True  # whether one vector added to every beta_1 does
 
     @classmethod
@@ -57,16 +57,16 @@ class MixingMeasure:
     the same when the atoms are permuted and when one ``(t_0, t_1)`` is added to every ``(beta_0, beta_1)``: these are
     the two freedoms that :meth:`canonical` and :meth:`align` take away.
 
-    With other gates :math:`\beta_1` is what their score makes of it (``Score.weight_name``): the centres of a Laplace
+    With other gates :math:`\beta_1` is what their score makes of it (``Score.weight_name``): the centers of a Laplace
     gate, whose weights are softmax of :math:`-\lVert x - \beta_1 \rVert + \beta_0`. The measure holds parameters, not
-    the rest of such a gate: neither its temperature, nor its selection or normaliser. One that was read off a model
+    the rest of such a gate: neither its temperature, nor its selection or normalizer. One that was read off a model
     (:meth:`from_module`) remembers that it needs them: :meth:`to_module` then asks for the gate, and :meth:`align` and
     :meth:`canonical` move only what the gate leaves free. One that was built of tensors is taken for a softmax gate's
     unless these methods are given another.
 
     Args:
         gate_bias: beta_0, ``(*batch, k)``.
-        gate_weight: beta_1, ``(*batch, k, d)``; a Laplace gate's centres.
+        gate_weight: beta_1, ``(*batch, k, d)``; a Laplace gate's centers.
         slope: a, ``(*batch, k, d)``.
         intercept: b, ``(*batch, k)``.
         variance: sigma^2, ``(*batch, k)``, positive.
@@ -196,7 +196,7 @@ class MixingMeasure:
             model: experts of class :class:`~mixkit.experts.GaussianExperts` with a linear mean; any gate whose score
                 has a bias and names its weight (``Score.weight_name``).
             fold_temperature: divide ``beta_0`` and ``beta_1`` by the gate's temperature, which gives the measure of the
-                same law at temperature 1; else they are as the model has them. Exact for linear scores and
+                same distribution at temperature 1; else they are as the model has them. Exact for linear scores and
                 temperatures that do not depend on x, and refused for others.
 
         Raises:
@@ -233,7 +233,7 @@ class MixingMeasure:
         """A model with these parameters.
 
         Args:
-            gate: a gate to copy in which ``beta_0`` and ``beta_1`` (of a Laplace gate the centres) are set; a softmax
+            gate: a gate to copy in which ``beta_0`` and ``beta_1`` (of a Laplace gate the centers) are set; a softmax
                 gate if None. All else of it stays as it is, such as a temperature: a measure that one was folded into
                 wants a gate of temperature 1.
 
@@ -287,8 +287,8 @@ class MixingMeasure:
     def canonical(self, *, gate: Gate | None = None) -> "MixingMeasure":
         """The translation in which the last atom has ``beta_0 = 0`` and ``beta_1 = 0`` (the reference expert).
 
-        The law stays, for only what the gate leaves free moves: both with a softmax gate, with or without a selection
-        or a temperature; ``beta_0`` with Laplace, cosine and activation gates; nothing with a sigmoid gate.
+        The distribution stays, for only what the gate leaves free moves: both with a softmax gate, with or without a
+        selection or a temperature; ``beta_0`` with Laplace, cosine and activation gates; nothing with a sigmoid gate.
 
         Args:
             gate: the gate these are parameters of; the one they were read off, or else a softmax gate, if None.
@@ -320,12 +320,12 @@ class MixingMeasure:
         )
 
     def align(self, other: "MixingMeasure", *, gate: Gate | None = None) -> "MixingMeasure":
-        """Permute the atoms and translate the gate of this measure so as to lie nearest to ``other``; the law stays.
+        """Permute the atoms and translate the gate of this measure so as to lie nearest to ``other``.
 
         Nearest in the sum over atoms of ``|beta_1 - beta*_1 - t_1| + |a - a*| + |b - b*| + |s - s*|``. For each pair of
         atoms the translation that makes their gates agree is tried with its optimal assignment
         (``scipy.optimize.linear_sum_assignment``); the best of the k^2 stays, and ``(t_0, t_1)`` is then the mean gap.
-        What the gate does not leave free (see :meth:`canonical`) is not translated: the centres of a Laplace gate.
+        What the gate does not leave free (see :meth:`canonical`) is not translated: the centers of a Laplace gate.
 
         Args:
             other: a measure of the same k, d and batch shape.

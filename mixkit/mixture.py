@@ -18,7 +18,7 @@ __all__ = ["ExpertMixture", "MixtureOfExperts"]
 
 
 class ExpertMixture(TorchDistribution):
-    r"""The law :math:`p(y) = \sum_j w_j f_j(y)`, a mixture whose weights may be exactly zero.
+    r"""The distribution :math:`p(y) = \sum_j w_j f_j(y)`, a mixture whose weights may be exactly zero.
 
     Args:
         log_weights: ``(*batch, k)``, -inf for an unselected component; must sum to 1 after exp.
@@ -51,7 +51,7 @@ class ExpertMixture(TorchDistribution):
         self.components = components if components.batch_shape == shape else components.expand(shape)
         super().__init__(shape[:-1], components.event_shape, validate_args=validate_args)
         if self._validate_args:
-            check_normalised(log_weights)
+            check_normalized(log_weights)
 
     @constraints.dependent_property
     def support(self) -> Any:
@@ -64,7 +64,7 @@ class ExpertMixture(TorchDistribution):
         return int(self.log_weights.shape[-1])
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "ExpertMixture":
-        """The same law with a larger batch shape."""
+        """The same distribution with a larger batch shape."""
         shape = (*torch.Size(batch_shape), self.num_components)
         law = ExpertMixture(self.log_weights.expand(shape), self.components.expand(shape), validate_args=False)
         law._validate_args = self._validate_args
@@ -111,7 +111,7 @@ class ExpertMixture(TorchDistribution):
 
     @property
     def variance(self) -> Tensor:
-        """Variance of each coordinate by the law of total variance, ``(*batch, *event)``."""
+        """Variance of each coordinate by the distribution of total variance, ``(*batch, *event)``."""
         deviation = self.components.mean - self._pad(self.mean)
         return self._average(self.components.variance + deviation.square(), len(self.event_shape))
 
@@ -173,7 +173,7 @@ def _check_parts(log_weights: Tensor, components: Distribution) -> None:
         )
 
 
-def check_normalised(log_weights: Tensor) -> Tensor:
+def check_normalized(log_weights: Tensor) -> Tensor:
     """Return ``log_weights`` if they hold no NaN or +inf and sum to 1 after exp along the last dimension."""
     check_no_nan("log_weights", log_weights.detach())
     total = torch.logsumexp(log_weights.detach().float(), -1).exp()
@@ -214,7 +214,7 @@ class MixtureOfExperts(nn.Module):
 
     Args:
         gate: gives the log-weights (see :mod:`mixkit.gates`).
-        experts: give one law of y per expert (see :mod:`mixkit.experts`).
+        experts: give one distribution of y per expert (see :mod:`mixkit.experts`).
 
     Raises:
         TypeError: if ``gate`` is not a gate, or ``experts`` not a family of experts.
@@ -262,7 +262,7 @@ class MixtureOfExperts(nn.Module):
         return x[..., :-1] if self.has_offset else x
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> ExpertMixture:
-        """The conditional law of y at each row of ``x (*batch, n, d)``, of its dtype.
+        """The conditional distribution of y at each row of ``x (*batch, n, d)``, of its dtype.
 
         ``generator`` is for gates that draw noise.
         """

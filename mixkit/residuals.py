@@ -14,10 +14,10 @@ _SMALLEST = 1e-16  # a probability nearer to 0 or 1 counts as this far: residual
 def probability_integral_transform(
     model: MixtureOfExperts, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    r"""Where each response stands in its conditional law, :math:`u_i = F(y_i \mid x_i)`; uniform if the model is true.
+    r"""Where each response stands in its distribution, :math:`u_i = F(y_i \mid x_i)`; uniform if the model is true.
 
-    Where the law has an atom, as on counts, :math:`u_i` is drawn uniformly from :math:`[F(y_i-), F(y_i)]`, which makes
-    it uniform again. Laws say where they have atoms (:func:`mixkit.distributions.has_atom`).
+    Where the distribution has an atom, as on counts, :math:`u_i` is drawn uniformly from :math:`[F(y_i-), F(y_i)]`,
+    which makes it uniform again. Laws say where they have atoms (:func:`mixkit.distributions.has_atom`).
 
     Args:
         model: a model of a scalar response.

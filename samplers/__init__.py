@@ -1,4 +1,4 @@
-"""How a law is decoded: lossless speculative and multi-draft samplers."""
+"""How a distribution is decoded: lossless speculative and multi-draft samplers."""
 
 from .acceptance.bounds import (
     acceptance_bound,

@@ -12,7 +12,7 @@ from mixkit._validation import check_integer, check_tensor
 
 
 def check_logits(name: str, value: Tensor, valid: Tensor | None = None) -> None:
-    """Refuse logits unless every row is a law up to a constant: no NaN, no +inf, not all -inf.
+    """Refuse logits unless every row is a distribution up to a constant: no NaN, no +inf, not all -inf.
 
     Args:
         name: Name of the argument.

@@ -54,10 +54,10 @@ Seeds: TypeAlias = torch.Generator | int | Sequence[torch.Generator | int] | Non
 
 
 class SoftTokenLaw(ABC):
-    """A law over mixtures of tokens given the next-token logits.
+    """A distribution over mixtures of tokens given the next-token logits.
 
-    A law subclasses two methods, one to draw and one to evaluate. Both take logits of any floating dtype and compute in
-    float32 at least, which is also the dtype of what they return: half precision cannot hold log-weights.
+    A distribution subclasses two methods, one to draw and one to evaluate. Both take logits of any floating dtype and
+    compute in float32 at least, which is also the dtype of what they return: half precision cannot hold log-weights.
     """
 
     def sample(self, logits: Tensor, *, generator: Seeds = None) -> Tensor:
@@ -96,11 +96,11 @@ class SoftTokenLaw(ABC):
 
     @abstractmethod
     def _sample(self, log_law: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Draw log-weights given normalised log-probabilities in float32 at least."""
+        """Draw log-weights given normalized log-probabilities in float32 at least."""
 
     @abstractmethod
     def _log_prob(self, log_weights: Tensor, log_law: Tensor) -> Tensor:
-        """Evaluate log-weights given normalised log-probabilities, both in float64 where the device has it."""
+        """Evaluate log-weights given normalized log-probabilities, both in float64 where the device has it."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class GumbelSoftmaxTokens(SoftTokenLaw):
 
     Stochastic Soft Thinking (Wu et al. 2025, arXiv:2508.03440). With ``s_i = log p_i - temperature log w_i`` over the
     ``n`` tokens of the support, ``log_prob = log (n-1)! + (n-1) log temperature + sum_i s_i - n logsumexp_i s_i``:
-    the law is ``LogRelaxedOneHot`` of ``mixkit.relaxations``.
+    the distribution is ``LogRelaxedOneHot`` of ``mixkit.relaxations``.
 
     Args:
         temperature: positive; near 0 one token, large the uniform mixture of the support.
@@ -142,7 +142,7 @@ class DirichletTokens(SoftTokenLaw):
     r"""``w ~ Dirichlet(concentration * p)``, whose mean is ``p`` (arXiv:2508.03440; arXiv:2505.23648).
 
     ``log_prob = log Gamma(sum_i alpha_i) + sum_i [alpha_i log w_i - log Gamma(alpha_i)]``, ``alpha = concentration p``
-    over the support. Drawn in log space as ``log w = log Gamma-variate(alpha + 1) + log(u) / alpha``, normalised: tiny
+    over the support. Drawn in log space as ``log w = log Gamma-variate(alpha + 1) + log(u) / alpha``, normalized: tiny
     ``alpha`` gives tiny weights, never NaN.
 
     Args:
@@ -183,9 +183,9 @@ class DirichletTokens(SoftTokenLaw):
 class ComposedTokens(SoftTokenLaw):
     r"""``w`` = the shares of ``num_tokens`` independent draws from ``p``, as in CoT2 (arXiv:2505.23648).
 
-    ``num_tokens`` is the paper's K. The weights tell the multiset of the draws, so ``log_prob`` is the multinomial law
-    ``log K! + sum_i [n_i log p_i - log n_i!]``, ``n = K w``; ``sequence_log_prob`` is that of the ordered draws,
-    ``sum_j log p(token_j)``. They differ by a constant of the draw, so their gradients are equal.
+    ``num_tokens`` is the paper's K. The weights tell the multiset of the draws, so ``log_prob`` is the multinomial
+    distribution ``log K! + sum_i [n_i log p_i - log n_i!]``, ``n = K w``; ``sequence_log_prob`` is that of the ordered
+    draws, ``sum_j log p(token_j)``. They differ by a constant of the draw, so their gradients are equal.
 
     Args:
         num_tokens: tokens composed, at least 1 (plain sampling).
@@ -261,7 +261,7 @@ class SoftTokenTrace(NamedTuple):
 
     Attributes:
         log_weights: ``(*batch, t, v)``.
-        log_prob: ``(*batch, t)``, under the law each soft token was drawn from.
+        log_prob: ``(*batch, t)``, under the distribution each soft token was drawn from.
         embeddings: ``(*batch, t, width)``, fed back at each step.
     """
 
@@ -297,7 +297,7 @@ def decode_soft_tokens(
     Example:
         >>> from samplers.processors import TopK
         >>> embedding = torch.eye(4)
-        >>> step = lambda new: new.mean(-2) * 3  # a toy model: favours what it saw last
+        >>> step = lambda new: new.mean(-2) * 3  # a toy model: favors what it saw last
         >>> trace = decode_soft_tokens(step, embedding[None, :2], embedding, DirichletTokens(5.0), num_steps=3,
         ...                            truncate=TopK(2).process, generator=torch.Generator().manual_seed(0))
         >>> (trace.log_weights > -torch.inf).sum(-1), trace.log_prob.shape
@@ -328,7 +328,7 @@ def _generators(generator: Seeds) -> torch.Generator | list[torch.Generator] | N
 
 
 def _log_law(logits: Tensor) -> Tensor:
-    """Normalised log-probabilities in float32 at least; refuses NaN, +inf and rows without a finite entry."""
+    """Normalized log-probabilities in float32 at least; refuses NaN, +inf and rows without a finite entry."""
     return torch.log_softmax(check_logits(logits).to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
 
 
@@ -338,6 +338,6 @@ def _widest(like: Tensor) -> torch.dtype:
 
 
 def _support(log_weights: Tensor, log_law: Tensor) -> tuple[Tensor, Tensor]:
-    """The support of the law, broadcast over the draws, and which draws have exactly that support."""
+    """The support of the distribution, broadcast over the draws, and which draws have exactly that support."""
     support = (log_law > -torch.inf).broadcast_to(torch.broadcast_shapes(log_law.shape, log_weights.shape))
     return support, ((log_weights > -torch.inf) == support).all(-1)

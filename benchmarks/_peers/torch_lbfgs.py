@@ -1,4 +1,4 @@
-"""Thirty lines of PyTorch: the log-likelihood by autograd, maximised by ``torch.optim.LBFGS``."""
+"""Thirty lines of PyTorch: the log-likelihood by autograd, maximized by ``torch.optim.LBFGS``."""
 
 import contextlib
 

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from mixkit._validation import check_integer, check_positive
 
 from .importance import importance_sample, log_target, resample
-from .labels import labelling
+from .labels import labeling
 from .laplace import LaplaceApproximation, mode_of
 from .model import BayesianMixtureOfExperts
 from .posterior import Posterior, name_experts
@@ -24,7 +24,7 @@ _PROPOSALS = 8  # proposals drawn for one draw of the result
 
 
 class _StudentProposal(nn.Module):
-    """A multivariate t law of location m and scale L L', its draws a given noise moved and stretched."""
+    """A multivariate t distribution of location m and scale L L', its draws a given noise moved and stretched."""
 
     def __init__(self, like: Tensor, df: float) -> None:
         super().__init__()
@@ -63,15 +63,15 @@ def fit_chi_square(
 ) -> Posterior:
     r"""Fit the proposal q of least :math:`\chi^2(p \,\|\, q) = E_q w^2 / (E_q w)^2 - 1`, where :math:`w = p / q`.
 
-    The variance of the evidence's estimate is proportional to this divergence, so its minimiser is the best importance
-    sampler of its family, and no narrower than the posterior, as the minimiser of SVI is. q is a multivariate t law on
-    vectors whitened at the posterior mode. The gradient of :math:`\log E_q w^2` is :math:`-E_q w^2 \nabla \log q /
-    E_q w^2`: with draws held fixed, a self-normalised average weighted by squares, computed in log space.
+    The variance of the evidence's estimate is proportional to this divergence, so its minimizer is the best importance
+    sampler of its family, and no narrower than the posterior, as the minimizer of SVI is. q is a multivariate t
+    distribution on vectors whitened at the posterior mode. The gradient of :math:`\log E_q w^2` is :math:`-E_q w^2
+    \nabla \log q / E_q w^2`: with draws held fixed, a self-normalized average weighted by squares, in log space.
 
     Args:
         bayes: model, data and priors.
-        steps: gradient steps of Adam; the learning rate falls to a twentieth on the way. With 0, q stays the t law
-            around the posterior mode, and ``history`` is empty.
+        steps: gradient steps of Adam; the learning rate falls to a twentieth on the way. With 0, q stays the t
+            distribution around the posterior mode, and ``history`` is empty.
         particles: draws that estimate one gradient.
         lr: first learning rate.
         df: degrees of freedom of q, at least 2: tails heavier than the posterior's bound the weights.
@@ -110,24 +110,24 @@ def fit_chi_square(
     (seed,) = spawn_seeds(random_state, 1)
     rng = np.random.default_rng(seed)
     at = mode_of(bayes, at, seed)
-    labels = labelling(bayes, at)
+    labels = labeling(bayes, at)
 
     def log_density(z: Tensor) -> Tensor:
         inside = labels.holds(bayes.parameters(at.to_vector(z)))
         return torch.where(inside, log_target(bayes, at, z), -math.inf)
 
     proposal = _StudentProposal(at.mode, float(df))
-    optimiser = torch.optim.Adam(proposal.parameters(), lr=rate)
-    fall = torch.optim.lr_scheduler.ExponentialLR(optimiser, _FALL ** (1.0 / max(steps, 1)))
+    optimizer = torch.optim.Adam(proposal.parameters(), lr=rate)
+    fall = torch.optim.lr_scheduler.ExponentialLR(optimizer, _FALL ** (1.0 / max(steps, 1)))
     history = []
     for _ in tqdm(range(steps), disable=not progress, desc="chi-square"):
         z = proposal.draw(particles, rng)
         log_q = proposal.log_prob(z)
         log_w = log_density(z) - log_q.detach()
         history.append(_log_moments(log_w))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (-(torch.softmax(2.0 * log_w, 0) * log_q).sum()).backward()
-        optimiser.step()
+        optimizer.step()
         fall.step()
     with torch.no_grad():
         z = proposal.draw(_PROPOSALS * num_samples, rng)

@@ -1,4 +1,4 @@
-"""A normal law of the real vector in users' parameters, to first order."""
+"""A normal distribution of the real vector in users' parameters, to first order."""
 
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ class UserMoments(NamedTuple):
 
 
 def user_moments(bayes: BayesianMixtureOfExperts, mode: Tensor, factor: Tensor) -> UserMoments:
-    """The law of ``mode + factor z``, z standard normal, in the parameters that fits report (the delta method).
+    """The distribution of ``mode + factor z``, z standard normal, in the parameters of fits (the delta method).
 
     Args:
         bayes: gives the parameters.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .labels import Labelling
+from .labels import Labeling
 from .laplace import LaplaceApproximation
 from .model import BayesianMixtureOfExperts, over_draws
 
@@ -39,7 +39,7 @@ class ImportanceSample:
 
     @property
     def weights(self) -> Tensor:
-        """Self-normalised weights ``(s,)``; they sum to 1."""
+        """Self-normalized weights ``(s,)``; they sum to 1."""
         return torch.softmax(self.log_weights, 0)
 
     @property
@@ -61,7 +61,7 @@ class ImportanceSample:
         return float((2.0 * torch.logsumexp(log_w, 0) - torch.logsumexp(2.0 * log_w, 0)).exp())
 
     def expectation(self, function: Callable[[dict[str, Tensor]], Tensor]) -> tuple[Tensor, Tensor]:
-        """Posterior expectation of a function of the parameters by name, and its standard error (self-normalised)."""
+        """Posterior expectation of a function of the parameters by name, and its standard error (self-normalized)."""
         values = over_draws(function, dict(self.draws))
         weights = self.weights.reshape(-1, *(1 for _ in values.shape[1:]))
         mean = (weights * values).sum(0)
@@ -76,7 +76,7 @@ def log_target(bayes: BayesianMixtureOfExperts, at: LaplaceApproximation, z: Ten
 
 
 def importance_sample(
-    bayes: BayesianMixtureOfExperts, at: LaplaceApproximation, labels: Labelling, z: Tensor, log_q: Tensor
+    bayes: BayesianMixtureOfExperts, at: LaplaceApproximation, labels: Labeling, z: Tensor, log_q: Tensor
 ) -> ImportanceSample:
     """Weigh draws ``z (s, P)`` of log-density ``log_q (s,)``.
 

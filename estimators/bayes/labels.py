@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from .laplace import LaplaceApproximation
 
 __all__ = [
-    "Labelling",
+    "Labeling",
     "NearestLabels",
     "SortedLabels",
-    "Unlabelled",
+    "Unlabeled",
     "in_order",
     "is_exchangeable",
-    "labelling",
+    "labeling",
     "permute",
 ]
 
@@ -71,7 +71,7 @@ def _densities(bayes: BayesianMixtureOfExperts, draw: Draws) -> Tensor:
     return torch.cat([bayes.log_prior(parameters).reshape(1), terms])
 
 
-class Labelling(ABC):
+class Labeling(ABC):
     """A rule that gives every draw one order of its experts."""
 
     num_copies: int = 1
@@ -87,7 +87,7 @@ class Labelling(ABC):
         return (order == torch.arange(order.shape[-1], device=order.device)).all(-1)
 
 
-class Unlabelled(Labelling):
+class Unlabeled(Labeling):
     """Draws as they are."""
 
     def __init__(self, num_experts: int) -> None:
@@ -99,7 +99,7 @@ class Unlabelled(Labelling):
         return torch.arange(self.num_experts, device=first.device).expand(len(first), -1)
 
 
-class SortedLabels(Labelling):
+class SortedLabels(Labeling):
     """Experts sorted by the first entry of one parameter.
 
     Args:
@@ -116,7 +116,7 @@ class SortedLabels(Labelling):
         return rows.reshape(*rows.shape[:2], -1)[..., 0].argsort(-1)
 
 
-class NearestLabels(Labelling):
+class NearestLabels(Labeling):
     """Experts in the order in which the draw is nearest to the posterior mode, in standard deviations.
 
     Distances are squared and summed over the parameters of an expert; a gate that is determined up to a translation has
@@ -130,7 +130,7 @@ class NearestLabels(Labelling):
     def __init__(self, bayes: BayesianMixtureOfExperts, at: "LaplaceApproximation") -> None:
         self.bayes, self.k = bayes, bayes.model.num_experts
         self.num_copies = math.factorial(self.k)
-        self._centre = self._features(bayes.parameters(at.mode.unsqueeze(0)))[0]
+        self._center = self._features(bayes.parameters(at.mode.unsqueeze(0)))[0]
         spread = {n: v.unsqueeze(0) for n, v in _split(bayes, at.factor.square().sum(-1)).items()}
         variance = self._rows(spread)[0]
         self._variance = variance.mean(0, keepdim=True).clamp(min=torch.finfo(variance.dtype).tiny)
@@ -141,15 +141,15 @@ class NearestLabels(Labelling):
         return torch.cat([value.reshape(len(value), self.k, -1) for value in own], -1)
 
     def _features(self, draws: Draws) -> Tensor:
-        centred = dict(draws)
+        centered = dict(draws)
         for name in self.bayes.translated:
-            centred[name] = centred[name] - centred[name].mean(1, keepdim=True)
-        return self._rows(centred)
+            centered[name] = centered[name] - centered[name].mean(1, keepdim=True)
+        return self._rows(centered)
 
     def order(self, draws: Draws) -> Tensor:
         """The order of least total distance."""
         features = self._features(draws)
-        difference = features.unsqueeze(1) - self._centre.unsqueeze(1)  # (s, place, expert, f)
+        difference = features.unsqueeze(1) - self._center.unsqueeze(1)  # (s, place, expert, f)
         cost = (difference.square() / self._variance).sum(-1)
         if self.k > _MOST_LISTED:
             matches = [linear_sum_assignment(rows)[1] for rows in cost.numpy(force=True)]
@@ -176,9 +176,9 @@ def in_order(bayes: BayesianMixtureOfExperts, vector: Tensor) -> Tensor:
     return bayes.vector({n: value[0] for n, value in ordered.items()})
 
 
-def labelling(bayes: BayesianMixtureOfExperts, at: "LaplaceApproximation") -> Labelling:
+def labeling(bayes: BayesianMixtureOfExperts, at: "LaplaceApproximation") -> Labeling:
     """The rule that ``bayes.ordering`` asks for, where the experts are exchangeable."""
     k = bayes.model.num_experts
     if k == 1 or bayes.ordering is None or not is_exchangeable(bayes, at.mode):
-        return Unlabelled(k)
+        return Unlabeled(k)
     return NearestLabels(bayes, at) if bayes.ordering == "nearest" else SortedLabels(bayes.ordering, k)

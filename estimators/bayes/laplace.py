@@ -1,4 +1,4 @@
-"""The posterior mode and the normal law around it: where every inference starts, and the scale on which it works."""
+"""The posterior mode and the normal distribution around it: where every inference starts, and its scale."""
 
 import math
 import warnings
@@ -29,14 +29,14 @@ _HALVINGS = 30
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LaplaceApproximation:
-    r"""A normal law at the posterior mode, :math:`N(\hat u, L L^\top)` with :math:`L L^\top = (-H)^{-1}`.
+    r"""A normal distribution at the posterior mode, :math:`N(\hat u, L L^\top)` with :math:`L L^\top = (-H)^{-1}`.
 
     Attributes:
         mode: the real vector :math:`\hat u`, ``(P,)``.
         factor: L, ``(P, P)``.
         log_density: log of prior times likelihood at the mode.
         converged: whether a Newton step would gain less than 1e-6, with a negative definite Hessian.
-        bayes: model, data and priors; None for a law that is given by its figures alone, which has no summary.
+        bayes: model, data and priors; None for a distribution that is given by its figures alone, which has no summary.
 
     Example:
         >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
@@ -59,7 +59,7 @@ class LaplaceApproximation:
         return f"LaplaceApproximation(parameters={len(self.mode)}, {figures}, converged={self.converged})"
 
     def to_vector(self, z: Tensor) -> Tensor:
-        """``mode + L z``: from whitened vectors ``(*batch, P)``, on which the law is standard normal, to real ones."""
+        """``mode + L z``: from vectors ``(*batch, P)`` that are standard normal to real parameters."""
         return self.mode + z @ self.factor.mT
 
     @property
@@ -93,7 +93,7 @@ class LaplaceApproximation:
         return self._users().std
 
     def interval(self, level: float = 0.95) -> np.ndarray:
-        """Credible intervals ``(P, 2)`` of the normal law, those of scales on the log scale.
+        """Credible intervals ``(P, 2)`` of the normal distribution, those of scales on the log scale.
 
         Raises:
             TypeError: if ``level`` is not a number.
@@ -122,7 +122,7 @@ class LaplaceApproximation:
         last = "" if self.bayes is None else f"Gates are relative to expert {self.bayes.model.num_experts - 1}. "
         notes = [f"{last}The evidence is that around this one mode."]
         values = np.column_stack([users.values, users.std, users.interval(level)])
-        return PosteriorSummary(head, users.names, values, level, notes, centre="mode")
+        return PosteriorSummary(head, users.names, values, level, notes, center="mode")
 
 
 def laplace(

@@ -38,8 +38,8 @@ class BayesianMixtureOfExperts:
         x: covariates ``(n, d)``; the columns of a frame go by their names in predictions from other frames.
         y: responses ``(n,)``, or ``(n, p)`` for experts of a vector response.
         priors: laws that replace the defaults of :mod:`estimators.bayes.priors`, by parameter name, in the units of the
-            data; ``slope`` will do for ``experts.predictor.slope``, and ``std`` puts a law on the exponential of
-            ``log_std``. A function of the parameters that have laws, by name, may stand for a law.
+            data; ``slope`` will do for ``experts.predictor.slope``, and ``std`` puts a distribution on the exponential
+            of ``log_std``. A function of the parameters that have laws, by name, may stand for a law.
         ordering: what tells experts apart. "nearest" permutes the experts of each draw so that it comes nearest to the
             posterior mode; the name of a parameter sorts them by its first entry; None leaves draws alone. All is done
             after the sampling: experts have one prior, the posterior is k! copies of one piece, and naming the experts
@@ -50,7 +50,7 @@ class BayesianMixtureOfExperts:
         TypeError: if an argument is of the wrong kind.
         ValueError: for bad data, a prior of another shape or of no parameter, or an unknown ordering.
 
-    Source: Marin, Mengersen, Robert (2005), Bayesian modelling and inference on mixtures of distributions, section 4,
+    Source: Marin, Mengersen, Robert (2005), Bayesian modeling and inference on mixtures of distributions, section 4,
     for naming by the nearest permutation; Stephens (2000), JRSS B 62, 795-809, for doing so after the sampling.
 
     Example:
@@ -122,7 +122,7 @@ class BayesianMixtureOfExperts:
             return pyro.sample("y", law, obs=y)
 
     def law(self, parameters: Mapping[str, Tensor], x: Tensor) -> ExpertMixture:
-        """The conditional law of y at each row of ``x (n, d)``, at parameters by name."""
+        """The conditional distribution of y at each row of ``x (n, d)``, at parameters by name."""
         return functional_call(self.model, dict(parameters), (x,))
 
     def log_prior(self, parameters: Mapping[str, Tensor]) -> Tensor:

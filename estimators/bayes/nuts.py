@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mixkit._validation import check_integer
 
-from .labels import labelling
+from .labels import labeling
 from .laplace import LaplaceApproximation, mode_of
 from .model import BayesianMixtureOfExperts
 from .posterior import DivergenceWarning, Posterior, name_experts
@@ -41,9 +41,9 @@ def fit_nuts(
 ) -> Posterior:
     """Draw from the posterior by Hamiltonian Monte Carlo.
 
-    Chains start at draws from the normal law at the posterior mode, and run on vectors whitened by that law, so that a
-    short warm-up is enough. Experts are named after the sampling, as ``bayes.ordering`` says. The selection of top-K
-    gates makes the density jump; the sampler remains valid there and loses efficiency.
+    Chains start at draws from the normal distribution at the posterior mode, and run on vectors whitened by that
+    distribution, so that a short warm-up is enough. Experts are named after the sampling, as ``bayes.ordering`` says.
+    The selection of top-K gates makes the density jump; the sampler remains valid there and loses efficiency.
 
     Args:
         bayes: model, data and priors.
@@ -107,7 +107,7 @@ def _collect(
             DivergenceWarning,
             stacklevel=3,
         )
-    named = name_experts(bayes, labelling(bayes, at), draws, len(chains))
+    named = name_experts(bayes, labeling(bayes, at), draws, len(chains))
     return Posterior(bayes, named, "NUTS", diverging=diverging, seconds=seconds)
 
 

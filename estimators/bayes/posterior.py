@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .export import loo_of, to_arviz
 from .importance import ImportanceSample
-from .labels import Labelling, permute
+from .labels import Labeling, permute
 from .model import BayesianMixtureOfExperts, over_draws
 from .predictive import PosteriorPredictive, Waic, waic_of
 from .summary import PosteriorSummary
@@ -25,7 +25,7 @@ class DivergenceWarning(UserWarning):
 
 
 def name_experts(
-    bayes: BayesianMixtureOfExperts, labels: Labelling, draws: Mapping[str, Tensor], num_chains: int
+    bayes: BayesianMixtureOfExperts, labels: Labeling, draws: Mapping[str, Tensor], num_chains: int
 ) -> dict[str, Tensor]:
     """Draws ``(chains, draws, *shape)`` with their experts in order, from ``(chains * draws, *shape)``."""
     named = permute(bayes, draws, labels.order(draws))

@@ -68,7 +68,7 @@ def override(defaults: Mapping[str, Prior], given: Mapping[str, Prior]) -> dict[
     """The defaults, those of a name in ``given`` replaced.
 
     A name may be shortened from the left (``slope`` for ``experts.predictor.slope``), and may leave out ``log_``: the
-    law is then that of the exponential (``std`` for ``experts.log_std``).
+    distribution is then that of the exponential (``std`` for ``experts.log_std``).
 
     Raises:
         TypeError: if a prior is neither a distribution nor a function.

@@ -9,7 +9,7 @@ parameter                            prior of every entry, independent
 ===================================  ============================================================================
 weight of a linear gate              N(0, 3.5 / s_x)
 bias of a gate                       N(0, 3.5) for the score at m_x; N(0, 1.5) where scores do not depend on x
-centre, direction of a gate          N(m_x, 2 s_x), N(0, 1)
+center, direction of a gate          N(m_x, 2 s_x), N(0, 1)
 slope of an expert                   N(0, 2.5 s / s_x)
 intercept of an expert               N(m, 2.5 s) for the location at m_x
 log of a scale                       N(log s - 1, 1.5): scales from 0.02 s to 7 s with probability 0.95
@@ -83,7 +83,7 @@ def moments(values: Tensor) -> tuple[Tensor, Tensor]:
 
 @singledispatch
 def location_unit(experts: Experts, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Centre and scale on which the locations of a family live, each ``()`` or ``(p,)``."""
+    """Center and scale on which the locations of a family live, each ``()`` or ``(p,)``."""
     return y.new_zeros(()), y.new_ones(())
 
 
@@ -211,7 +211,7 @@ def _(part: QuadraticScore, units: Units, prefix: str) -> dict[str, Prior]:
 @part_priors.register
 def _(part: DistanceScore, units: Units, prefix: str) -> dict[str, Prior]:
     mean, std = _covariates(part, units)
-    return {"centre": _normal(mean, 2.0 * std), "bias": _normal(mean.new_zeros(()), _GATE)}
+    return {"center": _normal(mean, 2.0 * std), "bias": _normal(mean.new_zeros(()), _GATE)}
 
 
 @part_priors.register

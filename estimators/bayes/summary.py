@@ -19,10 +19,10 @@ class PosteriorSummary:
         head: pairs of a label and a value.
         names: parameter names ``(P,)``.
         values: ``(P, 6)``: mean, standard deviation, ends of the interval, effective sample size, split R-hat; for a
-            law that is not one of draws ``(P, 4)``, without the last two.
+            distribution that is not one of draws ``(P, 4)``, without the last two.
         level: of the interval.
         notes: remarks below the table.
-        centre: what the first column holds.
+        center: what the first column holds.
     """
 
     head: list[tuple[str, str]]
@@ -30,13 +30,13 @@ class PosteriorSummary:
     values: np.ndarray
     level: float
     notes: list[str]
-    centre: str = "mean"
+    center: str = "mean"
 
     @property
     def columns(self) -> list[str]:
         """Column titles."""
         low, high = 0.5 - self.level / 2.0, 0.5 + self.level / 2.0
-        return [self.centre, "std", f"{low:.4g}", f"{high:.4g}", "ess", "r_hat"][: self.values.shape[1]]
+        return [self.center, "std", f"{low:.4g}", f"{high:.4g}", "ess", "r_hat"][: self.values.shape[1]]
 
     def to_frame(self) -> Any:
         """The table as a pandas frame."""

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from mixkit._validation import check_choice, check_integer, check_positive
 
 from .importance import importance_sample
-from .labels import labelling
+from .labels import labeling
 from .laplace import LaplaceApproximation, mode_of
 from .model import BayesianMixtureOfExperts
 from .posterior import Posterior, name_experts
@@ -56,11 +56,12 @@ def fit_svi(
     random_state: int | np.random.Generator | None = None,
     progress: bool = False,
 ) -> Posterior:
-    r"""Maximise the evidence lower bound :math:`E_q \log p(\theta, y) - E_q \log q(\theta)` by stochastic gradients.
+    r"""Maximize the evidence lower bound :math:`E_q \log p(\theta, y) - E_q \log q(\theta)` by stochastic gradients.
 
-    The guide is over vectors whitened by the normal law at the posterior mode: with "auto_normal" correlations are
-    those of that law, and only the spread along each of its axes is learned. The result's ``importance`` weighs draws
-    of the guide by the posterior: evidence, and an effective sample size that says how good the guide is.
+    The guide is over vectors whitened by the normal distribution at the posterior mode: with "auto_normal"
+    correlations are those of that distribution, and only the spread along each of its axes is learned. The result's
+    ``importance`` weighs draws of the guide by the posterior: evidence, and an effective sample size that
+    says how good the guide is.
 
     Args:
         bayes: model, data and priors.
@@ -101,12 +102,12 @@ def fit_svi(
     model = _whitened(bayes, at)
     with pyro_scope(seeds[0]):
         fitted = _guide(make, model, at)
-        optimiser = ClippedAdam({"lr": rate, "lrd": _FALL ** (1.0 / steps)})
-        svi = SVI(model, fitted, optimiser, Trace_ELBO(num_particles=num_particles))
+        optimizer = ClippedAdam({"lr": rate, "lrd": _FALL ** (1.0 / steps)})
+        svi = SVI(model, fitted, optimizer, Trace_ELBO(num_particles=num_particles))
         bar = tqdm(range(steps), disable=not progress, desc="SVI")
         history = np.array([-svi.step() for _ in bar])
         z, log_q = _draw(fitted, num_samples)
-    labels = labelling(bayes, at)
+    labels = labeling(bayes, at)
     sample = importance_sample(bayes, at, labels, z, log_q)
     named = name_experts(bayes, labels, sample.draws, 1)
     seconds = time.perf_counter() - started

@@ -12,7 +12,7 @@ from .dataset import Data
 __all__ = ["CollinearityWarning", "collinearity_remark", "dependent_columns"]
 
 _ROWS_AT_ONCE = 2**16
-_COLLINEAR = 1e-9  # a standardised column whose part outside the others' span is smaller than this is dropped
+_COLLINEAR = 1e-9  # a standardized column whose part outside the others' span is smaller than this is dropped
 
 
 class CollinearityWarning(UserWarning):

@@ -78,9 +78,9 @@ def bootstrap_lrt(
 ) -> BootstrapLRT:
     """Test k experts against k + 1 by simulation from the fit of k.
 
-    The chi-square law does not hold for this test: under the null hypothesis the parameters of a surplus expert are not
-    determined. Data and replicates are fitted alike: k experts from the estimator's starts (in replicates from the
-    simulated truth too), k + 1 from the estimator's starts and from splits of each of the k.
+    The chi-square distribution does not hold for this test: under the null hypothesis the parameters of a surplus
+    expert are not determined. Data and replicates are fitted alike: k experts from the estimator's starts (in
+    replicates from the simulated truth too), k + 1 from the estimator's starts and from splits of each of the k.
 
     Args:
         x: covariates ``(n, d)``.

@@ -55,8 +55,8 @@ def likelihood_ratio_test(small: FitResult, large: FitResult) -> LikelihoodRatio
             if it fits worse, so that it is no maximum or does not contain ``small``.
 
     Warns:
-        NonRegularTestWarning: if the models differ in k, where the law of the statistic is no chi-square
-            (:func:`~estimators.inference.bootstrap_lrt` finds it), or if a fit has not converged or is penalised.
+        NonRegularTestWarning: if the models differ in k, where the distribution of the statistic is no chi-square
+            (:func:`~estimators.inference.bootstrap_lrt` finds it), or if a fit has not converged or is penalized.
 
     Source: Wilks (1938), Annals of Mathematical Statistics 9, 60-62.
 
@@ -123,10 +123,10 @@ def _warn(small: FitResult, large: FitResult) -> None:
         warnings.warn(
             f"{' and '.join(loose)} did not converge: the p value is unreliable", NonRegularTestWarning, stacklevel=3
         )
-    penalised = [name for name, fit in (("small", small), ("large", large)) if fit.is_penalised]
-    if penalised:
+    penalized = [name for name, fit in (("small", small), ("large", large)) if fit.is_penalized]
+    if penalized:
         warnings.warn(
-            f"{' and '.join(penalised)} maximised a penalised likelihood: the statistic has no chi-square law",
+            f"{' and '.join(penalized)} maximized a penalized likelihood: the statistic has no chi-square law",
             NonRegularTestWarning,
             stacklevel=3,
         )

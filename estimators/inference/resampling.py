@@ -38,7 +38,7 @@ class Resampling(ABC):
 
 @dataclass(frozen=True)
 class Cases(Resampling):
-    """Rows drawn with replacement, each with its response and weight: right whatever the law of y given x.
+    """Rows drawn with replacement, each with its response and weight: right whatever the distribution of y given x.
 
     Source: Efron (1979), Annals of Statistics 7, 1-26.
     """
@@ -55,7 +55,7 @@ class Parametric(Resampling):
     """Responses drawn from the fitted model at the covariates observed: sharper than cases if the model holds."""
 
     def check(self, data: Data) -> None:
-        """Weights other than one are refused: a weighted row has no one law to draw from."""
+        """Weights other than one are refused: a weighted row has no one distribution to draw from."""
         if data.weight is not None and not bool((data.weight == 1.0).all()):
             raise ValueError("kind 'parametric' needs observations without weights, got sample weights; use 'case'")
 

@@ -1,6 +1,6 @@
 r"""Criteria for the number of experts; smaller is better in all of them.
 
-With maximised log-likelihood :math:`\hat\ell`, P free parameters and n observations (rows of positive weight, whatever
+With maximized log-likelihood :math:`\hat\ell`, P free parameters and n observations (rows of positive weight, whatever
 their weights):
 
 - AIC, :math:`2 P - 2 \hat\ell` (Akaike 1974), which takes too many components of a mixture with a probability that does
@@ -11,7 +11,7 @@ their weights):
   experts that are told apart (Biernacki, Celeux, Govaert 2000, IEEE PAMI 22, 719-725; there with hard assignments, here
   in the form with :math:`r_{ij}` that McLachlan and Peel 2000, section 6.10.3, call ICL-BIC).
 
-Of penalised fits P is the effective number of parameters (:func:`~estimators.results.effective_df.effective_df`), and
+Of penalized fits P is the effective number of parameters (:func:`~estimators.results.effective_df.effective_df`), and
 :math:`\hat\ell` the log-likelihood without the penalty.
 """
 

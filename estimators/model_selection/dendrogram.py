@@ -135,7 +135,7 @@ class Dendrogram:
         return bool(below > _MARGIN * self.gaps(floor).max())
 
     def dsc(self) -> Array:
-        r"""The dendrogram selection criterion :math:`-(h_k + \log n \; \bar\ell_k)` for k = 2, ..., K; to be minimised.
+        r"""The dendrogram selection criterion :math:`-(h_k + \log n \; \bar\ell_k)` for k = 2, ..., K; to be minimized.
 
         :math:`\bar\ell_k` is the mean log-density under ``measure(k)``, which is merged and not fitted again.
 

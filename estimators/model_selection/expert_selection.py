@@ -54,7 +54,7 @@ class ExpertSelection:
 
     @property
     def is_monotone(self) -> bool:
-        """Whether the maximised log-likelihood never falls as k grows."""
+        """Whether the maximized log-likelihood never falls as k grows."""
         llf = [fit.llf for fit in self.fits]
         return all(is_at_least(later, earlier) for earlier, later in pairwise(llf))
 
@@ -80,7 +80,7 @@ class ExpertSelection:
         columns: dict[str, list[Any]] = {
             "k": list(self.k),
             "llf": [fit.llf for fit in self.fits],
-            "df": [fit.effective_df if fit.is_penalised else fit.df_model for fit in self.fits],
+            "df": [fit.effective_df if fit.is_penalized else fit.df_model for fit in self.fits],
             **{name: value.tolist() for name, value in self.values.items()},
         }
         if self.held_out is not None:

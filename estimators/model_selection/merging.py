@@ -1,11 +1,11 @@
 r"""Two atoms of a mixing measure merged into one, and how far apart two atoms are.
 
-In the law :math:`\sum_l w_l(x) N(y; \eta_l(x), s_l)` with :math:`\eta_l(x) = a_l^\top x + b_l`, atoms i and j are
-replaced by the nearest single atom. Two rules say which that is.
+In the distribution :math:`\sum_l w_l(x) N(y; \eta_l(x), s_l)` with :math:`\eta_l(x) = a_l^\top x + b_l`, atoms i and j
+are replaced by the nearest single atom. Two rules say which that is.
 
-*Projection*, with covariates at hand. The new gate and expert minimise the mean over x of the Kullback-Leibler
-divergence of (expert, y) given x from the old law to the new. It falls apart into the gate, a softmax regression on the
-weights with :math:`w_i + w_j` in place of the two, and the expert, weighted least squares:
+*Projection*, with covariates at hand. The new gate and expert minimize the mean over x of the Kullback-Leibler
+divergence of (expert, y) given x from the old distribution to the new. It falls apart into the gate, a softmax
+regression on the weights with :math:`w_i + w_j` in place of the two, and the expert, weighted least squares:
 
 .. math::
 
@@ -22,8 +22,9 @@ of a first-order one, and are absorbed by
 
 .. math:: s = \bar s + \mathrm{Var}(b), \qquad a = \bar a + \mathrm{Cov}(\beta_1, b).
 
-Both leave the law of coinciding atoms as it is, and follow a translation of the gate: masses change by one factor
-:math:`e^{t_0}`, which cancels, and :math:`\beta_1` moves by :math:`t_1`. The moments depend on where x has its origin.
+Both leave the distribution of coinciding atoms as it is, and follow a translation of the gate: masses change by one
+factor :math:`e^{t_0}`, which cancels, and :math:`\beta_1` moves by :math:`t_1`. The moments depend on where x has its
+origin.
 
 Source: Hai et al. (2025), arXiv 2510.12744, who merge by mass-weighted means; Do et al. (2024), arXiv 2403.01684, for
 mixtures without covariates. Projection, and the covariance terms, are derived here.
@@ -130,7 +131,7 @@ def _gate_starts(atoms: Atoms, pair: tuple[int, int], design: Array, total: Arra
 
 
 def soft_multinomial(design: Array, targets: Array, starts: list[Array]) -> Array:
-    """Softmax regression on probabilities: maximise the mean of ``sum_j targets_j log w_j`` by damped Newton steps.
+    """Softmax regression on probabilities: maximize the mean of ``sum_j targets_j log w_j`` by damped Newton steps.
 
     Args:
         design: ``(n, D)``.

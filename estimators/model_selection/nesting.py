@@ -14,9 +14,9 @@ __all__ = ["duplicate_expert"]
 
 @torch.no_grad()
 def duplicate_expert(smaller: MixtureOfExperts, larger: MixtureOfExperts, expert: int) -> MixtureOfExperts | None:
-    r"""A copy of ``larger`` with the law of ``smaller``: expert ``j`` stands twice, last and in its place.
+    r"""A copy of ``larger`` with the distribution of ``smaller``: expert ``j`` stands twice, last and in its place.
 
-    For a dense gate with softmax the law is the same: both halves get the bias
+    For a dense gate with softmax the distribution is the same: both halves get the bias
     :math:`\beta_{0j} - \tau \log 2`. For other gates it is near. Tensors of the two models are matched by name; where
     their shapes differ, the dimension that grew by one is the experts'.
 

@@ -42,7 +42,7 @@ def fit_path(
     """Fits of one data set for every k from ``sizes[0]`` to ``sizes[-1]``, of which those in ``sizes`` are returned.
 
     Each fit starts from the estimator's own starts and from splits of every expert of the fit before, and makes the
-    moves that the estimator's own fits make. If it ends below the fit before all the same (in what is maximised, the
+    moves that the estimator's own fits make. If it ends below the fit before all the same (in what is maximized, the
     log-likelihood less the penalty), that one, with an expert duplicated, is climbed from. The random numbers of each k
     are its own: the fit of one size does not depend on which larger ones are asked for.
     """

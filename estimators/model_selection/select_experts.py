@@ -40,7 +40,7 @@ def select_experts(
     r"""Fit mixtures of 1, 2, ... experts and choose how many there are.
 
     Each k starts from splits of every expert of the fit with k - 1 and from fresh starts; where that ends lower than
-    the smaller fit, it climbs from the smaller fit with an expert duplicated. So the maximised log-likelihood does not
+    the smaller fit, it climbs from the smaller fit with an expert duplicated. So the maximized log-likelihood does not
     fall with k (for gates whose models nest: dense ones with a bias and softmax; otherwise ``is_monotone`` says whether
     it does). Sizes between those asked for are fitted too, as steps on the way.
 
@@ -50,7 +50,7 @@ def select_experts(
         k: numbers of experts, increasing.
         criterion: "bic", "icl" or "aic" (see :mod:`estimators.model_selection.criteria`); "cv", the smallest k whose
             cross-validated log-density lies within one standard error of the highest, "cv-max", the k of the highest;
-            or a function of ``(result, x, y)`` to be minimised. "aic" and "cv-max" serve prediction: they take too many
+            or a function of ``(result, x, y)`` to be minimized. "aic" and "cv-max" serve prediction: they take too many
             experts with a probability that does not vanish as n grows.
         gate: "softmax", "constant", "sigmoid" or "laplace", or a function of ``(d, k)`` that returns a gate.
         experts: "gaussian", "student_t" or "poisson", or a function of ``(d, k)`` that returns experts.

@@ -13,7 +13,7 @@ from mixkit.experts import DensityExperts, Experts, MixedExperts
 from mixkit.mixture import MixtureOfExperts
 
 from ..data.dataset import Data
-from ..optimizers.lbfgs import maximise
+from ..optimizers.lbfgs import maximize
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Evaluation, Objective, UserMap
 from .closed_form import fit_weighted
@@ -122,7 +122,7 @@ class AutogradObjective(Objective):
         values, vectors = theta.new_empty(theta.shape[:2]), torch.empty_like(theta)
         for r, s in np.ndindex(*theta.shape[:2]):
             values[r, s], resp = self._responsibilities(theta[r, s], r)
-            vectors[r, s] = self._maximise(theta[r, s], resp, r, _M_STEP_ITERATIONS)
+            vectors[r, s] = self._maximize(theta[r, s], resp, r, _M_STEP_ITERATIONS)
         return values, self.project(vectors)
 
     def from_responsibilities(self, responsibilities: Tensor) -> Tensor:
@@ -132,10 +132,10 @@ class AutogradObjective(Objective):
         theta = start.expand(*shape, -1).clone()
         for r, s in np.ndindex(*shape):
             resp = responsibilities[r, s].mT * self._weights(r).unsqueeze(-1)
-            theta[r, s] = self._maximise(start, resp, r, _START_ITERATIONS)
+            theta[r, s] = self._maximize(start, resp, r, _START_ITERATIONS)
         return self.project(theta)
 
-    def _maximise(self, vector: Tensor, resp: Tensor, index: int, max_iter: int) -> Tensor:
+    def _maximize(self, vector: Tensor, resp: Tensor, index: int, max_iter: int) -> Tensor:
         """Raise the expected complete log-likelihood: experts in closed form where they have it, the rest by L-BFGS."""
         model = copy.deepcopy(self.model)
         self.vector.write(vector, model)
@@ -146,7 +146,7 @@ class AutogradObjective(Objective):
         def expected(leaf: Tensor) -> Tensor:
             return self._expected(leaf, resp, x, y, with_experts=not is_done)
 
-        return maximise(expected, vector, self.lower, max_iter)
+        return maximize(expected, vector, self.lower, max_iter)
 
     def _expected(self, vector: Tensor, resp: Tensor, x: Tensor, y: Tensor, *, with_experts: bool) -> Tensor:
         law = functional_call(self.model, self.vector.to_parameters(vector), (x,))
@@ -166,7 +166,7 @@ class AutogradObjective(Objective):
         """
         ends = torch.empty_like(theta)
         for r, s in np.ndindex(*theta.shape[:2]):
-            ends[r, s] = maximise(partial(self._total, index=r), theta[r, s], self.lower, max_iter)
+            ends[r, s] = maximize(partial(self._total, index=r), theta[r, s], self.lower, max_iter)
         gradient, value = self.gradient(ends), self.value(ends)
         converged = gradient.abs().amax(-1) < _LBFGS_TOLERANCE * self.total_weight.unsqueeze(-1)
         evaluation = Evaluation(value, gradient, value.new_empty((*value.shape, 0, 0)))

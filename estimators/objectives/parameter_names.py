@@ -10,8 +10,8 @@ _PREFIXES = (
     ("experts.predictor.", "experts.predictor."),
     ("experts.", ""),
 )
-_ORDER = ("gate.score.weight", "gate.score.centre", "gate.score.bias", "gate.", "experts.predictor.", "experts.")
-_BY_COVARIATE = ("gate_weight", "gate_centre", "slope")
+_ORDER = ("gate.score.weight", "gate.score.center", "gate.score.bias", "gate.", "experts.predictor.", "experts.")
+_BY_COVARIATE = ("gate_weight", "gate_center", "slope")
 
 
 def reading_order(name: str) -> int:

@@ -7,13 +7,13 @@ import scipy.optimize
 import torch
 from torch import Tensor
 
-__all__ = ["maximise"]
+__all__ = ["maximize"]
 
 
 _REFUSED = 1e300  # the negative log-likelihood L-BFGS sees where there is none
 
 
-def maximise(function: Callable[[Tensor], Tensor], start: Tensor, lower: Tensor, max_iter: int) -> Tensor:
+def maximize(function: Callable[[Tensor], Tensor], start: Tensor, lower: Tensor, max_iter: int) -> Tensor:
     """SciPy's L-BFGS-B from ``start (P,)``, with gradients by autograd; never ends below the start."""
 
     def negative(values: np.ndarray) -> tuple[float, np.ndarray]:

@@ -49,14 +49,14 @@ def newton_ascent(
     tol: float = 1e-9,
     callback: Callable[[Tensor], None] | None = None,
 ) -> Ascent:
-    """Maximise the log-likelihood from ``theta (r, s, P)``, each of the batch on its own damping.
+    """Maximize the log-likelihood from ``theta (r, s, P)``, each of the batch on its own damping.
 
     A step solves ``(-H + damping * |diag H|) step = g`` on the parameters that are not held at a lower bound; the
     damping rises until the matrix is positive definite and the step gains what it promised. Where the gradient vanishes
     and the Hessian still has a positive eigenvalue (a saddle), the ascent leaves along that eigenvector.
 
     Args:
-        objective: what to maximise.
+        objective: what to maximize.
         theta: starts.
         max_iter: most evaluations of the Hessian.
         tol: largest predicted gain in log-likelihood at a converged point.

@@ -1,4 +1,4 @@
-"""What an optimiser sees of a model and data: a parameter vector, its log-likelihood, derivatives and EM step."""
+"""What an optimizer sees of a model and data: a parameter vector, its log-likelihood, derivatives and EM step."""
 
 import copy
 from abc import ABC, abstractmethod

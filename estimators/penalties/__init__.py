@@ -1,7 +1,7 @@
-"""Penalties and priors: what a fit maximises besides the log-likelihood."""
+"""Penalties and priors: what a fit maximizes besides the log-likelihood."""
 
 from .base import Penalty, PenaltyView
-from .build import penalised, settled
+from .build import penalized, settled
 from .lasso import Lasso
 from .minimum_share import MinimumShare
 from .objective import PenalizedObjective
@@ -16,6 +16,6 @@ __all__ = [
     "Penalty",
     "PenaltyView",
     "Ridge",
-    "penalised",
+    "penalized",
     "settled",
 ]

@@ -8,7 +8,7 @@ __all__ = ["is_batched", "without_penalty"]
 
 
 def without_penalty(objective: Objective) -> Objective:
-    """The log-likelihood inside a penalised one; any other objective itself."""
+    """The log-likelihood inside a penalized one; any other objective itself."""
     return objective.base if isinstance(objective, PenalizedObjective) else objective
 
 

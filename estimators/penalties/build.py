@@ -12,10 +12,10 @@ from .lasso import Lasso
 from .objective import PenalizedObjective
 from .split import SplitObjective
 
-__all__ = ["penalised", "settled"]
+__all__ = ["penalized", "settled"]
 
 
-def penalised(objective: Objective, penalty: Penalty | None, model: MixtureOfExperts) -> Objective:
+def penalized(objective: Objective, penalty: Penalty | None, model: MixtureOfExperts) -> Objective:
     """The objective with the penalty subtracted: smooth parts first, then the lasso.
 
     Raises:

@@ -14,14 +14,14 @@ __all__ = ["Lasso"]
 
 @dataclass(frozen=True)
 class Lasso(Penalty):
-    r"""Lasso penalty on the slopes of gate and experts, in standardised units.
+    r"""Lasso penalty on the slopes of gate and experts, in standardized units.
 
     .. math:: \lambda_g \sum_{j < k} \| \gamma_j \|_1 + \lambda_e \sum_j \| a_j \|_1
 
     is subtracted from the total (not the mean) log-likelihood. Units are those of
     :class:`~estimators.penalties.Ridge`; gate slopes are those relative to the reference expert, so that a slope of
     zero means that two experts' odds do not depend on a covariate. With one Gaussian expert the fit is ``Lasso(alpha)``
-    of scikit-learn on standardised data with :math:`\alpha = \lambda_e \hat\sigma^2 / n`.
+    of scikit-learn on standardized data with :math:`\alpha = \lambda_e \hat\sigma^2 / n`.
 
     Each slope is split into a positive and a negative part, both at least zero, in which the penalty is smooth;
     Newton's method with bounds then ends where zero slopes are held by their subgradients, strictly, and ``converged``
@@ -59,7 +59,7 @@ class Lasso(Penalty):
         check_non_negative("experts", self.experts)
 
     def strengths(self, names: list[str], like: Tensor) -> Tensor:
-        """Lambda of each standardised coefficient by its name, ``(P,)``; zero for what is not penalised."""
+        """Lambda of each standardized coefficient by its name, ``(P,)``; zero for what is not penalized."""
         values = [
             self.gate if name.startswith("gate_weight[") else self.experts if name.startswith("slope[") else 0.0
             for name in names

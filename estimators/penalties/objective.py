@@ -10,7 +10,7 @@ from mixkit.mixture import MixtureOfExperts
 
 from ..objectives.autograd import AutogradObjective
 from ..objectives.softmax_gate.design import Scaling
-from ..optimizers.lbfgs import maximise
+from ..optimizers.lbfgs import maximize
 from ..optimizers.linalg import solve_ascent
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Evaluation, Objective
@@ -19,7 +19,7 @@ from .wrapper import Wrapper
 
 __all__ = ["PenalizedObjective"]
 
-_LARGEST_MOVE = 5.0  # in units of standardised covariates, per M-step
+_LARGEST_MOVE = 5.0  # in units of standardized covariates, per M-step
 _LBFGS_TOLERANCE = 1e-6
 _SHRINKING = 60
 
@@ -27,9 +27,9 @@ _SHRINKING = 60
 class PenalizedObjective(Wrapper):
     r"""The total log-likelihood less a penalty; everything else is the wrapped objective's.
 
-    An EM iteration maximises the penalised expected log-likelihood by one Newton step, with the Hessian of the complete
+    An EM iteration maximizes the penalized expected log-likelihood by one Newton step, with the Hessian of the complete
     data where the objective knows it (Lange 1995, JRSS B 57, 425-437), else of the observed. The certificate of
-    convergence and the Hessian behind standard errors are those of the penalised function; ``scores`` are those of the
+    convergence and the Hessian behind standard errors are those of the penalized function; ``scores`` are those of the
     log-likelihood alone.
 
     Args:
@@ -127,11 +127,11 @@ class PenalizedObjective(Wrapper):
         return [(r if len(self.data.x) > 1 else 0, row) for r, row in enumerate(theta)]
 
     def value(self, theta: Tensor) -> Tensor:
-        """Penalised log-likelihood ``(r, s)``."""
+        """Penalized log-likelihood ``(r, s)``."""
         return self.base.value(theta) + self._prior_value(theta)
 
     def evaluate(self, theta: Tensor) -> Evaluation:
-        """Penalised log-likelihood with gradient and Hessian."""
+        """Penalized log-likelihood with gradient and Hessian."""
         return _sum(self.base.evaluate(theta), self._prior(theta))
 
     def complete(self, theta: Tensor) -> Evaluation:
@@ -140,7 +140,7 @@ class PenalizedObjective(Wrapper):
         return _sum(complete(theta), self._prior(theta))
 
     def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """One E-step and penalised M-step; where there are too many parameters for a Hessian the vectors stay."""
+        """One E-step and penalized M-step; where there are too many parameters for a Hessian the vectors stay."""
         if self.is_by_autograd and self.num_params > self.largest_hessian:
             return self.value(theta), theta
         at = self.complete(theta)
@@ -148,7 +148,7 @@ class PenalizedObjective(Wrapper):
         return at.value, self.project(theta + step)
 
     def climb(self, theta: Tensor, max_iter: int) -> Ascent:
-        """L-BFGS on the penalised log-likelihood, for models too large for Hessians."""
+        """L-BFGS on the penalized log-likelihood, for models too large for Hessians."""
         if not isinstance(self.base, AutogradObjective):
             raise TypeError(f"only objectives by autograd climb by L-BFGS, got {type(self.base).__name__}")
         base, ends = self.base, torch.empty_like(theta)
@@ -159,7 +159,7 @@ class PenalizedObjective(Wrapper):
         gradient = torch.empty_like(theta)
         for r in range(len(theta)):
             for s in range(theta.shape[1]):
-                ends[r, s] = maximise(partial(total, index=r), theta[r, s], self.lower, max_iter)
+                ends[r, s] = maximize(partial(total, index=r), theta[r, s], self.lower, max_iter)
                 leaf = ends[r, s].detach().clone().requires_grad_()
                 (gradient[r, s],) = torch.autograd.grad(total(leaf, r), leaf)
         value = self.value(ends)
@@ -168,7 +168,7 @@ class PenalizedObjective(Wrapper):
         return Ascent(ends, value, torch.full_like(value, torch.nan), converged, max_iter, evaluation)
 
     def on_sets(self, sets: Tensor) -> "PenalizedObjective | None":
-        """The penalised log-likelihood of some of the data sets, in the same parameters."""
+        """The penalized log-likelihood of some of the data sets, in the same parameters."""
         base = self.base.on_sets(sets)
         if base is None:
             return None

@@ -14,7 +14,7 @@ _ALIASES = {"gate_weight": "gate.score.weight", "gate_bias": "gate.score.bias"}
 
 
 class LogPrior(Penalty):
-    r"""Minus the log-density of priors on the parameters: the fit maximises the posterior density.
+    r"""Minus the log-density of priors on the parameters: the fit maximizes the posterior density.
 
     Args:
         priors: torch or Pyro distributions by the name of what they are laws of, in the units of the data:

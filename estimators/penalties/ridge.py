@@ -16,23 +16,23 @@ __all__ = ["Ridge"]
 
 @dataclass(frozen=True)
 class Ridge(Penalty):
-    r"""Ridge penalty on the slopes of gate and experts, in standardised units.
+    r"""Ridge penalty on the slopes of gate and experts, in standardized units.
 
     .. math:: \frac{\lambda_g}{2} \sum_j \| \gamma_j - \bar \gamma \|^2 + \frac{\lambda_e}{2} \sum_j \| a_j \|^2
 
     is subtracted from the total (not the mean) log-likelihood. Here :math:`\gamma_j` and :math:`a_j` are the slopes of
     gate and experts on covariates divided by their standard deviations (those of location-scale families also on the
-    standardised response), so that units of measurement do not matter; intercepts, biases and scales are not
-    penalised. Gate slopes behind a shift-invariant normaliser enter by their distance from their mean, and so do the
+    standardized response), so that units of measurement do not matter; intercepts, biases and scales are not
+    penalized. Gate slopes behind a shift-invariant normalizer enter by their distance from their mean, and so do the
     logits of categorical experts over the classes: the penalty does not depend on which expert or class is the
     reference, and is that of scikit-learn's multinomial ``LogisticRegression`` with ``C`` one over lambda. With one
-    Gaussian expert the fit is ``Ridge(alpha)`` of scikit-learn on standardised data with
-    :math:`\alpha = \lambda_e \hat\sigma^2`. The centres of a Laplace gate enter by their distance from their mean, in
-    standard deviations of the covariates: the penalty draws them together. Weight matrices of modules are penalised as
+    Gaussian expert the fit is ``Ridge(alpha)`` of scikit-learn on standardized data with
+    :math:`\alpha = \lambda_e \hat\sigma^2`. The centers of a Laplace gate enter by their distance from their mean, in
+    standard deviations of the covariates: the penalty draws them together. Weight matrices of modules are penalized as
     they are.
 
     A positive ``gate`` makes the estimates of gates finite that would otherwise jump; it is also the logarithm of a
-    normal prior. Standard errors are those of the penalised curvature.
+    normal prior. Standard errors are those of the penalized curvature.
 
     Args:
         gate: lambda of the gate, non-negative.
@@ -73,7 +73,7 @@ def _squares(slopes: list[Tensor | None], view: PenaltyView) -> Tensor:
 
 
 def _gate_slope(name: str, value: Tensor, view: PenaltyView) -> Tensor | None:
-    """Standardised gate slopes; None for what is none."""
+    """Standardized gate slopes; None for what is none."""
     if not name.startswith("gate.score.") or value.ndim < 2:
         return None
     if isinstance(view.model.gate.score, DistanceScore):
@@ -84,7 +84,7 @@ def _gate_slope(name: str, value: Tensor, view: PenaltyView) -> Tensor | None:
 
 
 def _expert_slope(name: str, value: Tensor, view: PenaltyView) -> Tensor | None:
-    """Standardised slopes of the experts' locations; None for what is none."""
+    """Standardized slopes of the experts' locations; None for what is none."""
     if name.startswith("experts.") and ".module." in name:
         return value if value.ndim > 1 else None
     if not name.startswith("experts.") or not name.endswith("predictor.slope"):

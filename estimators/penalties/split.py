@@ -15,66 +15,66 @@ _LARGEST_MOVE = 5.0
 class SplitObjective(Wrapper):
     r"""A log-likelihood less :math:`\sum_i \lambda_i |\theta_i|`, in :math:`\theta_i = \theta_i^+ - \theta_i^-`.
 
-    The vector holds the wrapped one's entries, penalised ones replaced by their positive parts, then the negative
+    The vector holds the wrapped one's entries, penalized ones replaced by their positive parts, then the negative
     parts. Where one part is positive the other is reported as pushed against its bound, so that at most one is free.
 
     Args:
-        base: the objective to penalise, in standardised coefficients.
-        strengths: lambda of each entry, ``(P,)``; zero for those not penalised.
+        base: the objective to penalize, in standardized coefficients.
+        strengths: lambda of each entry, ``(P,)``; zero for those not penalized.
     """
 
     def __init__(self, base: Objective, strengths: Tensor) -> None:
         super().__init__(base)
         self.strengths = strengths
-        self.penalised = (strengths > 0).nonzero().squeeze(-1)
-        self._lambda = strengths[self.penalised]
-        self.num_params = base.num_params + len(self.penalised)
+        self.penalized = (strengths > 0).nonzero().squeeze(-1)
+        self._lambda = strengths[self.penalized]
+        self.num_params = base.num_params + len(self.penalized)
         lower = base.lower.clone()
-        lower[self.penalised] = 0.0
-        self.lower = torch.cat([lower, lower.new_zeros(len(self.penalised))])
+        lower[self.penalized] = 0.0
+        self.lower = torch.cat([lower, lower.new_zeros(len(self.penalized))])
 
     def fold(self, theta: Tensor) -> Tensor:
         """The difference of positive and negative parts."""
         size = self.base.num_params
         folded = theta[..., :size].clone()
-        folded[..., self.penalised] -= theta[..., size:]
+        folded[..., self.penalized] -= theta[..., size:]
         return folded
 
     def unfold(self, theta: Tensor) -> Tensor:
         """Positive and negative parts, of which one is zero."""
-        own = theta[..., self.penalised]
+        own = theta[..., self.penalized]
         first = theta.clone()
-        first[..., self.penalised] = own.clamp(min=0.0)
+        first[..., self.penalized] = own.clamp(min=0.0)
         return torch.cat([first, (-own).clamp(min=0.0)], -1)
 
     def _parts(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        return theta[..., self.penalised], theta[..., self.base.num_params :]
+        return theta[..., self.penalized], theta[..., self.base.num_params :]
 
     def _penalty(self, theta: Tensor) -> Tensor:
         positive, negative = self._parts(theta)
         return (self._lambda * (positive + negative)).sum(-1)
 
     def value(self, theta: Tensor) -> Tensor:
-        """Penalised log-likelihood ``(r, s)``."""
+        """Penalized log-likelihood ``(r, s)``."""
         return self.base.value(self.fold(theta)) - self._penalty(theta)
 
     def evaluate(self, theta: Tensor) -> Evaluation:
-        """Penalised log-likelihood with gradient and Hessian."""
+        """Penalized log-likelihood with gradient and Hessian."""
         return self._split(theta, self.base.evaluate(self.fold(theta)))
 
     def _split(self, theta: Tensor, at: Evaluation) -> Evaluation:
         positive, negative = self._parts(theta)
-        own = at.gradient[..., self.penalised]
+        own = at.gradient[..., self.penalized]
         pushed = -(self._lambda + own.abs())
         up, down = own - self._lambda, -own - self._lambda
         gradient = torch.cat([at.gradient, torch.where(positive > 0, pushed, down)], -1)
-        gradient[..., self.penalised] = torch.where(negative > 0, pushed, up)
-        rows = torch.cat([at.hessian, -at.hessian[..., self.penalised, :]], -2)
-        hessian = torch.cat([rows, -rows[..., self.penalised]], -1)
+        gradient[..., self.penalized] = torch.where(negative > 0, pushed, up)
+        rows = torch.cat([at.hessian, -at.hessian[..., self.penalized, :]], -2)
+        hessian = torch.cat([rows, -rows[..., self.penalized]], -1)
         return Evaluation(at.value - self._penalty(theta), gradient, hessian)
 
     def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """One E-step, and one Newton step of the penalised M-step on the entries that no bound holds."""
+        """One E-step, and one Newton step of the penalized M-step on the entries that no bound holds."""
         folded = self.fold(theta)
         at = self._split(theta, getattr(self.base, "complete", self.base.evaluate)(folded))
         held = (theta <= self.lower) & (at.gradient < 0)
@@ -89,7 +89,7 @@ class SplitObjective(Wrapper):
         both = torch.minimum(*self._parts(bounded))
         size = self.base.num_params
         bounded = bounded.clone()
-        bounded[..., self.penalised] -= both
+        bounded[..., self.penalized] -= both
         bounded[..., size:] -= both
         return bounded
 
@@ -108,7 +108,7 @@ class SelectedObjective(Wrapper):
     r"""A log-likelihood less :math:`\sum_i \lambda_i |\theta_i|` where some entries are zero for good.
 
     Args:
-        base: the objective that is penalised.
+        base: the objective that is penalized.
         strengths: lambda of each entry, ``(P,)``.
         zero: which entries are zero, ``(P,)`` bool.
         sign: the signs of the others, ``(r, 1, P)``.
@@ -133,12 +133,12 @@ class SelectedObjective(Wrapper):
         return self.fold(theta)
 
     def value(self, theta: Tensor) -> Tensor:
-        """Penalised log-likelihood ``(r, s)``."""
+        """Penalized log-likelihood ``(r, s)``."""
         theta = self.fold(theta)
         return self.base.value(theta) - (self._slope * theta).sum(-1)
 
     def evaluate(self, theta: Tensor) -> Evaluation:
-        """Penalised log-likelihood with gradient and Hessian; zeros are pushed against their bound."""
+        """Penalized log-likelihood with gradient and Hessian; zeros are pushed against their bound."""
         theta = self.fold(theta)
         at = self.base.evaluate(theta)
         gradient = torch.where(self.zero, -1.0, at.gradient - self._slope)

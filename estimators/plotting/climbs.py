@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_history", "plot_starts"]
 
-_BLUE, _GREY = "#0072B2", "0.55"
+_BLUE, _GRAY = "#0072B2", "0.55"
 _SMALLEST_GAP = 1e-12
 _LINEAR_RANGE = 20.0
 
@@ -82,7 +82,7 @@ def plot_starts(result: "FitResult", *, ax: "Axes | None" = None) -> "Axes":
     finite = ends[np.isfinite(ends)]
     below, rank = finite[0] - finite, np.arange(1, len(finite) + 1)
     best = below <= 1e-6 * (1.0 + abs(finite[0]))
-    ax.plot(rank[~best], below[~best], "o", markerfacecolor="white", markeredgecolor=_GREY, label="lower maximum")
+    ax.plot(rank[~best], below[~best], "o", markerfacecolor="white", markeredgecolor=_GRAY, label="lower maximum")
     ax.plot(rank[best], below[best], "o", color=_BLUE, label=f"best maximum ({best.sum()} of {len(ends)} starts)")
     ax.set(xlabel="start, sorted by its end", ylabel="log-likelihood below the best")
     _scale_below(ax, below[~best])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_dendrogram", "plot_selection"]
 
-_GREY = "0.55"
+_GRAY = "0.55"
 _DECISIVE = 10.0  # a difference in BIC above which the evidence is very strong (Kass and Raftery 1995)
 
 
@@ -96,7 +96,7 @@ def _focus(ax: "Axes", curves: list[np.ndarray]) -> None:
 
 
 def plot_dendrogram(dendrogram: "Dendrogram", k: int | None = None, *, ax: "Axes | None" = None) -> "Axes":
-    """The tree of merges; the branches below a cut at k atoms in the colours of experts.
+    """The tree of merges; the branches below a cut at k atoms in the colors of experts.
 
     Args:
         dendrogram: what :func:`~estimators.model_selection.mixing_dendrogram` found, of two atoms or more.
@@ -131,7 +131,7 @@ def plot_dendrogram(dendrogram: "Dendrogram", k: int | None = None, *, ax: "Axes
         labels=labels,
         leaf_font_size=9,
         link_color_func=lambda node: node_colors[node],
-        above_threshold_color=_GREY,
+        above_threshold_color=_GRAY,
     )
     for line in ax.collections:
         line.set_linewidth(2.0)
@@ -145,7 +145,7 @@ def plot_dendrogram(dendrogram: "Dendrogram", k: int | None = None, *, ax: "Axes
 
 
 def _node_colors(dendrogram: "Dendrogram", k: int) -> dict[int, Any]:
-    """The colour of every cluster: its expert's if it lies below the cut, else grey."""
+    """The color of every cluster: its expert's if it lies below the cut, else gray."""
     size, labels = dendrogram.num_experts, dendrogram.labels(k)
     colors = expert_colors(k)
     leaves: dict[int, list[int]] = {j: [j] for j in range(size)}
@@ -153,5 +153,5 @@ def _node_colors(dendrogram: "Dendrogram", k: int) -> dict[int, Any]:
     for step, row in enumerate(dendrogram.linkage):
         leaves[size + step] = leaves[int(row[0])] + leaves[int(row[1])]
         owners = set(labels[leaves[size + step]].tolist())
-        found[size + step] = colors[owners.pop()] if len(owners) == 1 else _GREY
+        found[size + step] = colors[owners.pop()] if len(owners) == 1 else _GRAY
     return found

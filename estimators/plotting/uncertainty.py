@@ -58,8 +58,8 @@ def plot_profile(
     low, high = profile_intervals(result, [parameter], level=level)[0]
     index = result.param_names.index(parameter)
     estimate, error, is_log = result.params[index], result.bse[index], bool(result.is_positive[index])
-    centre, scale = _scaled(estimate, is_log), error / estimate if is_log else error
-    values = _around(centre, [_scaled(low, is_log), _scaled(high, is_log)], scale, level, num_points, parameter)
+    center, scale = _scaled(estimate, is_log), error / estimate if is_log else error
+    values = _around(center, [_scaled(low, is_log), _scaled(high, is_log)], scale, level, num_points, parameter)
     values = np.exp(values) if is_log else values
     deviance = 2.0 * (result.objective_value - profile_likelihood(result, parameter, values.tolist()))
     quantile = float(chi2.ppf(level, 1))
@@ -69,7 +69,7 @@ def plot_profile(
         high if np.isfinite(high) else values[-1],
     ]
     ax.axvspan(*ends, color=_BAND, linewidth=0, zorder=0, label=f"{100 * level:.4g}% interval")
-    wald = np.square((_scaled(values, is_log) - centre) / scale)
+    wald = np.square((_scaled(values, is_log) - center) / scale)
     ax.plot(values, wald, color=_OTHER, linewidth=1.4, linestyle="--", label="Wald")
     ax.plot(values, np.maximum(deviance, 0.0), color=_LINE, linewidth=1.8, marker=".", markersize=4, label="profile")
     ax.axhline(quantile, color="black", linewidth=0.9, linestyle=":")
@@ -88,24 +88,24 @@ def _scaled(value: Any, is_log: bool) -> Any:
         return np.log(value) if is_log else value
 
 
-def _around(centre: float, ends: list[float], scale: float, level: float, count: int, parameter: str) -> np.ndarray:
+def _around(center: float, ends: list[float], scale: float, level: float, count: int, parameter: str) -> np.ndarray:
     """Values over an interval and a margin; Wald's ends stand in for ends that are not finite."""
     reach = float(norm.ppf(0.5 + 0.5 * level)) * scale
-    sides = [end - centre if np.isfinite(end) else sign * reach for end, sign in zip(ends, (-1, 1), strict=True)]
+    sides = [end - center if np.isfinite(end) else sign * reach for end, sign in zip(ends, (-1, 1), strict=True)]
     if not np.isfinite(sides).all():
         raise ValueError(f"parameter must have a standard error or two finite profile ends, got {parameter!r}")
-    return centre + (1.0 + _MARGIN) * np.linspace(sides[0], sides[1], count)
+    return center + (1.0 + _MARGIN) * np.linspace(sides[0], sides[1], count)
 
 
 def _legend(ax: "Axes") -> None:
-    """A legend that can be read, and shows its grey, over a shaded interval."""
+    """A legend that can be read, and shows its gray, over a shaded interval."""
     ax.legend(framealpha=0.85, edgecolor="none", fontsize="small")
 
 
 def plot_bootstrap(
     found: BootstrapResult, parameter: str, *, level: float = 0.95, method: str = "bca", ax: "Axes | None" = None
 ) -> "Axes":
-    """Histogram of one parameter's replicates, its interval shaded, and the law that standard errors alone suggest.
+    """Histogram of one parameter's replicates, its interval shaded, and the normal density of its standard error.
 
     Args:
         found: a bootstrap.

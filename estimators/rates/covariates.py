@@ -9,7 +9,7 @@ __all__ = ["Covariates", "GridCovariates", "NormalCovariates", "UniformCovariate
 
 
 class Covariates(ABC):
-    """A law, or a grid, of covariates.
+    """A distribution, or a grid, of covariates.
 
     Attributes:
         is_nested: whether the first rows of a larger draw are a smaller one, given one state of the generator.

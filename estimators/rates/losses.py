@@ -190,7 +190,7 @@ class TemperatureLoss(Loss):
     """Errors of a gate with temperature tau, in the parameters as written and in those that are identified.
 
     A linear gate divides ``beta`` by ``tau``, and nothing but ``beta / tau`` is identified: ``beta_1`` and ``tau``
-    by themselves are what the optimiser left them at. An activation gate identifies ``beta_1`` and ``tau`` apart.
+    by themselves are what the optimizer left them at. An activation gate identifies ``beta_1`` and ``tau`` apart.
 
     Raises:
         ValueError: from :meth:`values`, if a gate's temperature is not one number.

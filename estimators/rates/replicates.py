@@ -43,7 +43,7 @@ class Row:
         llf: log-likelihood of the fit.
         truth_llf: log-likelihood of the truth on the same data.
         converged: whether the estimator says that it converged.
-        grad_norm: largest entry of the gradient per observation, in standardised units.
+        grad_norm: largest entry of the gradient per observation, in standardized units.
         predicted_gain: what one more Newton step would add to the log-likelihood.
         iterations: iterations of the estimator's last climb; of a block the most of any fit.
         seconds: time the fit took; of a block its share.

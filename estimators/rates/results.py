@@ -153,8 +153,8 @@ class StudyResults:
         """A pandas frame with a row for each candidate and loss.
 
         Slopes of medians and of trimmed means with their bootstrap standard errors, the range of n, the declared
-        exponent and its source, the verdict (:func:`~estimators.rates.judge`), the law of least AIC, and the shares of
-        fits not converged, failed, and without this loss.
+        exponent and its source, the verdict (:func:`~estimators.rates.judge`), the distribution of least AIC, and the
+        shares of fits not converged, failed, and without this loss.
 
         Args:
             false_alarm_rate: of each verdict.

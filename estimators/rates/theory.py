@@ -60,7 +60,7 @@ def declared_rates(
 
 
 def is_well_specified(gate: Gate, true_gate: Gate) -> bool:
-    """Whether a fitted gate is of the kind of the true one: the form of its score, temperature, selection, normaliser.
+    """Whether a fitted gate is of the kind of the true one: the form of its score, temperature, selection, normalizer.
 
     Fixed temperatures must be equal, and a gate that has no bias is of the kind of those without one alone. A top-K
     gate selects as many experts as the true one, and at most one more for each expert that the fit has more.

@@ -49,7 +49,7 @@ def _(objective: LinearObjective, theta: Tensor, reference: Tensor, model: Mixtu
 def align_experts(objective: Objective, theta: Tensor, reference: Tensor, model: MixtureOfExperts) -> Tensor:
     r"""Renumber the experts of each refit so that they share the most observations with those of the fit.
 
-    Two experts are the same to the extent that both are responsible for the same observations: the assignment maximises
+    Two experts are the same to the extent that both are responsible for the same observations: the assignment maximizes
     the sum over experts of :math:`\sum_i r_{ij} r^*_{ij}`. Units do not matter, and every family has responsibilities.
 
     Args:
@@ -83,7 +83,7 @@ def _some(objective: Objective) -> tuple[Tensor, Tensor]:
 
 
 def _renumbered(objective: Objective, vector: Tensor, model: MixtureOfExperts, order: Tensor) -> Tensor:
-    """The vector of a model with rows of its parameters in ``order``, if that leaves the law as it is."""
+    """The vector of a model with rows of its parameters in ``order``, if that leaves the distribution as it is."""
     objective.write(vector, model)
     x, y = _some(objective)
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def build_result(
     values: list[Tensor],
     ends: Tensor,
     seconds: float,
-    estimator: "Estimator | None" = None,
+    estimator: Any = None,
     features: Sequence[str] | None = None,
 ) -> FitResult:
     """The result of one data set from its best end; ``features (d,)`` are the covariates' names, if they have any."""

@@ -1,4 +1,4 @@
-"""How many parameters a penalised fit has in effect."""
+"""How many parameters a penalized fit has in effect."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ def effective_df(result: "FitResult") -> float:
 
     H is the Hessian of the log-likelihood and Q that of the penalty, both at the estimate, over the coefficients that
     the lasso has not set to zero. Without a penalty it is the number P of free parameters; a ridge takes it down to
-    the number of those that are not penalised as it grows; for the lasso, whose Q is zero, it is the number of
+    the number of those that are not penalized as it grows; for the lasso, whose Q is zero, it is the number of
     coefficients left.
 
     Args:
@@ -23,7 +23,7 @@ def effective_df(result: "FitResult") -> float:
         From 0 to P for penalties that are convex at the estimate; P where no Hessian was computed.
 
     Raises:
-        DataRemovedError: after ``remove_data``, for a penalised fit.
+        DataRemovedError: after ``remove_data``, for a penalized fit.
 
     Source: Hastie, Tibshirani and Friedman (2009), The Elements of Statistical Learning, sections 3.4.1 and 7.6, for
     the ridge; Zou, Hastie and Tibshirani (2007), Annals of Statistics 35, 2173-2192, for the lasso.
@@ -40,7 +40,7 @@ def effective_df(result: "FitResult") -> float:
         >>> [round(effective_df(fit), 1) for fit in fits]
         [8.0, 7.8]
     """
-    if not result.is_penalised or not result.maximum.hessian.numel():
+    if not result.is_penalized or not result.maximum.hessian.numel():
         return float(result.df_model)
     maximum = result.maximum
     theta, base = maximum.objective.unwrapped(maximum.theta[None, None])

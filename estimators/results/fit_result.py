@@ -39,14 +39,14 @@ class FitResult(FittedMixture):
         llf: total log-likelihood; without the penalty, if there is one.
         converged: whether the end is a maximum: one more Newton step would gain less than the tolerance, and no
             direction of positive curvature is left.
-        grad_norm: largest entry of the gradient divided by the sum of the weights, in standardised units.
+        grad_norm: largest entry of the gradient divided by the sum of the weights, in standardized units.
         predicted_gain: what one more Newton step would add to ``llf`` (NaN if no Hessian was computed).
         history: log-likelihood after each iteration of the start that won.
         start_llf: log-likelihood at the end of every start.
         nobs: number of observations, rows of positive weight.
         seconds: time the fit took.
         warnings: what a reader should know, in words.
-        objective_value: what the fit maximised: ``llf`` less the penalty. So are ``history`` and ``start_llf``.
+        objective_value: what the fit maximized: ``llf`` less the penalty. So are ``history`` and ``start_llf``.
         feature_names: names of the covariates ``(d,)``; None where they had none.
     """
 
@@ -89,8 +89,8 @@ class FitResult(FittedMixture):
         return self.maximum.to_user.is_log.numpy(force=True)
 
     @property
-    def is_penalised(self) -> bool:
-        """Whether the fit maximised something else than the log-likelihood."""
+    def is_penalized(self) -> bool:
+        """Whether the fit maximized something else than the log-likelihood."""
         return abs(self.objective_value - self.llf) > 1e-9 * (1.0 + abs(self.llf))
 
     def remove_data(self) -> None:
@@ -114,7 +114,7 @@ class FitResult(FittedMixture):
         kind       formula                                              right if
         ========== ==================================================== =====================================
         observed   :math:`(-H)^{-1}`                                    the model holds; weights are counts
-        sandwich   :math:`H^{-1} (\sum_i w_i^2 s_i s_i^\top) H^{-1}`    rows are independent, any law or weight
+        sandwich   :math:`H^{-1} (\sum_i w_i^2 s_i s_i^\top) H^{-1}`    rows are independent, any distribution or weight
         opg        :math:`(\sum_i w_i s_i s_i^\top)^{-1}`               the model holds; weights are counts
         ========== ==================================================== =====================================
 
@@ -142,7 +142,7 @@ class FitResult(FittedMixture):
         Args:
             level: probability of covering the truth, in (0, 1).
             kind: of standard errors, for ``method="wald"`` (see :meth:`cov_params`).
-            method: "wald", or "profile" for the parameters at which the likelihood, maximised over all others, has
+            method: "wald", or "profile" for the parameters at which the likelihood, maximized over all others, has
                 fallen by half a chi-square quantile (:func:`estimators.inference.profile_intervals`, which is slower
                 and right where the likelihood is not quadratic).
 
@@ -197,7 +197,7 @@ class FitResult(FittedMixture):
 
     @property
     def effective_df(self) -> float:
-        """P, or the effective number of parameters of a penalised fit (``effective_df.py``)."""
+        """P, or the effective number of parameters of a penalized fit (``effective_df.py``)."""
         return effective_df(self) if self._effective_df is None else self._effective_df
 
     @property

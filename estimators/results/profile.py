@@ -38,7 +38,7 @@ def profile_likelihood(result: FitResult, parameter: str, values: Sequence[float
     Returns:
         Log-likelihoods ``(m,)``, less the penalty if there is one. NaN, with a :class:`ProfileWarning`, where no refit
         reached a maximum or where its experts are numbered otherwise. Where the profile is lower than farther from the
-        estimate it is sought again from both neighbours among the values, until neither leads higher: so what falls
+        estimate it is sought again from both neighbors among the values, until neither leads higher: so what falls
         and rises again is the profile itself, as far as steps from value to value can tell.
 
     Raises:
@@ -181,9 +181,9 @@ def _refits(result: FitResult, index: np.ndarray, levels: np.ndarray) -> Restric
     idle = 0
     for sweep in range(_MAX_SWEEPS if len(order) > 1 else 0):
         step = 1 - 2 * (sweep % 2)
-        neighbour = torch.empty_like(order)
-        neighbour[order] = order.roll(step)
-        near = found.theta[neighbour]
+        neighbor = torch.empty_like(order)
+        neighbor[order] = order.roll(step)
+        near = found.theta[neighbor]
         is_open = torch.as_tensor(_is_suspect(result, index[0], levels, found)).to(rows.device)
         lost = (is_open & (near != tried[step]).any(-1)).nonzero().squeeze(-1)  # what was tried would end as before
         tried[step] = near.clone()
@@ -243,16 +243,16 @@ def _ends(result: FitResult, index: np.ndarray, sign: np.ndarray, root: float) -
     maximum = result.maximum
     rows, offset = _lines(maximum, index)
     directions = _directions(maximum, rows)
-    centre = rows @ maximum.theta
+    center = rows @ maximum.theta
     variance = (rows * (rows @ maximum.covariance("observed").nan_to_num(0.0))).sum(-1)
     determined = torch.as_tensor(~np.isnan(result.bse[index])).to(variance.device) & (variance > 0)
-    unit = torch.where(determined, variance.clamp(min=0.0).sqrt(), rows.norm(dim=-1) + 0.5 * centre.abs())
+    unit = torch.where(determined, variance.clamp(min=0.0).sqrt(), rows.norm(dim=-1) + 0.5 * center.abs())
     search = EndSearch(torch.as_tensor(sign).to(unit) * unit, root)
     path, which = _Path(maximum, directions), torch.as_tensor(index).to(rows.device)
     # what is well inside stays there whatever its rivals find; refits of gates have many ends
     enough = result.objective_value - 0.5 * root**2 * torch.where(is_of_gate(maximum, which), 0.5, 0.999).to(rows)
     for active, distance in search.rounds():
-        held = centre[active] + distance
+        held = center[active] + distance
         scaled = [
             with_scaled_gate(maximum, theta, which[active], held + offset[active])
             for theta in (path.theta[active], maximum.theta.expand(len(active), -1))
@@ -264,7 +264,7 @@ def _ends(result: FitResult, index: np.ndarray, sign: np.ndarray, root: float) -
         drop[is_renumbered(without_penalty(maximum.objective), found.theta, maximum.theta, result.model)] = torch.inf
         is_inside = search.tell(active, distance, drop, found.converged)
         path.move(active[is_inside], distance[is_inside], found.theta[is_inside])
-    return (centre + offset + search.ends()).numpy(force=True), search.rose.numpy(force=True)
+    return (center + offset + search.ends()).numpy(force=True), search.rose.numpy(force=True)
 
 
 class _Path:

@@ -75,7 +75,7 @@ class Restricted(NamedTuple):
 
 
 def climb_restricted(restriction: Restriction, start: Tensor, *, max_iter: int, tol: float) -> Restricted:
-    """Maximise under m restrictions from ``start (m, P)``; those that are done leave the work."""
+    """Maximize under m restrictions from ``start (m, P)``; those that are done leave the work."""
     free = restriction.reduce(start)
     if not restriction.num_params:
         value = restriction.value(free)[:, 0]

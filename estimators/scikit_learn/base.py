@@ -87,7 +87,7 @@ class MixtureFace(BaseEstimator):
             )
 
     def predict_distribution(self, X: Any) -> ExpertMixture:
-        """The conditional law of y (of a classifier: of the class index) at each row of X, batch shape ``(n,)``."""
+        """The distribution of y (of a classifier: of the class index) at each row of X, batch shape ``(n,)``."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         with torch.no_grad():

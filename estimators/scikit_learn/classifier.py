@@ -28,19 +28,19 @@ class MixtureOfExpertsClassifier(ClassifierMixin, MixtureFace):
     r"""Mixture-of-experts classification, :math:`P(y = c \mid x) = \sum_j w_j(x) \, \mathrm{softmax}(A_j x + b_j)_c`.
 
     Experts are multinomial logit regressions. Labels that a hyperplane separates have no finite maximum-likelihood
-    estimate, so slopes of gate and experts are penalised, as in scikit-learn's ``LogisticRegression``, which is the
-    case of one expert. Intercepts are not penalised, and one may still have no finite estimate where an expert never
+    estimate, so slopes of gate and experts are penalized, as in scikit-learn's ``LogisticRegression``, which is the
+    case of one expert. Intercepts are not penalized, and one may still have no finite estimate where an expert never
     meets a class.
 
     Args:
         n_experts: number of experts k; at most the number of observations.
         gate: "softmax", "sigmoid" or "laplace", or a :class:`~mixkit.gates.Gate` for the data's number of covariates.
         experts: :class:`~mixkit.experts.CategoricalExperts` for the data's number of classes; None for linear ones.
-        ridge: strength of the ridge penalty on standardised slopes of gate and experts
+        ridge: strength of the ridge penalty on standardized slopes of gate and experts
             (:class:`~estimators.penalties.Ridge`), non-negative; 0 for maximum likelihood.
         n_init: number of starts.
         max_iter: most Newton iterations of a start.
-        tol: a fit has converged when one more Newton step would add less than this to what is maximised.
+        tol: a fit has converged when one more Newton step would add less than this to what is maximized.
         estimator: an :class:`~estimators.search.estimator.Estimator` to use in place of :class:`~estimators.em.EM`;
             ``ridge``, ``n_init``, ``max_iter``, ``tol`` and ``random_state`` are then its own.
         random_state: seed, ``numpy.random.RandomState`` or None, as everywhere in scikit-learn.
@@ -94,7 +94,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, MixtureFace):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MixtureOfExpertsClassifier":
-        """Fit by penalised maximum likelihood.
+        """Fit by penalized maximum likelihood.
 
         Args:
             X: covariates ``(n, d)``; a pandas frame gives the feature names.

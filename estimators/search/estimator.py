@@ -23,7 +23,7 @@ from ..objectives.smooth_gate.objective import SmoothGateObjective
 from ..objectives.softmax_gate.laplace_experts import LaplaceObjective
 from ..optimizers.newton import Ascent, newton_ascent
 from ..optimizers.objective import Objective
-from ..penalties import PenalizedObjective, Penalty, penalised, settled
+from ..penalties import PenalizedObjective, Penalty, penalized, settled
 from ..results.build import build_batch, build_result
 from ..results.fit_batch import FitBatch
 from ..results.fit_result import FitResult
@@ -251,7 +251,7 @@ class Estimator(ABC):
         yield None
 
     def _objective(self, model: MixtureOfExperts, data: Data, pinned: Tensor) -> Objective:
-        objective = penalised(make_objective(model, data, self.variance_floor, pinned), self.penalty, model)
+        objective = penalized(make_objective(model, data, self.variance_floor, pinned), self.penalty, model)
         objective.has_chosen_floor = self.variance_floor >= _CHOSEN_FLOOR
         return objective
 

@@ -1,7 +1,7 @@
 """Covariates moved and scaled for a search, and the parameters found moved back.
 
 A search from random parameters needs covariates of mean near zero and variance near one: a gate of a year would start
-where all its weights are 0 or 1. Where a gate and its experts allow it, a model of ``(x - centre) / scale`` is a model
+where all its weights are 0 or 1. Where a gate and its experts allow it, a model of ``(x - center) / scale`` is a model
 of ``x`` with other parameters, and the search may choose its coordinates.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["Coordinates", "restore_score", "score_freedom"]
 
 
 class Coordinates(NamedTuple):
-    """Coordinates ``(x - centre) / scale`` of each data set; both ``(r, d)``.
+    """Coordinates ``(x - center) / scale`` of each data set; both ``(r, d)``.
 
     Example:
         >>> from mixkit import linear_gaussian_experts, sigmoid_gate
@@ -37,7 +37,7 @@ class Coordinates(NamedTuple):
         True
     """
 
-    centre: Tensor
+    center: Tensor
     scale: Tensor
 
     @classmethod
@@ -46,24 +46,24 @@ class Coordinates(NamedTuple):
         can_move, can_scale = _freedom(model)
         if not (can_move or can_scale) or data.x.shape[-1] == 0:
             return None
-        centre, scale = data.x.mean(1), data.x.std(1, correction=0)
+        center, scale = data.x.mean(1), data.x.std(1, correction=0)
         scale = torch.where(scale > 0, scale, 1.0)
-        return cls(centre if can_move else torch.zeros_like(centre), scale if can_scale else torch.ones_like(scale))
+        return cls(center if can_move else torch.zeros_like(center), scale if can_scale else torch.ones_like(scale))
 
     def data(self, data: Data) -> Data:
         """The data in these coordinates."""
-        return data._replace(x=(data.x - self.centre.unsqueeze(1)) / self.scale.unsqueeze(1))
+        return data._replace(x=(data.x - self.center.unsqueeze(1)) / self.scale.unsqueeze(1))
 
     @torch.no_grad()
     def restored(self, model: MixtureOfExperts, index: int) -> MixtureOfExperts:
         """A copy of a model of data set ``index`` in these coordinates, as one of the covariates themselves."""
         found = copy.deepcopy(model)
-        centre, scale = self.centre[index], self.scale[index]
-        restore_score(found.gate.score, centre, scale)
+        center, scale = self.center[index], self.scale[index]
+        restore_score(found.gate.score, center, scale)
         predictor = found.experts.predictor
         if isinstance(predictor, LinearPredictor):
             predictor.slope.div_(scale)
-            predictor.intercept.sub_(predictor.slope @ centre)
+            predictor.intercept.sub_(predictor.slope @ center)
         return found
 
 
@@ -106,17 +106,17 @@ def _(score: ConstantScore) -> tuple[bool, bool]:
 
 
 @singledispatch
-def restore_score(score: Score, centre: Tensor, scale: Tensor) -> None:
-    """Change a score of ``(x - centre) / scale`` in place into the same score of ``x``; a constant one stays."""
+def restore_score(score: Score, center: Tensor, scale: Tensor) -> None:
+    """Change a score of ``(x - center) / scale`` in place into the same score of ``x``; a constant one stays."""
 
 
 @restore_score.register
-def _(score: LinearScore, centre: Tensor, scale: Tensor) -> None:
+def _(score: LinearScore, center: Tensor, scale: Tensor) -> None:
     score.weight.div_(scale)
     if score.bias is not None and not isinstance(score, ActivationScore):
-        score.bias.sub_(score.weight @ centre)
+        score.bias.sub_(score.weight @ center)
 
 
 @restore_score.register
-def _(score: DistanceScore, centre: Tensor, scale: Tensor) -> None:
-    score.centre.add_(centre)
+def _(score: DistanceScore, center: Tensor, scale: Tensor) -> None:
+    score.center.add_(center)

@@ -15,7 +15,7 @@ from torch import Tensor
 from mixkit.mixture import MixtureOfExperts
 
 __all__ = [
-    "Given",
+    "GivenResponsibilities",
     "KMeansX",
     "KMeansXY",
     "LocalLines",
@@ -42,10 +42,10 @@ class Start(ABC):
         return self
 
 
-def _standardised(columns: Tensor) -> np.ndarray:
+def _standardized(columns: Tensor) -> np.ndarray:
     scale = columns.std(0, correction=0)
-    centred = (columns - columns.mean(0)) / torch.where(scale > 0, scale, torch.ones_like(scale))
-    return np.asarray(centred.detach().cpu(), dtype=np.float64)
+    centered = (columns - columns.mean(0)) / torch.where(scale > 0, scale, torch.ones_like(scale))
+    return np.asarray(centered.detach().cpu(), dtype=np.float64)
 
 
 def _from_labels(labels: np.ndarray, k: int, like: Tensor) -> Tensor:
@@ -67,21 +67,21 @@ def _kmeans_labels(points: np.ndarray, k: int, rng: np.random.Generator) -> np.n
 
 @dataclass(frozen=True)
 class KMeansX(Start):
-    """Clusters of the standardised covariates (scikit-learn's ``KMeans``)."""
+    """Clusters of the standardized covariates (scikit-learn's ``KMeans``)."""
 
     def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
         """One guess, ``(1, k, n)``."""
-        return _from_labels(_kmeans_labels(_standardised(x), k, rng), k, x)
+        return _from_labels(_kmeans_labels(_standardized(x), k, rng), k, x)
 
 
 @dataclass(frozen=True)
 class KMeansXY(Start):
-    """Clusters of the standardised covariates and response together (scikit-learn's ``KMeans``)."""
+    """Clusters of the standardized covariates and response together (scikit-learn's ``KMeans``)."""
 
     def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
         """One guess, ``(1, k, n)``."""
         points = torch.cat([x, y.reshape(len(y), -1).to(x)], -1)
-        return _from_labels(_kmeans_labels(_standardised(points), k, rng), k, x)
+        return _from_labels(_kmeans_labels(_standardized(points), k, rng), k, x)
 
 
 @dataclass(frozen=True)
@@ -95,24 +95,24 @@ class RandomPartition(Start):
 
 @dataclass(frozen=True)
 class LocalLines(Start):
-    """Linear regressions on neighbourhoods of k random observations; each observation goes to the nearest line.
+    """Linear regressions on neighborhoods of k random observations; each observation goes to the nearest line.
 
     Finds regressions that cross, which clusters of points cannot.
 
     Args:
-        share: size of a neighbourhood as a share of the data (at least twice the number of coefficients).
+        share: size of a neighborhood as a share of the data (at least twice the number of coefficients).
     """
 
     share: float = 0.1
 
     def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
         """One guess, ``(1, k, n)``."""
-        points, response = _standardised(x), _standardised(y.reshape(len(y), -1))
+        points, response = _standardized(x), _standardized(y.reshape(len(y), -1))
         design = np.column_stack([points, np.ones(len(points))])
         size = min(len(points), max(int(self.share * len(points)), 2 * design.shape[1]))
         residuals = np.empty((k, len(points)))
-        for expert, centre in enumerate(rng.choice(len(points), k, replace=False)):
-            distance = np.square(points - points[centre]).sum(1)
+        for expert, center in enumerate(rng.choice(len(points), k, replace=False)):
+            distance = np.square(points - points[center]).sum(1)
             near = np.argpartition(distance, size - 1)[:size] if size < len(points) else np.arange(len(points))
             solution, *_ = np.linalg.lstsq(design[near], response[near], rcond=None)
             residuals[expert] = np.square(response - design @ solution).sum(1)
@@ -120,7 +120,7 @@ class LocalLines(Start):
 
 
 @dataclass(frozen=True, eq=False)
-class Given(Start):
+class GivenResponsibilities(Start):
     """Responsibilities chosen by the caller.
 
     Args:
@@ -129,12 +129,12 @@ class Given(Start):
 
     values: Tensor
 
-    def at(self, rows: Tensor, n: int) -> "Given":
+    def at(self, rows: Tensor, n: int) -> "GivenResponsibilities":
         """The responsibilities of ``rows``."""
         values = torch.as_tensor(self.values)
         if values.ndim == 0 or values.shape[-1] != n:
             raise ValueError(f"values must have shape (k, n) with n = {n} at the end, got {tuple(values.shape)}")
-        return Given(values[..., rows.to(values.device)])
+        return GivenResponsibilities(values[..., rows.to(values.device)])
 
     def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
         """The values, ``(s, k, n)``.
@@ -206,7 +206,7 @@ class MoveAtom(Start):
         guesses = []
         for left_out in range(k):
             rest = [j for j in range(k) if j != left_out]
-            resp = _renormalised(log_resp[rest])
+            resp = _renormalized(log_resp[rest])
             own = None if residual is None else residual[:, rest]
             guesses += [guess for expert in range(k - 1) for guess in _splits(x, resp, own, expert)]
         if self.most is not None and self.most < len(guesses):
@@ -214,7 +214,7 @@ class MoveAtom(Start):
         return torch.stack(guesses)
 
 
-def _renormalised(log_resp: Tensor) -> Tensor:
+def _renormalized(log_resp: Tensor) -> Tensor:
     """Probabilities ``(k, n)`` from their logarithms up to a constant; uniform where no expert is left."""
     lost = torch.isneginf(log_resp).all(0)
     return torch.softmax(torch.where(lost, torch.zeros_like(log_resp), log_resp), 0)
@@ -231,15 +231,15 @@ def _splits(x: Tensor, resp: Tensor, residual: Tensor | None, expert: int) -> li
 
 
 def _sides(x: Tensor, residual: Tensor | None, weight: Tensor) -> list[Tensor]:
-    centred = x - (weight.unsqueeze(-1) * x).sum(0) / weight.sum().clamp(min=1e-300)
-    axis = torch.linalg.svd(centred * weight.sqrt().unsqueeze(-1), full_matrices=False).Vh[0]
-    sides = [centred @ axis > 0]
+    centered = x - (weight.unsqueeze(-1) * x).sum(0) / weight.sum().clamp(min=1e-300)
+    axis = torch.linalg.svd(centered * weight.sqrt().unsqueeze(-1), full_matrices=False).Vh[0]
+    sides = [centered @ axis > 0]
     if residual is not None:
         sides += [residual > 0, residual.abs() > residual.abs().median()]
     return sides
 
 
 def default_starts(n_init: int) -> Sequence[Start]:
-    """``n_init`` starts that take turns: k-means on (x, y), lines through neighbourhoods, k-means on x, chance."""
+    """``n_init`` starts that take turns: k-means on (x, y), lines through neighborhoods, k-means on x, chance."""
     cycle = (KMeansXY(), LocalLines(), KMeansX(), LocalLines(0.2), LocalLines(0.05), RandomPartition())
     return [cycle[i % len(cycle)] for i in range(n_init)]

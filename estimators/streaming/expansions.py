@@ -22,14 +22,14 @@ class _Epoch:
     hessian: Tensor
     pull: Tensor
     weight: float
-    centre: Tensor
+    center: Tensor
 
     def plus(self, other: "_Epoch") -> "_Epoch":
         return _Epoch(
             self.hessian + other.hessian,
             self.pull + other.pull,
             self.weight + other.weight,
-            self.centre + other.centre,
+            self.center + other.center,
         )
 
 
@@ -69,7 +69,7 @@ class Expansions:
         total, weight = sum(epoch.hessian for epoch in self.epochs), sum(epoch.weight for epoch in self.epochs)
         kept: _Epoch | None = None
         for epoch in self.epochs:
-            offset = epoch.centre / epoch.weight - theta
+            offset = epoch.center / epoch.weight - theta
             distance = -(offset @ total @ offset) / weight
             if float(epoch.weight * distance) <= _BIAS * (weight * len(theta)) ** 0.5:
                 kept = epoch if kept is None else kept.plus(epoch)

@@ -40,7 +40,7 @@ class AtomErrors(NamedTuple):
     """Errors of each fitted atom, every tensor ``(*batch, k)``.
 
     Attributes:
-        mass: ``exp(beta_0i)``, as normalised in :func:`~estimators.voronoi.voronoi_loss`.
+        mass: ``exp(beta_0i)``, as normalized in :func:`~estimators.voronoi.voronoi_loss`.
         gate: ``|beta_1i - beta*_1j - t_1|``, j being the atom's cell.
         slope: ``|a_i - a*_j|``.
         intercept: ``|b_i - b*_j|``.

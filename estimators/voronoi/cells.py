@@ -36,7 +36,7 @@ def pair_gaps(fitted: Tensor, truth: Tensor) -> Tensor:
 
 
 def voronoi_cells(fitted: MixingMeasure, truth: MixingMeasure, *, shift: Tensor | None = None) -> Tensor:
-    r"""The cell of each fitted atom: the j that minimises
+    r"""The cell of each fitted atom: the j that minimizes
     :math:`\lVert (\beta_{1i} - \beta^*_{1j} - t_1, a_i - a^*_j, b_i - b^*_j, \sigma^2_i - \sigma^{*2}_j) \rVert`.
 
     The bias has no part in it. Ties go to the lower j.

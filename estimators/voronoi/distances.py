@@ -36,7 +36,8 @@ def density_distances(
     """Distances between ``p = model(x)`` and ``q = other(x)`` at each row of x.
 
     Gauss-Legendre quadrature over panels whose ends lie at up to 38 standard deviations around the mean of every
-    component of either law: accurate to about 1e-8, the total variation to about 1e-5 (its integrand has corners).
+    component of either distribution: accurate to about 1e-8, the total variation to about 1e-5 (its integrand has
+    corners).
 
     Args:
         model: an unbatched model of a scalar response whose components have finite mean and variance.

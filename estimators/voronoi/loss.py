@@ -29,7 +29,7 @@ def rbar(m: int) -> float:
     side is the coefficient of :math:`t^l` in :math:`\sum_i w_i e^{b_i t + v_i t^2}`, from which both bounds follow:
 
     - for r = 2 m - 1, the nodes b and weights w of Gauss-Hermite quadrature with all v equal are a solution: they
-      have the first 2 m - 1 moments of a normal law;
+      have the first 2 m - 1 moments of a normal distribution;
     - for r = 2 m there is none: with :math:`s^2` added to all variances, the mixture of the m normals
       :math:`N(b_i, 2 v_i + s^2)` would share 2 m moments with :math:`N(0, s^2)`, so that the difference of their
       densities changed sign more than 2 m times, while m + 1 normal densities combine to at most 2 m zeros.
@@ -123,7 +123,7 @@ def voronoi_loss(
         ValueError: if the measures do not fit each other, ``cells`` has another shape or range, or ``num_selected`` is
             above k*.
 
-    Source: Nguyen, Nguyen, Ho (2023), arXiv 2305.03288 (losses D1 and D2), up to the normalisation; top-K: Nguyen,
+    Source: Nguyen, Nguyen, Ho (2023), arXiv 2305.03288 (losses D1 and D2), up to the normalization; top-K: Nguyen,
     Akbarian, Yan, Ho (2024), arXiv 2309.13850 (the infimum over translations is ours).
 
     Example:

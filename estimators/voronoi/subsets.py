@@ -23,7 +23,7 @@ def largest_sum(values: Tensor, count: int) -> Tensor:
 
 
 def least_largest_sum(terms: Terms, count: int, *, bias: bool, weight: bool) -> tuple[Tensor, Tensor]:
-    """``s`` and ``t_1`` minimising the sum of the ``count`` largest ``|W_j - s W*_j| + c_j(t_1)``.
+    """``s`` and ``t_1`` minimizing the sum of the ``count`` largest ``|W_j - s W*_j| + c_j(t_1)``.
 
     Convex in both. For given t_1 the minimum in s is at one of finitely many kinks. With one covariate, t_1 is found by
     golden section; with more, both by the ellipsoid method; either is compared with the kinks in t_1.
@@ -68,11 +68,11 @@ def _ellipsoid(terms: Terms, count: int, bias: bool) -> Tensor:
     is flat ellipsoids grow too thin to be told from planes, so later rounds start from small balls around the best.
     """
     points = terms.gate_gap.detach()
-    centre = points.mean(-2)
-    radius = torch.linalg.vector_norm(points - centre.unsqueeze(-2), dim=-1).amax(-1).clamp(min=_TINY)
+    center = points.mean(-2)
+    radius = torch.linalg.vector_norm(points - center.unsqueeze(-2), dim=-1).amax(-1).clamp(min=_TINY)
     reach = (terms.cell_mass.detach() / terms.true_mass.detach()).amax(-1).clamp(min=_TINY)
     scale = (0.5 * reach / radius if bias else torch.zeros_like(radius)).unsqueeze(-1)
-    x = torch.cat([centre, radius.unsqueeze(-1)], -1)
+    x = torch.cat([center, radius.unsqueeze(-1)], -1)
     value = _subgradient(terms, count, x, scale, bias)[0]
     for share in _ROUNDS:
         x, value = _round(terms, count, bias, scale, x, value, share * radius)

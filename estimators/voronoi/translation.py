@@ -16,7 +16,7 @@ _HALVINGS = 40
 
 
 def weighted_median(values: Tensor, weight: Tensor) -> Tensor:
-    """The least of the values that minimise ``sum_j weight_j |value_j - s|``, ``(..., k)`` to ``(...,)``.
+    """The least of the values that minimize ``sum_j weight_j |value_j - s|``, ``(..., k)`` to ``(...,)``.
 
     The result is one of the values, through which gradients flow.
     """
@@ -32,7 +32,7 @@ def power_sum(t: Tensor, points: Tensor, weight: Tensor, power: Tensor) -> Tenso
 
 
 def least_power_sum(points: Tensor, weight: Tensor, power: Tensor) -> Tensor:
-    """The ``t (..., d)`` that minimises ``sum_i weight_i |points_i - t|^power_i``, a convex function.
+    """The ``t (..., d)`` that minimizes ``sum_i weight_i |points_i - t|^power_i``, a convex function.
 
     Where the minimum lies at one of the points (a kink), the result is that point and gradients flow through it;
     elsewhere it has no gradient, and needs none, for the derivative in t vanishes there.

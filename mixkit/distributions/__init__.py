@@ -7,9 +7,9 @@ from .laplace import Laplace
 from .log_normal import LogNormal
 from .negative_binomial import NegativeBinomial, negative_binomial_log_prob
 from .normal import Normal
+from .per_component import PerComponentDistribution
 from .poisson import Poisson
-from .side_by_side import SideBySide
-from .student_t import StudentT, log1p_square, student_t_log_density, student_t_log_normaliser
+from .student_t import StudentT, log1p_square, student_t_log_density, student_t_log_normalizer
 from .zero_inflated import ZeroInflatedLogNormal
 
 __all__ = [
@@ -19,13 +19,13 @@ __all__ = [
     "LogNormal",
     "NegativeBinomial",
     "Normal",
+    "PerComponentDistribution",
     "Poisson",
-    "SideBySide",
     "StudentT",
     "ZeroInflatedLogNormal",
     "has_atom",
     "log1p_square",
     "negative_binomial_log_prob",
     "student_t_log_density",
-    "student_t_log_normaliser",
+    "student_t_log_normalizer",
 ]

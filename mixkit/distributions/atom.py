@@ -33,7 +33,7 @@ class Atom(Distribution):
         super().__init__(value.shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "Atom":
-        """The same law with a larger batch shape."""
+        """The same distribution with a larger batch shape."""
         law = Atom(self.value.expand(torch.Size(batch_shape)), validate_args=False)
         law._validate_args = self._validate_args
         return law

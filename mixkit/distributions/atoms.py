@@ -1,4 +1,4 @@
-"""Where a law has atoms: values of positive probability."""
+"""Where a distribution has atoms: values of positive probability."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,10 @@ __all__ = ["has_atom"]
 
 
 def has_atom(law: Distribution, value: Tensor) -> Tensor:
-    """Whether a scalar law may give ``value`` a positive probability; boolean, of the shape of its density there.
+    """Whether a scalar distribution may give ``value`` a positive probability; boolean, shaped as its density there.
 
-    A law says so itself in a method ``has_atom(value)``, as those of this package do that mix atoms with a density.
-    Where it has none, all values are atoms if its support is discrete, and none is if it is continuous.
+    A distribution says so itself in a method ``has_atom(value)``, as those of this package do that mix atoms with a
+    density. Where it has none, all values are atoms if its support is discrete, and none is if it is continuous.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""The law of a class label, held as a floating number like every other response."""
+"""The distribution of a class label, held as a floating number like every other response."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class Categorical(distributions.Categorical):
         super().__init__(logits=logits, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "Categorical":
-        """The same law with a larger batch shape."""
+        """The same distribution with a larger batch shape."""
         logits = self.logits.expand(*torch.Size(batch_shape), self.logits.shape[-1])
         law = Categorical(logits, validate_args=False)
         law._validate_args = self._validate_args

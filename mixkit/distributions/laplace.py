@@ -1,4 +1,4 @@
-"""The Laplace law, precise in both tails."""
+"""The Laplace distribution, precise in both tails."""
 
 import math
 
@@ -9,7 +9,7 @@ __all__ = ["Laplace"]
 
 
 class Laplace(distributions.Laplace):
-    r"""The Laplace law :math:`\frac{1}{2s} \exp(-|y - m| / s)` with tails of full relative precision.
+    r"""The Laplace distribution :math:`\frac{1}{2s} \exp(-|y - m| / s)` with tails of full relative precision.
 
     torch computes the distribution function as one half plus or minus a term near one half, which is 0 beyond some
     37 scales, and quantiles from :math:`1 - 2|p - 1/2|`, which is 0 for p below 1e-17.
@@ -31,9 +31,9 @@ class Laplace(distributions.Laplace):
         """Probability of a value of at most ``value``."""
         if self._validate_args:
             self._validate_sample(value)
-        standardised = (value - self.loc) / self.scale
-        tail = 0.5 * torch.exp(-standardised.abs())
-        return torch.where(standardised < 0, tail, 1.0 - tail)
+        standardized = (value - self.loc) / self.scale
+        tail = 0.5 * torch.exp(-standardized.abs())
+        return torch.where(standardized < 0, tail, 1.0 - tail)
 
     def icdf(self, value: Tensor) -> Tensor:
         """The quantile at probability ``value``."""

@@ -1,4 +1,4 @@
-"""The log-normal law by the mean and standard deviation of the logarithm."""
+"""The log-normal distribution by the mean and standard deviation of the logarithm."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ class LogNormal(Distribution):
         self._normal = Normal(self.loc, self.scale, validate_args=False)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "LogNormal":
-        """The same law with a larger batch shape."""
+        """The same distribution with a larger batch shape."""
         shape = torch.Size(batch_shape)
         law = LogNormal(self.loc.expand(shape), self.scale.expand(shape), validate_args=False)
         law._validate_args = self._validate_args

@@ -35,7 +35,7 @@ def mixture_icdf(law: MixtureDistribution, value: Tensor) -> Tensor:
 
     Bisection over the floating-point numbers themselves, which their bit patterns order: at most 64 evaluations of F
     for float64 and 32 for float32, wherever the quantile lies and however far apart or narrow the components are. For
-    a law on the integers the smallest number that reaches p is an integer, found in fewer.
+    a distribution on the integers the smallest number that reaches p is an integer, found in fewer.
 
     Args:
         law: a mixture of a scalar response.

@@ -1,4 +1,4 @@
-"""The negative binomial law by its mean and dispersion, exact down to its Poisson limit."""
+"""The negative binomial distribution by its mean and dispersion, exact down to its Poisson limit."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _SERIES_BELOW = 0.1  # the series of log(1 + u) / u - 1 to 17 terms is exact in 
 _NUM_TERMS = 17
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680)
 _STIRLING_FROM = 32.0  # where the first term left out, 1 / 1188 z^-9, is below the rounding of float64
-_NO_WIDTH = 1e13  # from this size on the rate's gamma law is a point in float64
+_NO_WIDTH = 1e13  # from this size on the rate's gamma distribution is a point in float64
 
 
 class NegativeBinomial(Distribution):
@@ -25,8 +25,9 @@ class NegativeBinomial(Distribution):
     .. math:: p(y) = \frac{\Gamma(y + r)}{\Gamma(r)\, y!} \Big(\frac{r}{r + \mu}\Big)^r
         \Big(\frac{\mu}{r + \mu}\Big)^y, \qquad r = 1 / \alpha,
 
-    a Poisson law whose rate follows a gamma law of mean :math:`\mu` and shape r. As :math:`\alpha \to 0` it is the
-    Poisson law, which is reached without loss of precision. ``cdf`` (SciPy's incomplete beta) leaves autograd's graph.
+    a Poisson distribution whose rate follows a gamma distribution of mean :math:`\mu` and shape r. As :math:`\alpha
+    \to 0` it is the Poisson distribution, which is reached without loss of precision. ``cdf`` (SciPy's incomplete beta)
+    leaves autograd's graph.
 
     Args:
         log_mean: logarithm of the mean, any shape.
@@ -51,7 +52,7 @@ class NegativeBinomial(Distribution):
         super().__init__(self.log_mean.shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "NegativeBinomial":
-        """The same law with a larger batch shape."""
+        """The same distribution with a larger batch shape."""
         shape = torch.Size(batch_shape)
         law = NegativeBinomial(self.log_mean.expand(shape), self.log_dispersion.expand(shape), validate_args=False)
         law._validate_args = self._validate_args

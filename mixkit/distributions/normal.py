@@ -1,4 +1,4 @@
-"""The normal law, precise in the tails."""
+"""The normal distribution, precise in the tails."""
 
 import math
 
@@ -13,7 +13,7 @@ _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class Normal(distributions.Normal):
-    r"""The normal law, with a standardised log-density and tails of full relative precision.
+    r"""The normal distribution, with a standardized log-density and tails of full relative precision.
 
     torch's squares the scale, which underflows below 1e-162, and computes the distribution function as
     :math:`(1 + \mathrm{erf}) / 2`, which is 0 beyond eight standard deviations.
@@ -27,17 +27,17 @@ class Normal(distributions.Normal):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density at ``value``; -inf, with a gradient of zero, where the square of the distance overflows."""
-        standardised, too_far, _ = self._standardise(value)
-        log_density = -_HALF_LOG_TWO_PI - self.scale.log() - 0.5 * standardised.square()
+        standardized, too_far, _ = self._standardize(value)
+        log_density = -_HALF_LOG_TWO_PI - self.scale.log() - 0.5 * standardized.square()
         return torch.where(too_far, -torch.inf, log_density)
 
     def cdf(self, value: Tensor) -> Tensor:
         """Probability of a value of at most ``value``."""
-        standardised, too_far, distance = self._standardise(value)
-        below = 0.5 * torch.erfc(at_least_float32(standardised) * -math.sqrt(0.5))
-        return torch.where(too_far, (distance > 0).to(below.dtype), below).to(standardised.dtype)
+        standardized, too_far, distance = self._standardize(value)
+        below = 0.5 * torch.erfc(at_least_float32(standardized) * -math.sqrt(0.5))
+        return torch.where(too_far, (distance > 0).to(below.dtype), below).to(standardized.dtype)
 
-    def _standardise(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _standardize(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Distance over scale, 0 where its square would overflow (for finite gradients); where; the distance."""
         if self._validate_args:
             self._validate_sample(value)

@@ -1,4 +1,4 @@
-"""The Poisson law with its distribution function, also at rates that underflow."""
+"""The Poisson distribution with its distribution function, also at rates that underflow."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ __all__ = ["Poisson"]
 
 
 class Poisson(distributions.Poisson):
-    r"""The Poisson law with its distribution function, :math:`F(y) = Q(\lfloor y \rfloor + 1, \lambda)`.
+    r"""The Poisson distribution with its distribution function, :math:`F(y) = Q(\lfloor y \rfloor + 1, \lambda)`.
 
-    Here Q is the regularised upper incomplete gamma function. Given by its rate or, for rates that underflow, by the
+    Here Q is the regularized upper incomplete gamma function. Given by its rate or, for rates that underflow, by the
     logarithm of it. Values that are not counts have probability zero.
 
     Args:
@@ -43,7 +43,7 @@ class Poisson(distributions.Poisson):
             raise ValueError("rate or log_rate must be given, and not both")
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "Poisson":
-        """The same law with a larger batch shape."""
+        """The same distribution with a larger batch shape."""
         return Poisson(log_rate=self.log_rate.expand(torch.Size(batch_shape)), validate_args=self._validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Student's t law at any degrees of freedom, with its distribution function."""
+"""Student's t distribution at any degrees of freedom, with its distribution function."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor, distributions
 
 from .._precision import at_least_float32
 
-__all__ = ["StudentT", "log1p_square", "student_t_log_density", "student_t_log_normaliser"]
+__all__ = ["StudentT", "log1p_square", "student_t_log_density", "student_t_log_normalizer"]
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 _SERIES = (-1 / 8, 1 / 192, -1 / 640, 17 / 14336, -31 / 18432)  # of log(Gamma(h + 1/2) / Gamma(h)) - log(h) / 2 in 1/h
@@ -17,7 +17,7 @@ _SERIES_FROM = 32.0  # where the first term left out, 691 / 180224 h^-11, is bel
 
 
 class StudentT(distributions.StudentT):
-    """Student's t law, with a log-density right for any degrees of freedom, and its distribution function.
+    """Student's t distribution, with a log-density right for any degrees of freedom, and its distribution function.
 
     ``cdf`` and ``icdf`` (SciPy's ``stdtr`` and ``stdtrit``) leave the autograd graph: they are for intervals, not for
     training.
@@ -54,7 +54,7 @@ class StudentT(distributions.StudentT):
         return self.loc + self.scale * self._numpy(scipy.special.stdtrit, value)
 
 
-def student_t_log_normaliser(log_df: Tensor) -> Tensor:
+def student_t_log_normalizer(log_df: Tensor) -> Tensor:
     r"""Student's :math:`c(\nu) = \log \Gamma(\frac{\nu + 1}{2}) - \log \Gamma(\frac\nu2) - \frac12 \log \pi\nu`.
 
     The difference of two log-gammas of size :math:`\nu \log \nu` cancels when :math:`\nu` is large, as it is whenever
@@ -65,7 +65,7 @@ def student_t_log_normaliser(log_df: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> student_t_log_normaliser(torch.tensor(40.0, dtype=torch.float64)).exp()  # the normal law's
+        >>> student_t_log_normalizer(torch.tensor(40.0, dtype=torch.float64)).exp()  # the normal law's
         tensor(0.3989, dtype=torch.float64)
     """
     log_half = log_df - math.log(2.0)
@@ -79,11 +79,11 @@ def student_t_log_normaliser(log_df: Tensor) -> Tensor:
     return torch.where(log_half < math.log(_SERIES_FROM), exact, series * inverse) - _HALF_LOG_TWO_PI
 
 
-def student_t_log_density(standardised: Tensor, log_df: Tensor) -> Tensor:
+def student_t_log_density(standardized: Tensor, log_df: Tensor) -> Tensor:
     r"""Log-density of Student's t, :math:`c(\nu) - \frac{\nu + 1}{2} \log(1 + z^2 / \nu)`.
 
     Args:
-        standardised: z, broadcastable with ``log_df``; its square may overflow.
+        standardized: z, broadcastable with ``log_df``; its square may overflow.
         log_df: logarithm of the degrees of freedom :math:`\nu`.
 
     Example:
@@ -92,7 +92,7 @@ def student_t_log_density(standardised: Tensor, log_df: Tensor) -> Tensor:
         tensor(0.3183)
     """
     half = 0.5 * (torch.exp(log_df) + 1.0)
-    return student_t_log_normaliser(log_df) - half * log1p_square(standardised * torch.exp(-0.5 * log_df))
+    return student_t_log_normalizer(log_df) - half * log1p_square(standardized * torch.exp(-0.5 * log_df))
 
 
 def log1p_square(value: Tensor) -> Tensor:

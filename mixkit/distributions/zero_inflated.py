@@ -47,7 +47,7 @@ class ZeroInflatedLogNormal(Distribution):
         self._positive = LogNormal(self.loc, self.scale, validate_args=False)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "ZeroInflatedLogNormal":
-        """The same law with a larger batch shape."""
+        """The same distribution with a larger batch shape."""
         logit, loc, scale = (part.expand(torch.Size(batch_shape)) for part in (self.logit, self.loc, self.scale))
         law = ZeroInflatedLogNormal(logit, loc, scale, validate_args=False)
         law._validate_args = self._validate_args

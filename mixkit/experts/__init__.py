@@ -1,6 +1,5 @@
 """Families of experts: one file each."""
 
-from .atom import AtomExperts
 from .base import DensityExperts, DensityTerms, Experts, LocationExperts, MultiLocationExperts
 from .categorical import CategoricalExperts
 from .covariance import Covariance, DiagonalCovariance, FullCovariance, SphericalCovariance
@@ -10,11 +9,11 @@ from .log_normal import LogNormalExperts, ZeroInflatedLogNormalExperts
 from .mixed import MixedExperts
 from .multivariate import MultivariateGaussianExperts
 from .negative_binomial import NegativeBinomialExperts
+from .point_mass import PointMassExperts
 from .poisson import PoissonExperts
 from .student_t import StudentTExperts
 
 __all__ = [
-    "AtomExperts",
     "CategoricalExperts",
     "Covariance",
     "DensityExperts",
@@ -30,6 +29,7 @@ __all__ = [
     "MultiLocationExperts",
     "MultivariateGaussianExperts",
     "NegativeBinomialExperts",
+    "PointMassExperts",
     "PoissonExperts",
     "SphericalCovariance",
     "StudentTExperts",

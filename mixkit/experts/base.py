@@ -58,7 +58,7 @@ class Experts(nn.Module, ABC):
 
 
 class DensityExperts(Experts):
-    r"""Experts of a scalar response whose law depends on x through a few locations, plus constants.
+    r"""Experts of a scalar response whose distribution depends on x through a few locations, plus constants.
 
     The log-density of expert j is :math:`f(y; \eta_{j1}(x), \dots, \eta_{jL}(x), c_{j1}, c_{j2}, \dots)`. A subclass
     names its constants, each a parameter of shape ``(*batch, k)`` (or ``(*batch, 1)`` where the experts share it), and
@@ -103,13 +103,13 @@ class DensityExperts(Experts):
 
 
 class LocationExperts(DensityExperts):
-    r"""Experts of a scalar response whose law depends on x through one location, :math:`f(y; \eta_j(x), c_j)`.
+    r"""Experts of a scalar response whose distribution depends on x through one location, :math:`f(y; \eta_j(x), c_j)`.
 
     Args:
         predictor: the location, with ``response_dim`` None.
 
     A subclass sets ``scale_name``, in place of ``floor_name``, to the constant that is the logarithm of a scale s if
-    :math:`(y - \eta) / s` has a fixed law; estimators then standardise y.
+    :math:`(y - \eta) / s` has a fixed distribution; estimators then standardize y.
     """
 
     scale_name: str | None = None
@@ -125,7 +125,7 @@ class LocationExperts(DensityExperts):
 
 
 class MultiLocationExperts(DensityExperts):
-    r"""Experts of a scalar response whose law depends on x through L locations, one for each output of the predictor.
+    r"""Experts of a scalar response whose distribution depends on x through L locations, the predictor's outputs.
 
     Args:
         predictor: the locations ``(*batch, n, k, L)``, built with ``response_dim=L``.

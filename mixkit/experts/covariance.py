@@ -1,4 +1,4 @@
-"""How the spread of a vector response is parametrised: full, diagonal or spherical, own or shared."""
+"""How the spread of a vector response is parametrized: full, diagonal or spherical, own or shared."""
 
 from abc import ABC, abstractmethod
 

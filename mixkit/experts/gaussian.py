@@ -71,9 +71,9 @@ class GaussianExperts(LocationExperts):
         """Log-density and derivatives in ``(eta, log_std)`` in closed form."""
         (log_std,) = constants
         inverse_std = torch.exp(-log_std)
-        standardised = (y - eta) * inverse_std
-        square = standardised.square()
-        first_eta = standardised * inverse_std
+        standardized = (y - eta) * inverse_std
+        square = standardized.square()
+        first_eta = standardized * inverse_std
         second_eta = (-inverse_std.square()).expand_as(eta)
         log_prob = (-_HALF_LOG_TWO_PI - log_std) - 0.5 * square
         return DensityTerms(log_prob, [first_eta, square - 1.0], [[second_eta], [-2.0 * first_eta, -2.0 * square]])

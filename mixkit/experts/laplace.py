@@ -73,8 +73,8 @@ class LaplaceExperts(LocationExperts):
         """Log-density and derivatives in ``(eta, log_scale)``; those at the kink are taken as 0."""
         (log_scale,) = constants
         inverse_scale = torch.exp(-log_scale)
-        standardised = (y - eta) * inverse_scale
-        distance, side = standardised.abs(), standardised.sign()
+        standardized = (y - eta) * inverse_scale
+        distance, side = standardized.abs(), standardized.sign()
         first_eta = side * inverse_scale
         return DensityTerms(
             -math.log(2.0) - log_scale - distance,

@@ -74,15 +74,15 @@ class LogNormalExperts(LocationExperts):
 
 
 class ZeroInflatedLogNormalExperts(MultiLocationExperts):
-    r"""Zero with probability :math:`1 - \pi_j(x)`, else log-normal: each expert a law of customer lifetime value.
+    r"""Zero with probability :math:`1 - \pi_j(x)`, else log-normal: a distribution of customer lifetime value.
 
     The predictor gives two locations: the log-odds :math:`\log \frac{\pi_j(x)}{1 - \pi_j(x)}` of a positive response,
     and the mean of its logarithm. The density is taken with respect to Lebesgue measure plus a unit mass at zero,
     :math:`f(y) = (1 - \pi)^{[y = 0]} (\pi \, \mathrm{LogNormal}(y; m, s))^{[y > 0]}`. A gate over several such experts
     selects the distribution for each x, as in OptDist. Of a zero nothing tells whose it is: with several experts the
     gate and the probabilities of zero are told apart by their forms in x alone, and their standard errors are large; an
-    :class:`~mixkit.experts.AtomExperts` beside log-normal experts has one such probability, the gate's, and no such
-    trouble.
+    :class:`~mixkit.experts.PointMassExperts` beside log-normal experts has one such probability, the gate's, and no
+    such trouble.
 
     Args:
         predictor: log-odds and mean of the logarithm, built with ``response_dim=2`` (see
@@ -169,8 +169,8 @@ def _positive_log(y: Tensor) -> Tensor:
 def _log_normal(y: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Log-density at y > 0; finite, and of no use, elsewhere."""
     log_y = torch.where(y > 0, y, 1.0).log()
-    standardised = (log_y - mean) * torch.exp(-log_std)
-    return -_HALF_LOG_TWO_PI - log_std - log_y - 0.5 * standardised.square()
+    standardized = (log_y - mean) * torch.exp(-log_std)
+    return -_HALF_LOG_TWO_PI - log_std - log_y - 0.5 * standardized.square()
 
 
 def _log_normal_terms(y: Tensor, mean: Tensor, log_std: Tensor) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
@@ -178,8 +178,8 @@ def _log_normal_terms(y: Tensor, mean: Tensor, log_std: Tensor) -> tuple[Tensor,
     mean, log_std = torch.broadcast_tensors(mean, log_std)
     positive = (y > 0).to(mean.dtype).expand_as(mean)
     inverse_std = torch.exp(-log_std)
-    standardised = (torch.where(y > 0, y, 1.0).log() - mean) * inverse_std
-    square = standardised.square()
-    first = positive * standardised * inverse_std
+    standardized = (torch.where(y > 0, y, 1.0).log() - mean) * inverse_std
+    square = standardized.square()
+    first = positive * standardized * inverse_std
     second = [[-positive * inverse_std.square()], [-2.0 * first, -2.0 * positive * square]]
     return _log_normal(y, mean, log_std), [first, positive * (square - 1.0)], second

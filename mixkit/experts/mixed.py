@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ..distributions import SideBySide
+from ..distributions import PerComponentDistribution
 from .base import Experts
 
 __all__ = ["MixedExperts"]
@@ -27,10 +27,10 @@ class MixedExperts(Experts):
 
     Example:
         >>> import torch
-        >>> from mixkit.experts import AtomExperts, LogNormalExperts
+        >>> from mixkit.experts import PointMassExperts, LogNormalExperts
         >>> from mixkit.experts.predictors import LinearPredictor
         >>> log_normal = LogNormalExperts(LinearPredictor(1, 2, generator=torch.Generator().manual_seed(0)))
-        >>> experts = MixedExperts([AtomExperts(0.0), log_normal])
+        >>> experts = MixedExperts([PointMassExperts(0.0), log_normal])
         >>> experts.num_experts, experts(torch.zeros(4, 1)).log_prob(torch.zeros(4, 1))[0].tolist()
         (3, [0.0, -inf, -inf])
     """
@@ -45,11 +45,11 @@ class MixedExperts(Experts):
         self.families = nn.ModuleList(families)
         self.num_experts = sum(family.num_experts for family in families)
 
-    def forward(self, x: Tensor) -> SideBySide:
+    def forward(self, x: Tensor) -> PerComponentDistribution:
         """The laws of all families, batch shape ``(*batch, n, k)``."""
         covariates = x[..., :-1] if self.has_offset else x
         laws = [family(x if family.has_offset else covariates) for family in self.families]
-        return SideBySide(laws, validate_args=False)
+        return PerComponentDistribution(laws, validate_args=False)
 
     @property
     def has_offset(self) -> bool:

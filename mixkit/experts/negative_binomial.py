@@ -15,9 +15,9 @@ __all__ = ["NegativeBinomialExperts"]
 class NegativeBinomialExperts(LocationExperts):
     r"""Negative binomial experts: mean :math:`\mu_j = \exp \eta_j(x)`, variance :math:`\mu_j + \alpha_j \mu_j^2`.
 
-    The Poisson law is the limit :math:`\alpha_j \to 0`. Where counts vary no more than Poisson ones, the likelihood
-    rises towards that limit: the fit ends where one more Newton step gains less than the tolerance, with a dispersion
-    near zero that has no standard error.
+    The Poisson distribution is the limit :math:`\alpha_j \to 0`. Where counts vary no more than Poisson ones, the
+    likelihood rises towards that limit: the fit ends where one more Newton step gains less than the tolerance, with a
+    dispersion near zero that has no standard error.
 
     Args:
         predictor: the logarithm of the mean (see :mod:`mixkit.experts.predictors`).
@@ -29,7 +29,7 @@ class NegativeBinomialExperts(LocationExperts):
     Attributes:
         log_dispersion: logarithm of :math:`\alpha`, ``(*batch, k)``, or ``(*batch, 1)`` if shared; starts at 0.
 
-    Source: Cameron and Trivedi (1998), Regression Analysis of Count Data, section 3.3 (the law known as NB2).
+    Source: Cameron and Trivedi (1998), Regression Analysis of Count Data, section 3.3 (the distribution known as NB2).
 
     Example:
         >>> import torch

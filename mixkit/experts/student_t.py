@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._validation import check_positive
-from ..distributions import StudentT, log1p_square, student_t_log_density, student_t_log_normaliser
+from ..distributions import StudentT, log1p_square, student_t_log_density, student_t_log_normalizer
 from .base import DensityTerms, LocationExperts, new_constant
 from .predictors import Predictor
 
@@ -30,7 +30,7 @@ class StudentTExperts(LocationExperts):
     Raises:
         ValueError: if ``df`` is not positive.
 
-    Source: Peel and McLachlan (2000), Robust mixture modelling using the t distribution, Statistics and Computing 10.
+    Source: Peel and McLachlan (2000), Robust mixture modeling using the t distribution, Statistics and Computing 10.
 
     Example:
         >>> import torch
@@ -74,13 +74,13 @@ class StudentTExperts(LocationExperts):
     def density_terms(self, y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
         """Log-density and derivatives in ``(eta, log_scale, log_df)`` in closed form.
 
-        With z the standardised residual and q = z^2 / (df + z^2), all are polynomials in q but for one logarithm.
+        With z the standardized residual and q = z^2 / (df + z^2), all are polynomials in q but for one logarithm.
         """
         log_scale, log_df = constants
         df, inverse_scale = torch.exp(log_df), torch.exp(-log_scale)
         scaled = (y - eta) * inverse_scale * torch.exp(-0.5 * log_df)
         q = _share(scaled)
-        normaliser, slope, curvature = _normaliser_terms(log_df)
+        normalizer, slope, curvature = _normalizer_terms(log_df)
         half_log = 0.5 * log1p_square(scaled)
         by_scale = (df + 1.0) * q - 1.0
         by_eta = (df + 1.0) * inverse_scale * torch.exp(-0.5 * log_df) * _ratio(scaled)
@@ -90,7 +90,7 @@ class StudentTExperts(LocationExperts):
         second_scale = -2.0 * (df + 1.0) * q * (1.0 - q)
         second_df = curvature + df * (q - half_log) - 0.5 * (df + 1.0) * q * (1.0 - q)
         return DensityTerms(
-            normaliser - log_scale - (df + 1.0) * half_log,
+            normalizer - log_scale - (df + 1.0) * half_log,
             [by_eta, by_scale, by_df],
             [[second_eta], [eta_scale, second_scale], [by_eta * by_scale / (df + 1.0), q * by_scale, second_df]],
         )
@@ -106,11 +106,11 @@ def _share(scaled: Tensor) -> Tensor:
     return scaled * _ratio(scaled)
 
 
-def _normaliser_terms(log_df: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The normaliser of the t law and its first and second derivative in ``log_df``."""
+def _normalizer_terms(log_df: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The normalizer of the t distribution and its first and second derivative in ``log_df``."""
     with torch.enable_grad():
         leaf = log_df.detach().requires_grad_()
-        value = student_t_log_normaliser(leaf)
+        value = student_t_log_normalizer(leaf)
         (first,) = torch.autograd.grad(value.sum(), leaf, create_graph=True)
         (second,) = torch.autograd.grad(first.sum(), leaf)
     return value.detach(), first.detach(), second

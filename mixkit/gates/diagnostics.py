@@ -111,7 +111,7 @@ def gate_diagnostics(
         TypeError: if ``gate`` is not a gate or ``x`` not a floating tensor.
         ValueError: if ``x`` has another shape, has no rows or is not finite, or a temperature is not positive.
 
-    Source: selectivity, distance and gradients of a softmax are the three limits of normalisation studied in
+    Source: selectivity, distance and gradients of a softmax are the three limits of normalization studied in
         arXiv 2508.17821; uniformity is Fang et al. (2024), arXiv 2403.00642.
 
     Example:
@@ -218,7 +218,7 @@ def gradient_strength(gate: Gate, kept: Tensor) -> Tensor:
     margin m (see :func:`score_margin`): few rows move the gate, and strongly.
 
     Args:
-        gate: whose normaliser is differentiated; the selection is held fixed.
+        gate: whose normalizer is differentiated; the selection is held fixed.
         kept: scores after temperature and selection, ``(n, k)``, -inf where unselected; rows do not interact.
 
     Returns:
@@ -246,7 +246,8 @@ def wasserstein_uniformity(z: Tensor) -> float:
     r"""How far representations are from uniform on the sphere; large where they have collapsed.
 
     Rows are scaled to length one. With their mean :math:`\mu` and covariance :math:`\Sigma`, both taken as those of a
-    normal law, the 2-Wasserstein distance to :math:`N(0, I_m / m)`, the limit of the uniform law on the sphere, is
+    normal distribution, the 2-Wasserstein distance to :math:`N(0, I_m / m)`, the limit of the uniform distribution on
+    the sphere, is
 
     .. math:: W_2 = (\|\mu\|^2 + 1 + \mathrm{tr} \Sigma - \tfrac{2}{\sqrt m} \mathrm{tr} \Sigma^{1/2})^{1/2}.
 

@@ -1,4 +1,4 @@
-"""Gate: covariates to log-weights over experts, made of a score, a temperature, a selection and a normaliser."""
+"""Gate: covariates to log-weights over experts, made of a score, a temperature, a selection and a normalizer."""
 
 from typing import NamedTuple, TypeVar
 
@@ -117,7 +117,7 @@ class Gate(nn.Module):
             x: covariates ``(*batch, n, d)``.
             generator: source of the noise, for selections that are random.
             mask: True where a row counts, broadcastable to ``(*batch, n)``; all count if None. The others may hold
-                anything and have no part in the weights of the rest, even where the normaliser couples rows.
+                anything and have no part in the weights of the rest, even where the normalizer couples rows.
         """
         return self.normalizer(self.scores(_fill(x, mask), generator)[1], mask)
 
@@ -137,7 +137,7 @@ class Gate(nn.Module):
             x: covariates ``(*batch, n, d)``.
             generator: source of the noise, for selections that are random.
             renormalize: whether the weights of the selected experts sum to 1, as in ``forward``; else each is what the
-                normaliser gives it among all k experts. The latter has a gradient even where one expert is selected.
+                normalizer gives it among all k experts. The latter has a gradient even where one expert is selected.
             bare: whether the weights are the links of the scores themselves, divided by no sum: the sigmoids of
                 DeepSeek-V3 (arXiv 2412.19437, equation 15) with a ``NormalizedSigmoid``. Then ``renormalize`` plays no
                 part.
@@ -151,7 +151,7 @@ class Gate(nn.Module):
             ``forward``, ties by index.
 
         Raises:
-            ValueError: if ``bare`` is asked of a normaliser that is no
+            ValueError: if ``bare`` is asked of a normalizer that is no
                 :class:`~mixkit.gates.normalizers.LinkNormalizer`, or ``scale`` is not positive.
         """
         check_positive("scale", scale)
@@ -203,7 +203,7 @@ def _check_part(name: str, part: PartT, kind: type) -> PartT:
 def _log_links(normalizer: Normalizer, logits: Tensor) -> Tensor:
     if not isinstance(normalizer, LinkNormalizer):
         raise ValueError(
-            f"bare must be False unless the normaliser divides links by their sum, got {type(normalizer).__name__}"
+            f"bare must be False unless the normalizer divides links by their sum, got {type(normalizer).__name__}"
         )
     return normalizer.log_links(logits)
 

@@ -1,4 +1,4 @@
-"""The gates of the papers, named compositions of a score, a temperature, a selection and a normaliser."""
+"""The gates of the papers, named compositions of a score, a temperature, a selection and a normalizer."""
 
 from collections.abc import Callable
 from typing import TypedDict, Unpack
@@ -64,7 +64,7 @@ def topk_gate(num_features: int, num_experts: int, num_selected: int, **options:
     the bias. Most code ranks the full score, which is ``Gate(LinearScore(...), selection=TopKByScore(K))``. With K = 1
     the weight is 1 whatever the scores, so no gradient reaches them: see ``renormalize`` of :meth:`Gate.route`.
 
-    Centre the covariates: without a bias in the ranking the regions of selection meet at the origin, and where every
+    Center the covariates: without a bias in the ranking the regions of selection meet at the origin, and where every
     row of x points the same way (one positive covariate) the same K experts are kept for all of them.
 
     Args:
@@ -138,9 +138,9 @@ def activation_gate(
 
 
 def sigmoid_gate(num_features: int, num_experts: int, **options: Unpack[ScoreOptions]) -> Gate:
-    r"""The normalised sigmoid gate, :math:`w_j \propto \text{sigmoid}(\beta_{1j}^\top x + \beta_{0j})`.
+    r"""The normalized sigmoid gate, :math:`w_j \propto \text{sigmoid}(\beta_{1j}^\top x + \beta_{0j})`.
 
-    The sigmoid gate is studied by Nguyen, Ho and Rinaldo (2024), arXiv 2405.13997, and its normalised form, which is
+    The sigmoid gate is studied by Nguyen, Ho and Rinaldo (2024), arXiv 2405.13997, and its normalized form, which is
     this one, by Nguyen et al. (2025), arXiv 2505.10860.
 
     Args:

@@ -1,4 +1,4 @@
-"""Whether a fitted law is right: its probability integral transforms and quantile residuals."""
+"""Whether a fitted distribution is right: its probability integral transforms and quantile residuals."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +52,8 @@ def plot_calibration(
     Returns:
         The axes. The band holds all bins of a true model at once with probability at least 95%: each has a
         binomial(n, 1 / m) count and level 0.05 / m (Bonferroni); weights w have the share of the count of
-        ``(sum w)^2 / sum w^2`` observations. A heap in the middle says the law is too wide, heaps at the ends too
-        narrow, a slope that it lies too low or too high.
+        ``(sum w)^2 / sum w^2`` observations. A heap in the middle says the distribution is too wide, heaps at the ends
+        too narrow, a slope that it lies too low or too high.
 
     Source: Gneiting, Balabdaoui, Raftery (2007), JRSS B 69, 243-268.
 

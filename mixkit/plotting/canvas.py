@@ -1,4 +1,4 @@
-"""What pictures share: data in any form, axes, colours, grids of covariates."""
+"""What pictures share: data in any form, axes, colors, grids of covariates."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,12 +27,12 @@ __all__ = [
     "scalar_law",
 ]
 
-# Okabe and Ito's palette for colour-blind readers, without its black and yellow.
+# Okabe and Ito's palette for color-blind readers, without its black and yellow.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def expert_colors(k: int) -> list[Any]:
-    """One colour an expert: a colour-blind-safe palette, matplotlib's viridis when there are more than six."""
+    """One color an expert: a color-blind-safe palette, matplotlib's viridis when there are more than six."""
     if k <= len(_COLORS):
         return list(_COLORS[:k])
     from matplotlib import colormaps
@@ -142,21 +142,21 @@ def grid_over(
     dtype and on device of the model.
     """
     own = next(model.parameters())
-    centre = x.median(0).values if at is None else torch.as_tensor(at)
-    if centre.shape != x.shape[-1:]:
-        raise ValueError(f"at must have shape ({x.shape[-1]},), got {tuple(centre.shape)}")
+    center = x.median(0).values if at is None else torch.as_tensor(at)
+    if center.shape != x.shape[-1:]:
+        raise ValueError(f"at must have shape ({x.shape[-1]},), got {tuple(center.shape)}")
     ends = [(float(x[:, feature].min()), float(x[:, feature].max())) for feature in features]
     ends = [(low - margin * (high - low), high + margin * (high - low)) for low, high in ends]
     lines = [torch.linspace(low, high, count, dtype=own.dtype, device=own.device) for low, high in ends]
     columns = torch.meshgrid(*lines, indexing="xy")
-    grid = centre.to(own).expand(*columns[0].shape, -1).clone()
+    grid = center.to(own).expand(*columns[0].shape, -1).clone()
     for feature, column in zip(features, columns, strict=True):
         grid[..., feature] = column
     return grid
 
 
 def scalar_law(model: MixtureOfExperts, x: Tensor) -> ExpertMixture:
-    """The conditional law of a scalar response; ``ValueError`` for a vector."""
+    """The conditional distribution of a scalar response; ``ValueError`` for a vector."""
     law = model(x)
     if law.event_shape:
         raise ValueError(f"model must have a scalar response, got event shape {tuple(law.event_shape)}")

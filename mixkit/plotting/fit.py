@@ -43,7 +43,7 @@ def plot_fit(
     response: str | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Data over one covariate coloured by expert, the experts' means, the conditional mean and predictive bands.
+    """Data over one covariate colored by expert, the experts' means, the conditional mean and predictive bands.
 
     Args:
         model: a fitted model of a scalar response.
@@ -56,7 +56,7 @@ def plot_fit(
         ax: where to draw; a new figure if None.
 
     Returns:
-        The axes. Points take the colour of the expert with the largest responsibility; an expert's line is drawn where
+        The axes. Points take the color of the expert with the largest responsibility; an expert's line is drawn where
         its weight exceeds 3%, and the more opaque the larger the weight; bands hold 50% and 95% of the conditional law.
         With d > 1 lines and bands are those of a slice, and points pale with their distance from it.
 
@@ -102,14 +102,14 @@ def _name_of(y: Any) -> str:
     return name if isinstance(name, str) else "y"
 
 
-def _closeness(x: Tensor, centre: Tensor, column: int) -> Any:
-    """Opacity of points by their distance from a slice in the other covariates, standardised."""
+def _closeness(x: Tensor, center: Tensor, column: int) -> Any:
+    """Opacity of points by their distance from a slice in the other covariates, standardized."""
     low, high = _OPACITY
     others = [c for c in range(x.shape[-1]) if c != column]
     if not others:
         return high
     scale = x[:, others].std(0, correction=0).clamp(min=torch.finfo(x.dtype).tiny)
-    distance = ((x - centre)[:, others] / scale).square().mean(-1)
+    distance = ((x - center)[:, others] / scale).square().mean(-1)
     return as_array(low + (high - low) * torch.exp(-0.5 * distance.square() / distance.median().clamp(min=1e-30) ** 2))
 
 

@@ -96,15 +96,15 @@ def plot_gate_map(
         model: a mixture of experts.
         x: covariates ``(n, d)``, d at least 2; a tensor, an array or a frame. If the experts have an offset, it is the
             last column, beside two covariates at least.
-        y: responses ``(n,)`` or ``(n, p)``; with them each point takes the colour of the expert with the largest
-            responsibility, else points are grey.
+        y: responses ``(n,)`` or ``(n, p)``; with them each point takes the color of the expert with the largest
+            responsibility, else points are gray.
         features: the covariates on the axes, columns or ``names``.
         at: with d > 2, the values of the other covariates ``(d,)``; their medians if None.
         names: names of the covariates ``(d,)``; those of a frame's columns if None.
         ax: where to draw; a new figure if None.
 
     Returns:
-        The axes. A region has the colour of its expert, the paler the smaller the largest weight; black lines are
+        The axes. A region has the color of its expert, the paler the smaller the largest weight; black lines are
         borders.
 
     Raises:

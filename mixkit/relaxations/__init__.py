@@ -3,7 +3,6 @@
 from .concepts import ConceptBottleneck, ConceptReport
 from .distributions import LogRelaxedOneHot, harden, log_simplex
 from .enumeration import Enumeration, joint_choices
-from .estimator import Estimator, PathEstimator, expectation
 from .flows import (
     GumbelSoftmaxPath,
     StraightThroughGuidance,
@@ -13,6 +12,7 @@ from .flows import (
     sample_flow,
     score_matching_loss,
 )
+from .gradient_estimator import GradientEstimator, PathEstimator, expectation
 from .gumbel_rao import GumbelRao, gumbel_rao
 from .gumbel_softmax import GumbelSoftmax, StraightThroughGumbelSoftmax, gumbel_softmax
 from .masks import (
@@ -55,8 +55,8 @@ __all__ = [
     "ConceptBottleneck",
     "ConceptReport",
     "Enumeration",
-    "Estimator",
     "ExponentialFamilySubset",
+    "GradientEstimator",
     "GumbelRao",
     "GumbelSoftmax",
     "GumbelSoftmaxPath",

@@ -140,9 +140,9 @@ class ConceptBottleneck(nn.Module):
         activations = self.activations(similarities)
         if activations.ndim != 2:
             raise ValueError(f"similarities must have shape (n, num_concepts), got {tuple(similarities.shape)}")
-        centred = [values - values.mean(0) for values in (activations, similarities)]
-        size = centred[0].square().sum(0) * centred[1].square().sum(0)
-        product = (centred[0] * centred[1]).sum(0)
+        centered = [values - values.mean(0) for values in (activations, similarities)]
+        size = centered[0].square().sum(0) * centered[1].square().sum(0)
+        product = (centered[0] * centered[1]).sum(0)
         return torch.where(size > 0, product * torch.where(size > 0, size, 1).rsqrt(), 0).mean()
 
     @torch.no_grad()

@@ -35,7 +35,7 @@ def harden(log_relaxed: Tensor) -> Tensor:
     r"""The one-hot argmax of :math:`y = \log z`, with the gradient of :math:`z = \exp(y)`.
 
     A deterministic function of the sample: the density stays that of the relaxed value, so the same
-    :class:`LogRelaxedOneHot` serves as model and as guide site, and straight-through needs no law of its own.
+    :class:`LogRelaxedOneHot` serves as model and as guide site, and straight-through needs no distribution of its own.
 
     Args:
         log_relaxed: values of :class:`LogRelaxedOneHot`, ``(*batch, k)``.
@@ -52,7 +52,7 @@ def harden(log_relaxed: Tensor) -> Tensor:
 
 
 class LogRelaxedOneHot(TorchDistribution):
-    r"""The law of :math:`y = \log \operatorname{softmax}((\theta + g) / \tau)`, g standard Gumbel noise.
+    r"""The distribution of :math:`y = \log \operatorname{softmax}((\theta + g) / \tau)`, g standard Gumbel noise.
 
     .. math::
         \log p(y) = \log\Gamma(k) + (k - 1) \log\tau + \sum_{i=1}^k \log\operatorname{softmax}(\theta - \tau y)_i
@@ -64,8 +64,8 @@ class LogRelaxedOneHot(TorchDistribution):
 
     Args:
         temperature: :math:`\tau > 0`, a number or a tensor that broadcasts with the batch shape.
-        probs: probabilities ``(*batch, k)``, zeros allowed, normalised by us; or
-        logits: unnormalised log-probabilities ``(*batch, k)``, -inf allowed. Exactly one of the two.
+        probs: probabilities ``(*batch, k)``, zeros allowed, normalized by us; or
+        logits: unnormalized log-probabilities ``(*batch, k)``, -inf allowed. Exactly one of the two.
 
     Values have the dtype of the parameters; log-probabilities are in float32 at least.
 
@@ -74,7 +74,7 @@ class LogRelaxedOneHot(TorchDistribution):
             positive probability, or the temperature is not positive.
 
     References:
-        Maddison, Mnih and Teh (2017), arXiv 1611.00712 (the ExpConcrete law of the appendix).
+        Maddison, Mnih and Teh (2017), arXiv 1611.00712 (the ExpConcrete distribution of the appendix).
 
     Example:
         >>> law = LogRelaxedOneHot(0.05, logits=torch.zeros(512))
@@ -109,7 +109,7 @@ class LogRelaxedOneHot(TorchDistribution):
         return self.logits.softmax(-1)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "LogRelaxedOneHot":
-        """The same law with more leading dimensions."""
+        """The same distribution with more leading dimensions."""
         new = self._get_checked_instance(LogRelaxedOneHot, _instance)
         new.temperature = self.temperature
         new.logits = self.logits.expand(*batch_shape, -1)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .._validation import check_integer
 from ._steps import in_float32_at_least
-from .estimator import Estimator, Function, evaluate
+from .gradient_estimator import Function, GradientEstimator, evaluate
 from .score_function import choice_log_prob
 
 __all__ = ["Enumeration", "joint_choices"]
@@ -24,7 +24,7 @@ def joint_choices(choice_shape: tuple[int, ...], num_categories: int, *, like: T
     return torch.nn.functional.one_hot(grid, num_categories).to(like.dtype)
 
 
-class Enumeration(Estimator):
+class Enumeration(GradientEstimator):
     r"""The expectation itself, :math:`\sum_d p(d) f(d)` over all :math:`k^c` joint choices; no noise, no bias.
 
     Args:

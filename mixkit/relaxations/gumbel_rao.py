@@ -6,7 +6,7 @@ from torch import Tensor
 from .._validation import check_integer
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
-from .estimator import PathEstimator
+from .gradient_estimator import PathEstimator
 from .noise import conditional_gumbel, sample_one_hot
 from .tempered import TemperatureLike, Tempered
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
-from .estimator import PathEstimator
+from .gradient_estimator import PathEstimator
 from .noise import one_hot_argmax, perturb
 from .tempered import TemperatureLike, Tempered
 
@@ -22,7 +22,7 @@ def gumbel_softmax(
     r"""A relaxed draw of one category, :math:`y = \operatorname{softmax}((\theta + g) / \tau)` with Gumbel noise g.
 
     The argmax of :math:`y` follows :math:`\operatorname{softmax}(\theta)` exactly. The gradient of
-    :math:`\mathbb{E} f(y)` is unbiased for the relaxed law; for the discrete one it is biased, less so as
+    :math:`\mathbb{E} f(y)` is unbiased for the relaxed distribution; for the discrete one it is biased, less so as
     :math:`\tau \to 0`, where its variance grows.
 
     Args:

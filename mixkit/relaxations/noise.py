@@ -1,4 +1,4 @@
-"""Gumbel noise, its law given the winner, and the exact draw of one category."""
+"""Gumbel noise, its distribution given the winner, and the exact draw of one category."""
 
 import torch
 from torch import Tensor
@@ -107,7 +107,7 @@ def sample_one_hot(logits: Tensor, *, generator: torch.Generator | None = None) 
     r"""Draw one category of :math:`\operatorname{softmax}(\text{logits})` per row by the Gumbel-max rule.
 
     Args:
-        logits: unnormalised log-probabilities ``(*batch, k)``, -inf allowed: such a category is never drawn.
+        logits: unnormalized log-probabilities ``(*batch, k)``, -inf allowed: such a category is never drawn.
         generator: source of randomness; torch's default when None.
 
     Returns:
@@ -129,7 +129,7 @@ def sample_one_hot_from_probs(probs: Tensor, *, generator: torch.Generator | Non
 
 
 def conditional_gumbel(logits: Tensor, one_hot: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    r"""Draw :math:`z = \text{logits} + g` from its law given that the drawn category is its argmax.
+    r"""Draw :math:`z = \text{logits} + g` from its distribution given that the drawn category is its argmax.
 
     The maximum is :math:`m = \log\sum_j e^{\theta_j} + g_0` whoever wins, and every other entry is a Gumbel variable
     truncated at it, :math:`z_j = m - \operatorname{softplus}(m - \theta_j - g_j)`: no difference of exponentials

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ._steps import divide_by_temperature, in_float32_at_least
-from .estimator import Estimator, Function, evaluate
+from .gradient_estimator import Function, GradientEstimator, evaluate
 from .noise import conditional_gumbel, one_hot_argmax, perturb
 from .score_function import choice_log_prob
 from .tempered import TemperatureLike, Tempered
@@ -12,7 +12,7 @@ from .tempered import TemperatureLike, Tempered
 __all__ = ["Rebar"]
 
 
-class Rebar(Tempered, Estimator):
+class Rebar(Tempered, GradientEstimator):
     r"""REINFORCE whose control variate is the function at a Gumbel-softmax draw; unbiased for any function.
 
     With :math:`z = \theta + g`, d its one-hot argmax, :math:`\tilde z` drawn given d and

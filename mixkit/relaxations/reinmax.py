@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, in_float32_at_least, is_one
-from .estimator import PathEstimator
+from .gradient_estimator import PathEstimator
 from .noise import sample_one_hot_from_probs
 from .tempered import TemperatureLike, Tempered
 
@@ -84,8 +84,8 @@ class _HeunGradient(torch.autograd.Function):
         drawn, mean = (one_hot * grad).sum(-1, keepdim=True), (probs * grad).sum(-1, keepdim=True)
         if ctx.same:
             return torch.addcmul(one_hot * (drawn - mean), probs, grad - drawn).mul_(0.5), None, None, None
-        centre = (drawn + (tempered * grad).sum(-1, keepdim=True)) / 2.0
-        middle = (tempered + one_hot) * (grad - centre)
+        center = (drawn + (tempered * grad).sum(-1, keepdim=True)) / 2.0
+        middle = (tempered + one_hot) * (grad - center)
         return middle - 0.5 * probs * (grad - mean), None, None, None
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ._steps import in_float32_at_least
-from .estimator import Estimator, Function, evaluate
+from .gradient_estimator import Function, GradientEstimator, evaluate
 from .noise import sample_one_hot
 
 __all__ = ["LeaveOneOut", "choice_log_prob"]
@@ -30,7 +30,7 @@ def choice_log_prob(logits: Tensor, one_hot: Tensor, choice_dims: int = 0) -> Te
     return chosen.sum(tuple(range(-choice_dims, 0))) if choice_dims else chosen
 
 
-class LeaveOneOut(Estimator):
+class LeaveOneOut(GradientEstimator):
     r"""REINFORCE with the mean of the other samples as the baseline; unbiased for any function.
 
     :math:`\frac1S \sum_s (f_s - \frac1{S-1} \sum_{r \ne s} f_r)\, \nabla \log p(d_s)` with S samples. It needs no
@@ -67,6 +67,6 @@ class LeaveOneOut(Estimator):
         one_hot = sample_one_hot(logits.expand(num_samples, *logits.shape), generator=generator)
         values = evaluate(function, one_hot, choice_dims)
         log_prob = choice_log_prob(in_float32_at_least(logits), one_hot, choice_dims)
-        centred = (values - values.mean(0)).detach() * (num_samples / (num_samples - 1))
-        score = (centred * (log_prob - log_prob.detach())).to(values.dtype)
+        centered = (values - values.mean(0)).detach() * (num_samples / (num_samples - 1))
+        score = (centered * (log_prob - log_prob.detach())).to(values.dtype)
         return (values + score).mean(0)

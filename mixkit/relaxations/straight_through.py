@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least, is_one
-from .estimator import PathEstimator
+from .gradient_estimator import PathEstimator
 from .noise import sample_one_hot_from_probs
 from .tempered import TemperatureLike, Tempered
 
@@ -26,7 +26,7 @@ def straight_through(
 
     Args:
         logits: :math:`\theta` ``(*batch, k)``, any floating dtype, -inf allowed.
-        temperature: :math:`\tau > 0` of the backward pass; the law that is sampled does not depend on it.
+        temperature: :math:`\tau > 0` of the backward pass; the distribution that is sampled does not depend on it.
         generator: source of randomness; torch's default when None.
 
     Returns:

@@ -322,7 +322,8 @@ def speculative_generate(
         transformers' output.
 
     Raises:
-        ValueError: If ``draft`` is missing; if beams are asked for, or the scores of tokens, which have no one law when
+        ValueError: If ``draft`` is missing; if beams are asked for, or the scores of tokens, which have no one
+        distribution when
             several drafts compete; or a processor keeps a state of its own, such as a cache for guidance without a
             prompt: a processor must be a function of the ids and scores it is given, for drafts are processed ahead.
     """

@@ -35,13 +35,13 @@ from .tree import Nodes, SampledTree, tree_law
 
 
 class SpeculativeDecoder:
-    """Repeats a verifier until every row is done: the output follows the target law exactly.
+    """Repeats a verifier until every row is done: the output follows the target distribution exactly.
 
     The target reads the prompts and gives the first token of each row. Then, round after round, the drafter proposes,
-    the target scores all proposals in one call, and the verifier says what is kept. The target law is that of the
-    target's logits after ``processors``; the verifier is given the draft logits after their processors, which is the
-    law the drafts were drawn from. A draft vocabulary of another size is cut or padded with probability zero. Logits of
-    half precision are processed and verified in float32.
+    the target scores all proposals in one call, and the verifier says what is kept. The target distribution is that of
+    the target's logits after ``processors``; the verifier is given the draft logits after their processors, which is
+    the distribution the drafts were drawn from. A draft vocabulary of another size is cut or padded with probability
+    zero. Logits of half precision are processed and verified in float32.
 
     Args:
         target: Causal model ``ids (R, L) -> logits (R, L, v)``, or a `Scorer`, such as one with a cache.

@@ -1,4 +1,4 @@
-"""What proposes drafts, and the law they were drawn from."""
+"""What proposes drafts, and the distribution they were drawn from."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -33,8 +33,8 @@ class Drafts:
 
     Attributes:
         tokens: Token ids ``(R, m, t)``; 0 in the padding.
-        logits: Logits ``(R, m, t, v)`` of exactly the law that each token was drawn from, or None for drafts that were
-            not drawn.
+        logits: Logits ``(R, m, t, v)`` of exactly the distribution that each token was drawn from, or None for drafts
+            that were not drawn.
         lengths: Draft lengths ``(R, m)``.
     """
 
@@ -102,8 +102,8 @@ def draw(probs: Tensor, source: RandomSource) -> tuple[Tensor, Tensor]:
 def draw_distinct(probs: Tensor, source: RandomSource) -> tuple[Tensor, Tensor]:
     """Draw tokens ``(R, m)`` one after another without replacement, and say which could be drawn ``(R, m)``.
 
-    All drafts of a row have the law of the first in ``probs (R, m, v)``. A law of fewer than ``m`` tokens runs out: the
-    entries after its last token are 0 and not drawn.
+    All drafts of a row have the distribution of the first in ``probs (R, m, v)``. A distribution of fewer than ``m``
+    tokens runs out: the entries after its last token are 0 and not drawn.
     """
     left = probs[:, 0].clone()
     tokens = torch.zeros(probs.shape[:2], dtype=torch.long, device=probs.device)
@@ -134,7 +134,8 @@ class SampledDrafts(Drafter):
             one after another without replacement, for verifiers that are made for it.
 
     Raises:
-        ValueError: If a sequence does not have one entry a draft, or if drafts that differ in law are to be drawn
+        ValueError: If a sequence does not have one entry a draft, or if drafts that differ in distribution are to be
+        drawn
             without replacement.
 
     Example:
@@ -209,7 +210,7 @@ class SampledDrafts(Drafter):
     def _law(self, histories: Histories, drafted: Tensor, going: Tensor, vocab_size: int) -> Tensor:
         """Logits ``(R, m, v)`` after the tokens ``drafted (R, m, position)`` so far.
 
-        Drafts that do not go on ``(R, m)`` have the law of their history, which is not read.
+        Drafts that do not go on ``(R, m)`` have the distribution of their history, which is not read.
         """
         if drafted.shape[-1] == 0 and len(self.scorers) == len(self.processors) == 1:
             law = self._process(0, histories, self._score(0, histories, vocab_size))

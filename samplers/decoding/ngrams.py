@@ -15,11 +15,11 @@ __all__ = [
 class NGramModel(Scorer):
     r"""A causal model of counted n-grams, each order smoothed with the one below.
 
-    The law after a context :math:`c` of ``order - 1`` tokens is Dirichlet-smoothed (MacKay and Peto 1995),
+    The distribution after a context :math:`c` of ``order - 1`` tokens is Dirichlet-smoothed (MacKay and Peto 1995),
 
     .. math:: p(y \mid c) = \frac{N(c, y) + \kappa\, p(y \mid c')}{N(c) + \kappa},
 
-    where :math:`c'` drops the oldest token of :math:`c` and the lowest law is uniform. A draft model for
+    where :math:`c'` drops the oldest token of :math:`c` and the lowest distribution is uniform. A draft model for
     `SpeculativeDecoder`; called, it maps ids ``(R, L)`` to logits ``(R, L, v)``.
 
     Args:

@@ -14,7 +14,7 @@ __all__ = ["PromptLookup"]
 
 
 class PromptLookup(Drafter):
-    """One draft without a law: what followed the last occurrence of the latest tokens in the history itself.
+    """One draft without a distribution: what followed the last occurrence of the latest tokens in the history itself.
 
     The longest suffix of at most ``max_ngram`` tokens that occurs earlier is looked up; its latest earlier occurrence
     counts. A row without one gets no draft. (Saxena 2023, prompt lookup decoding.)

@@ -157,7 +157,8 @@ def process(processors: LogitsFunction, logits: Tensor, histories: Histories, pr
 
     Raises:
         TypeError: If a processor returns no tensor.
-        ValueError: If it returns another vocabulary, or logits that are no law: NaN, +inf, or a row that is all -inf.
+        ValueError: If it returns another vocabulary, or logits that are no distribution: NaN, +inf, or a row that is
+        all -inf.
     """
     processed = _processed(processors, logits, histories, prefixes)
     check_logits("logits after the processors", processed)

@@ -149,7 +149,7 @@ def tree_law(
 ) -> Tensor:
     """Processed logits ``(R, c, v)`` after the last ``count`` of the root and the nodes of a tree, in float32 at least.
 
-    Nodes of one prefix have one law, that of the first.
+    Nodes of one prefix have one distribution, that of the first.
     """
     tokens, parents, sizes = nodes.tokens, nodes.parents.to(nodes.tokens.device), nodes.sizes
     first = parents.numel() + 1 - count

@@ -1,4 +1,4 @@
-"""Is a verifier lossless? Its exact joint law by enumeration, and a chi-square test; start with ``lossless.py``."""
+"""Is a verifier lossless? Its joint distribution by enumeration, and a chi-square test; start with ``lossless.py``."""
 
 from .lossless import (
     BlackBox,

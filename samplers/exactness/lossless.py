@@ -1,4 +1,4 @@
-r"""Is a verifier lossless? Its exact joint law by enumeration, and a chi-square test for black boxes.
+r"""Is a verifier lossless? Its exact joint distribution by enumeration, and a chi-square test for black boxes.
 
 A test case is a pair of small models, given as tables (`Laws`): the target's next-token law after every prefix, and
 each draft's. `joint_law` runs the verifier's own code on every tuple of drafts and through every branch of its
@@ -52,10 +52,11 @@ class BlackBox(Protocol):
 
 @dataclass(frozen=True)
 class Enumeration:
-    """Exact law of a verifier's output.
+    """Exact distribution of a verifier's output.
 
     Attributes:
-        law: Joint law of ``t + 1`` tokens ``(c, v^(t+1))``, continued from the target after the output.
+        distribution: Joint distribution of ``t + 1`` tokens ``(c, v^(t+1))``, continued from the target after the
+            output.
         mean_accepted: Expected number of accepted tokens ``(c,)``.
         mass: Probability found ``(c,)``: 1, or less where drafts without replacement run out of tokens.
     """
@@ -209,7 +210,7 @@ class ChiSquare:
     Attributes:
         statistic: Pearson's statistic; infinite if an impossible output was seen.
         degrees: Degrees of freedom.
-        p_value: Probability of a statistic this large if the law is right.
+        p_value: Probability of a statistic this large if the distribution is right.
         passed: Whether ``p_value >= false_alarm``.
     """
 
@@ -243,13 +244,13 @@ def chi_square(counts: Tensor, law: Tensor, *, false_alarm: float = 1e-6) -> Chi
 def chi_square_test(
     verifier: BlackBox, laws: Laws, *, num_samples: int = 20_000, false_alarm: float = 1e-6, generator: Seed
 ) -> ChiSquare:
-    """Run a verifier on sampled drafts and test the joint law of its output, continued from the target.
+    """Run a verifier on sampled drafts and test the joint distribution of its output, continued from the target.
 
     Args:
         verifier: Anything with ``verify``; how it draws does not matter.
         laws: Test cases whose drafts are independent.
         num_samples: Samples per case.
-        false_alarm: Probability that a lossless verifier fails (up to the accuracy of the chi-square law).
+        false_alarm: Probability that a lossless verifier fails (up to the accuracy of the chi-square distribution).
         generator: Generator or seed.
 
     Raises:

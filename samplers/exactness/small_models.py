@@ -102,7 +102,7 @@ def _relate(target: Tensor, rows: Tensor, generator: Generator) -> Tensor:
 
 
 def target_law(laws: Laws) -> Tensor:
-    """Return the target's joint law of ``t + 1`` tokens ``(c, v^(t+1))``.
+    """Return the target's joint distribution of ``t + 1`` tokens ``(c, v^(t+1))``.
 
     Example:
         >>> first, second = torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[1.0, 0.0], [0.2, 0.8]]])

@@ -19,7 +19,7 @@ _LOWEST = torch.tensor(-torch.inf)
 
 
 def check_scores(name: str, scores: Tensor) -> Tensor:
-    """Return ``scores`` if every row is a law up to normalisation: no NaN, no +inf, not all -inf."""
+    """Return ``scores`` if every row is a distribution up to normalization: no NaN, no +inf, not all -inf."""
     check_tensor(name, scores)
     if scores.ndim == 0 or scores.shape[-1] == 0:
         raise ValueError(f"{name} must have a last dimension of at least one token, got shape {tuple(scores.shape)}")
@@ -37,7 +37,7 @@ def keep_only(scores: Tensor, kept: Tensor) -> Tensor:
     """``scores`` where ``kept``, else ``-inf``; the gradient flows through the kept entries."""
     if scores.requires_grad or scores.device.type != "cpu":
         return scores.masked_fill(~kept, -torch.inf)
-    # 0 where kept, else -1 and then -inf. Vectorised: a masked fill on a CPU takes one element at a time.
+    # 0 where kept, else -1 and then -inf. Vectorized: a masked fill on a CPU takes one element at a time.
     return torch.threshold_(kept.view(torch.uint8).to(scores.dtype).sub_(1), -0.5, -torch.inf).add_(scores)
 
 

@@ -45,7 +45,7 @@ class Epsilon(Truncation):
 class Eta(Epsilon):
     r"""Keep the tokens of probability at least :math:`\min(\epsilon, \sqrt\epsilon\, e^{-H})`.
 
-    `H` is the entropy in nats: the cut-off falls where the law is flat (Hewitt, Manning and Liang 2022,
+    `H` is the entropy in nats: the cut-off falls where the distribution is flat (Hewitt, Manning and Liang 2022,
     arXiv 2210.15191, section 4).
 
     Args:

@@ -10,7 +10,7 @@ _MAY_OVERFLOW = 1e-2  # float16 ends at 65504
 
 
 class Temperature(Processor):
-    r"""Divide logits by a temperature: the law becomes :math:`q(y)^{1/\tau} / \sum_z q(z)^{1/\tau}`.
+    r"""Divide logits by a temperature: the distribution becomes :math:`q(y)^{1/\tau} / \sum_z q(z)^{1/\tau}`.
 
     Temperature 0 is the limit, greedy: the first token of the largest score keeps it, all others get ``-inf``.
 

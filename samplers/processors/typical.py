@@ -10,7 +10,7 @@ from ._checks import check_unit_interval
 from .base import Truncation, keep_at_least, keep_only
 
 _TIE_TOLERANCE = 3 * torch.finfo(torch.float32).eps
-"""Ties taken in another order moved the normaliser of a softmax by up to 4 units of 2^-24 (800 rows, ``v`` to 128k)."""
+"""Ties taken in another order moved the normalizer of a softmax by up to 4 units of 2^-24 (800 rows, ``v`` to 128k)."""
 
 
 def atypicality(scores: Tensor) -> Tensor:
@@ -49,10 +49,10 @@ def typical_by_keys(scores: Tensor, mass: float, min_tokens_to_keep: int) -> tup
     """Smallest and largest score kept ``(R, 2)`` by a sort of values, and the rows that ties leave open.
 
     The distance first falls and then rises with the score, so what is within a distance lies between two scores. Tokens
-    at exactly the same distance may be in another order than in ``typical_by_sort``. That moves the normaliser of the
+    at exactly the same distance may be in another order than in ``typical_by_sort``. That moves the normalizer of the
     softmax by a few roundings, and all sums with it, so a row is open if the mass is that close to a sum, or if
-    ``min_tokens_to_keep`` cuts through a tie. (Sums without any sort are no help: other orders move the normaliser by
-    up to 2e-5, more than the tokens of a flat law weigh.)
+    ``min_tokens_to_keep`` cuts through a tie. (Sums without any sort are no help: other orders move the normalizer by
+    up to 2e-5, more than the tokens of a flat distribution weigh.)
     """
     keys = sort_together(atypicality(scores), scores)
     ordered = keys.astype(np.int32).view(np.float32)  # the low halves

@@ -32,7 +32,7 @@ class Node:
     """The laws at one position of ``r`` rows, turned into probabilities when first asked for.
 
     Args:
-        target_logits: Logits of the target law ``(r, v)``.
+        target_logits: Logits of the target distribution ``(r, v)``.
         draft_logits: Logits of the drafts' laws ``(r, m, v)``, or ``(r, 1, v)`` for one law shared by all drafts.
         tokens: Drafted tokens ``(r, m)``.
         active: Drafts that compete here ``(r, m)``, at least one a row.

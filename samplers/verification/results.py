@@ -22,7 +22,7 @@ class Info:
 
 @dataclass(frozen=True)
 class Verification:
-    """Tokens that follow the target law, and where they came from.
+    """Tokens that follow the target distribution, and where they came from.
 
     Attributes:
         tokens: Token ids ``(B, t+1)``: ``num_accepted`` drafted tokens, one token drawn after them, then -1.

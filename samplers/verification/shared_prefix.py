@@ -28,8 +28,8 @@ def check_shared_rows(name: str, rows: Tensor, sharing: Tensor, rule: str) -> No
         one, other = _pair(rows, which, first[which], i)
         if torch.equal(one, other):
             continue
-        apart, centred = _apart(one, other), _apart(_centred(one), _centred(other), one, other)
-        bad = (apart & centred.any(-1, keepdim=True)).nonzero()
+        apart, centered = _apart(one, other), _apart(_centered(one), _centered(other), one, other)
+        bad = (apart & centered.any(-1, keepdim=True)).nonzero()
         if bad.numel():
             row, token = bad[0].tolist()
             raise ValueError(
@@ -45,7 +45,7 @@ def _pair(rows: Tensor, which: Tensor, first: Tensor, i: int) -> tuple[Tensor, T
     return rows[which, first], rows[which, i]
 
 
-def _centred(rows: Tensor) -> Tensor:
+def _centered(rows: Tensor) -> Tensor:
     return rows.double() - rows.double().amax(-1, keepdim=True)
 
 

@@ -12,7 +12,7 @@ from .verify_drafts import DraftBlock, check_block
 
 
 def verify_one(block: DraftBlock, draft_logits: Tensor, source: RandomSource) -> Verification:
-    """Verify a block of one row and one draft; a law is normalised when its position is reached.
+    """Verify a block of one row and one draft; a distribution is normalized when its position is reached.
 
     Every row of logits is checked once: those that are reached by the NaN that a bad row leaves in its softmax, the
     others by their maxima. Where something is wrong, `check_block` looks again and says what.
@@ -63,7 +63,7 @@ def _are_possible(drafted: list[int], tokens: Tensor, draft_logits: Tensor) -> b
 
 
 def _are_laws(logits: Tensor) -> bool:
-    """Whether every row of ``(n, v)`` is a law up to a constant."""
+    """Whether every row of ``(n, v)`` is a distribution up to a constant."""
     return logits.shape[0] == 0 or math.isfinite(logits.amax(-1).sum(dtype=torch.float64).item())
 
 

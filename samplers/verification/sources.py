@@ -1,4 +1,4 @@
-"""Where a verifier's randomness comes from, so that the same code can sample a law or enumerate it."""
+"""Where a verifier's randomness comes from, so that the same code can sample a distribution or enumerate it."""
 
 import math
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ _CHUNK = 256
 
 
 def invert_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
-    """Return the index that each uniform picks from its row of unnormalised weights.
+    """Return the index that each uniform picks from its row of unnormalized weights.
 
     The index is the first whose running sum exceeds ``uniform * total``, so an entry of weight zero is never picked.
     Running sums are in float64 and two-level: chunks of 256 first, then inside one chunk.
@@ -199,8 +199,8 @@ def as_source(generator: Randomness, num_rows: int, device: torch.device) -> Ran
     """Return the source of randomness of ``num_rows`` rows.
 
     Args:
-        generator: A `RandomSource` as it is; a generator or a seed for all rows; a sequence of one for each row; or None.
-            A seed makes a generator on the CPU, so that it draws the same on every device.
+        generator: A `RandomSource` as it is; a generator or a seed for all rows; a sequence of one for each row; or
+            None. A seed makes a generator on the CPU, so that it draws the same on every device.
         num_rows: Number of rows ``r``.
         device: Where results live.
 

@@ -51,14 +51,14 @@ def residual(target: Tensor, draft: Tensor) -> Tensor:
 
 
 def residual_weights(target: Tensor, draft: Tensor) -> Tensor:
-    """The residual before it is normalised: what is drawn from needs no normalising."""
+    """The residual before it is normalized: what is drawn from needs no normalizing."""
     weights = (target - draft).clamp_min_(0.0)
     some = weights.sum(-1, keepdim=True) > 0
     return weights if some.all() else torch.where(some, weights, target)
 
 
 def output_law(target: Tensor, selection: Tensor) -> Tensor:
-    r"""Law of the output when a token of law $x$ is offered to a target $q$: the target, whatever $x$ is.
+    r"""Law of the output when a token of distribution $x$ is offered to a target $q$: the target, whatever $x$ is.
 
     $\min(x, q) + (1 - \sum \min(x, q)) \cdot$ `residual`. Computed from the pieces, so that a wrong piece shows.
 
@@ -78,7 +78,7 @@ def output_law(target: Tensor, selection: Tensor) -> Tensor:
 
 
 def acceptance(target: Tensor, selection: Tensor) -> Tensor:
-    r"""Probability $\sum_y \min(x(y), q(y))$ that a token of law $x$ is accepted; one minus the total variation.
+    r"""Probability $\sum_y \min(x(y), q(y))$ that a token of distribution $x$ is accepted: 1 - total variation.
 
     Args:
         target: Target probabilities ``(..., v)``.
@@ -93,7 +93,7 @@ def acceptance(target: Tensor, selection: Tensor) -> Tensor:
 
 
 def offer(target: Tensor, selection: Tensor, token: Tensor, source: RandomSource) -> Decision:
-    """Offer tokens ``(r,)`` of law ``selection (r, v)`` to the target ``(r, v)``: accept, or draw from the residual."""
+    """Offer tokens ``(r,)`` drawn from ``selection (r, v)`` to the target ``(r, v)``: accept, or draw the residual."""
     chosen = token[:, None]
     probability = accept_probability(target.gather(-1, chosen), selection.gather(-1, chosen))[:, 0]
     accepted = source.accept(probability)

@@ -18,7 +18,7 @@ from .verifier import NodeVerifier
 
 @dataclass(frozen=True)
 class TreeVerification:
-    """Tokens that follow the target law, and the path that was accepted.
+    """Tokens that follow the target distribution, and the path that was accepted.
 
     Attributes:
         tokens: Token ids ``(B, n+1)``: the accepted path, one token drawn after it, then -1.
@@ -36,10 +36,10 @@ class TreeVerification:
 class TreeVerifier:
     r"""Verifies a token tree: at each accepted node its children compete by a node rule.
 
-    Children sampled from the node's draft law, independently, suit any rule; sampled without replacement they suit
-    `RecursiveRejection` without replacement; chosen in any other way (top-k, n-grams), they have no law: pass no draft
-    logits, and the token is drawn from the target and accepted if a child holds it. How many children a node has
-    must not depend on their tokens.
+    Children sampled from the node's draft distribution, independently, suit any rule; sampled without replacement they
+    suit `RecursiveRejection` without replacement; chosen in any other way (top-k, n-grams), they have no distribution:
+    pass no draft logits, and the token is drawn from the target and accepted if a child holds it. How many children a
+    node has must not depend on their tokens.
 
     Args:
         rule: A verifier made of one rule for each node.
@@ -77,7 +77,7 @@ class TreeVerifier:
         """Verify a tree of ``n`` nodes.
 
         Args:
-            target_logits: Target law after the root and after each node ``(B, n+1, v)``, the root first.
+            target_logits: Target distribution after the root and after each node ``(B, n+1, v)``, the root first.
             draft_logits: Law that the children of the root and of each node were drawn from ``(B, n+1, v)``; rows of
                 nodes without children are not read. None for children without a law.
             tokens: Token of each node ``(B, n)``.
@@ -200,7 +200,7 @@ def _has_children(tree: _Tree, rows: Tensor, children: Tensor) -> Tensor:
 def _decide(
     tree: _Tree, rule: NodeVerifier, source: RandomSource, rows: Tensor, parent: Tensor, children: Tensor
 ) -> tuple[Decision, Tensor]:
-    """Apply the rule where there are children that have a law; draw from the target elsewhere.
+    """Apply the rule where there are children that have a distribution; draw from the target elsewhere.
 
     Rows with equally many children go together, so that what a row draws depends on it alone.
     """

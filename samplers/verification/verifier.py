@@ -13,7 +13,7 @@ from .verify_drafts import DraftBlock, check_block, verify_drafts
 
 
 class Verifier(ABC):
-    r"""Maps drafts to tokens that follow the target law exactly. Holds settings, no state.
+    r"""Maps drafts to tokens that follow the target distribution exactly. Holds settings, no state.
 
     A verifier is lossless: if draft ``i`` was drawn from ``draft_logits`` (each draft on its own, unless the verifier
     says otherwise), then the output, continued from the target, has the target's joint law, whatever the draft laws.
@@ -45,13 +45,13 @@ class Verifier(ABC):
         """Verify drafted tokens.
 
         Logits are log-probabilities up to a constant a row, so probabilities go in as ``probs.log()``; a probability of
-        zero is -inf. Rows are normalised in float32 at least, in float64 for float64 logits.
+        zero is -inf. Rows are normalized in float32 at least, in float64 for float64 logits.
 
         Args:
-            target_logits: Target law after each prefix of each draft ``(B, [m,] t+1, v)``.
-            draft_logits: Law that each draft token was drawn from ``(B, [m,] t, v)``; None for drafts without a law
-                (n-grams, argmax, retrieved text). There the token is drawn from the target and accepted if a draft
-                holds it, which is what every optimal lossless rule comes to.
+            target_logits: Target distribution after each prefix of each draft ``(B, [m,] t+1, v)``.
+            draft_logits: Law that each draft token was drawn from ``(B, [m,] t, v)``; None for drafts without a
+                distribution (n-grams, argmax, retrieved text). There the token is drawn from the target and accepted
+                if a draft holds it, which is what every optimal lossless rule comes to.
             draft_tokens: Drafted token ids ``(B, [m,] t)``, of any integer dtype.
             lengths: Draft lengths ``(B,)`` or ``(B, m)`` in ``0..t``; what lies beyond is padding and never read.
             generator: One generator or seed, a sequence of one for each row (then a row's tokens do not depend on the

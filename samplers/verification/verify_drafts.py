@@ -64,7 +64,7 @@ class DraftBlock:
         if self.draft is None:
             raise ValueError("draft_logits must be given to make a node, got None")
         laws, tokens = self.draft[:, :, position], self.tokens[:, :, position]
-        if laws.stride(1) == 0:  # one law expanded over the drafts
+        if laws.stride(1) == 0:  # one distribution expanded over the drafts
             laws = laws[:, :1]
         if rows.numel() < self.tokens.shape[0]:
             laws, tokens = laws[rows], tokens[rows]
@@ -89,7 +89,7 @@ Rule = Callable[[Node, RandomSource], Decision]
 def verify_drafts(block: DraftBlock, source: RandomSource, rule: Rule | None, *, precise: bool) -> Verification:
     """Apply a rule at every position until a token agrees with no draft, or the drafts end.
 
-    With no rule, tokens are drawn from the target alone: the rule for drafts without a law, optimal there.
+    With no rule, tokens are drawn from the target alone: the rule for drafts without a distribution, optimal there.
     """
     state = _State(block)
     rows = torch.arange(block.shape[0], device=block.tokens.device)

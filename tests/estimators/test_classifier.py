@@ -71,7 +71,7 @@ def test_one_expert_is_logistic_regression(classes):
     x, y = StandardScaler().fit_transform(x)[y < classes], y[y < classes]
     x = StandardScaler().fit_transform(x)
     ours = MixtureOfExpertsClassifier(1, ridge=2.0, random_state=0).fit(x, y)
-    # Of two classes scikit-learn penalises the difference of the logits, ours the distances from their mean: half.
+    # Of two classes scikit-learn penalizes the difference of the logits, ours the distances from their mean: half.
     peer = LogisticRegression(C=0.5 if classes > 2 else 1.0, tol=1e-10, max_iter=10_000).fit(x, y)
     np.testing.assert_allclose(ours.predict_proba(x), peer.predict_proba(x), atol=1e-5)
     np.testing.assert_array_equal(ours.predict(x), peer.predict(x))
@@ -103,7 +103,7 @@ def test_labels_that_are_separated_have_finite_slopes():
     x, y = load_iris(return_X_y=True)
     model = MixtureOfExpertsClassifier(2, ridge=1.0, n_init=4, random_state=0).fit(x, y)
     assert model.converged_
-    # Intercepts are not penalised: where an expert never meets a class, that class's has none.
+    # Intercepts are not penalized: where an expert never meets a class, that class's has none.
     slopes = np.array(["slope" in name or "weight" in name for name in model.result_.param_names])
     assert np.isfinite(model.result_.bse[slopes]).all()
     assert np.abs(model.result_.params[slopes]).max() < 20.0

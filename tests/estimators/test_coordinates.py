@@ -57,7 +57,7 @@ def test_a_model_of_other_coordinates_is_a_model_of_the_covariates(gate, can_mov
     assert (found is not None) == (can_move or can_scale)
     if found is None:
         return
-    assert bool((found.centre != 0).all()) == can_move
+    assert bool((found.center != 0).all()) == can_move
     assert bool((found.scale != 1).all()) == can_scale
     near = found.data(data).x
     for index in range(2):
@@ -82,7 +82,7 @@ def test_a_shift_of_the_covariates_shifts_the_fit(gate):
 
 
 @pytest.mark.parametrize("penalty", [Ridge(gate=0.1, experts=1.0), MinimumShare(0.05)], ids=repr)
-def test_a_shift_changes_nothing_of_a_penalised_fit(penalty):
+def test_a_shift_changes_nothing_of_a_penalized_fit(penalty):
     rng = np.random.default_rng(1)
     x = rng.standard_normal((120, 1))
     y = np.where(rng.random(120) < 1 / (1 + np.exp(-3 * x[:, 0])), 1 + 0.5 * x[:, 0], -1 - x[:, 0])
@@ -97,13 +97,13 @@ def test_a_shift_changes_nothing_of_a_penalised_fit(penalty):
     assert "reference" not in str(far.summary())  # a sigmoid gate has none
 
 
-def test_a_ridge_draws_centres_together_wherever_they_are():
-    centres = torch.tensor([[1.0, 5.0], [3.0, 5.0]], **DOUBLE)
+def test_a_ridge_draws_centers_together_wherever_they_are():
+    centers = torch.tensor([[1.0, 5.0], [3.0, 5.0]], **DOUBLE)
     settings = DOUBLE | {"generator": seeded(0)}
     model = MixtureOfExperts(laplace_gate(2, 2, **settings), linear_gaussian_experts(2, 2, **settings))
     values = []
     for shift in (0.0, 1e3):
-        parameters = {"gate.score.centre": centres + shift}
+        parameters = {"gate.score.center": centers + shift}
         std = torch.tensor([2.0, 7.0], **DOUBLE)
         view = PenaltyView(parameters, model, torch.zeros(3, 2, **DOUBLE), torch.ones(3, **DOUBLE), std, std[:1])
         values.append(float(Ridge(gate=3.0).value(view)))

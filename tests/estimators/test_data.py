@@ -10,7 +10,7 @@ from estimators import (
     EM,
     MLE,
     CollinearityWarning,
-    Given,
+    GivenResponsibilities,
     MixtureOfExpertsClassifier,
     MixtureOfExpertsRegressor,
 )
@@ -100,9 +100,11 @@ class TestRowsOfWeightZero:
         x, y, weight = halves
         guess = torch.rand(2, len(y), generator=torch.Generator().manual_seed(0))
         guess = guess / guess.sum(0)
-        fit = EM(starts=[Given(guess)], n_init=1, random_state=0).fit(softmax_model(2, 2), x, y, weight)
+        fit = EM(starts=[GivenResponsibilities(guess)], n_init=1, random_state=0).fit(softmax_model(2, 2), x, y, weight)
         there = [part[weight > 0] for part in (x, y, weight)]
-        same = EM(starts=[Given(guess[:, weight > 0])], n_init=1, random_state=0).fit(softmax_model(2, 2), *there)
+        same = EM(starts=[GivenResponsibilities(guess[:, weight > 0])], n_init=1, random_state=0).fit(
+            softmax_model(2, 2), *there
+        )
         np.testing.assert_array_equal(fit.params, same.params)
         assert fit.estimator.starts[0].values.shape == (2, len(y))
 

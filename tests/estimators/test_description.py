@@ -18,7 +18,7 @@ from torch.distributions import (
     TransformedDistribution,
 )
 
-from estimators import EM, Given, KMeansXY, LocalLines, SplitAtom, Start
+from estimators import EM, GivenResponsibilities, KMeansXY, LocalLines, SplitAtom, Start
 from estimators.inference import bootstrap, bootstrap_lrt
 from estimators.inference.resampling import Resampling
 from estimators.penalties import Lasso, LogPrior, Ridge
@@ -76,7 +76,7 @@ PAIRS = [
     (Plain(1.0), Plain(2.0)),
     (Plain(table=wide(2500, 1.0)), Plain(table=wide(2500, 2.0))),
     (Plain(table=wide(2500, 1.0)), Plain(table=wide(2501, 1.0))),
-    (Given(torch.ones(1, 3)), Given(torch.ones(1, 4))),
+    (GivenResponsibilities(torch.ones(1, 3)), GivenResponsibilities(torch.ones(1, 4))),
     (SplitAtom(softmax_model(1, 1, 0)), SplitAtom(softmax_model(1, 1, 1))),
     (EM(starts=[LocalLines(0.1)]), EM(starts=[LocalLines(0.2)])),
     (Slotted(torch.zeros(5000)), Slotted(torch.as_tensor(wide(2500, 1.0)))),

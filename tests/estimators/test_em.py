@@ -6,7 +6,7 @@ import torch
 from estimators.data.dataset.dataset import Data
 from sklearn.mixture import GaussianMixture
 
-from estimators import EM, Given, RandomPartition
+from estimators import EM, GivenResponsibilities, RandomPartition
 from estimators.objectives.choose import make_objective
 from estimators.optimizers.em_iterations import em_iterations
 from mixkit import ConstantPredictor, GaussianExperts, MixtureOfExperts, constant_gate
@@ -63,7 +63,9 @@ def test_constant_gates_agree_with_gaussian_mixture():
     ).fit(y[:, None])
     experts = GaussianExperts(ConstantPredictor(k, dtype=DTYPE, generator=seeded(0)), dtype=DTYPE)
     model = MixtureOfExperts(constant_gate(k, dtype=DTYPE), experts)
-    result = EM(n_init=1, starts=[Given(resp.mT)]).fit(model, torch.arange(len(y), dtype=DTYPE)[:, None], y)
+    result = EM(n_init=1, starts=[GivenResponsibilities(resp.mT)]).fit(
+        model, torch.arange(len(y), dtype=DTYPE)[:, None], y
+    )
     assert result.converged
     assert result.llf == pytest.approx(peer.score(y[:, None]) * len(y), abs=1e-8)
     order = np.argsort(peer.means_[:, 0])

@@ -93,10 +93,10 @@ def test_weights_that_sum_to_one_end_at_the_maximum_of_weights_of_one():
     settings = {"dtype": DTYPE, "generator": torch.Generator().manual_seed(0)}
     model = MixtureOfExperts(softmax_gate(1, 4, **settings), linear_gaussian_experts(1, 4, **settings))
     plain = EM(random_state=0).fit(model, x, y)
-    normalised = EM(random_state=0).fit(model, x, y, np.full(len(y), 1.0 / len(y)))
-    assert normalised.llf * len(y) == pytest.approx(plain.llf, rel=1e-9)
-    assert normalised.predicted_gain * len(y) < 1e-9
-    assert normalised.warnings == plain.warnings
+    normalized = EM(random_state=0).fit(model, x, y, np.full(len(y), 1.0 / len(y)))
+    assert normalized.llf * len(y) == pytest.approx(plain.llf, rel=1e-9)
+    assert normalized.predicted_gain * len(y) < 1e-9
+    assert normalized.warnings == plain.warnings
 
 
 def test_growing_subsamples_find_the_maximum_of_a_search_on_all_the_data():

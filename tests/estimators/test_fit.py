@@ -106,7 +106,7 @@ def test_vector_responses(covariance, shared):
     torch.testing.assert_close(slopes, torch.tensor([[-1.0, -1.0], [1.0, 3.0]], dtype=DTYPE), atol=0.3, rtol=0)
 
 
-@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")  # a centre beyond the data
+@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")  # a center beyond the data
 @pytest.mark.parametrize("gate", [sigmoid_gate, activation_gate, laplace_gate])
 def test_gates_without_linear_scores(gate):
     x = torch.linspace(-2, 2, 300, dtype=DTYPE)[:, None]

@@ -81,11 +81,11 @@ class TestLikelihoodRatio:
         with pytest.warns(NonRegularTestWarning, match="large did not converge"):
             likelihood_ratio_test(flat, early)
 
-    def test_penalised_fits_are_named(self, flat):
+    def test_penalized_fits_are_named(self, flat):
         ridge = MLE(n_init=2, random_state=0, penalty=Ridge(gate=0.1)).fit(softmax_model(1, 2), *load_tone())
-        with pytest.warns(NonRegularTestWarning, match="large maximised a penalised likelihood"):
+        with pytest.warns(NonRegularTestWarning, match="large maximized a penalized likelihood"):
             likelihood_ratio_test(flat, ridge)
-        assert "Penalised likelihood" in str(ridge.summary())
+        assert "Penalized likelihood" in str(ridge.summary())
 
     def test_pairs_that_are_not_nested_are_refused(self, flat, full):
         with pytest.raises(ValueError, match="more free parameters than small, got 7 and 8"):

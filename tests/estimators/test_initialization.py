@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from estimators import EM, Given, KMeansX, KMeansXY, LocalLines, MoveAtom, RandomPartition, SplitAtom
+from estimators import EM, GivenResponsibilities, KMeansX, KMeansXY, LocalLines, MoveAtom, RandomPartition, SplitAtom
 from mixkit.datasets import load_ethanol, load_faithful
 
 from .models import DTYPE, softmax_model
@@ -17,7 +17,7 @@ STARTS = [
     RandomPartition(),
     LocalLines(),
     LocalLines(0.5),
-    Given(torch.full((K, len(Y)), 1 / K, dtype=DTYPE)),
+    GivenResponsibilities(torch.full((K, len(Y)), 1 / K, dtype=DTYPE)),
     MoveAtom(softmax_model(2, K)),
     SplitAtom(softmax_model(2, K - 1)),
 ]
@@ -107,9 +107,9 @@ def test_local_lines_separate_crossing_lines():
 
 def test_bad_starts_are_refused():
     with pytest.raises(ValueError, match=r"values must have shape \(k, n\) = \(3, 88\)"):
-        Given(torch.ones(2, 5)).responsibilities(X, Y, K, np.random.default_rng(0))
+        GivenResponsibilities(torch.ones(2, 5)).responsibilities(X, Y, K, np.random.default_rng(0))
     with pytest.raises(ValueError, match="sum to one"):
-        Given(torch.ones(K, len(Y))).responsibilities(X, Y, K, np.random.default_rng(0))
+        GivenResponsibilities(torch.ones(K, len(Y))).responsibilities(X, Y, K, np.random.default_rng(0))
     with pytest.raises(ValueError, match="model must have k - 1 = 4 experts, got 2"):
         EM(starts=[STARTS[-1]]).fit(softmax_model(2, 5), X, Y)
 

@@ -13,7 +13,7 @@ from sklearn.linear_model import Lasso as SklearnLasso
 from estimators import EM, MLE
 from estimators.objectives.choose import make_objective
 from estimators.optimizers.em_iterations import em_iterations
-from estimators.penalties import Lasso, Ridge, penalised
+from estimators.penalties import Lasso, Ridge, penalized
 from estimators.penalties.split import SplitObjective
 from mixkit import (
     CategoricalExperts,
@@ -29,7 +29,7 @@ from mixkit import (
 from .models import CASE_IDS, DTYPE, LINEAR_CASES, seeded, softmax_model
 
 
-def standardised(part):
+def standardized(part):
     return (part - part.mean(0)) / part.std(0, correction=0)
 
 
@@ -37,7 +37,7 @@ def regression(n=200, d=5):
     """Two of five covariates matter."""
     generator = seeded(0)
     x = torch.randn(n, d, dtype=DTYPE, generator=generator)
-    return standardised(x), standardised(2.0 * x[:, 0] - x[:, 1] + torch.randn(n, dtype=DTYPE, generator=generator))
+    return standardized(x), standardized(2.0 * x[:, 0] - x[:, 1] + torch.randn(n, dtype=DTYPE, generator=generator))
 
 
 def two_regimes(n=600):
@@ -152,7 +152,7 @@ def test_lasso_and_ridge_together_are_the_elastic_net():
 def test_the_split_objective_is_consistent_and_em_never_lowers_it(case):
     model, (x, y) = case.model(2, 3, 3), case.data(60, 2, 3)
     base = make_objective(model, Data(x[None], y[None], None), 1e-6, torch.zeros(2, dtype=torch.bool))
-    objective = penalised(base, Lasso(gate=2.0, experts=3.0), model)
+    objective = penalized(base, Lasso(gate=2.0, experts=3.0), model)
     assert isinstance(objective, SplitObjective)
     theta = objective.read(model)
     torch.testing.assert_close(objective.fold(theta), base.read(model))

@@ -16,7 +16,6 @@ from estimators.objectives.multi_location.objective import MultiLinearObjective
 from estimators.objectives.softmax_gate import design
 from estimators.optimizers.em_iterations import em_iterations
 from mixkit import (
-    AtomExperts,
     CategoricalExperts,
     ConstantPredictor,
     LinearPredictor,
@@ -25,6 +24,7 @@ from mixkit import (
     MixtureOfExperts,
     ModulePredictor,
     NegativeBinomialExperts,
+    PointMassExperts,
     PoissonExperts,
     ZeroInflatedLogNormalExperts,
     constant_gate,
@@ -55,7 +55,7 @@ def log_normal(d, k):
 def selection(d, k):
     """An atom at zero, and positive laws of two kinds."""
     constant = LogNormalExperts(ConstantPredictor(1, dtype=DTYPE, generator=seeded(3)), dtype=DTYPE)
-    return MixedExperts([AtomExperts(0.0), log_normal(d, k - 2), constant])
+    return MixedExperts([PointMassExperts(0.0), log_normal(d, k - 2), constant])
 
 
 def counts(d, k):
@@ -292,7 +292,7 @@ def test_the_selection_gate_finds_the_zeros():
     bought = torch.rand(1000, dtype=DTYPE, generator=generator) < torch.sigmoid(1.0 + 2.0 * x[:, 0])
     amount = torch.exp(2.0 + x[:, 0] + 0.4 * torch.randn(1000, dtype=DTYPE, generator=generator))
     y = torch.where(bought, amount, 0.0)
-    experts = MixedExperts([AtomExperts(0.0), log_normal(1, 1)])
+    experts = MixedExperts([PointMassExperts(0.0), log_normal(1, 1)])
     model = MixtureOfExperts(softmax_gate(1, 2, dtype=DTYPE, generator=seeded(0)), experts)
     result = EM(random_state=0).fit(model, x, y)
     peer = LogisticRegression(C=np.inf, tol=1e-10).fit(x, y == 0)
@@ -327,7 +327,7 @@ def test_neural_locations_take_the_general_route():
 def test_a_collapsing_expert_stops_at_the_floor():
     y = torch.tensor([0.0] * 20 + [1.0] * 20 + [2.0, 3.0, 5.0, 8.0] * 5, dtype=DTYPE)
     x = torch.randn(60, 1, dtype=DTYPE, generator=seeded(0))
-    experts = MixedExperts([AtomExperts(0.0), log_normal(1, 2)])
+    experts = MixedExperts([PointMassExperts(0.0), log_normal(1, 2)])
     model = MixtureOfExperts(constant_gate(3, dtype=DTYPE), experts)
     with torch.no_grad():
         experts.families[1].predictor.slope.zero_()

@@ -38,7 +38,7 @@ PENALTIES = {
 every_penalty = pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES.keys())
 
 
-def penalised(case, penalty, seed=3):
+def penalized(case, penalty, seed=3):
     model, (x, y) = case.model(2, 3, seed), case.data(60, 2, seed)
     data = Data(x[None], y[None], torch.rand(1, 60, dtype=DTYPE, generator=seeded(0)) + 0.1)
     base = make_objective(model, data, 1e-6, torch.zeros(2, dtype=torch.bool))
@@ -51,7 +51,7 @@ CASES = ["softmax, gaussian", "softmax, poisson", "constant gate", "top-2 by slo
 @every_penalty
 @pytest.mark.parametrize("case", [case for case in LINEAR_CASES if case.name in CASES], ids=CASES)
 def test_derivatives_are_those_of_the_value(case, penalty):
-    objective = penalised(case, penalty)
+    objective = penalized(case, penalty)
     theta = objective.read(case.model(2, 3, 3))
     evaluation = objective.evaluate(theta)
     torch.testing.assert_close(objective.value(theta), evaluation.value)
@@ -81,11 +81,11 @@ def test_some_of_the_data_sets_have_their_own_values(penalty):
 
 
 @every_penalty
-def test_em_iterations_never_lower_the_penalised_log_likelihood(penalty):
+def test_em_iterations_never_lower_the_penalized_log_likelihood(penalty):
     for index in (0, 2, 3, 5) if penalty.is_quadratic else (0, 3):
         case = LINEAR_CASES[index]
         for seed in range(3 if penalty.is_quadratic else 1):
-            objective = penalised(case, penalty, seed)
+            objective = penalized(case, penalty, seed)
             resp = torch.softmax(3.0 * torch.randn(1, 2, 3, 60, dtype=DTYPE, generator=seeded(seed)), 2)
             theta = objective.from_responsibilities(resp)
             values = [objective.value(theta)]
@@ -98,7 +98,7 @@ def test_em_iterations_never_lower_the_penalised_log_likelihood(penalty):
 @pytest.mark.parametrize("estimator", [EM, MLE])
 @pytest.mark.parametrize("strength", [0.5, 30.0])
 def test_one_expert_under_ridge_is_sklearns(estimator, strength):
-    """Maximising over the slopes at the fitted variance is Ridge(alpha) with alpha the strength times it."""
+    """Maximizing over the slopes at the fitted variance is Ridge(alpha) with alpha the strength times it."""
     x, y = load_ethanol()
     x, y = ((part - part.mean(0)) / part.std(0, correction=0) for part in (x, y))
     result = estimator(n_init=1, penalty=Ridge(experts=strength), random_state=0).fit(softmax_model(2, 1), x, y)
@@ -122,7 +122,7 @@ def test_units_do_not_matter_to_ridge():
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_one_categorical_expert_under_ridge_is_sklearns(classes):
-    """LogisticRegression of two classes penalises their one difference; ours both logits' distances from the mean."""
+    """LogisticRegression of two classes penalizes their one difference; ours both logits' distances from the mean."""
     generator = seeded(0)
     x = torch.randn(200, 2, dtype=DTYPE, generator=generator)
     x = (x - x.mean(0)) / x.std(0, correction=0)
@@ -226,7 +226,7 @@ def test_other_gates_take_penalties_too():
     result = EM(n_moves=0, **settings).fit(model, x, y)
     assert result.objective_value < result.llf
     assert result.grad_norm < 1e-6
-    moved = EM(**settings).fit(model, x, y)  # ends where a centre meets an observation: there the likelihood has a kink
+    moved = EM(**settings).fit(model, x, y)  # ends where a center meets an observation: there the likelihood has a kink
     assert moved.objective_value > result.objective_value
 
 

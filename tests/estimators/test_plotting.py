@@ -114,11 +114,11 @@ def test_cross_validation_is_on_the_scale_of_the_others(selection):
     np.testing.assert_allclose(ax.containers[0][0].get_ydata(), 2 * n * below)
 
 
-def test_the_branches_below_the_cut_have_the_colours_of_experts(tree):
+def test_the_branches_below_the_cut_have_the_colors_of_experts(tree):
     ax = plot_dendrogram(tree, 2)
     assert ax.get_title() == "cut at k = 2"
     colors = {to_hex(color).upper() for lines in ax.collections for color in lines.get_colors()}
-    assert "#8C8C8C" in colors  # the merge above the cut is grey
+    assert "#8C8C8C" in colors  # the merge above the cut is gray
     assert colors - {"#8C8C8C"} <= set(expert_colors(2))
     labels = [text.get_text() for text in ax.get_xticklabels()]
     assert sorted(labels) == sorted(f"{j}\n{mass:.1%}" for j, mass in enumerate(tree.masses))

@@ -171,7 +171,7 @@ def test_fits_reach_the_maxima_of_autograd(gate, estimator, monkeypatch):
 def test_scores_that_overflow_are_nan_for_their_vector_alone():
     fast, _ = both("squared distance", "gaussian")
     theta = points(fast, 1, 2)
-    theta[0, 1, fast.vector.names.index("gate.score.centre[0,0]")] = 1e200
+    theta[0, 1, fast.vector.names.index("gate.score.center[0,0]")] = 1e200
     found = fast.evaluate(theta)
     assert torch.isfinite(fast.value(theta)).tolist() == [[True, False]]
     assert torch.isfinite(found.value).tolist() == [[True, False]]
@@ -210,7 +210,7 @@ def test_frozen_parameters_of_linear_models_stay(name):
 
 def test_frozen_gate_parameters_stay():
     model, data = build("laplace", "gaussian"), make_data("gaussian", 1, weighted=False)
-    model.gate.score.centre.requires_grad_(False)
+    model.gate.score.center.requires_grad_(False)
     fast, slow = (kind(model, data, variance_floor=1e-6) for kind in (SmoothGateObjective, AutogradObjective))
     theta = points(fast, 1, 2)
     for own, reference in zip(fast.evaluate(theta), slow.evaluate(theta), strict=True):

@@ -159,7 +159,7 @@ def test_the_translation_is_optimal_by_its_own_convexity():
             assert (power_sum(near, dims, weight, power) >= value * (1 - 1e-12)).all()
 
 
-def test_weighted_median_minimises_over_all_values():
+def test_weighted_median_minimizes_over_all_values():
     generator = seeded(4)
     values, weight = (torch.rand(100, 5, dtype=DTYPE, generator=generator) for _ in range(2))
     best = weighted_median(values, weight)
@@ -277,7 +277,7 @@ def test_no_translation_near_the_best_lowers_the_subset_loss(gate, order, seed):
         gap = torch.linalg.vector_norm(terms.gate_gap - shift.unsqueeze(-2), dim=-1)
         by_atom = terms.by_cell(terms.mass * gap.pow(terms.power) + terms.expert.sum(-1))
         near = ((terms.cell_mass - scale * terms.true_mass).abs() + by_atom).topk(2, -1).values.sum(-1)
-        assert bool((near >= loss.total - 1e-8).all())  # convex: a minimum among its neighbours is one
+        assert bool((near >= loss.total - 1e-8).all())  # convex: a minimum among its neighbors is one
 
 
 @pytest.mark.parametrize(

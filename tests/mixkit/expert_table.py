@@ -244,7 +244,7 @@ def draw(law: torch.distributions.Distribution, seed: int = 4) -> Tensor:
 def nodes(law: Any, step: float = 0.01) -> tuple[Tensor, Tensor]:
     """Points ``(T, *batch)`` and weights whose sums are integrals over the real line, exact if smooth between breaks.
 
-    Double-exponential quadrature: tanh-sinh between neighbouring breaks, ``break +- std exp(pi/2 sinh t)`` beyond the
+    Double-exponential quadrature: tanh-sinh between neighboring breaks, ``break +- std exp(pi/2 sinh t)`` beyond the
     outermost, so that heavy tails are reached and narrow peaks resolved. The breaks are zero for laws of positive
     values, else the mean, or the means of a mixture's components.
     """

@@ -1,6 +1,6 @@
 """The contract table: every part of a gate and every named gate, built on D covariates and K experts.
 
-A new score, temperature, selection, normaliser or gate adds one line here and is then held to every contract.
+A new score, temperature, selection, normalizer or gate adds one line here and is then held to every contract.
 """
 
 from collections.abc import Callable
@@ -104,7 +104,7 @@ def _compose(score: Build, temperature: Build, selection: Build, normalizer: Bui
 
 
 def _composed() -> dict[str, Build]:
-    """Every part at least once: all selections with all normalisers, all scores, all temperatures."""
+    """Every part at least once: all selections with all normalizers, all scores, all temperatures."""
     linear, fixed, by_score, softmax = (
         SCORES["linear"],
         TEMPERATURES["fixed"],

@@ -15,8 +15,8 @@ COVARIANCES = [FullCovariance, DiagonalCovariance, SphericalCovariance]
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("kind", COVARIANCES)
-def test_the_update_of_a_covariance_maximises_the_likelihood(kind, shared):
-    """The gradient of the weighted log-likelihood of centred data vanishes at the update."""
+def test_the_update_of_a_covariance_maximizes_the_likelihood(kind, shared):
+    """The gradient of the weighted log-likelihood of centered data vanishes at the update."""
     residual, weight = normal(50, P, seed=3) @ torch.tensor([[2.0, 0.0], [1.5, 0.5]]).double(), normal(50, K).exp()
     covariance = kind(K, P, shared=shared, dtype=torch.float64)
     scatter = torch.einsum("nk,np,nq->kpq", weight, residual, residual)

@@ -16,14 +16,14 @@ from mixkit.distributions import (
     LogNormal,
     NegativeBinomial,
     Normal,
+    PerComponentDistribution,
     Poisson,
-    SideBySide,
     StudentT,
     ZeroInflatedLogNormal,
     has_atom,
     negative_binomial_log_prob,
     student_t_log_density,
-    student_t_log_normaliser,
+    student_t_log_normalizer,
 )
 from tests.mixkit.expert_table import double
 from tests.mixkit.gate_table import check_derivatives, normal
@@ -150,20 +150,20 @@ class TestPoisson:
 
 class TestStudentT:
     @pytest.mark.parametrize("df", [1e-3, 0.5, 1.0, 30.0, 63.9, 64.1, 1e3])
-    def test_the_normaliser(self, df):
+    def test_the_normalizer(self, df):
         expected = special.gammaln((df + 1) / 2) - special.gammaln(df / 2) - 0.5 * math.log(math.pi * df)
-        assert student_t_log_normaliser(double(df).log()).item() == pytest.approx(expected, rel=1e-12)
+        assert student_t_log_normalizer(double(df).log()).item() == pytest.approx(expected, rel=1e-12)
 
-    def test_the_normaliser_tends_to_the_normal_laws_at_the_rate_of_its_series(self):
-        """log-normaliser + log(2 pi) / 2 = -1 / (4 df) + O(df^-3)."""
+    def test_the_normalizer_tends_to_the_normal_laws_at_the_rate_of_its_series(self):
+        """log-normalizer + log(2 pi) / 2 = -1 / (4 df) + O(df^-3)."""
         df = double(1e4, 1e6, 1e8)
-        gap = student_t_log_normaliser(df.log()) + 0.5 * math.log(2 * math.pi)
+        gap = student_t_log_normalizer(df.log()) + 0.5 * math.log(2 * math.pi)
         torch.testing.assert_close(gap, -0.25 / df, rtol=1e-7, atol=2e-16)
 
-    def test_the_two_branches_of_the_normaliser_meet(self):
+    def test_the_two_branches_of_the_normalizer_meet(self):
         edge = math.log(64.0)
         log_df = double(edge - 1e-9, edge + 1e-9).requires_grad_()
-        value = student_t_log_normaliser(log_df)
+        value = student_t_log_normalizer(log_df)
         (first,) = torch.autograd.grad(value.sum(), log_df, create_graph=True)
         (second,) = torch.autograd.grad(first.sum(), log_df)
         for order in (value, first, second):
@@ -300,7 +300,7 @@ def test_a_law_has_atoms_everywhere_or_nowhere(make, reference):
 def test_laws_that_mix_atoms_with_densities_say_where_they_are():
     zeros, ones = double(0.0, 0.0), double(1.0, 1.0)
     laws = [Atom(double(2.0)), Normal(zeros, ones), Poisson(ones), ZeroInflatedLogNormal(zeros, zeros, ones)]
-    joint, value = SideBySide(laws), double(0.0, 2.0, 3.0).unsqueeze(-1)
+    joint, value = PerComponentDistribution(laws), double(0.0, 2.0, 3.0).unsqueeze(-1)
     counts = [True, True]
     assert joint.has_atom(value).tolist() == [
         [False, False, False, *counts, True, True],

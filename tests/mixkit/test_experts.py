@@ -208,7 +208,7 @@ def test_distribution_and_quantile_functions(family):
 @table(SCALAR)
 @torch.no_grad()
 def test_draws_follow_the_distribution_function(family):
-    """Kolmogorov-Smirnov on the (randomised) probability transform; false alarms 1e-5 a family, K laws each."""
+    """Kolmogorov-Smirnov on the (randomized) probability transform; false alarms 1e-5 a family, K laws each."""
     law, count, generator = build_experts(family.make)(normal(1, D)), 4000, seeded(11)
     one_hot = torch.eye(K, dtype=torch.float64).log()
     components = law.expand((K, K))  # every expert chosen in its turn

@@ -318,7 +318,7 @@ def test_the_bias_of_the_selection_stays_out_of_the_weights():
     torch.testing.assert_close(biased(x)[:, :2], first_two)
 
 
-def test_one_selected_expert_learns_through_unnormalised_weights_only():
+def test_one_selected_expert_learns_through_unnormalized_weights_only():
     gate, x = build(GATES["softmax_gate"]), normal(20, D)
     gate = Gate(gate.score, selection=TopKBySlope(1))
     for renormalize, learns in ((True, False), (False, True)):
@@ -347,7 +347,7 @@ def test_bare_weights_are_the_links_of_the_scores(name, renormalize):
 
 def test_bare_weights_are_asked_of_links_alone():
     gate, x = build(GATES["topk_gate"]), normal(2, D)
-    with pytest.raises(ValueError, match="bare must be False unless the normaliser divides links by their sum, got"):
+    with pytest.raises(ValueError, match="bare must be False unless the normalizer divides links by their sum, got"):
         gate.route(x, bare=True)
     for scale in (0.0, -1.0, INF):
         with pytest.raises(ValueError, match="scale must be positive"):

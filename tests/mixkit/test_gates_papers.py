@@ -69,7 +69,7 @@ class TestPapers:
 
     def test_laplace(self):
         gate = build(NAMED_GATES["laplace_gate"])
-        self.weights(gate, lambda x, centre, bias: self.softmax(-np.linalg.norm(x - centre, axis=-1) + bias))
+        self.weights(gate, lambda x, center, bias: self.softmax(-np.linalg.norm(x - center, axis=-1) + bias))
 
     def test_constant(self):
         self.weights(build(NAMED_GATES["constant_gate"]), lambda x, bias: self.softmax(bias))

@@ -208,10 +208,10 @@ class TestModules:
         assert isinstance(model.gate.normalizer, Sparsemax)
         assert_same(MixingMeasure.from_module(model), g, rtol=1e-14, atol=0)
 
-    def test_centres_of_a_laplace_gate_are_its_weights(self):
+    def test_centers_of_a_laplace_gate_are_its_weights(self):
         g = measure(3, 2)
         model = g.to_module(laplace_gate(2, 3, generator=seeded()))
-        assert torch.equal(model.gate.score.centre, g.gate_weight)
+        assert torch.equal(model.gate.score.center, g.gate_weight)
         x = torch.randn(5, 2, dtype=torch.float64, generator=seeded(8))
         scores = g.gate_bias - torch.cdist(x, g.gate_weight)
         torch.testing.assert_close(model.gate(x), torch.log_softmax(scores, -1))
@@ -319,7 +319,7 @@ class TestOtherGates:
             assert torch.allclose(own, target) == moves
 
     def test_experts_alike_are_matched_by_gates_that_may_not_move(self):
-        """The centres of a Laplace gate say which is which, without a translation first."""
+        """The centers of a Laplace gate say which is which, without a translation first."""
         _, g, _ = self.of("laplace")
         alike = MixingMeasure(g.gate_bias, g.gate_weight, 0 * g.slope, 0 * g.intercept, 0 * g.variance + 1)
         back = alike.permute([1, 2, 0]).align(alike, gate=laplace_gate(2, 3, generator=seeded()))

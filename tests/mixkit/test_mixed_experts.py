@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from mixkit.distributions import Atom, LogNormal, SideBySide, ZeroInflatedLogNormal
-from mixkit.experts import AtomExperts, LogNormalExperts, MixedExperts, PoissonExperts
+from mixkit.distributions import Atom, LogNormal, PerComponentDistribution, ZeroInflatedLogNormal
+from mixkit.experts import LogNormalExperts, MixedExperts, PointMassExperts, PoissonExperts
 from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
 from mixkit.mixture import ExpertMixture
 from tests.mixkit.expert_table import (
@@ -26,7 +26,9 @@ class TestMixedFamilies:
         log_normal = LogNormalExperts(
             LinearPredictor(D, 2, dtype=torch.float64, generator=seeded()), dtype=torch.float64
         )
-        return MixedExperts([AtomExperts(0.0), log_normal, PoissonExperts(ConstantPredictor(1, generator=seeded()))])
+        return MixedExperts(
+            [PointMassExperts(0.0), log_normal, PoissonExperts(ConstantPredictor(1, generator=seeded()))]
+        )
 
     def test_every_law_stands_at_its_place(self):
         experts, x, y = self.experts(), normal(N, D), torch.tensor([0.0, 1.0, 2.5, 3.0], dtype=torch.float64)
@@ -49,7 +51,7 @@ class TestMixedFamilies:
         share, loc, scale = torch.tensor([0.7, 0.4, 1.3], dtype=torch.float64)
         mixture = ExpertMixture(
             torch.stack([1 - share, share]).log(),
-            SideBySide([Atom(torch.zeros(1).double()), LogNormal(loc.reshape(1), scale.reshape(1))]),
+            PerComponentDistribution([Atom(torch.zeros(1).double()), LogNormal(loc.reshape(1), scale.reshape(1))]),
         )
         whole = ZeroInflatedLogNormal(torch.logit(share), loc, scale)
         y = torch.tensor([0.0, 0.1, 1.0, 20.0], dtype=torch.float64)
@@ -69,9 +71,9 @@ class TestMixedFamilies:
         with pytest.raises(ValueError, match="families must hold at least one"):
             MixedExperts([])
         with pytest.raises(ValueError, match="laws must hold at least one"):
-            SideBySide([])
+            PerComponentDistribution([])
         with pytest.raises(ValueError, match=r"laws must be of scalar responses .* got batch shape \(\)"):
-            SideBySide([LogNormal(torch.tensor(0.0), torch.tensor(1.0))])
+            PerComponentDistribution([LogNormal(torch.tensor(0.0), torch.tensor(1.0))])
 
     def test_state_travels(self):
         experts, x, y = self.experts(), normal(N, D), torch.ones(N, 1, dtype=torch.float64)

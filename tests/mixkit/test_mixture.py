@@ -22,7 +22,7 @@ from mixkit.distributions import Normal, Poisson
 from mixkit.experts.predictors import ModulePredictor
 from mixkit.gates.scores import LinearScore
 from mixkit.gates.selections import NoisyTopK
-from mixkit.mixture import check_normalised
+from mixkit.mixture import check_normalized
 from tests.mixkit.expert_table import FAMILIES, SCALAR, D, K, build_experts, double, draw, moe, nodes, with_atom
 from tests.mixkit.gate_table import build, check_derivatives, normal, seeded
 
@@ -217,7 +217,7 @@ class TestChecks:
     def test_rounded_weights_pass(self):
         for dtype in (torch.bfloat16, torch.float16, torch.float32):
             rounded = torch.log_softmax(normal(200, 64), -1).to(dtype)
-            assert check_normalised(rounded) is rounded
+            assert check_normalized(rounded) is rounded
 
     def test_functions_of_a_scalar_response(self):
         law = ExpertMixture(torch.tensor([0.0]), MultivariateNormal(torch.zeros(1, 2), torch.eye(2)))

@@ -1,4 +1,4 @@
-"""Contracts of every normaliser: log-weights that sum to 1, exact zeros, invariances, derivatives, extremes."""
+"""Contracts of every normalizer: log-weights that sum to 1, exact zeros, invariances, derivatives, extremes."""
 
 import copy
 import itertools
@@ -299,7 +299,7 @@ def test_sinkhorn_balances_the_rows_that_count():
     assert (leaf.grad[~mask] == 0).all()
 
 
-def test_a_normaliser_that_couples_rows_must_say_how_it_masks_them():
+def test_a_normalizer_that_couples_rows_must_say_how_it_masks_them():
     class Coupled(Softmax):
         couples_rows = True
 

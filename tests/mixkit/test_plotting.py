@@ -169,7 +169,7 @@ def test_no_gradients_are_asked_of_the_user(fitted):
 
 
 @pytest.mark.parametrize("k", [1, 6, 7, 20])
-def test_every_expert_has_its_own_colour(k):
+def test_every_expert_has_its_own_color(k):
     colors = expert_colors(k)
     assert len({to_hex(color) for color in colors}) == k
 

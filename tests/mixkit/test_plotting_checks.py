@@ -84,7 +84,7 @@ class TestSlices:
 
 
 class TestTheMap:
-    def test_every_pixel_has_the_colour_of_the_largest_weight(self, fitted):
+    def test_every_pixel_has_the_color_of_the_largest_weight(self, fitted):
         model, x, y = fitted
         image = plot_gate_map(model, x, y).images[0]
         left, right, bottom, top = image.get_extent()
@@ -99,7 +99,7 @@ class TestTheMap:
             strength = 0.12 + 0.38 * (float(weight.max()) - 1 / 3) / (2 / 3)
             np.testing.assert_allclose(pixels[row, column], 1.0 - strength * (1.0 - color), atol=1e-6)
 
-    def test_points_have_the_colour_of_their_expert(self, fitted):
+    def test_points_have_the_color_of_their_expert(self, fitted):
         model, x, y = fitted
         ax = plot_gate_map(model, x, y, features=(1, 0), names=["age", "dose"])
         assert (ax.get_xlabel(), ax.get_ylabel()) == ("dose", "age")

@@ -14,7 +14,7 @@ from mixkit import (
     linear_gaussian_experts,
     softmax_gate,
 )
-from mixkit.experts import AtomExperts, LogNormalExperts, MixedExperts
+from mixkit.experts import LogNormalExperts, MixedExperts, PointMassExperts
 from mixkit.experts.predictors import LinearPredictor
 from mixkit.residuals import probability_integral_transform, quantile_residuals
 from tests.mixkit.gate_table import normal, seeded
@@ -34,7 +34,7 @@ def poisson():
 
 def with_atom():
     positive = LogNormalExperts(LinearPredictor(2, 1, dtype=DOUBLE, generator=seeded(2)))
-    return MixtureOfExperts(constant_gate(2, dtype=DOUBLE), MixedExperts([AtomExperts(0.0), positive]).to(DOUBLE))
+    return MixtureOfExperts(constant_gate(2, dtype=DOUBLE), MixedExperts([PointMassExperts(0.0), positive]).to(DOUBLE))
 
 
 def test_it_inverts_the_quantiles():

@@ -37,8 +37,8 @@ def loop(name, parameters, x):
                 )
                 + p["weight"][j] @ row
             ),
-            "distance": lambda: -np.linalg.norm(row - p["centre"][j]),
-            "squared-distance": lambda: -(np.linalg.norm(row - p["centre"][j]) ** 2),
+            "distance": lambda: -np.linalg.norm(row - p["center"][j]),
+            "squared-distance": lambda: -(np.linalg.norm(row - p["center"][j]) ** 2),
             "cosine": lambda: (
                 p["weight"][j] @ row / ((np.linalg.norm(p["weight"][j]) + 0.1) * (np.linalg.norm(row) + 0.2))
             ),
@@ -183,7 +183,7 @@ def test_a_module_of_the_wrong_size_is_named():
 @pytest.mark.parametrize("squared", [True, False])
 def test_a_distance_of_zero_has_a_zero_gradient_of_every_order(squared):
     score = DistanceScore(D, K, squared=squared, bias=False, dtype=torch.float64, generator=seeded())
-    x = score.centre.detach().clone().requires_grad_()
+    x = score.center.detach().clone().requires_grad_()
     (gradient,) = torch.autograd.grad(score(x).diagonal().sum(), x, create_graph=True)
     assert torch.equal(gradient, torch.zeros_like(x))
     (second,) = torch.autograd.grad(gradient.sum(), x)

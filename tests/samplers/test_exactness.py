@@ -95,7 +95,7 @@ class RecursiveWrongLaw(RecursiveRejection):
 
 
 class RecursiveWrongResidual(RecursiveRejection):
-    """Forgets to renormalise after a rejection."""
+    """Forgets to renormalize after a rejection."""
 
     def node(self, node, source):
         true = recursive.residual

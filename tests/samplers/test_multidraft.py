@@ -63,7 +63,7 @@ def test_optimal_verifier_reaches_the_optimum_at_full_vocabulary(v, m, generator
 
 @pytest.mark.parametrize("m", [2, 4, 8])
 @pytest.mark.parametrize("v", [3, 40, 32_000])
-def test_pools_realise_the_marginal(v, m, generator):
+def test_pools_realize_the_marginal(v, m, generator):
     """Each pool moves ``w (c p - h)`` from the law of the highest draft; in all, exactly to the clipped ratio."""
     target, draft = large(v, generator, rows=2)
     plan = clipped_ratio(target, draft, torch.full((2,), m))

@@ -34,7 +34,7 @@ def depth_of(parents):
 
 
 def trees_of(laws, parents, with_replacement=True):
-    """Every labelling of a tree: case, tokens, probability, and the prefix of the root and of each node."""
+    """Every labeling of a tree: case, tokens, probability, and the prefix of the root and of each node."""
     _, v, _, _ = laws.sizes
     case, labels, weights, prefixes = [], [], [], []
     for c in range(laws.sizes[0]):

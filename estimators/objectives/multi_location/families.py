@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixkit.experts import AtomExperts, DensityExperts, Experts, MixedExperts, MultiLocationExperts
+from mixkit.experts import DensityExperts, Experts, MixedExperts, MultiLocationExperts, PointMassExperts
 from mixkit.experts.base import DensityTerms
 from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
 
@@ -144,7 +144,7 @@ def blocks_of(experts: Experts) -> list[Block] | None:
 
 
 def _is_known(family: object) -> bool:
-    if isinstance(family, AtomExperts):
+    if isinstance(family, PointMassExperts):
         return True
     if not isinstance(family, DensityExperts) or family.has_offset:
         return False

@@ -27,7 +27,7 @@ from .starts import first_rows, scale_of
 __all__ = ["MultiLinearObjective"]
 
 _STEPS_FROM_START = 4
-_LARGEST_MOVE = 5.0  # in units of standardised covariates, per M-step
+_LARGEST_MOVE = 5.0  # in units of standardized covariates, per M-step
 
 
 class MultiLinearObjective(Objective):
@@ -35,7 +35,7 @@ class MultiLinearObjective(Objective):
 
     Everything linear in the covariates is a row of one coefficient matrix ``(g + arguments, D)``: the g = k - 1 free
     gate scores, then the arguments of the experts' densities, block by block
-    (:mod:`estimators.objectives.multi_location.families`). Covariates are standardised, responses are not. The
+    (:mod:`estimators.objectives.multi_location.families`). Covariates are standardized, responses are not. The
     parameter vector holds the free entries row by row.
 
     Args:
@@ -232,10 +232,10 @@ class MultiLinearObjective(Objective):
         if blocks is None or [type(b.family) for b in blocks] != [type(b.family) for b in self.blocks]:
             raise TypeError(f"the model must have the experts of the objective, got {type(model.experts).__name__}")
         raw = torch.cat([(gate - gate[-1])[:-1], *(block.read(d) for block in blocks)])
-        return self.project(self._standardised(raw.to(self.lower)[None, None])[..., self.free])
+        return self.project(self._standardized(raw.to(self.lower)[None, None])[..., self.free])
 
-    def _standardised(self, rows: Tensor) -> Tensor:
-        """Coefficients ``(r, s, m, D)`` of standardised covariates, from those in the units of the data."""
+    def _standardized(self, rows: Tensor) -> Tensor:
+        """Coefficients ``(r, s, m, D)`` of standardized covariates, from those in the units of the data."""
         mean, std = self.scaling.x_mean[:, None, None], self.scaling.x_std[:, None, None]
         intercept = rows[..., -1:] + (rows[..., :-1] * mean).sum(-1, keepdim=True)
         return torch.cat([rows[..., :-1] * std, intercept], -1)
@@ -251,13 +251,13 @@ class MultiLinearObjective(Objective):
         return factor * user
 
     def carry(self, theta: Tensor, source: Objective) -> Tensor:
-        """The same parameters under this data's standardisation."""
+        """The same parameters under this data's standardization."""
         theta, source = source.unwrapped(theta)
         if not isinstance(source, MultiLinearObjective):
             raise TypeError(f"source must be a MultiLinearObjective, got {type(source).__name__}")
         rows = torch.stack([source._in_units(vectors, index) for index, vectors in enumerate(theta)])
         rows[:, :, : self.num_scores] /= self.temperature
-        return self.project(self._standardised(rows)[..., self.free])
+        return self.project(self._standardized(rows)[..., self.free])
 
     def parameters(self, theta: Tensor, index: int = 0) -> dict[str, Tensor]:
         """The model's parameters by name at one vector ``(P,)`` of data set ``index``, differentiable in it."""

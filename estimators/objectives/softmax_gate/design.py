@@ -1,4 +1,4 @@
-"""The design matrix of a model with linear predictors: standardised, transposed, cut into chunks."""
+"""The design matrix of a model with linear predictors: standardized, transposed, cut into chunks."""
 
 import copy
 from collections.abc import Iterator
@@ -54,9 +54,9 @@ class Chunk(NamedTuple):
     """Some consecutive observations of every data set, observations last."""
 
     rows: slice
-    design: Tensor  # (r, D, c): standardised covariates, then a row of ones
+    design: Tensor  # (r, D, c): standardized covariates, then a row of ones
     outer: Tensor  # (r, c, q): products of pairs of design rows, q = D (D + 1) / 2
-    y: Tensor  # (r, 1, 1, c), standardised
+    y: Tensor  # (r, 1, 1, c), standardized
     weight: Tensor | None  # (r, 1, 1, c)
     offset: Tensor | None = None  # (r, 1, 1, c), added to the experts' locations
 
@@ -68,7 +68,7 @@ class Design:
         x: ``(r, n, d)``.
         y: ``(r, n)``.
         weight: ``(r, n)``, non-negative, or None for ones.
-        scaling: how to standardise.
+        scaling: how to standardize.
         rows_per_observation: working numbers an evaluation needs per observation; sets the chunk length.
         offset: what is added to the experts' locations, ``(r, n)``, or None.
     """

@@ -1,6 +1,6 @@
 r"""Laplace experts: a log-likelihood with kinks, climbed through the corners where its maxima lie.
 
-Given responsibilities r, the best location of an expert minimises :math:`\sum_i r_i |y_i - \eta(x_i)|`: a linear
+Given responsibilities r, the best location of an expert minimizes :math:`\sum_i r_i |y_i - \eta(x_i)|`: a linear
 program, whose solution passes through as many observations as it has coefficients. There the log-likelihood has a kink
 and no Hessian. So
 
@@ -208,9 +208,9 @@ class LaplaceObjective(LinearObjective):
 def _weighted_median(
     design: np.ndarray, y: np.ndarray, weight: np.ndarray, old: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """Coefficients minimising the sum of weighted absolute residuals, and how much less than that of ``old`` it is.
+    """Coefficients minimizing the sum of weighted absolute residuals, and how much less than that of ``old`` it is.
 
-    The dual linear program: maximise y'd subject to design'd = 0 and -weight <= d <= weight.
+    The dual linear program: maximize y'd subject to design'd = 0 and -weight <= d <= weight.
     """
     rows = weight > 1e-12 * max(float(weight.max()), 1e-300)
     before = float(weight @ np.abs(y - design @ old))

@@ -22,7 +22,7 @@ from .likelihood import Posterior, against, weighted
 
 __all__ = ["ExpertStep", "GateSums", "NewtonStep", "expert_columns", "expert_step", "gate_step", "gate_sums"]
 
-_LARGEST_MOVE = 5.0  # in units of standardised covariates, per M-step
+_LARGEST_MOVE = 5.0  # in units of standardized covariates, per M-step
 _NEGLIGIBLE_WEIGHT = 1e-8  # an expert with less responsibility than this (in observations) keeps its coefficients
 
 

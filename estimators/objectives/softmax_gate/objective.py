@@ -23,7 +23,7 @@ from .hessian import assemble_hessian, curvature_sums
 from .layout import Coefficients, Layout
 from .likelihood import Posterior, log_joint, posterior, slopes, weighted
 from .m_step import NewtonStep, expert_step, gate_step, gate_sums
-from .units import linear_map, to_standardised, to_user_units
+from .units import linear_map, to_standardized, to_user_units
 
 __all__ = ["LinearObjective"]
 
@@ -31,7 +31,7 @@ _GATE_STEPS_FROM_START = 3
 
 
 class LinearObjective(Objective):
-    """Log-likelihood with exact derivatives by matrix products, on standardised data, in chunks.
+    """Log-likelihood with exact derivatives by matrix products, on standardized data, in chunks.
 
     Args:
         model: a model for which :meth:`supports` holds.
@@ -111,7 +111,7 @@ class LinearObjective(Objective):
         return self.layout.pack(lower)[0, 0]
 
     def _log_jacobian(self) -> Tensor:
-        """What standardising the response adds to the total log-likelihood, ``(r, 1)``."""
+        """What standardizing the response adds to the total log-likelihood, ``(r, 1)``."""
         return -(self.total_weight * self.scaling.y_std.log()).unsqueeze(-1)
 
     def value(self, theta: Tensor) -> Tensor:
@@ -234,7 +234,7 @@ class LinearObjective(Objective):
         blocks = [gate - gate[..., -1:, :], torch.cat([slope, intercept], -1), *constants]
         gate, expert, *constants = (block.expand(len(self.data.x), -1, -1, -1) for block in blocks)
         raw = Coefficients(gate, expert, constants)
-        standard = to_standardised(raw, self.scaling, self.temperature, self.scale_constant)
+        standard = to_standardized(raw, self.scaling, self.temperature, self.scale_constant)
         return self.project(self.layout.pack(standard))
 
     def _constant(self, value: Tensor) -> Tensor:
@@ -251,13 +251,13 @@ class LinearObjective(Objective):
         return to_user_units(self.layout.unpack(theta), self.scaling, self.temperature, self.scale_constant)
 
     def carry(self, theta: Tensor, source: Objective) -> Tensor:
-        """The same user parameters under this data's standardisation."""
+        """The same user parameters under this data's standardization."""
         theta, source = source.unwrapped(theta)
         if not isinstance(source, LinearObjective):
             raise TypeError(f"source must be a LinearObjective, got {type(source).__name__}")
         user = source.user_coefficients(theta)
         return self.project(
-            self.layout.pack(to_standardised(user, self.scaling, self.temperature, self.scale_constant))
+            self.layout.pack(to_standardized(user, self.scaling, self.temperature, self.scale_constant))
         )
 
     def parameters(self, theta: Tensor, index: int = 0) -> dict[str, Tensor]:
@@ -281,7 +281,7 @@ class LinearObjective(Objective):
         return twin
 
     def on_rows(self, data: Data) -> "LinearObjective":
-        """The log-likelihood of other rows in the same parameters: standardised by the moments of these."""
+        """The log-likelihood of other rows in the same parameters: standardized by the moments of these."""
         twin = copy.copy(self)
         x, y, offset = _without_offset(self.experts, data.x, data.y)
         twin.data, twin.n = data, x.shape[1]

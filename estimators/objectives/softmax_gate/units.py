@@ -1,4 +1,4 @@
-"""From standardised coefficients to the parameters of a module and to those users read, and back."""
+"""From standardized coefficients to the parameters of a module and to those users read, and back."""
 
 from collections.abc import Callable
 
@@ -8,13 +8,13 @@ from torch import Tensor
 from .design import Scaling
 from .layout import Coefficients
 
-__all__ = ["linear_map", "to_standardised", "to_user_units"]
+__all__ = ["linear_map", "to_standardized", "to_user_units"]
 
 
 def to_user_units(
     coefficients: Coefficients, scaling: Scaling, temperature: float, scale_constant: int | None
 ) -> Coefficients:
-    """Coefficients ``(r, s, k, D)`` in the units of the data, from those of standardised data."""
+    """Coefficients ``(r, s, k, D)`` in the units of the data, from those of standardized data."""
     y_std = scaling.y_std[:, None, None, None]
     expert = _unscale(coefficients.expert, scaling) * y_std
     expert = _add_intercept(expert, scaling.y_mean[:, None, None])
@@ -24,7 +24,7 @@ def to_user_units(
     return Coefficients(temperature * _unscale(coefficients.gate, scaling), expert, constants)
 
 
-def to_standardised(
+def to_standardized(
     coefficients: Coefficients, scaling: Scaling, temperature: float, scale_constant: int | None
 ) -> Coefficients:
     """The inverse of :func:`to_user_units`."""

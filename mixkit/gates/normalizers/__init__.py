@@ -1,4 +1,4 @@
-"""Normalisers: scores to log-weights that sum to 1 after exp, -inf staying -inf."""
+"""Normalizers: scores to log-weights that sum to 1 after exp, -inf staying -inf."""
 
 from .base import Normalizer
 from .links import LinkNormalizer, NormalizedSigmoid, Softmax, SoftplusL1, StableMax

@@ -1,4 +1,4 @@
-"""What every normaliser is."""
+"""What every normalizer is."""
 
 from abc import ABC, abstractmethod
 
@@ -18,12 +18,12 @@ class Normalizer(nn.Module, ABC):
     Log-weights of float16 and bfloat16 scores are float32: what rounding adds to a log-weight it multiplies the weight
     by, up to 3% in bfloat16 for a log-weight of -9. Others have the dtype of the scores.
 
-    A score of -inf gets a log-weight of -inf, and gradients stay finite there. A normaliser has one required method,
+    A score of -inf gets a log-weight of -inf, and gradients stay finite there. A normalizer has one required method,
     ``log_weights``, which may rely on the checks that ``forward`` makes.
 
     Attributes:
         shift_invariant: whether adding a constant to all scores of a row leaves the weights unchanged.
-        couples_rows: whether the weights of a row depend on the other rows. Such a normaliser writes
+        couples_rows: whether the weights of a row depend on the other rows. Such a normalizer writes
             ``masked_log_weights``, too.
     """
 

@@ -1,4 +1,4 @@
-r"""Normalisers that divide a positive function of each score by its sum, :math:`w_j = \phi(s_j) / \sum_i \phi(s_i)`."""
+r"""Normalizers that divide a positive function of each score by its sum, :math:`w_j = \phi(s_j) / \sum_i \phi(s_i)`."""
 
 from abc import abstractmethod
 
@@ -55,7 +55,7 @@ class LinkNormalizer(Normalizer):
 class NormalizedSigmoid(LinkNormalizer):
     r"""Sigmoids divided by their sum, :math:`w_j = \sigma(s_j) / \sum_i \sigma(s_i)`.
 
-    The normalised form of the sigmoid gate of Nguyen, Ho and Rinaldo (2024), arXiv 2405.13997, used by routers since
+    The normalized form of the sigmoid gate of Nguyen, Ho and Rinaldo (2024), arXiv 2405.13997, used by routers since
     DeepSeek-V3 (arXiv 2412.19437).
 
     Example:

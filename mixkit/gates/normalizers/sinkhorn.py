@@ -64,8 +64,8 @@ class Sinkhorn(Normalizer):
         """The largest relative error of an expert's share of the rows, ``(*batch,)``.
 
         Args:
-            log_weights: what the normaliser returned, ``(*batch, n, k)``.
-            mask: True where a row counts, as it was given to the normaliser.
+            log_weights: what the normalizer returned, ``(*batch, n, k)``.
+            mask: True where a row counts, as it was given to the normalizer.
         """
         every = torch.ones((), dtype=torch.bool, device=log_weights.device)
         kept = check_mask(every if mask is None else mask, check_rows(log_weights).shape[:-1])

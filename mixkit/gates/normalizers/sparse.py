@@ -1,4 +1,4 @@
-"""Normalisers that reach exact zeros at finite scores: sparsemax and alpha-entmax."""
+"""Normalizers that reach exact zeros at finite scores: sparsemax and alpha-entmax."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Scores: what a gate thinks of each expert at each x, before temperature, selection and normalisation."""
+"""Scores: what a gate thinks of each expert at each x, before temperature, selection and normalization."""
 
 from .base import Score
 from .linear import ActivationScore, ConstantScore, LinearScore, QuadraticScore

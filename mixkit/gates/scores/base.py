@@ -25,7 +25,7 @@ class Score(nn.Module, ABC):
         bias: :math:`\beta_0`, ``(*batch, k)``, or ``None``.
         translated: names of the parameters (experts in the first dimension after the batch) to whose rows one vector
             can be added for all experts at once with no other effect than adding one function of x to all scores.
-            Behind a shift-invariant normaliser they are determined only up to that translation.
+            Behind a shift-invariant normalizer they are determined only up to that translation.
         weight_name: the parameter ``(*batch, k, d)`` that is :math:`\beta_1` in a mixing measure; ``None`` where the
             part that depends on x has not one such parameter and no other.
     """

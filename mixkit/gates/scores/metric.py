@@ -1,4 +1,4 @@
-"""Scores built on lengths and angles: distance to a centre, cosine to a direction."""
+"""Scores built on lengths and angles: distance to a center, cosine to a direction."""
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ class DistanceScore(Score):
     r"""Scores :math:`s_j(x) = -\lVert x - c_j \rVert + \beta_{0j}`, those of the Laplace gate.
 
     The Laplace gate is from Han, Nguyen, Harris, Ho and Saria (2024), arXiv 2402.03226; its rates are studied by
-    Nguyen, Han, Harris, Saria and Ho (2024), arXiv 2410.02935. At ``x == centre``, where a distance has no derivative,
+    Nguyen, Han, Harris, Saria and Ho (2024), arXiv 2410.02935. At ``x == center``, where a distance has no derivative,
     the gradient is zero. The differences ``(*batch, n, k, d)`` are held in memory, which keeps short distances exact.
 
     Args:
@@ -35,22 +35,22 @@ class DistanceScore(Score):
         batch_shape: leading dimensions of independent models.
         dtype: dtype of the parameters.
         device: device of the parameters.
-        generator: source of the initial centres, standard normal.
+        generator: source of the initial centers, standard normal.
 
     Attributes:
-        centre: :math:`c`, ``(*batch, k, d)``.
+        center: :math:`c`, ``(*batch, k, d)``.
         bias: :math:`\beta_0`, ``(*batch, k)``, or ``None``.
 
     Example:
         >>> import torch
         >>> score = DistanceScore(2, 1, bias=False)
         >>> with torch.no_grad():
-        ...     _ = score.centre.copy_(torch.tensor([[3.0, 4.0]]))
+        ...     _ = score.center.copy_(torch.tensor([[3.0, 4.0]]))
         >>> score(torch.zeros(1, 2)).item()
         -5.0
     """
 
-    weight_name = "centre"
+    weight_name = "center"
 
     def __init__(
         self,
@@ -67,11 +67,11 @@ class DistanceScore(Score):
         settings = ParameterSettings(batch_shape, dtype, device, generator)
         super().__init__(num_experts, num_features, new_bias(settings, num_experts, bias))
         self.squared = squared
-        self.centre = new_parameter(settings, num_experts, check_integer("num_features", num_features, low=1), std=1.0)
+        self.center = new_parameter(settings, num_experts, check_integer("num_features", num_features, low=1), std=1.0)
 
     def slope_score(self, x: Tensor) -> Tensor:
-        """Minus the (squared) distance to each centre, ``(*batch, n, k)``."""
-        difference = at_least_float32(x).unsqueeze(-2) - self.centre.unsqueeze(-3)
+        """Minus the (squared) distance to each center, ``(*batch, n, k)``."""
+        difference = at_least_float32(x).unsqueeze(-2) - self.center.unsqueeze(-3)
         squares = difference.square().sum(-1)
         return -(squares if self.squared else _root(squares)).to(x.dtype)
 

@@ -16,9 +16,9 @@ from ..noise import sample_one_hot
 class StraightThroughGuidance:
     r"""Straight-through guided flow (STGFlow; Tang et al. 2025, arXiv:2503.17361).
 
-    At each evaluation of the flow ``num_samples`` clean sequences are drawn from the denoiser's law and the classifier
-    is differentiated at each; passed straight through the sampling, the mean gradient ``G (*batch, length, v)`` is the
-    gradient with respect to the token probabilities. The flow then follows the guided law
+    At each evaluation of the flow ``num_samples`` clean sequences are drawn from the denoiser's distribution and the
+    classifier is differentiated at each; passed straight through the sampling, the mean gradient ``G (*batch, length,
+    v)`` is the gradient with respect to the token probabilities. The flow then follows the guided distribution
 
         p(token i at l | x_t, label) \propto p(token i at l | x_t) exp(scale * G[l, i]),
 
@@ -50,7 +50,7 @@ class StraightThroughGuidance:
         check_finite("scale", torch.as_tensor(float(self.scale)))
 
     def __call__(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Logits of the guided law, shape ``(*batch, length, v)``."""
+        """Logits of the guided distribution, shape ``(*batch, length, v)``."""
         return torch.log_softmax(logits, dim=-1) + self.scale * self.gradient(logits, generator)
 
     def gradient(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -25,7 +25,7 @@ def denoising_loss(
 ) -> Tensor:
     """Cross-entropy of the tokens under the denoiser at uniform times, in nats per token: a scalar.
 
-    ``E[-log p_theta(x_1 | x_t, t)]``. Its minimiser is the posterior of each token, which turns the conditional
+    ``E[-log p_theta(x_1 | x_t, t)]``. Its minimizer is the posterior of each token, which turns the conditional
     velocity into the marginal one exactly (arXiv:2503.17361).
 
     Example:
@@ -53,7 +53,7 @@ def flow_matching_loss(
     """Conditional flow matching: mean squared error of the velocity, summed over the vocabulary; a scalar.
 
     ``E || u_theta(x_t, t) - u(x_t, t | x_1) ||^2``, ``u_theta`` the path's velocity under the denoiser's probabilities.
-    The minimiser is that of ``denoising_loss``, which conditions better where the velocity is small.
+    The minimizer is that of ``denoising_loss``, which conditions better where the velocity is small.
 
     Example:
         >>> from mixkit.relaxations.flows import gumbel_softmax_path
@@ -83,7 +83,7 @@ def score_matching_loss(
 
     The denoiser's score is ``GumbelSoftmaxPath.score`` under its probabilities, the target that of the token itself,
     and the error is divided by ``(v T)^2``, ``T = temperature(t)``, so that all times weigh alike. The score determines
-    the posterior where the signal is not 0, so the minimiser is that of ``denoising_loss``: flows and scores share one
+    the posterior where the signal is not 0, so the minimizer is that of ``denoising_loss``: flows and scores share one
     model. arXiv:2503.17361 fits a free softmax to the score instead; a flow would have to read the posterior back from
     it, which multiplies its error by ``1 / (e^signal - 1)``.
 

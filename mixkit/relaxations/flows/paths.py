@@ -24,9 +24,9 @@ from .curves import ConstantCurve, Curve, ExponentialCurve, LinearCurve
 class GumbelSoftmaxPath:
     r"""The Gumbel-softmax interpolant with time-dependent temperature (Tang et al. 2025, arXiv:2503.17361).
 
-    ``x_t = softmax((signal(t) e_k + g) / temperature(t))`` follows the Concrete law with log-weights ``signal(t) e_k``.
-    The interpolant of that paper, its Eq. 9, is ``softmax((e_k + g / beta) / tau(t))``: this path with the *constant*
-    signal ``beta`` and the temperature ``beta tau(t)`` (``published_path``).
+    ``x_t = softmax((signal(t) e_k + g) / temperature(t))`` follows the Concrete distribution with log-weights
+    ``signal(t) e_k``. The interpolant of that paper, its Eq. 9, is ``softmax((e_k + g / beta) / tau(t))``: this
+    path with the *constant* signal ``beta`` and the temperature ``beta tau(t)`` (``published_path``).
 
     The velocity. With ``z = y_t / temperature``, ``log x = z - logsumexp(z)`` and a dot for the time derivative,
 
@@ -35,7 +35,7 @@ class GumbelSoftmaxPath:
 
     and ``z`` may be replaced by ``log x``, which differs from it by a constant: the velocity is a function of the point
     and the token alone, the noise is eliminated exactly. It is linear in ``e_k``, so the marginal velocity, which
-    transports the law of ``x_t`` over all tokens, has the posterior ``p(k | x_t)`` in place of ``e_k``.
+    transports the distribution of ``x_t`` over all tokens, has the posterior ``p(k | x_t)`` in place of ``e_k``.
 
     What was checked. The velocity published for Eq. 9 (its Eq. 13) is ``(lambda / tau) x_k (e_k - x)``,
     ``tau(t) = tau_max exp(-lambda t)``. Differentiating Eq. 9 at fixed noise gives that term *plus*
@@ -43,10 +43,10 @@ class GumbelSoftmaxPath:
     another path, in which the temperature divides the token and not the noise (an ``ExponentialCurve`` as signal). With
     the noise kept the sum is ``lambda x * (log x - <x, log x>)``, which does not depend on the token: along Eq. 9 a
     point only sharpens, and its largest entry is settled at time 0, where it is the token with probability
-    ``e^beta / (e^beta + v - 1)``. The exact flow of Eq. 9 has nothing to learn, and the law it starts from is a mixture
-    over the data; sampling therefore asks for ``signal(0) = 0`` (``gumbel_softmax_path``), whose start is pure noise.
-    The tests compare both velocities with the derivative of the path at fixed noise and with the continuity equation,
-    which the published one misses by three quarters of its largest term.
+    ``e^beta / (e^beta + v - 1)``. The exact flow of Eq. 9 has nothing to learn, and the distribution it starts from is
+    a mixture over the data; sampling therefore asks for ``signal(0) = 0`` (``gumbel_softmax_path``), whose start is
+    pure noise. The tests compare both velocities with the derivative of the path at fixed noise and with the
+    continuity equation, which the published one misses by three quarters of its largest term.
 
     Args:
         signal: log-odds of the token over any other one; finite, never negative.
@@ -115,15 +115,15 @@ class GumbelSoftmaxPath:
     def log_prob(self, log_x: Tensor, tokens: Tensor, t: Tensor | float) -> Tensor:  # (*batch,)
         """Log-density of ``log x_t`` given the tokens, with respect to Lebesgue measure on its log-ratios to one entry.
 
-        The law is ``LogRelaxedOneHot(temperature(t), logits=signal(t) e_k)``; subtract ``log_x.sum(-1)`` for the
-        density of ``x_t`` on the simplex.
+        The distribution is ``LogRelaxedOneHot(temperature(t), logits=signal(t) e_k)``; subtract ``log_x.sum(-1)`` for
+        the density of ``x_t`` on the simplex.
         """
         time = _as_time(t, log_x)
         logits = self.signal(time).unsqueeze(-1) * _one_hot(tokens, log_x.shape[-1], log_x.dtype)
         return LogRelaxedOneHot(self.temperature(time), logits=logits, validate_args=False).log_prob(log_x)
 
     def log_posterior(self, log_x: Tensor, log_prior: Tensor, t: Tensor | float) -> Tensor:  # (*batch, v)
-        r"""Log-probability of each token given the point, for independent tokens of law ``log_prior``; exact.
+        r"""Log-probability of each token given the point, for independent tokens of distribution ``log_prior``; exact.
 
         ``p(k | x) \propto prior_k e^a (1 + (e^a - 1) r_k)^{-v}`` with ``a = signal(t)``, ``r = softmax(-T log x)``.
         """
@@ -133,8 +133,8 @@ class GumbelSoftmaxPath:
     def score(self, log_x: Tensor, log_posterior: Tensor, t: Tensor | float) -> Tensor:  # (*batch, v)
         r"""Gradient of the log-density of ``log x`` (entries sum to 0), averaged over the posterior.
 
-        Given token ``k`` it is ``-T + v T softmax(signal(t) e_k - T log x)``; the score of the marginal law is the
-        average over ``p(k | x)``, taken here in closed form in O(v).
+        Given token ``k`` it is ``-T + v T softmax(signal(t) e_k - T log x)``; the score of the marginal distribution
+        is the average over ``p(k | x)``, taken here in closed form in O(v).
         """
         time = _as_time(t, log_x)
         log_rest, excess = self._excess(log_x, time)

@@ -162,7 +162,7 @@ def sample_flow(
         device: of the states.
 
     Raises:
-        ValueError: if the path's signal at time 0 is not zero: the law to start from would depend on the data.
+        ValueError: if the path's signal at time 0 is not zero: the distribution to start from would depend on the data.
 
     Example:
         >>> from mixkit.relaxations.flows import gumbel_softmax_path

@@ -104,7 +104,7 @@ def advance_masks(model: nn.Module) -> None:
 
 
 def retained_energy(model: nn.Module) -> Tensor:
-    r"""``sum E ||W * M||^2`` over all masked weights, a scalar; the weight regulariser subtracts a multiple of it.
+    r"""``sum E ||W * M||^2`` over all masked weights, a scalar; the weight regularizer subtracts a multiple of it.
 
     MaskLLM (arXiv:2409.17481) subtracts ``lambda sum ||W * M||^2``, lambda = 1e-5, so that large weights are kept and
     gradients do not vanish; the expectation here is exact and has no noise.

@@ -1,4 +1,4 @@
-"""Learnable N:M masks: a law over the masks of every group, sampled in training and at its mode afterwards."""
+"""Learnable N:M masks: a distribution over the masks of every group, sampled in training and at its mode afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..._validation import check_integer, check_positive
 from ...gates.selections import top_k_mask
 from ...gates.temperatures import ScheduledTemperature
 from ...schedules import LinearSchedule, Schedule
-from ..estimator import PathEstimator
+from ..gradient_estimator import PathEstimator
 from ..gumbel_softmax import GumbelSoftmax
 from ..subsets import Simple, SubsetSampler, subset_log_marginals
 from .patterns import check_groups, check_nm, from_groups, nm_patterns, to_groups
@@ -30,7 +30,7 @@ class NMMask(nn.Module, ABC):
         num_kept: N, at least 1 and below M.
         group_size: M; the weight has a multiple of it along ``dim``.
         dim: the dimension along which M entries are consecutive: 1, the inputs of a linear or convolutional layer.
-        scale: schedule of the factor of the logits; growing, it moves the law from exploring to decided.
+        scale: schedule of the factor of the logits; growing, it moves the distribution from exploring to decided.
         generator: source of the masks in training; torch's default generator unless given.
     """
 
@@ -85,7 +85,7 @@ class NMMask(nn.Module, ABC):
         return self._spread(self.mode_groups())
 
     def retained_energy(self, weight: Tensor) -> Tensor:
-        """``E ||weight * mask||^2`` over the law of hard masks, exact: ``sum_i weight_i^2 P(i kept)``; a scalar."""
+        """``E ||weight * mask||^2`` over hard masks, exact: ``sum_i weight_i^2 P(i kept)``; a scalar."""
         return (weight.square() * self.marginals().to(weight.dtype)).sum()
 
     @torch.no_grad()
@@ -127,7 +127,7 @@ class PatternMask(NMMask):
 
     A group with logits ``pi (C(M, N),)`` has the mask ``y S``, ``y = softmax((scale pi + g) / temperature)``, ``S`` the
     patterns (``scale`` is their kappa, ``temperature`` their tau). A prior mask ``m`` is built into the start by
-    ``pi_j += strength std(pi) (<m, S_j> - N^2 / M)``, which favours patterns that agree with it.
+    ``pi_j += strength std(pi) (<m, S_j> - N^2 / M)``, which favors patterns that agree with it.
 
     Args:
         shape: of the weight.
@@ -195,9 +195,10 @@ class PatternMask(NMMask):
 class SubsetMask(NMMask):
     r"""An N:M mask with one logit for each weight, for any M: no pattern is enumerated.
 
-    The law of a group is the exponential family over subsets, ``p(S) \propto exp(scale sum_{i in S} theta_i)``, whose
-    marginals are exact (SIMPLE, arXiv:2210.01941). M logits cannot favour one combination of weights beyond each
-    weight's own merit, which ``PatternMask`` can. A prior mask ``m`` adds ``strength std (m - N / M)`` to the start.
+    The distribution of a group is the exponential family over subsets, ``p(S) \propto exp(scale sum_{i in S}
+    theta_i)``, whose marginals are exact (SIMPLE, arXiv:2210.01941). M logits cannot favor one combination of weights
+    beyond each weight's own merit, which ``PatternMask`` can. A prior mask ``m`` adds ``strength std (m - N / M)`` to
+    the start.
 
     Args:
         shape: of the weight.

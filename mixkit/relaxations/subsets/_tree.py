@@ -43,7 +43,7 @@ def _padded(scores: Tensor, before: int, length: int) -> Tensor:
 
 
 def _windows(scores: Tensor, size: int) -> Tensor:
-    """``(..., windows, size)``: every run of ``size`` neighbours (``unfold`` has no batching rule for its gradient)."""
+    """``(..., windows, size)``: every run of ``size`` neighbors (``unfold`` has no batching rule for its gradient)."""
     start = torch.arange(scores.shape[-1] - size + 1, device=scores.device).unsqueeze(-1)
     index = start + torch.arange(size, device=scores.device)
     return scores.index_select(-1, index.flatten()).unflatten(-1, index.shape)

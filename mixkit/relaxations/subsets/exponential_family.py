@@ -60,9 +60,9 @@ def subset_log_marginals(logits: Tensor, num_selected: int) -> Tensor:
 class ExponentialFamilySubset(SubsetLaw):
     r"""Subsets of K items with :math:`p(S) = \exp(\sum_{i \in S} \theta_i) / Z_K(\theta)`.
 
-    Independent Bernoulli draws given that K succeed (the conditional Bernoulli, or conditional Poisson, law): not
-    the law of Gumbel top-k, which is :class:`PlackettLuceSubset`. Sampling, log-probability, marginals and entropy
-    are exact.
+    Independent Bernoulli draws given that K succeed (the conditional Bernoulli, or conditional Poisson, distribution):
+    not the distribution of Gumbel top-k, which is :class:`PlackettLuceSubset`. Sampling, log-probability, marginals
+    and entropy are exact.
 
     Args:
         num_selected: K, from 1 to k.

@@ -47,7 +47,7 @@ def all_subsets(k: int, num_selected: int, *, like: Tensor, max_subsets: int = 1
 
 
 class SubsetLaw(TorchDistribution):
-    """A law over the subsets of exactly ``num_selected`` out of k items; values are masks ``(*batch, k)`` of 0 and 1.
+    """A distribution over subsets of ``num_selected`` out of k items; values are masks ``(*batch, k)`` of 0 and 1.
 
     Args:
         num_selected: size of the subset, from 1 to k.
@@ -72,7 +72,7 @@ class SubsetLaw(TorchDistribution):
         return _KHot(self.num_selected)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "SubsetLaw":
-        """The same law with more leading dimensions."""
+        """The same distribution with more leading dimensions."""
         new = self._get_checked_instance(type(self), _instance)
         new.num_selected, new.logits = self.num_selected, self.logits.expand(*batch_shape, -1)
         super(SubsetLaw, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)

@@ -54,8 +54,8 @@ class PerturbedTopK(SubsetSampler):
         masks = top_k_mask(fixed + self.scale * noise, num_selected).to(scores)
         step = torch.where(torch.isneginf(fixed), 0.0, scores) - torch.where(torch.isneginf(fixed), 0.0, fixed)
         along = (noise * step).sum(-1, keepdim=True) / self.scale
-        centred = masks - top_k_mask(fixed, num_selected).to(scores) if self.control_variate else masks
-        return (masks.mean(0) + (centred * along).mean(0)).to(logits.dtype)
+        centered = masks - top_k_mask(fixed, num_selected).to(scores) if self.control_variate else masks
+        return (masks.mean(0) + (centered * along).mean(0)).to(logits.dtype)
 
     def extra_repr(self) -> str:
         """The settings."""

@@ -14,7 +14,7 @@ from ..verifier import NodeVerifier
 
 
 class Selection(Protocol):
-    """Step one of the canonical form: a way to select one of the drafts whose law is known exactly."""
+    """Step one of the canonical form: a way to select one of the drafts whose distribution is known exactly."""
 
     @property
     def marginal(self) -> Tensor:
@@ -25,7 +25,7 @@ class Selection(Protocol):
 
 
 class CanonicalVerifier(NodeVerifier):
-    r"""Select one draft, then offer it to the target by speculative sampling against the law of the selected token.
+    r"""Select one draft, then offer it to the target by speculative sampling against its distribution.
 
     Any selection is lossless as long as its marginal $x$ is exact; acceptance is $\sum_y \min(x(y), q(y))$.
 

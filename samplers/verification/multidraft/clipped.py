@@ -1,4 +1,4 @@
-"""The optimal law of the selected token for identical drafts: a likelihood ratio, clipped on both sides."""
+"""The optimal distribution of the selected token for identical drafts: a likelihood ratio, clipped on both sides."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class ClippedRatio:
         draft: Draft probabilities $p$, sorted ``(r, n)``.
         ratio: $x/p$, ascending ``(r, n)``.
         marginal: Law $x$ of the selected group, sorted ``(r, n)``.
-        highest: Law of the highest group among $m$ draws, $F_y - F_{y-1}$ with $F = P^m$, sorted ``(r, n)``.
+        highest: Distribution of the highest group among $m$ draws, $F_y - F_{y-1}$ with $F = P^m$, sorted ``(r, n)``.
         acceptance: The optimal acceptance $\alpha^*$ ``(r,)``.
     """
 
@@ -68,7 +68,7 @@ def best_prefix(target_sum: Tensor, ceiling: Tensor) -> tuple[Tensor, Tensor]:
 def clipped_ratio(target: Tensor, draft: Tensor, count: Tensor) -> ClippedRatio:
     r"""Solve $\max_x \sum \min(x, q)$ over the laws $x$ that a selection among $m$ draws from $p$ can have.
 
-    Let $S$ be the prefix that minimises $q(S) + 1 - p(S)^m$: the minimum is $\alpha^*$. On S, $x = \max(q, lo \, p)$
+    Let $S$ be the prefix that minimizes $q(S) + 1 - p(S)^m$: the minimum is $\alpha^*$. On S, $x = \max(q, lo \, p)$
     with $x(S) = p(S)^m$; off S, $x = \min(q, hi \, p)$ with $x = 1 - p(S)^m$ there. As $lo \le 1 \le hi$, in all $x = p
     \, \mathrm{clip}(q/p, lo, hi)$.
 

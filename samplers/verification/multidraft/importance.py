@@ -18,11 +18,12 @@ from .recursive import RecursiveRejection, recursive_acceptance
 class ImportanceWeighted(CanonicalVerifier):
     r"""Canonical two-step selection by a tournament of pairs whose weights solve a truncated linear program.
 
-    The winner of the drafts so far, of law $a$, meets the next draft, of law $b$: from the pair $\{i, j\}$ token $i$ is
-    selected with probability $w_{ij}$. Tokens are ordered by $q - (a + b)/2$ descending. Among the first ``solved``
-    tokens the weights maximise acceptance, a linear program solved as a maximal flow (`solve_pairs`); beyond them the
-    token earlier in the order is selected; among tokens past the first ``alphabet``, the winner so far. The law of the
-    selected token is a sum, so it is exact.
+    The winner of the drafts so far, of distribution $a$, meets the next draft, of distribution $b$: from the pair
+    $\{i, j\}$ token $i$ is selected with probability $w_{ij}$. Tokens are ordered by $q - (a + b)/2$ descending. Among
+    the first ``solved`` tokens the weights maximize acceptance, a linear program solved as a maximal flow
+    (`solve_pairs`); beyond them the
+    token earlier in the order is selected; among tokens past the first ``alphabet``, the winner so far. The
+    distribution of the selected token is a sum, so it is exact.
 
     Args:
         solved: Tokens in the linear program (the paper's truncated LP).
@@ -81,7 +82,7 @@ class Round:
     Attributes:
         rank: Place of each token in the order ``(r, v)``; ``v`` for tokens that are not ordered.
         weight: Probability of selecting the first of two solved tokens, by rank ``(r, s, s)``.
-        marginal: Law of the winner ``(r, v)``.
+        marginal: Distribution of the winner ``(r, v)``.
     """
 
     rank: Tensor
@@ -154,7 +155,7 @@ def tournament(target: Tensor, drafts: Tensor, active: Tensor, solved: int, alph
 
 
 def play_round(target: Tensor, first: Tensor, second: Tensor, solved: int, alphabet: int | None) -> Round:
-    """Order tokens, solve for the weights of the first few, and return the law of the winner, all ``(r, v)``."""
+    """Order tokens, solve for the weights of the first few; the distribution of the winner, all ``(r, v)``."""
     v = target.shape[-1]
     size = v if alphabet is None else min(alphabet, v)
     order = (target - (first + second) / 2).topk(size, -1).indices

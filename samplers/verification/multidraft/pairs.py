@@ -9,7 +9,7 @@ _NOISE = 1e-16
 
 
 def solve_pairs(target: Tensor, sure: Tensor, mass: Tensor) -> Tensor:
-    r"""Maximise $\sum_k \min(q_k, c_k + \sum_j M_{kj} w_{kj})$ over $w_{kj} = 1 - w_{jk} \in [0, 1]$.
+    r"""Maximize $\sum_k \min(q_k, c_k + \sum_j M_{kj} w_{kj})$ over $w_{kj} = 1 - w_{jk} \in [0, 1]$.
 
     The mass of each pair is divided between its two tokens. A division is optimal if and only if no path of pairs leads
     from a token that has more than $q$ to one that has less; shortest paths are emptied until there is none (Edmonds

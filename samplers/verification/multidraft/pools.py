@@ -1,4 +1,4 @@
-"""Scores that realise a clipped ratio: pools of tokens that share cells."""
+"""Scores that realize a clipped ratio: pools of tokens that share cells."""
 
 from dataclasses import dataclass
 
@@ -19,14 +19,14 @@ class Pools:
     and then a cell $z$ of the pool with probability proportional to $p(z) w_k(z)$. The draft in the highest cell is
     selected. In all, cells are held with the probabilities $p$, so a cell's draft is selected with the rate of the
     highest of $m$ draws; a pool's mean rate is its level $c_k$, and $w_k(y) = f_k |x(y) - h(y)| / |c_k p(y) - h(y)|$,
-    where $h$ is the law of the highest draw and $f_k$ the share of the run's gap that the pool evens out.
+    where $h$ is the distribution of the highest draw and $f_k$ the share of the run's gap that the pool evens out.
 
     Attributes:
         up: First and last group of each pool's lower run ``(r, k, 2)``.
         down: First and last group of each pool's upper run ``(r, k, 2)``.
         share: Shares of the runs' gaps ``(r, k, 2)``; zero for a pool that is not used.
         level: Levels ``(r, k)``.
-        plan: What the pools realise.
+        plan: What the pools realize.
     """
 
     up: Tensor

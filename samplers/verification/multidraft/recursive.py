@@ -12,10 +12,11 @@ from ..verifier import NodeVerifier
 class RecursiveRejection(NodeVerifier):
     r"""Recursive rejection: accept $x_i$ with probability $\min(1, r(x_i)/p_i(x_i))$, else $r \leftarrow (r-p_i)_+$.
 
-    $r$ starts as the target and is normalised after each rejection; after the last, the token is drawn from it.
+    $r$ starts as the target and is normalized after each rejection; after the last, the token is drawn from it.
 
     Args:
-        with_replacement: Whether drafts are independent; else each is drawn from its law without the tokens of the
+        with_replacement: Whether drafts are independent; else each is drawn from its distribution without the tokens
+            of the
         drafts
             before it (as the children of a node of a tree are), and tested against that law.
 

@@ -14,9 +14,9 @@ from .weights import Laws, WeightGrid, solve_weights
 
 
 class WeightedVerifier(CanonicalVerifier):
-    r"""Selects draft $i$ with probability $w(X_i) / \sum_j w(X_j)$, where each draft has its own law $p_i$.
+    r"""Selects draft $i$ with probability $w(X_i) / \sum_j w(X_j)$, where each draft has its own distribution $p_i$.
 
-    The law of the selected token is $x(y) = \sum_i p_i(y) R_i(w(y))$ with the one-dimensional integrals
+    The distribution of the selected token is $x(y) = \sum_i p_i(y) R_i(w(y))$ with the one-dimensional integrals
     $R_i(w) = \int_0^\infty w e^{-s w} \prod_{j \ne i} \phi_j(s) \, ds$ and $\phi_j(s) = \sum_y p_j(y) e^{-s w(y)}$,
     computed to about 1e-15 by the trapezoid rule in $\log s$. Weights take values on a grid, so the rates $R_i$ are two
     matrix products whatever the vocabulary is. Each step moves every $\log w(y)$ towards the solution of
@@ -57,7 +57,7 @@ class WeightedSelection:
 
     Attributes:
         log_weight: Log-weights ``(r, v)``.
-        marginal: Law of the selected token ``(r, v)``.
+        marginal: Distribution of the selected token ``(r, v)``.
     """
 
     log_weight: Tensor

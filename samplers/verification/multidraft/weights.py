@@ -1,4 +1,4 @@
-"""Weights of tokens: the law of the token they select, and the weights that bring this law near the target."""
+"""Weights of tokens: the distribution of the token they select, and the weights that bring it near the target."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,7 +37,7 @@ class WeightGrid:
         """Log-weights of places on the grid."""
         return level.to(dtype) * (2 * self.span / (self.levels - 1)) - self.span
 
-    def centre(self, log_weight: Tensor, mass: Tensor) -> Tensor:
+    def center(self, log_weight: Tensor, mass: Tensor) -> Tensor:
         """Shift log-weights ``(r, v)`` so that their mean under ``mass (r, v)`` is 0, but for those at the ends."""
         low, high = log_weight <= -self.span, log_weight >= self.span
         free = mass * ~(low | high)
@@ -105,7 +105,7 @@ class Weights:
     Attributes:
         level: Places of the weights on the grid ``(r, n)``.
         rates: Probability that a draft is selected, by the level of its token's weight ``(r, m, levels)``.
-        marginal: Law of the selected token ``(r, n)``.
+        marginal: Distribution of the selected token ``(r, n)``.
         acceptance: Mass it has in common with the target ``(r,)``.
     """
 
@@ -147,7 +147,7 @@ def start_level(laws: Laws, grid: WeightGrid) -> Tensor:
     """Levels ``(r, n)`` of the target over the sum of the drafts, or of 1 where no draft holds the token."""
     total = laws.drafts.sum(-2)
     ratio = torch.where(total > 0, laws.target.log() - total.clamp_min(_tiny(total)).log(), 0.0)
-    return grid.level(grid.centre(ratio.clamp(-grid.span, grid.span), laws.common))
+    return grid.level(grid.center(ratio.clamp(-grid.span, grid.span), laws.common))
 
 
 def climb(laws: Laws, grid: WeightGrid, level: Tensor, steps: int) -> Weights:
@@ -161,7 +161,7 @@ def climb(laws: Laws, grid: WeightGrid, level: Tensor, steps: int) -> Weights:
     for _ in range(steps):
         log_weight, wanted = grid.log_weight(now.level), grid.log_weight(respond(laws, now.rates))
         step = (_DAMPING * (wanted - log_weight)).clamp_(-_LONGEST_STEP, _LONGEST_STEP)
-        before, now = now, weigh(laws, grid, grid.level(grid.centre(log_weight + step, common)))
+        before, now = now, weigh(laws, grid, grid.level(grid.center(log_weight + step, common)))
         best = best.better(now, going)
         going &= (now.acceptance - before.acceptance).abs() > _SETTLED
         if not going.any():

@@ -24,12 +24,12 @@ from mixkit import (
     topk_gate,
 )
 from mixkit.experts import (
-    AtomExperts,
     CategoricalExperts,
     LaplaceExperts,
     LogNormalExperts,
     MixedExperts,
     NegativeBinomialExperts,
+    PointMassExperts,
     ZeroInflatedLogNormalExperts,
 )
 from mixkit.gates import Gate, dense_to_sparse_gate
@@ -149,7 +149,7 @@ CASES += [
         "families mixed",
         lambda g: MixtureOfExperts(
             softmax_gate(D, K, generator=g),
-            MixedExperts([AtomExperts(0.0), LogNormalExperts(LinearPredictor(D, K - 1, generator=g))]),
+            MixedExperts([PointMassExperts(0.0), LogNormalExperts(LinearPredictor(D, K - 1, generator=g))]),
         ),
         "value",
     ),

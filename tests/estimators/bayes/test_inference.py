@@ -39,8 +39,8 @@ def line():
     evidence = MultivariateNormal(design @ mean, design @ scale @ design.T + noise).log_prob(y)
     precision = design.T @ design / 0.49 + torch.linalg.inv(scale)
     covariance = torch.linalg.inv(precision)
-    centre = covariance @ (design.T @ y / 0.49 + torch.linalg.solve(scale, mean))
-    return bayes, centre.numpy(), covariance.numpy(), float(evidence)
+    center = covariance @ (design.T @ y / 0.49 + torch.linalg.solve(scale, mean))
+    return bayes, center.numpy(), covariance.numpy(), float(evidence)
 
 
 @pytest.fixture(scope="module")
@@ -58,19 +58,19 @@ def pair():
 
 
 def test_laplace_is_exact_where_the_posterior_is_normal(line):
-    bayes, centre, covariance, evidence = line
+    bayes, center, covariance, evidence = line
     at = laplace(bayes, bayes.model)
     assert at.converged
-    np.testing.assert_allclose(at.mode, centre, rtol=1e-8)
+    np.testing.assert_allclose(at.mode, center, rtol=1e-8)
     np.testing.assert_allclose(at.factor @ at.factor.T, covariance, rtol=1e-8)
     assert at.log_evidence == pytest.approx(evidence, abs=1e-6)
 
 
 def test_laplace_reports_users_parameters(line):
-    bayes, centre, covariance, _ = line
+    bayes, center, covariance, _ = line
     at = laplace(bayes, bayes.model)
     assert len(at.param_names) == 2
-    np.testing.assert_allclose(np.sort(at.params), np.sort(centre))
+    np.testing.assert_allclose(np.sort(at.params), np.sort(center))
     np.testing.assert_allclose(np.sort(at.std), np.sort(np.sqrt(np.diag(covariance))))
     half = norm.ppf(0.95) * at.std
     np.testing.assert_allclose(at.interval(0.9), at.params[:, None] + np.outer(half, [-1.0, 1.0]))
@@ -102,12 +102,12 @@ def test_the_table_of_laplace_is_near_that_of_a_fit():
 
 
 def test_chi_square_finds_evidence_and_moments(line):
-    bayes, centre, covariance, evidence = line
+    bayes, center, covariance, evidence = line
     posterior = fit_chi_square(bayes, steps=150, num_samples=500, random_state=1)
     sample = posterior.importance
     assert abs(sample.log_evidence - evidence) < _SIGMAS * sample.standard_error
     mean, error = sample.expectation(lambda p: torch.cat([p[n].flatten() for n in bayes.shapes]))
-    assert (np.abs(mean.numpy() - centre) < _SIGMAS * error.numpy()).all()
+    assert (np.abs(mean.numpy() - center) < _SIGMAS * error.numpy()).all()
     assert sample.ess > 0.8 * len(sample.log_weights)  # a t law against a normal one
     assert posterior.history[-20:].mean() < posterior.history[:20].mean()  # the divergence fell
     np.testing.assert_allclose(posterior.std, np.sqrt(np.diag(covariance)), rtol=0.25)
@@ -139,24 +139,24 @@ def test_the_gradient_is_that_of_the_divergence(line):
 
 @pytest.mark.parametrize("guide", ["auto_normal", "auto_multivariate"])
 def test_svi_finds_a_normal_posterior(line, guide):
-    bayes, centre, covariance, evidence = line
+    bayes, center, covariance, evidence = line
     posterior = fit_svi(bayes, guide=guide, steps=400, num_samples=400, random_state=0)
     sample = posterior.importance
     assert abs(sample.log_evidence - evidence) < _SIGMAS * max(sample.standard_error, 1e-3)
     assert sample.ess > 0.9 * 400
     std = np.sqrt(np.diag(covariance))
-    assert (np.abs(posterior.mean - centre) < (0.2 + _SIGMAS / 20.0) * std).all()
+    assert (np.abs(posterior.mean - center) < (0.2 + _SIGMAS / 20.0) * std).all()
     assert posterior.history[-50:].mean() <= evidence + 0.1  # a lower bound
 
 
 def test_nuts_finds_a_normal_posterior(line):
-    bayes, centre, covariance, _ = line
+    bayes, center, covariance, _ = line
     posterior = fit_nuts(bayes, num_samples=150, warmup=60, num_chains=2, random_state=0)
     std = np.sqrt(np.diag(covariance))
     assert posterior.num_divergences == 0
     assert (posterior.r_hat < 1.1).all()
     assert (posterior.ess > 100).all()
-    assert (np.abs(posterior.mean - centre) < _SIGMAS * std / np.sqrt(posterior.ess)).all()
+    assert (np.abs(posterior.mean - center) < _SIGMAS * std / np.sqrt(posterior.ess)).all()
     np.testing.assert_allclose(posterior.std, std, rtol=_SIGMAS / math.sqrt(200.0))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from estimators.bayes import BayesianMixtureOfExperts
-from estimators.bayes.labels import NearestLabels, SortedLabels, Unlabelled, is_exchangeable, labelling, permute
+from estimators.bayes.labels import NearestLabels, SortedLabels, Unlabeled, is_exchangeable, labeling, permute
 from estimators.bayes.laplace import LaplaceApproximation
 
 from .cases import CASES, DTYPE, K, seeded
@@ -37,7 +37,7 @@ def test_a_prior_or_a_hidden_layer_may_tell_experts_apart():
     prior = {"slope": dist.Normal(torch.tensor([[0.0], [1.0], [2.0]], dtype=DTYPE), 1.0)}
     bayes = BayesianMixtureOfExperts(GAUSSIAN.model(), *GAUSSIAN.data(), priors=prior)
     assert not is_exchangeable(bayes, near(bayes).mode)
-    assert isinstance(labelling(bayes, near(bayes)), Unlabelled)
+    assert isinstance(labeling(bayes, near(bayes)), Unlabeled)
 
 
 def test_experts_of_one_network_are_its_last_rows():
@@ -50,7 +50,7 @@ def test_experts_of_one_network_are_its_last_rows():
 def test_of_all_permutations_of_a_draw_one_is_in_order(case, ordering):
     bayes = BayesianMixtureOfExperts(case.model(), *case.data(), ordering=ordering)
     at = near(bayes)
-    labels, draws = labelling(bayes, at), draws_of(bayes, at)
+    labels, draws = labeling(bayes, at), draws_of(bayes, at)
     assert labels.num_copies == math.factorial(K)
     held = []
     for order in itertools.permutations(range(K)):

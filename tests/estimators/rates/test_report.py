@@ -204,7 +204,7 @@ def test_candidates_of_a_file_fit_the_gate_of_the_truth_unless_they_say_another(
     ("old", "new", "message"),
     [
         ("seed = 3", "", "design must have keys"),
-        ("seed = 3", "seed = 3\ncolour = 1", "colour"),
+        ("seed = 3", "seed = 3\ncolor = 1", "color"),
         ('kind = "D1"', 'kind = "D9"', "losses must be a table with a kind among"),
         ('kind = "EM"', 'kind = "SGD"', "candidates.exact.estimator must be a table with a kind"),
         ("[truth]", "[truth", "design must be a TOML file"),

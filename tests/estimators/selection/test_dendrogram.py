@@ -147,8 +147,8 @@ class TestMoments:
 
         # what is left at second order is Var(beta_1) x^2 F / 2, known: take it off, the rest falls as eps^3
         def rest(eps):
-            centre = np.array([0.2 + 0.3 * eps, 0.5 + 0.3 * eps])
-            density = norm.pdf(y, 0.7 + centre[1], 1.0) * np.exp(-0.4 + 0.7 * centre[0])
+            center = np.array([0.2 + 0.3 * eps, 0.5 + 0.3 * eps])
+            density = norm.pdf(y, 0.7 + center[1], 1.0) * np.exp(-0.4 + 0.7 * center[0])
             return np.abs(gap(eps) - 0.5 * 0.21 * eps**2 * 0.49 * density).max()
 
         assert rest(1e-2) / rest(2e-2) == pytest.approx(1 / 8, rel=0.1)

@@ -13,7 +13,7 @@ from estimators import EM, MLE
 from estimators.model_selection import HeldOut, duplicate_expert, effective_df, responsibility_entropy, select_experts
 from estimators.model_selection.path import fit_from, fit_path
 from estimators.penalties import Lasso, Ridge
-from estimators.search.starts import Given, KMeansXY, RandomPartition
+from estimators.search.starts import GivenResponsibilities, KMeansXY, RandomPartition
 from mixkit import (
     FullCovariance,
     MixtureOfExperts,
@@ -193,8 +193,8 @@ class TestCriteria:
 
 
 class TestEffectiveDegreesOfFreedom:
-    def test_a_ridge_takes_them_from_all_to_the_unpenalised(self):
-        """One expert on two columns: slopes are penalised, intercept and standard deviation are not."""
+    def test_a_ridge_takes_them_from_all_to_the_unpenalized(self):
+        """One expert on two columns: slopes are penalized, intercept and standard deviation are not."""
         x, y = load_ethanol()
         freedom = []
         for strength in (1e-8, 1.0, 10.0, 100.0, 1e8):
@@ -470,6 +470,6 @@ class TestBadInput:
 def test_responsibilities_given_by_the_user_follow_the_folds(reference):
     x, y = reference
     guess = torch.stack([(y > 5).double(), (y <= 5).double()]) * 0.8 + 0.1
-    estimator = EM(n_init=1, starts=[Given(guess)])
+    estimator = EM(n_init=1, starts=[GivenResponsibilities(guess)])
     found = select_experts(x, y, k=[2], criterion="cv", folds=3, estimator=estimator, random_state=0)
     assert np.isfinite(found.held_out.log_density).all()

@@ -220,7 +220,7 @@ def test_expectation_names_bad_arguments(generator):
         expectation(lambda d: d, logits, estimator=ReinMax(), generator=generator)
     with pytest.raises(TypeError, match=r"function must return a torch\.Tensor, got float"):
         expectation(lambda d: 1.0, logits, estimator=ReinMax(), generator=generator)
-    with pytest.raises(TypeError, match="estimator must be an Estimator object"):
+    with pytest.raises(TypeError, match="estimator must be a GradientEstimator object"):
         expectation(lambda d: d.sum(-1), logits, estimator="reinmax", generator=generator)
     with pytest.raises(ValueError, match="num_samples must be at least 1"):
         expectation(lambda d: d.sum(-1), logits, estimator=ReinMax(), num_samples=0, generator=generator)

@@ -7,10 +7,10 @@ from .._validation import check_integer
 from ..distributions import Atom
 from .base import Experts
 
-__all__ = ["AtomExperts"]
+__all__ = ["PointMassExperts"]
 
 
-class AtomExperts(Experts):
+class PointMassExperts(Experts):
     r"""All mass at one value, whatever x: zero for customers who do not buy.
 
     Beside experts with Lebesgue densities in :class:`~mixkit.experts.MixedExperts` the gate's weight of the atom is
@@ -24,7 +24,7 @@ class AtomExperts(Experts):
 
     Example:
         >>> import torch
-        >>> AtomExperts(0.0)(torch.zeros(3, 2)).mean.shape
+        >>> PointMassExperts(0.0)(torch.zeros(3, 2)).mean.shape
         torch.Size([3, 1])
     """
 

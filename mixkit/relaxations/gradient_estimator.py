@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from .._validation import check_integer
 from ._checks import check_logits
 
-__all__ = ["Estimator", "Function", "PathEstimator", "expectation"]
+__all__ = ["Function", "GradientEstimator", "PathEstimator", "expectation"]
 
 Function = Callable[[Tensor], Tensor]
 """From choices ``(num_samples, *batch, k)`` to values ``(num_samples, *outer)``."""
 
 
-class Estimator(nn.Module, ABC):
+class GradientEstimator(nn.Module, ABC):
     """A way to differentiate an expectation over discrete choices in the logits of their law."""
 
     @abstractmethod
@@ -31,7 +31,7 @@ class Estimator(nn.Module, ABC):
         """The estimate :func:`expectation` returns; its arguments have been checked."""
 
 
-class PathEstimator(Estimator):
+class PathEstimator(GradientEstimator):
     """An estimator that is a differentiable sample: it can stand wherever a draw is needed.
 
     A subclass defines ``forward(logits, generator=None)``, which returns one sample ``(*batch, k)`` per row.
@@ -73,7 +73,7 @@ def expectation(
     function: Function,
     logits: Tensor,  # (*outer, *choices, k)
     *,
-    estimator: Estimator,
+    estimator: GradientEstimator,
     num_samples: int = 1,
     choice_dims: int = 0,
     generator: torch.Generator | None = None,
@@ -82,12 +82,12 @@ def expectation(
 
     The value estimates the expectation; ``backward`` gives the estimator's gradient in ``logits`` and an unbiased
     gradient in whatever ``function`` itself depends on (unless the samples are relaxed, as with
-    :class:`GumbelSoftmax`, when both belong to the relaxed law).
+    :class:`GumbelSoftmax`, when both belong to the relaxed distribution).
 
     Args:
         function: maps choices ``(num_samples, *outer, *choices, k)``, one-hot in the last dimension (relaxed for
             relaxed estimators), to values ``(num_samples, *outer)``.
-        logits: unnormalised log-probabilities ``(*outer, *choices, k)``, -inf allowed.
+        logits: unnormalized log-probabilities ``(*outer, *choices, k)``, -inf allowed.
         estimator: how to differentiate, such as ``ReinMax()`` or ``LeaveOneOut()``.
         num_samples: draws of all choices that are averaged, at least 1.
         choice_dims: how many dimensions before the last one hold choices that enter ``function`` together.
@@ -114,6 +114,6 @@ def expectation(
     check_logits(logits)
     check_integer("num_samples", num_samples, low=1)
     check_integer("choice_dims", choice_dims, low=0, high=logits.ndim - 1)
-    if not isinstance(estimator, Estimator):
-        raise TypeError(f"estimator must be an Estimator object such as ReinMax(), got {estimator!r}")
+    if not isinstance(estimator, GradientEstimator):
+        raise TypeError(f"estimator must be a GradientEstimator object such as ReinMax(), got {estimator!r}")
     return estimator.estimate(function, logits, num_samples=num_samples, choice_dims=choice_dims, generator=generator)

@@ -9,10 +9,10 @@ from torch.distributions import Distribution, constraints
 
 from .atoms import has_atom
 
-__all__ = ["SideBySide"]
+__all__ = ["PerComponentDistribution"]
 
 
-class SideBySide(Distribution):
+class PerComponentDistribution(Distribution):
     r"""Several scalar laws joined along the last batch dimension: the components of a mixture of families.
 
     Args:
@@ -20,13 +20,13 @@ class SideBySide(Distribution):
         validate_args: as everywhere in torch.
 
     Raises:
-        ValueError: if there is no law, or one has an event shape or no batch dimension.
+        ValueError: if there is no distribution, or one has an event shape or no batch dimension.
 
     Example:
         >>> import torch
         >>> from mixkit.distributions import Atom, LogNormal
         >>> zero = torch.zeros(1)
-        >>> SideBySide([Atom(zero), LogNormal(zero, zero + 1)]).log_prob(torch.tensor(0.0))
+        >>> PerComponentDistribution([Atom(zero), LogNormal(zero, zero + 1)]).log_prob(torch.tensor(0.0))
         tensor([0., -inf])
     """
 
@@ -51,13 +51,13 @@ class SideBySide(Distribution):
         """The narrowest interval that holds all the supports."""
         return _Hull([law.support for law in self.laws])
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "SideBySide":
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "PerComponentDistribution":
         """The same laws with a larger batch shape; one law may also be repeated along the last dimension."""
         shape = torch.Size(batch_shape)
         if shape[-1] != sum(self.sizes):
             raise ValueError(f"batch_shape must end in {sum(self.sizes)}, got {tuple(shape)}")
         laws = [law.expand(torch.Size((*shape[:-1], n))) for law, n in zip(self.laws, self.sizes, strict=True)]
-        return SideBySide(laws, validate_args=self._validate_args)
+        return PerComponentDistribution(laws, validate_args=self._validate_args)
 
     def _join(self, function: Callable[[Distribution], Tensor]) -> Tensor:
         parts = [function(law) for law in self.laws]
@@ -65,7 +65,7 @@ class SideBySide(Distribution):
         return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)
 
     def _apply(self, function: Callable[[Distribution, Tensor], Tensor], value: Tensor) -> Tensor:
-        """The function of every law and its part of ``value``, whose last dimension is 1 or that of the batch."""
+        """The function of every distribution at its part of ``value``, whose last dimension is 1 or the batch's."""
         if value.ndim == 0 or value.shape[-1] == 1:
             return self._join(lambda law: function(law, value))
         pieces = value.split(self.sizes, -1)
@@ -82,13 +82,13 @@ class SideBySide(Distribution):
         return self._join(lambda law: law.variance)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density under every law; -inf outside a law's support, whatever the law makes of it."""
+        """Log-density under every distribution; -inf outside a law's support, whatever the distribution makes of it."""
         if self._validate_args:
             self._validate_sample(value)
         return self._apply(lambda law, part: law.log_prob(part), value)
 
     def has_atom(self, value: Tensor) -> Tensor:
-        """Where each law has an atom."""
+        """Where each distribution has an atom."""
         return self._apply(has_atom, value)
 
     def cdf(self, value: Tensor) -> Tensor:
