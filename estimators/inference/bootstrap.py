@@ -151,10 +151,10 @@ class _Refits(Experiment):
         data: Data = self.resampling.draw(self.model, self.objective.data, rngs)
         estimator = copy.copy(self.estimator)
         estimator.random_state = rngs[0]
-        objective, ascent = estimator.ends(self.model, data)
+        objective, ascent = estimator._best_optima(self.model, data)
         if objective.num_params != self.objective.num_params:
             raise ValueError("a covariate is constant, or a combination of others, in the resampled data")
-        theta = self.objective.carry(ascent.theta, objective)[:, 0]
+        theta = self.objective.transfer(ascent.theta, objective)[:, 0]
         aligned = align_experts(without_penalty(self.objective), theta, self.theta, self.model)
         params = self.objective.user_map().values(aligned)
         if not bool(torch.isfinite(params).all()):

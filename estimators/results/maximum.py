@@ -29,14 +29,14 @@ class Maximum:
         gradient: of the log-likelihood there, ``(P,)``.
         hessian: of the log-likelihood there, ``(P, P)``, or empty where P is too large for one.
         to_user: how users' parameters follow from the vector.
-        held: which parameters stand at a lower bound against which the likelihood pushes them, ``(P,)`` bool.
+        at_bound: which parameters stand at a lower bound against which the likelihood pushes them, ``(P,)`` bool.
     """
 
     theta: Tensor
     gradient: Tensor
     hessian: Tensor
     to_user: UserMap
-    held: Tensor
+    at_bound: Tensor
     _objective: Objective | None
     _covariances: dict[str, Tensor] = field(default_factory=dict)
 
@@ -44,9 +44,9 @@ class Maximum:
     def of(cls, objective: Objective, ascent: Ascent) -> "Maximum":
         """The first end of the first data set of an ascent."""
         theta, gradient = ascent.theta[0, 0].clone(), ascent.evaluation.gradient[0, 0].clone()
-        held = (theta <= objective.lower) & (gradient < 0)
+        at_bound = (theta <= objective.lower) & (gradient < 0)
         hessian = ascent.evaluation.hessian[0, 0].clone()
-        return cls(theta, gradient, hessian, objective.user_map(), held, objective.compact())
+        return cls(theta, gradient, hessian, objective.user_map(), at_bound, objective.without_cache())
 
     @property
     def objective(self) -> Objective:
@@ -82,18 +82,18 @@ class Maximum:
 
 
 def _observed(maximum: Maximum) -> Tensor:
-    return inverse_information(maximum.hessian, maximum.held)
+    return inverse_information(maximum.hessian, maximum.at_bound)
 
 
 def _sandwich(maximum: Maximum) -> Tensor:
-    return sandwich(maximum.hessian, maximum.held, maximum.objective.scores(maximum.theta))
+    return sandwich(maximum.hessian, maximum.at_bound, maximum.objective.scores(maximum.theta))
 
 
 def _outer_product(maximum: Maximum) -> Tensor:
     scores, weight = maximum.objective.scores(maximum.theta), maximum.data.weight
     if weight is not None:
         scores = scores / weight[0].clamp(min=torch.finfo(weight.dtype).tiny).sqrt().unsqueeze(-1)
-    return inverse_information(-(scores.mT @ scores), maximum.held)
+    return inverse_information(-(scores.mT @ scores), maximum.at_bound)
 
 
 KINDS: dict[str, Callable[[Maximum], Tensor]] = {

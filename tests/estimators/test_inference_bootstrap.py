@@ -9,11 +9,11 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 from scipy.stats import norm, skew
 from torch.distributions import Gamma, Normal
 
 from estimators import EM, MLE, KMeansXY, MixtureOfExpertsRegressor, SingularInformationWarning
+from estimators.data.dataset import Data
 from estimators.inference import Cases, Parametric, RandomWeights, bootstrap
 from estimators.inference.bootstrap import _Refits, warm_start
 from estimators.inference.bootstrap_intervals import INTERVALS, Replicates, acceleration
@@ -226,8 +226,8 @@ class TestAlignment:
         """Refits of an estimator that numbers the experts the other way."""
 
         class Switching(MLE):
-            def ends(self, model, data):
-                objective, ascent = super().ends(model, data)
+            def _best_optima(self, model, data):
+                objective, ascent = super()._best_optima(model, data)
                 theta = ascent.theta.clone()
                 for r in range(len(theta)):
                     theta[r, 0] = TestAlignment.switched(objective, theta[r, 0])
@@ -292,10 +292,10 @@ class TestKeeping:
 
     def test_failures_are_counted_and_left_out(self, tone, monkeypatch):
         class Moody(MLE):
-            def ends(self, model, data):
+            def _best_optima(self, model, data):
                 if len(data.x) > 1 or float(data.y[0, 0]) > 2.0:
                     raise ValueError("no mood")
-                objective, ascent = super().ends(model, data)
+                objective, ascent = super()._best_optima(model, data)
                 return objective, ascent._replace(converged=torch.zeros_like(ascent.converged))
 
         found = bootstrap(tone, 30, random_state=0, estimator=Moody(n_init=0, starts=[], start_at_model=True))
@@ -323,7 +323,7 @@ class TestKeeping:
 
     def test_too_few_fits_are_no_bootstrap(self, tone):
         class Broken(MLE):
-            def ends(self, model, data):
+            def _best_optima(self, model, data):
                 raise ValueError("never")
 
         found = bootstrap(tone, 3, random_state=0, estimator=Broken())
