@@ -13,7 +13,7 @@ from ..optimizers.newton import Ascent
 from ..optimizers.objective import Objective, UserMap
 from ..statistics.covariance import inverse_information, propagate, sandwich
 
-__all__ = ["KINDS", "DataRemovedError", "Maximum"]
+__all__ = ["COVARIANCES", "DataRemovedError", "Maximum"]
 
 
 class DataRemovedError(ValueError):
@@ -64,18 +64,18 @@ class Maximum:
         """Forget the observations; covariances computed before stay."""
         self._objective = None
 
-    def covariance(self, kind: str) -> Tensor:
+    def covariance(self, cov_type: str) -> Tensor:
         """Covariance of the vector, ``(P, P)``; NaN where the data do not determine a parameter."""
-        check_choice("kind", kind, KINDS)
-        if kind not in self._covariances:
-            self._covariances[kind] = KINDS[kind](self) if self.hessian.numel() else self._unknown()
-        return self._covariances[kind]
+        check_choice("cov_type", cov_type, COVARIANCES)
+        if cov_type not in self._covariances:
+            self._covariances[cov_type] = COVARIANCES[cov_type](self) if self.hessian.numel() else self._unknown()
+        return self._covariances[cov_type]
 
-    def user_covariance(self, kind: str) -> Tensor:
+    def user_covariance(self, cov_type: str) -> Tensor:
         """Covariance of users' parameters, ``(P, P)``, by the delta method."""
         if not self.hessian.numel():
             return self._unknown()
-        return propagate(self.to_user.jacobian(self.theta), self.covariance(kind))
+        return propagate(self.to_user.jacobian(self.theta), self.covariance(cov_type))
 
     def _unknown(self) -> Tensor:
         return self.theta.new_full((len(self.theta), len(self.theta)), torch.nan)
@@ -96,7 +96,7 @@ def _outer_product(maximum: Maximum) -> Tensor:
     return inverse_information(-(scores.mT @ scores), maximum.at_bound)
 
 
-KINDS: dict[str, Callable[[Maximum], Tensor]] = {
+COVARIANCES: dict[str, Callable[[Maximum], Tensor]] = {
     "observed": _observed,
     "sandwich": _sandwich,
     "opg": _outer_product,
