@@ -4,7 +4,7 @@ import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -149,7 +149,7 @@ class Estimator(ABC):
         result.warnings += [with_names(remark, names) if names else remark] if remark else []
         return result
 
-    def _on_positive_rows(self, data: Data) -> tuple["Estimator", Data]:
+    def _on_positive_rows(self, data: Data) -> tuple[Self, Data]:
         """The rows of one data set that have a weight, and the estimator with its starts on those."""
         rows = data.positive_rows()
         if rows is None:
@@ -158,7 +158,14 @@ class Estimator(ABC):
         twin.starts = None if self.starts is None else [start.at(rows, n) for start in self.starts]
         return twin, data.take(rows)
 
-    def _snapshot(self) -> "Estimator":
+    def _warm_start(self, extra_starts: int = 0) -> Self:
+        """A copy that climbs from the model it is given, and from ``extra_starts`` of the default starts."""
+        warm = copy.copy(self)
+        warm.start_at_model, warm.n_init, warm.starts = True, extra_starts, None if extra_starts else []
+        warm.subsample = 2**62  # a model at a maximum of all the data needs no climb on a part of them
+        return warm
+
+    def _snapshot(self) -> Self:
         """The settings as they are now, which later changes do not touch."""
         twin = copy.copy(self)
         twin.starts = None if self.starts is None else list(self.starts)
