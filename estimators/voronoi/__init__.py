@@ -1,4 +1,4 @@
-"""Voronoi cells and losses between mixing measures, block errors, and distances between conditional densities."""
+"""Voronoi cells and losses between mixing measures, distances between densities; start with ``loss.py``."""
 
 from mixkit.gates.invariance import GateInvariance
 
