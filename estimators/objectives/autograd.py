@@ -106,7 +106,7 @@ class AutogradObjective(Objective):
         (gradient,) = torch.autograd.grad(terms, leaf, weights, create_graph=True)
         return torch.stack([torch.autograd.grad(entry, weights, retain_graph=True)[0] for entry in gradient], -1)
 
-    def shares(self, theta: Tensor) -> Tensor:
+    def expected_counts(self, theta: Tensor) -> Tensor:
         """Total responsibility of each expert, ``(r, s, k)``."""
         return self._map(theta, lambda vector, r: self._responsibilities(vector, r)[1].sum(0))
 
@@ -159,7 +159,7 @@ class AutogradObjective(Objective):
             terms = terms + law.components.log_prob(y.unsqueeze(1))
         return (resp * torch.where(resp > 0, terms, 0.0)).sum()
 
-    def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
+    def damped_m_step(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
         """Shorten the whole step."""
         return theta + fraction * (candidate - theta)
 
@@ -184,7 +184,7 @@ class AutogradObjective(Objective):
         """The module's trainable parameters by name."""
         return self.vector.to_parameters(theta)
 
-    def carry(self, theta: Tensor, source: Objective) -> Tensor:
+    def transfer(self, theta: Tensor, source: Objective) -> Tensor:
         """The parameters as they are."""
         theta, _ = source.unwrapped(theta)
         return self.project(theta)

@@ -35,7 +35,8 @@ def em_iterations(
 ) -> EMRun:
     """Run EM from ``theta`` until no start gains more than ``relative_tol`` of its value, at most ``max_iter`` times.
 
-    An iteration whose approximate M-step lowered the likelihood is shortened (``objective.blend``) until it does not.
+    An iteration whose approximate M-step lowered the likelihood is shortened (``objective.damped_m_step``) until it
+    does not.
     """
     value, candidate = objective.em_step(theta)
     done, stopped = 0, torch.zeros_like(value, dtype=torch.bool)
@@ -68,7 +69,7 @@ def _shortened(
 ) -> tuple[Tensor, Tensor, Tensor]:
     full = candidate
     for fraction in _FRACTIONS:
-        candidate = torch.where(worse.unsqueeze(-1), objective.blend(theta, full, fraction), candidate)
+        candidate = torch.where(worse.unsqueeze(-1), objective.damped_m_step(theta, full, fraction), candidate)
         new_value, new_candidate = objective.em_step(candidate)
         worse = _is_worse(new_value, value)
         if not bool(worse.any()):

@@ -112,7 +112,7 @@ class Objective(ABC):
         """Log-likelihood at ``theta`` and the parameters after one E-step and M-step from there."""
 
     @abstractmethod
-    def shares(self, theta: Tensor) -> Tensor:
+    def expected_counts(self, theta: Tensor) -> Tensor:
         """Total responsibility of each expert, ``(r, s, k)``, each observation's times its weight."""
 
     @property
@@ -126,10 +126,10 @@ class Objective(ABC):
 
         It does not change when all weights are multiplied by a number.
         """
-        return self.shares(theta) / self.mean_weight[:, None, None]
+        return self.expected_counts(theta) / self.mean_weight[:, None, None]
 
     @abstractmethod
-    def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
+    def damped_m_step(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
         """A shorter step from ``theta`` towards ``candidate``, never lowering the likelihood as ``fraction`` -> 0."""
 
     @abstractmethod
@@ -151,7 +151,7 @@ class Objective(ABC):
                 model.get_parameter(name).copy_(value)
 
     @abstractmethod
-    def carry(self, theta: Tensor, source: "Objective") -> Tensor:
+    def transfer(self, theta: Tensor, source: "Objective") -> Tensor:
         """The parameters here that mean what ``theta (r, s, P)`` means to ``source``, an objective on other data."""
 
     def unwrapped(self, theta: Tensor) -> tuple[Tensor, "Objective"]:
@@ -174,7 +174,7 @@ class Objective(ABC):
         """
         return None
 
-    def compact(self) -> "Objective":
+    def without_cache(self) -> "Objective":
         """A copy without what evaluations have stored on the way: what a result keeps."""
         return copy.copy(self)
 

@@ -28,10 +28,10 @@ _NOT_CONVERGED = "not converged: the end is no maximum, or lies on a border of a
 
 def _grad_norm(objective: Objective, ascent: Ascent) -> Tensor:
     gradient = ascent.evaluation.gradient[:, 0]
-    held = (ascent.theta[:, 0] <= objective.lower) & (gradient < 0)
+    at_bound = (ascent.theta[:, 0] <= objective.lower) & (gradient < 0)
     if not gradient.shape[-1]:
         return torch.zeros_like(objective.total_weight)
-    return torch.where(held, 0.0, gradient).abs().amax(-1) / objective.total_weight
+    return torch.where(at_bound, 0.0, gradient).abs().amax(-1) / objective.total_weight
 
 
 def build_result(
@@ -39,7 +39,7 @@ def build_result(
     objective: Objective,
     ascent: Ascent,
     values: list[Tensor],
-    ends: Tensor,
+    end_values: Tensor,
     seconds: float,
     estimator: Any = None,
     features: Sequence[str] | None = None,
@@ -60,7 +60,7 @@ def build_result(
         grad_norm=float(_grad_norm(objective, ascent)),
         predicted_gain=float(ascent.predicted_gain),
         history=np.array([float(value) for value in values]),
-        start_llf=ends[0].numpy(force=True),
+        start_llf=end_values[0].numpy(force=True),
         nobs=objective.n,
         seconds=seconds,
         warnings=_remarks(model, objective, ascent, names),

@@ -4,7 +4,8 @@ import copy
 import time
 import warnings
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from ..objectives.autograd import AutogradObjective
 from ..objectives.softmax_gate.objective import LinearObjective
 from ..optimizers.objective import Objective
 from ..results.fit_result import FitResult
+from ..search.estimator import Estimator
 from ..statistics.covariance import inverse_information, propagate, warn_undetermined
 from .gradient import GradientRecursion
 from .linear import LinearRecursion
@@ -26,10 +28,28 @@ from .recursion import Recursion
 from .result import StreamResult
 from .rows import Rows, checked_rows
 
-if TYPE_CHECKING:
-    from .stochastic_em import StochasticEM
+__all__ = ["Stream", "StreamSettings"]
 
-__all__ = ["Stream"]
+
+@dataclass(frozen=True, eq=False)
+class StreamSettings:
+    """How a stream goes on; see :class:`~estimators.StochasticEM`, which makes them.
+
+    Attributes:
+        starter: estimator of the first rows.
+        start_rows: rows of the start.
+        batch_size: rows of a block.
+        power: a, the decay of the steps.
+        finish: whether models of the fast family take the second-order step.
+        variance_floor: least variance of an expert, as a share of that of y in the first rows.
+    """
+
+    starter: Estimator
+    start_rows: int
+    batch_size: int
+    power: float
+    finish: bool
+    variance_floor: float
 
 
 class Stream:
@@ -60,11 +80,11 @@ class Stream:
         StreamResult(k=1, nobs=150, num_blocks=2)
     """
 
-    def __init__(self, settings: "StochasticEM", model: MixtureOfExperts) -> None:
+    def __init__(self, settings: StreamSettings, model: MixtureOfExperts) -> None:
         self.settings, self.model, self.nobs = settings, copy.deepcopy(model).eval(), 0
         self.model.to(torch.float64)
         self._rows, self._recursion = Rows(), None
-        self.start_rows = settings.rows_of_start(sum(p.numel() for p in self.model.parameters() if p.requires_grad))
+        self.start_rows = settings.start_rows
         self._num_features: int | None = None
         self.feature_names: list[str] | None = None
         self._remarks: list[str] = []
@@ -123,7 +143,7 @@ class Stream:
         weight = None if data.weight is None else data.weight[0]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return self.settings.starter().fit(self.model, data.x[0], data.y[0], weight)
+            return self.settings.starter.fit(self.model, data.x[0], data.y[0], weight)
 
     def _dependent(self, data: Data) -> Tensor:
         """Columns that are constant or combinations of others; warns of them."""

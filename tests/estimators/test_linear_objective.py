@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 
+from estimators.data.dataset import Data
 from estimators.objectives.softmax_gate import design
 from estimators.objectives.softmax_gate.likelihood import log_joint
 from estimators.objectives.softmax_gate.objective import LinearObjective
@@ -107,12 +107,12 @@ def test_some_of_the_data_sets_have_their_own_values(case):
     part = whole.on_sets(sets)
     for own, all_of_them in zip(part.evaluate(theta[sets]), whole.evaluate(theta), strict=True):
         torch.testing.assert_close(own, all_of_them[sets], rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(part.shares(theta[sets]), whole.shares(theta)[sets])
+    torch.testing.assert_close(part.expected_counts(theta[sets]), whole.expected_counts(theta)[sets])
 
 
 def test_shares_sum_to_the_weights():
     model, objective, data = objective_of(LINEAR_CASES[0], weighted=True)
-    shares = objective.shares(objective.read(model))
+    shares = objective.expected_counts(objective.read(model))
     torch.testing.assert_close(shares.sum(), data.weight.sum())
 
 

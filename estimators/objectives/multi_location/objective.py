@@ -196,7 +196,7 @@ class MultiLinearObjective(Objective):
             rows.append(torch.einsum("mc,dc->cmd", slopes, chunk.design[0])[:, self.free])
         return torch.cat(rows)
 
-    def shares(self, theta: Tensor) -> Tensor:
+    def expected_counts(self, theta: Tensor) -> Tensor:
         """Total responsibility of each expert, ``(r, s, k)``."""
         coefficients, total = self._unpack(theta), theta.new_zeros((*theta.shape[:2], self.k))
         for chunk in self.design.chunks():
@@ -212,7 +212,7 @@ class MultiLinearObjective(Objective):
         step = solve_ascent(at.gradient, at.hessian).clamp(-_LARGEST_MOVE, _LARGEST_MOVE)
         return at.value, self.project(theta + step)
 
-    def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
+    def damped_m_step(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
         """Shorten the whole step."""
         return theta + fraction * (candidate - theta)
 
@@ -251,7 +251,7 @@ class MultiLinearObjective(Objective):
         factor[..., : self.num_scores, :] = self.temperature
         return factor * user
 
-    def carry(self, theta: Tensor, source: Objective) -> Tensor:
+    def transfer(self, theta: Tensor, source: Objective) -> Tensor:
         """The same parameters under this data's standardization."""
         theta, source = source.unwrapped(theta)
         if not isinstance(source, MultiLinearObjective):
@@ -291,7 +291,7 @@ class MultiLinearObjective(Objective):
         flat = [name for row in rows for name in row]
         return [name for name, is_free in zip(flat, self.free.flatten().tolist(), strict=True) if is_free]
 
-    def compact(self) -> "MultiLinearObjective":
+    def without_cache(self) -> "MultiLinearObjective":
         """A copy without the stored outer products."""
         twin = copy.copy(self)
         twin.design = copy.copy(self.design)

@@ -76,11 +76,11 @@ def test_predictions(posterior):
     draw = {name: value[7] for name, value in posterior.draws().items()}
     torch.testing.assert_close(means[7], posterior.bayes.law(draw, x).mean)
     np.testing.assert_allclose(posterior.predict(x), means.mean(0))
-    low, high = posterior.mean_interval(x, 0.95).T
+    low, high = posterior.mean_interval(x, level=0.95).T
     assert ((low < posterior.predict(x)) & (posterior.predict(x) < high)).all()
     draws = posterior.sample_y(x, random_state=0)
     assert torch.equal(draws, posterior.sample_y(x, random_state=0))
-    low, high = posterior.predict_interval(x, 0.9, random_state=0).T
+    low, high = posterior.predict_interval(x, level=0.9, random_state=0).T
     share = ((low <= y.numpy()) & (y.numpy() <= high)).mean()
     assert abs(share - 0.9) < 5.0 * np.sqrt(0.09 / len(y))  # 5 standard errors of a share
 
@@ -159,7 +159,7 @@ def test_every_family_is_predicted(case):
         assert values.shape == (6, *y.shape)
         assert bool(torch.isfinite(values).all())
     assert np.isfinite(posterior.waic().elpd)
-    assert posterior.predict_interval(x, 0.5, 0).shape == (*y.shape, 2)
+    assert posterior.predict_interval(x, level=0.5, random_state=0).shape == (*y.shape, 2)
 
 
 def test_top_k_gates_are_sampled():
@@ -176,8 +176,8 @@ def test_top_k_gates_are_sampled():
     [
         (lambda p: p.predict(np.zeros((3, 2))), r"x must have shape \(n, 1\), got \(3, 2\)"),
         (lambda p: p.predict([[np.nan]]), "x must be finite"),
-        (lambda p: p.interval(1.5), "level must be strictly between 0 and 1"),
-        (lambda p: p.predict_interval([[1.0]], 0.0), "level must be strictly between 0 and 1"),
+        (lambda p: p.interval(level=1.5), "level must be strictly between 0 and 1"),
+        (lambda p: p.predict_interval([[1.0]], level=0.0), "level must be strictly between 0 and 1"),
     ],
 )
 def test_bad_input_is_refused(posterior, call, message):

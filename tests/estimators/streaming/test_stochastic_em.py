@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import CollinearityWarning
 
 from estimators import EM, MLE, LocalLines, SingularInformationWarning
+from estimators.data.collinearity import CollinearityWarning
 from estimators.streaming import StochasticEM, Stream, array_batches
 from estimators.streaming.linear import LinearRecursion
 from mixkit import (
@@ -326,7 +326,7 @@ def test_a_table(reference):
     table = result.summary(level=0.9)
     np.testing.assert_array_equal(table.values[:, 0], result.params)
     np.testing.assert_array_equal(table.values[:, 1], result.bse)
-    np.testing.assert_array_equal(table.values[:, 4:], result.conf_int(0.9))
+    np.testing.assert_array_equal(table.values[:, 4:], result.conf_int(level=0.9))
     assert list(table.to_frame().index) == result.param_names
     assert "One pass" in str(table)
     assert np.isnan(table.values[-2:, 2:4]).all()  # standard deviations: no z
