@@ -127,9 +127,9 @@ def test_one_expert_has_no_gate():
 def test_names_follow_the_parameter_vector():
     model, objective, _ = objective_of(LINEAR_CASES[1])
     theta = objective.read(model)[0, 0]
-    estimate = objective.estimate(theta, torch.eye(len(theta), dtype=DTYPE))
-    assert len(set(estimate.names)) == objective.num_params
-    named = dict(zip(estimate.names, estimate.values.tolist(), strict=True))
+    to_user = objective.user_map()
+    assert len(set(to_user.names)) == objective.num_params
+    named = dict(zip(to_user.names, to_user.values(theta).tolist(), strict=True))
     assert named["std[0]"] == pytest.approx(float(model.experts.log_std.detach().exp()))
     assert named["slope[2,x1]"] == pytest.approx(float(model.experts.predictor.slope[2, 1].detach()))
     weight = model.gate.score.weight.detach()
