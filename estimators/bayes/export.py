@@ -1,6 +1,6 @@
-"""To ArviZ, which is an extra."""
+"""To ArviZ, which is an extra: arviz-base for the draws, arviz-stats for cross-validation."""
 
-import warnings
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,14 +11,12 @@ if TYPE_CHECKING:
 __all__ = ["loo_of", "to_arviz"]
 
 
-def _arviz() -> Any:
+def _arviz(name: str) -> Any:
+    """One of ArviZ's packages."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import arviz
+        return importlib.import_module(name)
     except ImportError as error:
         raise ImportError("ArviZ is needed here: pip install 'mixkit[bayes]'") from error
-    return arviz
 
 
 def _by_chain(values: Any, chains: int) -> np.ndarray:
@@ -28,7 +26,7 @@ def _by_chain(values: Any, chains: int) -> np.ndarray:
 def to_arviz(
     posterior: "Posterior", *, predictive: bool = False, random_state: int | np.random.Generator | None = None
 ) -> Any:
-    """Draws, divergences, log-likelihoods, data and, if asked, posterior predictive draws as ``InferenceData``."""
+    """Draws, divergences, log-likelihoods, data and, if asked, posterior predictive draws as a tree of data sets."""
     bayes, chains = posterior.bayes, posterior.values.shape[0]
     groups: dict[str, Any] = {
         "posterior": {n: posterior.values[..., i].numpy(force=True) for i, n in enumerate(posterior.param_names)},
@@ -40,10 +38,10 @@ def to_arviz(
         groups["sample_stats"] = {"diverging": posterior.diverging.numpy(force=True)}
     if predictive:
         groups["posterior_predictive"] = {"y": _by_chain(posterior.sample_y(bayes.x, random_state), chains)}
-    return _arviz().from_dict(**groups)
+    return _arviz("arviz_base").from_dict(groups)
 
 
 def loo_of(posterior: "Posterior") -> Any:
-    """``arviz.loo`` of the data, with its pointwise values."""
-    arviz = _arviz()
-    return arviz.loo(to_arviz(posterior), pointwise=True)
+    """``arviz_stats.loo`` of the data, with its pointwise values."""
+    loo = _arviz("arviz_stats").loo
+    return loo(to_arviz(posterior), pointwise=True)
