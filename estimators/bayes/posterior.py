@@ -161,7 +161,7 @@ class Posterior(PosteriorPredictive):
         return loo_of(self)
 
     def to_arviz(self, *, predictive: bool = False, random_state: int | np.random.Generator | None = None) -> Any:
-        """An ``xarray.DataTree``, as ArviZ reads it, of the users' parameters, log-likelihoods and, if asked, predictive draws.
+        """An ``xarray.DataTree`` for ArviZ: parameters, log-likelihoods, data and, if asked, predictive draws.
 
         Raises:
             ImportError: without ArviZ (``pip install mixkit[bayes]``).
