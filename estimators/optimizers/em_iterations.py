@@ -45,7 +45,7 @@ def em_iterations(
         worse = _is_worse(new_value, value)
         if bool(worse.any()):
             candidate, new_value, new_candidate = _shortened(objective, theta, value, candidate, worse)
-        stopped = (new_value - value) <= relative_tol * value.abs()
+        stopped = _is_done(new_value, value, relative_tol)
         theta, value, candidate = candidate, new_value, new_candidate
         if callback is not None:
             callback(value)
@@ -55,7 +55,13 @@ def em_iterations(
 
 
 def _is_worse(new: Tensor, old: Tensor) -> Tensor:
-    return ~(new >= old - 1e-12 * old.abs().clamp(min=1.0))
+    """Where a step lost more than rounding; from where there is no likelihood nothing can be lost."""
+    return ~(new >= old - 1e-12 * old.abs().clamp(min=1.0)) & torch.isfinite(old)
+
+
+def _is_done(new: Tensor, old: Tensor, relative_tol: float) -> Tensor:
+    """Where an iteration gained too little; a start without a likelihood goes on only if it has come to have one."""
+    return torch.where(torch.isfinite(old), (new - old) <= relative_tol * old.abs(), ~torch.isfinite(new))
 
 
 def _shortened(

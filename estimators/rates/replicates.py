@@ -160,7 +160,9 @@ def _failed(task: Task, seconds: float, error: Exception) -> Row:
 
 
 def _measured(design: StudyDesign, task: Task, problem: Problem, fit: FitBatch, index: int, seconds: float) -> Row:
-    """The row of one fit of a batch; a loss that raises is a failure of its own."""
+    """The row of one fit of a batch; a fit without an end, or a loss that raises, is a failure of its own."""
+    if not np.isfinite(fit.llf[index]):
+        return _failed(task, seconds, ValueError("no start has a finite log-likelihood"))
     fitted = Fitted(fit.models[index], design.truth_model, design.covariates)
     losses: dict[str, float] = {}
     try:

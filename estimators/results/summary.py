@@ -51,7 +51,7 @@ class Summary:
         lines = ["Mixture of Experts Results".center(_RULE), "=" * _RULE]
         for (label, value), (label_2, value_2) in zip(left, right, strict=False):
             lines.append(f"{_entry(label, value, 42)}   {_entry(label_2, value_2, 39)}".rstrip())
-        width = max(_RULE - 64, *(len(name) for name in self.names))
+        width = max([_RULE - 64, *(len(name) for name in self.names)])
         rule = max(_RULE, width + 64)
         heading = " " * width + "".join(f"{column:>{size}}" for column, size in zip(self.columns, _WIDTHS, strict=True))
         lines += ["=" * rule, heading, "-" * rule]

@@ -190,6 +190,14 @@ class Estimator(ABC):
             y: responses ``(r, n)``.
             sample_weight: ``(r, n)``, non-negative; None for ones. Rows of weight zero stay, and count for nothing.
             starts: those of each data set, as many guesses for one as for another, in place of the estimator's.
+
+        Returns:
+            The fits. A data set on which no start has a finite log-likelihood gets NaN for all its numbers, and a
+            ``NoFiniteStartWarning`` names it; the others are fitted as if it were not there.
+
+        Raises:
+            TypeError: if an argument is not numeric.
+            ValueError: as for :meth:`fit`, and if no data set has a start with a finite log-likelihood.
         """
         data = as_data(model, x, y, sample_weight, is_batch=True)
         if starts is not None and len(starts) != len(data.x):

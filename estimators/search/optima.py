@@ -40,8 +40,12 @@ def ranking(objective: Objective, ends: Ascent) -> Tensor:
 
 
 def best_end(objective: Objective, optima: Optima) -> Optima:
-    """The best end of each data set alone: every tensor with s = 1."""
-    if not bool(torch.isfinite(optima.ascent.value).any(1).all()):
+    """The best end of each data set alone: every tensor with s = 1.
+
+    Raises:
+        ValueError: if no data set has an end with a finite log-likelihood; where some have one, the others keep theirs.
+    """
+    if not bool(torch.isfinite(optima.ascent.value).any()):
         raise ValueError(
             "no start has a finite log-likelihood: y may be impossible under the experts, or x or y too extreme; "
             "rescale them or try other starts"
@@ -61,10 +65,11 @@ def best_end(objective: Objective, optima: Optima) -> Optima:
 
 
 def best_models(model: MixtureOfExperts, objective: Objective, optima: Optima) -> list[MixtureOfExperts]:
-    """The best end of each data set as a model, float64."""
+    """The best end of each data set as a model, float64; the model as it is where no end has a finite value."""
     models = [copy.deepcopy(model).to(torch.float64) for _ in optima.end_values]
-    for index, (fitted, theta) in enumerate(zip(models, best_end(objective, optima).ascent.theta, strict=True)):
-        objective.write(theta[0], fitted, index)
+    best = best_end(objective, optima).ascent
+    for index in torch.isfinite(best.value[:, 0]).nonzero().squeeze(-1).tolist():
+        objective.write(best.theta[index, 0], models[index], index)
     return models
 
 

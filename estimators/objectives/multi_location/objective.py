@@ -104,7 +104,8 @@ class MultiLinearObjective(Objective):
     def _arguments(self, coefficients: Tensor, chunk: Chunk) -> tuple[Tensor, list[Tensor]]:
         """Log gate weights ``(r, s, k, c)``, and the arguments of every block's densities ``(r, s, k, a, c)``."""
         rows = times_design(coefficients, chunk.design)
-        scores = torch.cat([rows[:, :, : self.num_scores], torch.zeros_like(rows[:, :, :1])], 2)
+        reference = rows.new_zeros((*rows.shape[:2], 1, rows.shape[-1]))
+        scores = torch.cat([rows[:, :, : self.num_scores], reference], 2)
         parts = []
         for block in self.blocks:
             own = rows[:, :, self.num_scores :][:, :, block.rows]
@@ -167,13 +168,13 @@ class MultiLinearObjective(Objective):
             own = [against(weighted(part, chunk), chunk.outer) for part in parts]
             sums = [a + b for a, b in zip(sums, own, strict=True)] if sums else own
         keep = self.free.flatten()
-        hessian = self._block_diagonal(sums)[..., keep, :][..., keep]
+        hessian = self._block_diagonal(sums, value)[..., keep, :][..., keep]
         return Evaluation(value, gradient[..., self.free], hessian)
 
-    def _block_diagonal(self, sums: list[Tensor]) -> Tensor:
+    def _block_diagonal(self, sums: list[Tensor], like: Tensor) -> Tensor:
         width, parts = self.free.shape[-1], list(sums)
-        size, lead = len(self.free) * width, sums[0].shape[:2]
-        hessian = sums[0].new_zeros((*lead, size, size))
+        size = len(self.free) * width
+        hessian = like.new_zeros((*like.shape, size, size))
         place = 0
         if self.num_scores:
             place = self.num_scores * width
@@ -262,7 +263,7 @@ class MultiLinearObjective(Objective):
     def parameters(self, theta: Tensor, index: int = 0) -> dict[str, Tensor]:
         """The model's parameters by name at one vector ``(P,)`` of data set ``index``, differentiable in it."""
         rows = self._in_units(theta[None], index)[0]
-        gate = torch.cat([rows[: self.num_scores], torch.zeros_like(rows[:1])])
+        gate = torch.cat([rows[: self.num_scores], rows.new_zeros((1, rows.shape[-1]))])
         values = {"gate.score.bias": gate[:, -1]}
         if self.has_gate_weight:
             values["gate.score.weight"] = gate[:, :-1]
