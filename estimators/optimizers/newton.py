@@ -117,8 +117,8 @@ class _Run:
         damping = _next_damping(model.damping, ratio, finished)
         near = _is_near(self.objective, theta, at, self.tol)
         finished = finished | near | (damping > _GREATEST_DAMPING)
-        # Likelihoods of mixtures are symmetric under permutations of the experts, so starts with equal experts are drawn
-        # to saddles, where the gradient vanishes too. Each start that stops is asked once whether it is at one.
+        # Likelihoods of mixtures are symmetric under permutations of the experts, so starts with equal experts are
+        # drawn to saddles, where the gradient vanishes too. Each start that stops is asked once whether it is at one.
         first_time = finished & ~self.escaped[active]
         if bool(first_time.any()):
             theta, at, left = _escape(self.objective, theta, at, first_time, self.tol)
