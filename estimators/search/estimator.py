@@ -301,8 +301,8 @@ class Estimator(ABC):
         rounds: int,
     ) -> Optima:
         """Climbs from what moves of an expert make of the best end, as long as that finds better ones."""
-        # Each start climbs to the maximum of its own basin. A move takes one expert from where two do the work of one to
-        # where one does that of two, at once: EM would have to carry it there through models that fit worse.
+        # Each start climbs to the maximum of its own basin. A move takes one expert from where two do the work of one
+        # to where one does that of two, at once: EM would have to carry it there through models that fit worse.
         for _ in range(rounds if model.num_experts > 1 else 0):
             starts = [[MoveAtom(fitted, _MOVES)] for fitted in best_models(model, objective, optima)]
             theta = _from_guesses(objective, data, starts, model.num_experts, rng)
