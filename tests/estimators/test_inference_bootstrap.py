@@ -15,7 +15,7 @@ from torch.distributions import Gamma, Normal
 
 from estimators import EM, MLE, KMeansXY, MixtureOfExpertsRegressor, SingularInformationWarning
 from estimators.data.dataset import Data
-from estimators.inference import Cases, Parametric, RandomWeights, bootstrap
+from estimators.inference import Cases, Parametric, RandomWeights, Resampling, bootstrap
 from estimators.inference.bootstrap import _Refits, warm_start
 from estimators.inference.bootstrap_intervals import INTERVALS, Replicates, acceleration
 from estimators.objectives.choose import make_objective
@@ -151,8 +151,18 @@ class TestRefits:
             warnings.simplefilter("ignore", SingularInformationWarning)
             result = EM(random_state=0, n_init=2).fit(model, x, y, weight)
             found = bootstrap(result, 3, random_state=0)
-        assert found.replicates.shape == (3, result.df_model)
+            same = bootstrap(result, 2, resampling=NoResampling(), random_state=0)
         assert np.isfinite(found.replicates).all()
+        assert len(np.unique(found.replicates.round(6), axis=0)) == 3
+        np.testing.assert_allclose(same.replicates, np.tile(result.params, (2, 1)), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(same.llf, result.llf, rtol=1e-9)
+
+
+class NoResampling(Resampling):
+    """The data as they are."""
+
+    def draw(self, model, data, rngs):
+        return Data(*(part.expand(len(rngs), *part.shape[1:]) for part in data))
 
 
 class TestFamilies:
