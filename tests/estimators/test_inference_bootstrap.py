@@ -3,6 +3,7 @@
 import itertools
 import pickle
 import sqlite3
+import sys
 import warnings
 
 import joblib
@@ -14,7 +15,7 @@ from torch.distributions import Gamma, Normal
 
 from estimators import EM, MLE, KMeansXY, MixtureOfExpertsRegressor, SingularInformationWarning
 from estimators.data.dataset import Data
-from estimators.inference import Cases, Parametric, RandomWeights, bootstrap
+from estimators.inference import Cases, Parametric, RandomWeights, Resampling, bootstrap
 from estimators.inference.bootstrap import _Refits
 from estimators.inference.bootstrap_intervals import INTERVALS, Replicates, acceleration
 from estimators.objectives.choose import make_objective
@@ -108,7 +109,7 @@ class TestRefits:
 
     def test_batches_and_single_refits_agree(self, tone, monkeypatch):
         together = bootstrap(tone, 6, random_state=1)
-        monkeypatch.setattr("estimators.inference.bootstrap._LARGEST_GROUP", 1)
+        monkeypatch.setattr(sys.modules["estimators.inference.bootstrap"], "_LARGEST_GROUP", 1)
         apart = bootstrap(tone, 6, random_state=1)
         np.testing.assert_allclose(together.replicates, apart.replicates, rtol=1e-5, atol=1e-6)
 
@@ -125,7 +126,7 @@ class TestRefits:
     @pytest.mark.parametrize("first", [None, Ridge(5.0, 5.0), Lasso(5.0, 5.0), PRIOR], ids=repr)
     @pytest.mark.parametrize("second", [None, Ridge(50.0, 50.0), Lasso(0.5, 0.5), PRIOR], ids=repr)
     def test_refits_may_have_another_penalty_than_the_fit(self, first, second, monkeypatch):
-        monkeypatch.setattr("estimators.inference.bootstrap._LARGEST_GROUP", 3)
+        monkeypatch.setattr(sys.modules["estimators.inference.bootstrap"], "_LARGEST_GROUP", 3)
         result = EM(penalty=first, random_state=0, n_init=2, n_moves=0).fit(softmax_model(1, 2), *load_tone())
         other = EM(penalty=second, start_at_model=True, random_state=0, n_init=0)
         found = bootstrap(result, 3, random_state=0, estimator=other)
@@ -150,8 +151,18 @@ class TestRefits:
             warnings.simplefilter("ignore", SingularInformationWarning)
             result = EM(random_state=0, n_init=2).fit(model, x, y, weight)
             found = bootstrap(result, 3, random_state=0)
-        assert found.replicates.shape == (3, result.df_model)
+            same = bootstrap(result, 2, resampling=NoResampling(), random_state=0)
         assert np.isfinite(found.replicates).all()
+        assert len(np.unique(found.replicates.round(6), axis=0)) == 3
+        np.testing.assert_allclose(same.replicates, np.tile(result.params, (2, 1)), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(same.llf, result.llf, rtol=1e-9)
+
+
+class NoResampling(Resampling):
+    """The data as they are."""
+
+    def draw(self, model, data, rngs):
+        return Data(*(part.expand(len(rngs), *part.shape[1:]) for part in data))
 
 
 class TestFamilies:
