@@ -108,8 +108,8 @@ class _Record:
 def winning_law(weights: Tensor, active: Tensor) -> Tensor:
     r"""Probability ``(r, m)`` that each contestant holds the highest cell, ties broken uniformly.
 
-    $\sum_z L_i(z) \int_0^1 \prod_{j \ne i} (\sum_{y<z} L_j(y) + s L_j(z)) \, ds$: ties behave as if the place inside a
-    cell were uniform. The integral is a polynomial's, exact by Gauss-Legendre quadrature.
+    :math:`\sum_z L_i(z) \int_0^1 \prod_{j \ne i} (\sum_{y<z} L_j(y) + s L_j(z)) \, ds`: ties behave as if the place
+    inside a cell were uniform. The integral is a polynomial's, exact by Gauss-Legendre quadrature.
 
     Args:
         weights: Weights over ordered cells ``(r, m, n)``.

@@ -11,8 +11,9 @@ _NOISE = 1e-3
 def check_shared_rows(name: str, rows: Tensor, sharing: Tensor, rule: str) -> None:
     r"""Refuse rows of logits that differ among drafts that share a prefix.
 
-    Entries $a$ and $b$ agree if $|a - b| \le 2 \epsilon \max(|a|, |b|, 1) + 10^{-3}$, $\epsilon$ of their dtype, as
-    given or with the rows' maxima taken off: rounding, and the noise of a matrix product in float32, no more.
+    Entries :math:`a` and :math:`b` agree if :math:`|a - b| \le 2 \epsilon \max(|a|, |b|, 1) + 10^{-3}`,
+    :math:`\epsilon` of their dtype, as given or with the rows' maxima taken off: rounding, and the noise of a matrix
+    product in float32, no more.
 
     Args:
         name: Name of the argument.

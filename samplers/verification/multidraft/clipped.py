@@ -10,15 +10,16 @@ from .sorting import sort_with_order
 
 @dataclass(frozen=True)
 class ClippedRatio:
-    r"""The optimum over groups of tokens, sorted by $q/p$ ascending.
+    r"""The optimum over groups of tokens, sorted by :math:`q/p` ascending.
 
     Attributes:
         order: Groups in sorted order ``(r, n)``.
-        draft: Draft probabilities $p$, sorted ``(r, n)``.
-        ratio: $x/p$, ascending ``(r, n)``.
-        marginal: Law $x$ of the selected group, sorted ``(r, n)``.
-        highest: Distribution of the highest group among $m$ draws, $F_y - F_{y-1}$ with $F = P^m$, sorted ``(r, n)``.
-        acceptance: The optimal acceptance $\alpha^*$ ``(r,)``.
+        draft: Draft probabilities :math:`p`, sorted ``(r, n)``.
+        ratio: :math:`x/p`, ascending ``(r, n)``.
+        marginal: Law :math:`x` of the selected group, sorted ``(r, n)``.
+        highest: Distribution of the highest group among :math:`m` draws, :math:`F_y - F_{y-1}` with :math:`F = P^m`,
+            sorted ``(r, n)``.
+        acceptance: The optimal acceptance :math:`\alpha^*` ``(r,)``.
     """
 
     order: Tensor
@@ -55,22 +56,24 @@ def sort_by_ratio(target: Tensor, draft: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def best_prefix(target_sum: Tensor, ceiling: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Return the minimum of $q(S) + 1 - p(S)^m$ over prefixes S, the empty one too, and the size of S, both ``(r,)``.
+    r"""Return the minimum of :math:`q(S) + 1 - p(S)^m` over prefixes S, the empty one too, and the size of S, both
+    ``(r,)``.
 
     Args:
-        target_sum: $q(S)$ of the prefixes ``(r, n)``.
-        ceiling: $p(S)^m$ ``(r, n)``.
+        target_sum: :math:`q(S)` of the prefixes ``(r, n)``.
+        ceiling: :math:`p(S)^m` ``(r, n)``.
     """
     slack, last = (target_sum - ceiling).min(-1)
     return 1 + slack.clamp_max(0.0), torch.where(slack < 0, last + 1, 0)
 
 
 def clipped_ratio(target: Tensor, draft: Tensor, count: Tensor) -> ClippedRatio:
-    r"""Solve $\max_x \sum \min(x, q)$ over the laws $x$ that a selection among $m$ draws from $p$ can have.
+    r"""Solve :math:`\max_x \sum \min(x, q)` over the laws :math:`x` that a selection among :math:`m` draws from
+    :math:`p` can have.
 
-    Let $S$ be the prefix that minimizes $q(S) + 1 - p(S)^m$: the minimum is $\alpha^*$. On S, $x = \max(q, lo \, p)$
-    with $x(S) = p(S)^m$; off S, $x = \min(q, hi \, p)$ with $x = 1 - p(S)^m$ there. As $lo \le 1 \le hi$, in all $x = p
-    \, \mathrm{clip}(q/p, lo, hi)$.
+    Let :math:`S` be the prefix that minimizes :math:`q(S) + 1 - p(S)^m`: the minimum is :math:`\alpha^*`. On S,
+    :math:`x = \max(q, lo \, p)` with :math:`x(S) = p(S)^m`; off S, :math:`x = \min(q, hi \, p)` with
+    :math:`x = 1 - p(S)^m` there. As :math:`lo \le 1 \le hi`, in all :math:`x = p \, \mathrm{clip}(q/p, lo, hi)`.
 
     Args:
         target: Target probabilities of groups ``(r, n)``.
