@@ -1,6 +1,6 @@
 """The optimal distribution of the selected token for identical drafts: a likelihood ratio, clipped on both sides."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ class ClippedRatio:
         highest: Distribution of the highest group among :math:`m` draws, :math:`F_y - F_{y-1}` with :math:`F = P^m`,
             sorted ``(r, n)``.
         acceptance: The optimal acceptance :math:`\alpha^*` ``(r,)``.
+        high: The upper clip ``(r,)``: :math:`\min(x, q) = \min(q, hi \, p)`.
     """
 
     order: Tensor
@@ -28,6 +29,13 @@ class ClippedRatio:
     marginal: Tensor
     highest: Tensor
     acceptance: Tensor
+    high: Tensor
+
+    def take(self, rows: Tensor) -> "ClippedRatio":
+        """Return the rows ``(s,)`` alone, in ascending order."""
+        if rows.numel() == self.order.shape[0]:
+            return self
+        return ClippedRatio(*(getattr(self, part.name)[rows] for part in fields(self)))
 
 
 def power(base: Tensor, count: Tensor) -> Tensor:
@@ -80,10 +88,51 @@ def clipped_ratio(target: Tensor, draft: Tensor, count: Tensor) -> ClippedRatio:
         draft: Draft probabilities of groups ``(r, n)``.
         count: Number of drafts ``(r,)``, at least 1.
     """
+    return clip_sorted(sort_groups(target, draft), count)
+
+
+@dataclass(frozen=True)
+class SortedGroups:
+    """Groups sorted by :math:`q/p` ascending, whatever the number of drafts.
+
+    Attributes:
+        order: Groups in sorted order ``(r, n)``.
+        ratio: :math:`q/p`, ascending ``(r, n)``; infinite for groups that the draft never holds.
+        draft: Draft probabilities, sorted ``(r, n)``.
+        target_sum: Running sums of the target probabilities ``(r, n)``.
+        draft_sum: Running sums of the draft probabilities ``(r, n)``.
+    """
+
+    order: Tensor
+    ratio: Tensor
+    draft: Tensor
+    target_sum: Tensor
+    draft_sum: Tensor
+
+    def ceiling(self, count: Tensor) -> Tensor:
+        """Probability ``(r, n)`` that ``count (r,)`` draws all lie in a prefix."""
+        return power((self.draft_sum / self.draft_sum[:, -1:]).clamp_max_(1.0), count)
+
+    def take(self, rows: Tensor) -> "SortedGroups":
+        """Return the rows ``(s,)`` alone, in ascending order."""
+        if rows.numel() == self.order.shape[0]:
+            return self
+        return SortedGroups(*(getattr(self, part.name)[rows] for part in fields(self)))
+
+
+def sort_groups(target: Tensor, draft: Tensor) -> SortedGroups:
+    """Sort groups ``(r, n)`` by the ratio of target to draft."""
     ratio, order = sort_by_ratio(target, draft)
     p, q_sum = draft.gather(-1, order), target.gather(-1, order).cumsum(-1)
-    p_sum = p.cumsum(-1)
-    ceiling = power((p_sum / p_sum[:, -1:]).clamp_max_(1.0), count)
+    return SortedGroups(order, ratio, p, q_sum, p.cumsum(-1))
+
+
+def clip_sorted(groups: SortedGroups, count: Tensor, weight: Tensor | None = None) -> ClippedRatio:
+    """`clipped_ratio` of sorted groups, for a target of total ``weight (r,)`` in (0, 1]; None stands for 1."""
+    ratio, p, q_sum, p_sum = groups.ratio, groups.draft, groups.target_sum, groups.draft_sum
+    if weight is not None:
+        ratio, q_sum = ratio * weight[:, None], q_sum * weight[:, None]
+    ceiling = groups.ceiling(count)
     acceptance, size = best_prefix(q_sum, ceiling)
     low, high = _clips(ratio, p_sum, q_sum, ceiling, size[:, None])
     clipped = ratio.clamp(low, high)
@@ -93,7 +142,7 @@ def clipped_ratio(target: Tensor, draft: Tensor, count: Tensor) -> ClippedRatio:
         marginal = torch.where(p > 0, marginal, 0.0)
     highest = ceiling.clone()
     highest[:, 1:] -= ceiling[:, :-1]
-    return ClippedRatio(order, p, clipped, marginal, highest, acceptance.clamp(0.0, 1.0))
+    return ClippedRatio(groups.order, p, clipped, marginal, highest, acceptance.clamp(0.0, 1.0), high[:, 0])
 
 
 def _clips(ratio: Tensor, p_sum: Tensor, q_sum: Tensor, ceiling: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:

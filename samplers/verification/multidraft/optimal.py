@@ -102,15 +102,19 @@ class ScoreSelection:
 
     def select(self, tokens: Tensor, active: Tensor, source: RandomSource) -> Tensor:
         """Draw a cell for each draft and return the highest's."""
-        own, pools = self._own_cells(tokens), self.pools
+        return source.highest(self.cell_laws(tokens), active)
+
+    def cell_laws(self, tokens: Tensor) -> CellLaws:
+        """Laws of the cells that drafts of given tokens ``(r, m)`` hold."""
+        own, pools = self.own_cells(tokens), self.pools
         rows = torch.arange(own.shape[0], device=own.device)
         weights = pools.weights(
             rows[:, None, None], own[..., None], torch.arange(pools.level.shape[1], device=own.device)
         )
         keep = (1 - weights.sum(-1, keepdim=True)).clamp_min(0.0)
-        return source.highest(CellLaws(own, torch.cat([keep, weights], -1), pools.cells), active)
+        return CellLaws(own, torch.cat([keep, weights], -1), pools.cells)
 
-    def _own_cells(self, tokens: Tensor) -> Tensor:
+    def own_cells(self, tokens: Tensor) -> Tensor:
         """Place of each draft's group in the sorted order ``(r, m)``."""
         groups = tokens if self.group_of is None else self.group_of.gather(-1, tokens)
         steps = torch.arange(self.plan.order.shape[1], device=tokens.device).expand_as(self.plan.order)

@@ -222,7 +222,7 @@ def _tiny(values: Tensor) -> float:
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)
 def kernels(grid: WeightGrid, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    r"""Return :math:`e^{-s w}` ``(levels, n)`` and the quadrature weights times :math:`s w e^{-s w}` ``(n, levels)``."""
+    r"""Return :math:`e^{-s w}` ``(levels, n)``, and quadrature weights times :math:`s w e^{-s w}` ``(n, levels)``."""
     left, right, step = (39.0, 4.0, 0.25) if dtype == torch.float64 else (14.0, 3.0, 0.5)
     count = ceil((left + right + 2 * grid.span) / step)
     log_s = -grid.span - left + step * torch.arange(count, device=device, dtype=torch.float64)
