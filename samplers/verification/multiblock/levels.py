@@ -73,8 +73,21 @@ def merged_leaders(shape: TreeShape) -> Tensor:
     return leader
 
 
-def merge_levels(shape: TreeShape) -> list[Level]:
-    """Merge the copies of each prefix; return the nodes that have children, from the root's level down."""
+@dataclass(frozen=True)
+class MergedTree:
+    """A tree whose copies of one prefix are merged.
+
+    Attributes:
+        levels: The nodes that have children, from the root's level down.
+        leader: First row that holds the prefix of each row ``(B, n+1)``.
+    """
+
+    levels: list[Level]
+    leader: Tensor
+
+
+def merge(shape: TreeShape) -> MergedTree:
+    """Merge the copies of each prefix."""
     leader = merged_leaders(shape)
     batch, count = shape.tokens.shape
     above = leader.gather(1, shape.parents)
@@ -97,4 +110,4 @@ def merge_levels(shape: TreeShape) -> list[Level]:
     leads = active & (leader[row].gather(1, child) == child)
     below = torch.where(leads, place[row].gather(1, child), -1)
     parts = zip(*(part.split(counts) for part in (row, node, child, active, leads, below)), strict=True)
-    return [Level(*part) for part in parts if part[0].numel()]
+    return MergedTree([Level(*part) for part in parts if part[0].numel()], leader)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .levels import Level
+from .levels import Level, TreeShape
 from .plans import Ceiling, LevelPlans, NodePlan
 from .siblings import sibling_order
 
@@ -45,7 +45,7 @@ class _Turns:
     stop: Tensor
 
 
-def two_phase(levels: list[Level], plans_of: Callable[[Level], LevelPlans], shape: tuple[int, int]) -> Stops:
+def two_phase(levels: list[Level], plans_of: Callable[[Level], LevelPlans], shape: TreeShape) -> Stops:
     r"""Apply the two-phase rule to ``B`` drafted trees; return the exact distribution of the end of the path.
 
     A node of weight :math:`w` plans budgets :math:`b_y` for the distinct tokens drafted below it. Phase one lets the
@@ -58,20 +58,22 @@ def two_phase(levels: list[Level], plans_of: Callable[[Level], LevelPlans], shap
     Args:
         levels: The merged tree from the root's level down.
         plans_of: Plans of a level, from its rows.
-        shape: ``(B, n+1)``.
+        shape: The drafted trees.
 
     Source: derived for this package; see ``docs/verification.md``.
     """
-    table = _Table(shape, levels[0].node.device if levels else None)
+    table = _Table(shape.depths)
+    if not levels:
+        return table.stops([], [])
     plans = [plans_of(level) for level in levels]
-    weight = torch.ones(levels[0].num_nodes, dtype=torch.float64, device=table.law.device) if levels else None
-    solution = plans[0].solve(torch.arange(len(weight), device=weight.device), weight)[1] if levels else None
+    weight = table.law.new_ones(levels[0].num_nodes)
+    _, solution = plans[0].solve(torch.arange(len(weight), device=weight.device), weight)
     turns = []
     for depth, level in enumerate(levels):
         plan = plans[depth].at(weight, solution)
         table.write(level, plan)
-        below = plans[depth + 1] if depth + 1 < len(levels) else None
-        size = levels[depth + 1].num_nodes if depth + 1 < len(levels) else 0
+        is_last = depth + 1 == len(levels)
+        below, size = (None, 0) if is_last else (plans[depth + 1], levels[depth + 1].num_nodes)
         found, weight, solution = _take_turns(level, plan, below, size)
         turns.append(found)
     return table.stops(levels, turns)
@@ -107,12 +109,11 @@ def _take_turns(level: Level, plan: NodePlan, below: LevelPlans | None, size: in
 class _Table:
     """What is known at each row of the tree, written level by level."""
 
-    def __init__(self, shape: tuple[int, int], device: torch.device | None):
-        self.shape = shape
-        self.law = torch.zeros(shape, dtype=torch.float64, device=device)
+    def __init__(self, depths: Tensor):
+        self.law = torch.zeros_like(depths, dtype=torch.float64)
         self.weight = torch.ones_like(self.law)
         self.of_target, self.of_draft = torch.zeros_like(self.law), torch.zeros_like(self.law)
-        self.first_child = torch.zeros(shape, dtype=torch.long, device=device)
+        self.first_child = torch.zeros_like(depths)
         self.num_children = torch.zeros_like(self.first_child)
 
     def write(self, level: Level, plan: NodePlan) -> None:
