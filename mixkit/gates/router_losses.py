@@ -7,8 +7,7 @@ pool a ``(batch, sequence, k)`` tensor over sequences, flatten it to ``(batch * 
 import torch
 from torch import Tensor
 
-from .._precision import at_least_float32
-from .._validation import check_tensor
+from .._validation import at_least_float32, check_tensor
 
 __all__ = ["check_mask", "importance_loss", "load_balance_loss", "masked_mean", "router_z_loss", "selection_rate"]
 

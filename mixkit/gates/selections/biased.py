@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._precision import at_least_float32
-from ..._validation import check_finite, check_integer, check_positive
+from ..._validation import at_least_float32, check_finite, check_integer, check_positive
 from .base import keep, top_k_mask
 from .topk import TopKByScore
 
