@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor
 
-from ..multidraft.cells import legendre, product_but_one
+from ..multidraft.cells import legendre, products_but_one
 from .plans import Ceiling, LevelPlans, NodePlan
 
-_CHUNK = 1 << 18
-_STEPS = 4
+_STEPS = 3
 
 
 class SequentialPlans(LevelPlans):
@@ -26,14 +25,30 @@ class SequentialPlans(LevelPlans):
     solution_size = 2
 
     def solve(self, nodes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Solve for :math:`\kappa`; the solution is :math:`(\kappa, g)` ``(s, 2)``."""
+        r"""Solve for :math:`\kappa`; the solution is :math:`(\kappa, g)` ``(s, 2)``.
+
+        The equation :math:`\log \kappa + \log g(\kappa) = \log w` has one root in :math:`[w/n, w]`; where one draft is
+        left it is :math:`w`. Secant steps start with the fixed point's. A root that is missed costs acceptance only.
+        """
         count = self.rows.count[nodes]
-        parts = [
-            _solve(self.rows.target[nodes[some]], self.rows.draft[nodes[some]], weight[some], count[some])
-            for some in _chunks(nodes, self.rows.target.shape[1])
-        ]
-        accepted, kappa, rate = (torch.cat(part) for part in zip(*parts, strict=True))
-        return accepted, torch.stack([kappa, rate], -1)
+        kappa, rate = weight.clone(), torch.ones_like(weight)
+        some = (count > 1).nonzero()[:, 0]
+        if some.numel():
+            kappa[some], rate[some] = self._several(nodes[some], weight[some], count[some])
+        accepted = self.rows.common(nodes, torch.minimum(weight, kappa * rate), rate)
+        return torch.minimum(accepted, weight), torch.stack([kappa, rate], -1)
+
+    def _several(self, nodes: Tensor, weight: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        r""":math:`\kappa` and :math:`g` ``(s,)`` where several drafts compete."""
+        one = torch.ones_like(weight)
+        kappa, before, before_gap = weight, weight, torch.zeros_like(weight)
+        for step in range(_STEPS):
+            gap = (kappa * _rate(self.rows.common(nodes, kappa, one), count) / weight).log()
+            slope = _divide(gap - before_gap, (kappa / before).log())
+            slope = torch.where(slope > 0.02, slope, 1.0) if step else one
+            before, before_gap = kappa, gap
+            kappa = torch.minimum(torch.maximum(kappa * (-gap / slope).exp(), weight / count), weight)
+        return kappa, _rate(self.rows.common(nodes, kappa, one), count)
 
     def at(self, weight: Tensor, solution: Tensor) -> NodePlan:
         """Budgets of the drafted tokens, by an integral over the order of the tests."""
@@ -60,43 +75,13 @@ def first_to_pass(test: Tensor) -> Tensor:
     """
     points, sizes = legendre(test.shape[1] // 2 + 1, test)
     held = (1 - test)[..., None] + test[..., None] * points
-    return test * (product_but_one(held, 1) * sizes).sum(-1)
+    return test * (torch.stack(products_but_one(list(held.unbind(1))), 1) * sizes).sum(-1)
 
 
-def _chunks(nodes: Tensor, v: int) -> tuple[Tensor, ...]:
-    """Nodes whose rows fit in a processor's cache together; all of them elsewhere."""
-    size = max(1, _CHUNK // v) if nodes.device.type == "cpu" else max(1, nodes.numel())
-    return torch.arange(nodes.numel(), device=nodes.device).split(size)
-
-
-def _solve(target: Tensor, draft: Tensor, weight: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Accepted mass, :math:`\kappa` and :math:`g` ``(s,)``.
-
-    The equation :math:`\log \kappa + \log g(\kappa) = \log w` has one root in :math:`[w/n, w]`. Secant steps start
-    with the fixed point's; for :math:`n = 1` the first guess is the root. A root that is missed costs acceptance only.
-    """
-    kappa, before, before_gap = weight, weight, torch.zeros_like(weight)
-    for step in range(_STEPS):
-        gap = (kappa * _pass(target, draft, kappa, count)[1] / weight).log()
-        slope = _divide(gap - before_gap, (kappa / before).log())
-        slope = torch.where((slope > 0.02) & (step > 0), slope, 1.0)
-        before, before_gap = kappa, gap
-        kappa = torch.minimum(torch.maximum(kappa * (-gap / slope).exp(), weight / count), weight)
-        if (count == 1).all() if kappa.device.type == "cpu" else False:
-            break
-    accepted, rate = _pass(target, draft, kappa, count)
-    above = kappa * rate > weight
-    if kappa.device.type != "cpu" or above.any():
-        cut = torch.minimum(weight.to(target)[:, None] * target, rate.to(target)[:, None] * draft)
-        accepted = torch.where(above, cut.sum(-1).double(), accepted)
-    return accepted, kappa, rate
-
-
-def _pass(target: Tensor, draft: Tensor, kappa: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Probability that any draft passes, and its rate ``g``, both ``(s,)``."""
-    one = (kappa.to(target)[:, None] * target).clamp_max_(draft).sum(-1).double().clamp_max(1.0)
-    some = -torch.expm1(count * torch.log1p(-one))
-    return some, torch.where(one > 0, some / torch.where(one > 0, one, 1.0), count.double())
+def _rate(one: Tensor, count: Tensor) -> Tensor:
+    """Probability ``g`` that a draft passes first, over that ``one`` passes its test ``(s,)``."""
+    some = -torch.expm1(count * torch.log1p(-one.clamp_max(1.0)))
+    return torch.where(one > 0, some / torch.where(one > 0, one, 1.0), count.double())
 
 
 def _divide(above: Tensor, below: Tensor) -> Tensor:

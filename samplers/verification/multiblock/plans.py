@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_LONG = 1 << 14
+
 
 @dataclass(frozen=True)
 class LevelRows:
@@ -29,6 +31,29 @@ class LevelRows:
     def count(self) -> Tensor:
         """Number of children ``(r,)``."""
         return self.active.sum(-1)
+
+    def common(self, nodes: Tensor, of_target: Tensor, of_draft: Tensor) -> Tensor:
+        r"""Sums :math:`\sum_y \min(c_p \, p(y), c_q \, q(y))` ``(s,)`` at some nodes, float64.
+
+        Args:
+            nodes: Places in the level ``(s,)``.
+            of_target: :math:`c_p` ``(s,)``.
+            of_draft: :math:`c_q` ``(s,)``.
+        """
+        if not is_long(self.target):
+            p = self.target[nodes] * of_target.to(self.target)[:, None]
+            return torch.minimum(p, self.draft[nodes] * of_draft.to(self.draft)[:, None]).sum(-1).double()
+        p, q, found = torch.empty_like(self.target[0]), torch.empty_like(self.draft[0]), []
+        for node, a, b in zip(nodes.tolist(), of_target.tolist(), of_draft.tolist(), strict=True):
+            torch.mul(self.target[node], a, out=p)
+            other = self.draft[node] if b == 1 else torch.mul(self.draft[node], b, out=q)
+            found.append(float(torch.minimum(p, other, out=p).sum()))
+        return of_target.new_tensor(found)
+
+
+def is_long(rows: Tensor) -> bool:
+    """Whether rows ``(..., v)`` are best taken one at a time: on a CPU, when one fills a good part of its cache."""
+    return rows.device.type == "cpu" and rows.shape[-1] >= _LONG
 
 
 @dataclass(frozen=True)

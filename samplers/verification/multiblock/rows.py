@@ -10,7 +10,7 @@ from ..shared_prefix import check_led_rows, check_shared_rows, leaders
 from ..token_tree import TokenTree
 from ..verify_drafts import DraftBlock
 from .levels import Level, TreeShape, merged_leaders
-from .plans import Ceiling, LevelRows
+from .plans import Ceiling, LevelRows, is_long
 from .two_phase import Stops
 
 
@@ -18,28 +18,42 @@ class Rows(ABC):
     """The distributions of drafted trees.
 
     Args:
+        target: Target logits ``(B, ..., v)``.
+        draft: Draft logits ``(B, ..., v)``.
         tokens: Token of each drafted node ``(B, n)``.
-        dtype: Dtype of the probabilities.
+        precise: Whether probabilities are float64 whatever the dtype of the logits.
     """
 
-    def __init__(self, tokens: Tensor, dtype: torch.dtype):
-        self.tokens, self.dtype = torch.nn.functional.pad(tokens, (1, 0)), dtype
+    def __init__(self, target: Tensor, draft: Tensor | None, tokens: Tensor, precise: bool):
+        if draft is None:
+            raise ValueError("draft_logits must be given to verify drafts as a whole, got None")
+        self._target, self._draft = target, draft
+        self.tokens, self.dtype = torch.nn.functional.pad(tokens, (1, 0)), compute_dtype(target, precise=precise)
 
     @abstractmethod
-    def target_logits(self, row: Tensor, node: Tensor) -> Tensor:
-        """Target logits ``(r, v)`` after rows ``node (r,)`` of the trees ``row (r,)``."""
+    def _target_place(self, row: Tensor, node: Tensor) -> tuple[Tensor, ...]:
+        """Where the target's logits after rows ``node (r,)`` of the trees ``row (r,)`` lie."""
 
     @abstractmethod
-    def draft_logits(self, row: Tensor, child: Tensor) -> Tensor:
-        """Logits ``(r, v)`` that drafted nodes were drawn from."""
+    def _draft_place(self, row: Tensor, child: Tensor) -> tuple[Tensor, ...]:
+        """Where the logits that drafted nodes were drawn from lie."""
 
     def target(self, row: Tensor, node: Tensor) -> Tensor:
         """Target probabilities ``(r, v)``."""
-        return self.target_logits(row, node).softmax(-1, dtype=self.dtype)
+        return self._softmax(self._target, self._target_place(row, node))
 
     def draft(self, row: Tensor, child: Tensor) -> Tensor:
         """Draft probabilities ``(r, v)``."""
-        return self.draft_logits(row, child).softmax(-1, dtype=self.dtype)
+        return self._softmax(self._draft, self._draft_place(row, child))
+
+    def _softmax(self, logits: Tensor, place: tuple[Tensor, ...]) -> Tensor:
+        """Probabilities of rows of logits; long rows are not copied before."""
+        if not is_long(logits):
+            return logits[place].softmax(-1, dtype=self.dtype)
+        found = logits.new_empty(len(place[0]), logits.shape[-1], dtype=self.dtype)
+        for out, *at in zip(found, *(part.tolist() for part in place), strict=True):
+            torch.softmax(logits[tuple(at)], -1, dtype=self.dtype, out=out)
+        return found
 
     def level(self, level: Level) -> LevelRows:
         """The distributions and the drafted tokens of a level."""
@@ -53,37 +67,32 @@ class BlockRows(Rows):
     """Draft ``j``'s token ``i`` is row ``1 + j t + i`` of the tree."""
 
     def __init__(self, block: DraftBlock, precise: bool):
-        super().__init__(block.tokens.flatten(1), compute_dtype(block.target, precise=precise))
-        if block.draft is None:
-            raise ValueError("draft_logits must be given to verify a block, got None")
-        self._target, self._draft, self.size = block.target, block.draft, max(block.shape[2], 1)
+        super().__init__(block.target, block.draft, block.tokens.flatten(1), precise)
+        self._size = max(block.shape[2], 1)
 
-    def target_logits(self, row: Tensor, node: Tensor) -> Tensor:
-        """Target logits; draft 0 stands for the root."""
-        draft, position = (node - 1).clamp_min(0) // self.size, torch.where(node > 0, (node - 1) % self.size + 1, 0)
-        return self._target[row, draft, position]
+    def _target_place(self, row: Tensor, node: Tensor) -> tuple[Tensor, ...]:
+        """Draft 0 stands for the root."""
+        position = torch.where(node > 0, (node - 1) % self._size + 1, 0)
+        return row, (node - 1).clamp_min(0) // self._size, position
 
-    def draft_logits(self, row: Tensor, child: Tensor) -> Tensor:
-        """Draft logits at the child's own place."""
-        return self._draft[row, (child - 1) // self.size, (child - 1) % self.size]
+    def _draft_place(self, row: Tensor, child: Tensor) -> tuple[Tensor, ...]:
+        """The child's own place."""
+        return row, (child - 1) // self._size, (child - 1) % self._size
 
 
 class TreeRows(Rows):
     """Rows of a `TokenTree`."""
 
     def __init__(self, tree: TokenTree, precise: bool):
-        super().__init__(tree.tokens, compute_dtype(tree.target, precise=precise))
-        if tree.draft is None:
-            raise ValueError("draft_logits must be given to verify a tree, got None")
-        self._target, self._draft, self._parents = tree.target, tree.draft, tree.parents
+        super().__init__(tree.target, tree.draft, tree.tokens, precise)
+        self._parents = tree.parents
 
-    def target_logits(self, row: Tensor, node: Tensor) -> Tensor:
-        """Target logits at the node."""
-        return self._target[row, node]
+    def _target_place(self, row: Tensor, node: Tensor) -> tuple[Tensor, ...]:
+        return row, node
 
-    def draft_logits(self, row: Tensor, child: Tensor) -> Tensor:
-        """Draft logits at the child's parent."""
-        return self._draft[row, self._parents[row, child - 1]]
+    def _draft_place(self, row: Tensor, child: Tensor) -> tuple[Tensor, ...]:
+        """The child's parent."""
+        return row, self._parents[row, child - 1]
 
 
 def block_shape(block: DraftBlock) -> TreeShape:

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..multidraft.cells import cell_distributions, winning_law
 from ..multidraft.clipped import ClippedRatio, SortedGroups, best_prefix, clip_sorted, sort_groups
 from ..multidraft.optimal import ScoreSelection
-from .plans import Ceiling, LevelPlans, NodePlan
+from .plans import Ceiling, LevelPlans, NodePlan, is_long
 
 _HUGE = 1e300
 _CELLS = 1 << 20
@@ -23,7 +23,7 @@ class ScorePlans(LevelPlans):
     :math:`\min(1, w p(y)/x(y))`. Where one draft is left, nothing is selected and nothing sorted.
     """
 
-    num_trials = 3
+    num_trials = 2
     precise = True
 
     @cached_property
@@ -50,14 +50,22 @@ class ScorePlans(LevelPlans):
         several = self.rows.count[nodes] > 1
         alone = (~several).nonzero()[:, 0]
         if alone.numel():
-            target, draft = self.rows.target[nodes[alone]], self.rows.draft[nodes[alone]]
-            accepted[alone] = torch.minimum(weight[alone, None] * target, draft).sum(-1)
+            accepted[alone] = self.rows.common(nodes[alone], weight[alone], torch.ones_like(weight[alone]))
         some = several.nonzero()[:, 0]
         if some.numel():
-            groups, ceiling = self._sorted
-            place = self._place[nodes[some]]
-            accepted[some] = best_prefix(weight[some, None] * groups.target_sum[place], ceiling[place])[0]
+            accepted[some] = self._best_prefix(self._place[nodes[some]], weight[some])
         return torch.minimum(accepted, weight).clamp_min_(0.0), weight.new_empty(weight.numel(), 0)
+
+    def _best_prefix(self, place: Tensor, weight: Tensor) -> Tensor:
+        """Optimal acceptance ``(s,)`` at given weights, of sorted rows ``place (s,)``."""
+        groups, ceiling = self._sorted
+        if not is_long(ceiling):
+            return best_prefix(weight[:, None] * groups.target_sum[place], ceiling[place])[0]
+        slack, found = torch.empty_like(ceiling[0]), []
+        for row, w in zip(place.tolist(), weight.tolist(), strict=True):
+            torch.sub(torch.mul(groups.target_sum[row], w, out=slack), ceiling[row], out=slack)
+            found.append(1 + min(float(slack.min()), 0.0))
+        return weight.new_tensor(found)
 
     def at(self, weight: Tensor, solution: Tensor) -> NodePlan:
         """Budgets of the drafted tokens, by the exact probability that a token's drafts hold the highest score."""

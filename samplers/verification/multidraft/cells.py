@@ -38,26 +38,34 @@ def winning_law(weights: Tensor, active: Tensor) -> Tensor:
     law = weights.double() / weights.sum(-1, keepdim=True, dtype=torch.float64).clamp_min(1e-300)
     if law.shape[0] == 1 and law.shape[-1] >= _LONG:
         law = law[..., (law > 0).any(1)[0].nonzero()[:, 0]]  # cells that nobody holds decide nothing
-    below = law.cumsum(-1) - law
+    law = torch.where(active[..., None], law, 0.0)
+    contestants = law.unbind(1)
+    below = [part.cumsum(-1).sub_(part) for part in contestants]
+    for start, takes_part in zip(below, active.unbind(1), strict=True):
+        start += ~takes_part[:, None]  # who takes no part is below everybody
     wins = torch.zeros_like(law[..., 0])
     for point, size in zip(*(part.tolist() for part in legendre(law.shape[1] // 2 + 1, law)), strict=True):
-        held = torch.where(active[..., None], below + point * law, 1.0)
-        wins += size * (law * product_but_one(held, 1)).sum(-1)
-    return wins * active
+        held = [torch.add(start, part, alpha=point) for start, part in zip(below, contestants, strict=True)]
+        products = products_but_one(held)
+        wins += size * torch.stack([torch.linalg.vecdot(a, b) for a, b in zip(contestants, products, strict=True)], 1)
+    return wins
 
 
-def product_but_one(values: Tensor, dim: int) -> Tensor:
-    """Product over ``dim`` of all entries but each one: no division, so that zeros are allowed.
+def products_but_one(values: list[Tensor]) -> list[Tensor]:
+    """Product of all but each one: no division, so that zeros are allowed.
 
     Example:
-        >>> product_but_one(torch.tensor([[2.0, 3.0, 0.0]]), 1)
-        tensor([[0., 0., 6.]])
+        >>> products_but_one([torch.tensor(2.0), torch.tensor(3.0), torch.tensor(0.0)])
+        [tensor(0.), tensor(0.), tensor(6.)]
     """
-    ones = torch.ones_like(values.narrow(dim, 0, 1))
-    count = values.shape[dim]
-    before = torch.cat([ones, values.narrow(dim, 0, count - 1)], dim).cumprod(dim)
-    after = torch.cat([values.narrow(dim, 1, count - 1), ones], dim).flip(dim).cumprod(dim).flip(dim)
-    return before * after
+    after = [torch.ones_like(values[0])]
+    for value in values[:0:-1]:
+        after.append(after[-1] * value)
+    found, before = [], None
+    for value, rest in zip(values, reversed(after), strict=True):
+        found.append(rest if before is None else before * rest)
+        before = value if before is None else before * value
+    return found
 
 
 def legendre(count: int, like: Tensor) -> tuple[Tensor, Tensor]:
