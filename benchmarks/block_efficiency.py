@@ -10,7 +10,8 @@ order or smoothing a draft).
 
 Run ``python benchmarks/block_efficiency.py`` (``--quick`` for half a minute; ``--prompts N`` for more or fewer
 sequences; ``--output FILE`` to write each number as it is found, and to go on from there after an interruption;
-``--only "temperature 1.5"`` for one kind of drafts; ``--plot PATH`` to draw it).
+``--only "temperature 1.5"`` for one kind of drafts; ``--rules "optimal;two-phase"`` and ``--num-drafts 2 4`` for
+some settings; ``--plot PATH`` to draw it).
 """
 
 import argparse
@@ -84,7 +85,7 @@ BRANCHINGS = [(2, 2, 2), (4, 2, 1), (8, 2, 1), (4, 1, 1, 1)]
 ONE_DRAFT = {
     "two-phase": "block",
     "two-phase, K-SEQ": "block",
-}  # what a rule comes to with one draft, if not speculative
+}  # with one draft; others are speculative
 REFERENCE = {"identical": "optimal", "tree": "optimal", "temperatures": "weighted", "2- to 5-grams": "weighted"}
 
 
@@ -216,8 +217,9 @@ class Results:
 class Study:
     """Models and prompts; ``only`` picks kinds of drafts by a part of their names."""
 
-    def __init__(self, plan: Plan, results: Results, only: str = "") -> None:
+    def __init__(self, plan: Plan, results: Results, only: str = "", only_rules: str = "") -> None:
         self.plan, self.text, self.results, self.only = plan, load_text(), results, only
+        self.only_rules = {name for name in only_rules.split(";") if name}
         started, worked = time.perf_counter(), time.process_time()
         self.target = train(self.text, plan.target, plan.target_steps, seed=0)
         self.draft = train(self.text, plan.draft, plan.draft_steps, seed=1)
@@ -237,6 +239,8 @@ class Study:
             return
         reference = next(name for kind, name in REFERENCE.items() if label.startswith(kind))
         rules = {name: rules[name] for name in sorted(rules, key=lambda name: name != reference)}
+        if self.only_rules:
+            rules = {name: rule for name, rule in rules.items() if name in self.only_rules}
         base: tuple[float, Tensor] | None = None
         for name, verifier in rules.items():
             is_base = name == reference
@@ -254,7 +258,13 @@ class Study:
         """Decode all prompts under one rule."""
         decoder = SpeculativeDecoder(KeyValueScorer(self.target), drafts(), verifier, **settings)
         generator = torch.Generator().manual_seed(3)
-        return efficiency(decoder.decode(self.prompts, self.plan.new_tokens, generator=generator).statistics)
+        return efficiency(
+            decoder.decode(self.prompts, max_new_tokens=self.plan.new_tokens, generator=generator).statistics
+        )
+
+    def small_model(self) -> KeyValueScorer:
+        """The small model with a fresh cache."""
+        return KeyValueScorer(self.draft)
 
     def identical(self) -> None:
         """The small model at one temperature."""
@@ -262,7 +272,7 @@ class Study:
             label = f"identical, temperature {temperature}, t = {size}"
             settings = {"num_drafts": count, "draft_length": size, "draft_processors": Temperature(temperature)}
             rules = SINGLE if count == 1 else IDENTICAL
-            self.measure(label, rules, count, lambda: KeyValueScorer(self.draft), **settings)
+            self.measure(label, rules, count, self.small_model, **settings)
 
     def trees(self) -> None:
         """Trees of the small model's tokens at temperature 1."""
@@ -280,9 +290,9 @@ class Study:
             spread = one_or_all([Temperature(value) for value in torch.linspace(low, high, count).tolist()])
             settings = {"num_drafts": count, "draft_length": size}
             label = f"temperatures {low} to {high}, t = {size}"
-            drafts = KeyValueScorer(self.draft)
-            self.measure(label, rules, count, lambda: drafts, draft_processors=spread, **settings)
-            self.measure(f"2- to 5-grams, t = {size}", rules, count, lambda: self.n_grams[:count], **settings)
+            self.measure(label, rules, count, self.small_model, draft_processors=spread, **settings)
+            n_grams = self.n_grams[:count]
+            self.measure(f"2- to 5-grams, t = {size}", rules, count, lambda n_grams=n_grams: n_grams, **settings)
 
 
 def one_or_all(processors: list) -> Any:
@@ -371,13 +381,16 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, help="number of sequences decoded in each setting")
     parser.add_argument("--output", type=Path, help="where to keep the numbers, one line each")
     parser.add_argument("--only", default="", help="measure the kinds of drafts whose name holds this")
+    parser.add_argument("--rules", default="", help="measure these rules, separated by semicolons")
+    parser.add_argument("--num-drafts", type=int, nargs="+", help="numbers of drafts")
     parser.add_argument("--plot", type=Path, help="where to write the picture")
     arguments = parser.parse_args()
     plan = QUICK if arguments.quick else Plan()
     results = Results(arguments.output)
     started = time.process_time()
     plan = plan if arguments.prompts is None else replace(plan, num_prompts=arguments.prompts)
-    study = Study(plan, results, arguments.only)
+    plan = plan if arguments.num_drafts is None else replace(plan, num_drafts=arguments.num_drafts)
+    study = Study(plan, results, arguments.only, arguments.rules)
     print(f"{'drafts':26} {'verifier':26} {'m':>2}  tokens per target call")
     study.identical()
     study.trees()
