@@ -74,9 +74,9 @@ class EM(Estimator):
         """Near a maximum EM has nothing to add to Newton's method."""
         return (self._finish if self.finish else self._climb)(objective, theta, callback)
 
-    def rounds_of_moves(self, model: MixtureOfExperts, *, is_default: bool) -> int:
+    def _rounds_of_moves(self, model: MixtureOfExperts, *, is_default: bool) -> int:
         """No moves unless they are asked for where EM runs alone: published simulations make none."""
-        return super().rounds_of_moves(model, is_default=is_default and self.finish)
+        return super()._rounds_of_moves(model, is_default=is_default and self.finish)
 
     @staticmethod
     def _unfinished(objective: Objective, run: EMRun) -> Ascent:

@@ -1,7 +1,6 @@
 """Working precision: float16 and bfloat16 are stored, not computed in, and sums are taken in float64.
 
-The three questions of precision are answered here and nowhere else: what dtype to compute in, what dtype to add up in,
-and whether a number survives the dtype it is used in.
+What dtype to add up in, and whether a number survives the dtype it is used in, is answered here and nowhere else.
 """
 
 import math
@@ -9,12 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_float32", "clamp_to_dtype", "wide_mean", "wide_sum", "widest_dtype"]
-
-
-def at_least_float32(value: Tensor) -> Tensor:
-    """``value`` in float32 if its dtype is narrower, else as it is."""
-    return value.float() if torch.finfo(value.dtype).bits < 32 else value
+__all__ = ["clamp_to_dtype", "wide_mean", "wide_sum", "widest_dtype"]
 
 
 def widest_dtype(like: Tensor) -> torch.dtype:

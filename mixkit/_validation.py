@@ -1,4 +1,4 @@
-"""Checks of arguments: each names the argument, the rule and what was received."""
+"""What every argument passes: checks that name the argument, the rule and what was received; working precision."""
 
 from collections.abc import Iterable
 from numbers import Integral, Real
@@ -107,3 +107,8 @@ def can_read_values(value: Tensor) -> bool:
     if torch.compiler.is_compiling() or value.is_meta:
         return False
     return not (torch._C._functorch.is_functorch_wrapped_tensor(value) or isinstance(value, FakeTensor))
+
+
+def at_least_float32(value: Tensor) -> Tensor:
+    """``value`` in float32 if its dtype is narrower, else as it is: float16 and bfloat16 are not computed in."""
+    return value.float() if torch.finfo(value.dtype).bits < 32 else value

@@ -8,6 +8,7 @@ import numpy as np
 
 from mixkit._validation import check_choice
 
+from ..plotting.uncertainty import plot_bootstrap
 from ..results.fit_result import FitResult
 from ..statistics.covariance import SingularInformationWarning
 from ..statistics.wald import check_level
@@ -44,7 +45,8 @@ class BootstrapResult:
         >>> g = torch.Generator().manual_seed(0)
         >>> model = MixtureOfExperts(softmax_gate(1, 2, generator=g), linear_gaussian_experts(1, 2, generator=g))
         >>> found = bootstrap(EM(random_state=0).fit(model, *load_tone()), 99, random_state=0)
-        >>> found.conf_int(0.9).shape, bool((found.conf_int(0.9, method="percentile")[:, 0] < found.params).all())
+        >>> ends = found.conf_int(level=0.9, method="percentile")
+        >>> ends.shape, bool((ends[:, 0] < found.params).all())
         ((8, 2), True)
     """
 
@@ -109,7 +111,7 @@ class BootstrapResult:
         """Mean of the replicates less the estimate, ``(P,)``."""
         return self._found().mean(0) - self.params
 
-    def conf_int(self, level: float = 0.95, *, method: str = "bca") -> np.ndarray:
+    def conf_int(self, *, level: float = 0.95, method: str = "bca") -> np.ndarray:
         r"""Confidence intervals ``(P, 2)``.
 
         ============ ========================================================================================
@@ -128,7 +130,7 @@ class BootstrapResult:
         them at all, below 39 for 95%, a warning says so.
 
         Args:
-            level: probability of covering the truth, in (0, 1).
+            level: probability of covering the truth, in (0, 1): 0.95, not the alpha of 0.05.
             method: one of the five.
 
         Raises:
@@ -142,20 +144,18 @@ class BootstrapResult:
         _warn_of_few(len(found), level, method)
         return rule(Replicates(self.params, found, self.is_positive, self.acceleration), level)
 
-    def to_frame(self, level: float = 0.95, *, method: str = "bca") -> Any:
+    def to_frame(self, *, level: float = 0.95, method: str = "bca") -> Any:
         """Estimates, standard errors, biases and intervals as a pandas frame."""
         try:
             import pandas as pd
         except ImportError as error:
             raise ImportError("to_frame needs pandas: pip install mixkit[rates]") from error
         columns = ["coef", "std err", "bias", f"[{0.5 - 0.5 * level:.4g}", f"{0.5 + 0.5 * level:.4g}]"]
-        values = np.column_stack([self.params, self.bse, self.bias, self.conf_int(level, method=method)])
+        values = np.column_stack([self.params, self.bse, self.bias, self.conf_int(level=level, method=method)])
         return pd.DataFrame(values, index=self.param_names, columns=columns)
 
     def plot(self, parameter: str, *, level: float = 0.95, method: str = "bca", ax: "Axes | None" = None) -> "Axes":
         """Draw one parameter's replicates, see :func:`estimators.plotting.plot_bootstrap`."""
-        from ..plotting import plot_bootstrap
-
         return plot_bootstrap(self, parameter, level=level, method=method, ax=ax)
 
     def __repr__(self) -> str:

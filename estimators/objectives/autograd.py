@@ -106,14 +106,17 @@ class AutogradObjective(Objective):
         (gradient,) = torch.autograd.grad(terms, leaf, weights, create_graph=True)
         return torch.stack([torch.autograd.grad(entry, weights, retain_graph=True)[0] for entry in gradient], -1)
 
-    def shares(self, theta: Tensor) -> Tensor:
+    def expected_counts(self, theta: Tensor) -> Tensor:
         """Total responsibility of each expert, ``(r, s, k)``."""
         return self._map(theta, lambda vector, r: self._responsibilities(vector, r)[1].sum(0))
 
     def _responsibilities(self, vector: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        y, weight = self.data.y[index], self._weights(index)
         with torch.no_grad():
-            law = functional_call(self.model, self.vector.to_parameters(vector), (self.data.x[index],))
-            y, weight = self.data.y[index], self._weights(index)
+            try:
+                law = functional_call(self.model, self.vector.to_parameters(vector), (self.data.x[index],))
+            except ValueError:  # scores that overflow
+                return vector.new_full((), torch.nan), weight.new_zeros((len(weight), self.model.num_experts))
             resp = law.log_responsibilities(y).exp() * weight.unsqueeze(-1)
             return (weight * law.log_prob(y)).sum(), resp
 
@@ -122,7 +125,8 @@ class AutogradObjective(Objective):
         values, vectors = theta.new_empty(theta.shape[:2]), torch.empty_like(theta)
         for r, s in np.ndindex(*theta.shape[:2]):
             values[r, s], resp = self._responsibilities(theta[r, s], r)
-            vectors[r, s] = self._maximize(theta[r, s], resp, r, _M_STEP_ITERATIONS)
+            is_lost = not bool(torch.isfinite(values[r, s]))  # no start for an M-step: it stays, and is dropped
+            vectors[r, s] = theta[r, s] if is_lost else self._maximize(theta[r, s], resp, r, _M_STEP_ITERATIONS)
         return values, self.project(vectors)
 
     def from_responsibilities(self, responsibilities: Tensor) -> Tensor:
@@ -155,7 +159,7 @@ class AutogradObjective(Objective):
             terms = terms + law.components.log_prob(y.unsqueeze(1))
         return (resp * torch.where(resp > 0, terms, 0.0)).sum()
 
-    def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
+    def damped_m_step(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
         """Shorten the whole step."""
         return theta + fraction * (candidate - theta)
 
@@ -180,7 +184,7 @@ class AutogradObjective(Objective):
         """The module's trainable parameters by name."""
         return self.vector.to_parameters(theta)
 
-    def carry(self, theta: Tensor, source: Objective) -> Tensor:
+    def transfer(self, theta: Tensor, source: Objective) -> Tensor:
         """The parameters as they are."""
         theta, _ = source.unwrapped(theta)
         return self.project(theta)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .linalg import damped_cholesky
+from .linalg import damped_cholesky, diagonal_size
 from .objective import Evaluation, Objective
 
 __all__ = ["Ascent", "newton_ascent", "predicted_gain"]
@@ -53,7 +53,10 @@ def newton_ascent(
 
     A step solves ``(-H + damping * |diag H|) step = g`` on the parameters that are not held at a lower bound; the
     damping rises until the matrix is positive definite and the step gains what it promised. Where the gradient vanishes
-    and the Hessian still has a positive eigenvalue (a saddle), the ascent leaves along that eigenvector.
+    and the Hessian, scaled by its own diagonal, still has a positive eigenvalue (a saddle), the ascent leaves along
+    that eigenvector; of several, along the one that promises most.
+
+    A start at which the value or a derivative is no finite number is dropped: it stays where it is, its value is -inf.
 
     Args:
         objective: what to maximize.
@@ -63,6 +66,9 @@ def newton_ascent(
         callback: called with the values ``(r, s)`` after each iteration.
     """
     run = _Run(objective, objective.project(theta), tol)
+    if not theta.shape[-1]:
+        gain = torch.zeros_like(run.current.value)
+        return Ascent(run.theta, run.current.value, gain, ~run.finished, 0, run.current)
     iteration = 0
     while iteration < max_iter and not bool(run.finished.all()):
         run.step()
@@ -73,6 +79,7 @@ def newton_ascent(
     maximum = (certificate.gain < tol) & (certificate.damping == 0) | _is_flat_maximum(
         objective, run.theta, run.current, tol
     )
+    maximum = maximum & torch.isfinite(run.current.value)
     return Ascent(run.theta, run.current.value, certificate.gain, maximum, iteration, run.current)
 
 
@@ -85,10 +92,11 @@ class _Run:
     def __init__(self, objective: Objective, theta: Tensor, tol: float) -> None:
         self.whole, self.theta, self.tol = objective, theta, tol
         self.objective, self.sets = objective, torch.arange(len(theta), device=theta.device)
-        self.current = objective.evaluate(theta)
+        first = objective.evaluate(theta)
+        self.finished = ~_is_usable(first)
+        self.current = _without(first, self.finished)
         self.damping = torch.full_like(self.current.value, _FIRST_DAMPING)
-        self.finished = torch.zeros_like(self.current.value, dtype=torch.bool)
-        self.escaped = torch.zeros_like(self.finished)
+        self.escaped = self.finished.clone()
 
     def step(self) -> None:
         """One Hessian evaluation of every start that has not finished (and of some that have, to fill the batch)."""
@@ -99,6 +107,7 @@ class _Run:
         candidate = self.objective.project(theta + torch.where(finished.unsqueeze(-1), 0.0, model.step))
         trial = self.objective.evaluate(candidate)
         ratio = _ratio(trial.value - at.value, model.gain, at.value)
+        ratio = torch.where(_is_usable(trial), ratio, torch.full_like(ratio, -1.0))
         accepted = (ratio > 1e-4) & ~finished
         theta, at = _choose(accepted, candidate, theta), _merge(accepted, trial, at)
         damping = _next_damping(model.damping, ratio, finished)
@@ -106,7 +115,7 @@ class _Run:
         finished = finished | near | (damping > _GREATEST_DAMPING)
         first_time = finished & ~self.escaped[active]
         if bool(first_time.any()):
-            theta, at, left = _escape(self.objective, theta, at, first_time)
+            theta, at, left = _escape(self.objective, theta, at, first_time, self.tol)
             finished = finished & ~left
             damping = torch.where(left, torch.full_like(damping, _FIRST_DAMPING), damping)
         self._store(active, theta, at, damping, finished)
@@ -131,6 +140,21 @@ class _Run:
         self.damping[active] = damping
         self.finished[active] = finished
         self.escaped[active] = finished
+
+
+def _is_usable(at: Evaluation) -> Tensor:
+    """Where value and derivatives are numbers, ``(r, s)``; a sum finds the infinities and NaNs of all entries."""
+    return torch.isfinite(at.value) & torch.isfinite(at.gradient.sum(-1)) & torch.isfinite(at.hessian.sum((-1, -2)))
+
+
+def _without(at: Evaluation, dropped: Tensor) -> Evaluation:
+    """The evaluation with ``dropped (r, s)`` starts at minus infinity, where nothing can be climbed."""
+    if not bool(dropped.any()):
+        return at
+    lowest = Evaluation(
+        torch.full_like(at.value, -torch.inf), torch.zeros_like(at.gradient), torch.zeros_like(at.hessian)
+    )
+    return _merge(dropped, lowest, at)
 
 
 def _held(objective: Objective, theta: Tensor, gradient: Tensor) -> Tensor:
@@ -202,23 +226,54 @@ def _merge(mask: Tensor, yes: Evaluation, no: Evaluation) -> Evaluation:
     return Evaluation(*(_choose(mask, a, b) for a, b in zip(yes, no, strict=True)))
 
 
-def _spectrum(objective: Objective, theta: Tensor, at: Evaluation) -> tuple[Tensor, Tensor, Tensor]:
-    """Eigenvalues and eigenvectors of the negated Hessian with unit diagonal, and the diagonal's square root."""
-    _, matrix = _free_system(objective, theta, at)
-    size = matrix.diagonal(dim1=-2, dim2=-1).abs()
-    scale = torch.maximum(size, 1e-10 * size.amax(-1, keepdim=True)).clamp(min=torch.finfo(theta.dtype).tiny).sqrt()
-    values, vectors = torch.linalg.eigh(matrix / scale.unsqueeze(-1) / scale.unsqueeze(-2))
-    return values, vectors, scale
+class _Spectrum(NamedTuple):
+    """Eigenpairs of the negated Hessian with unit diagonal.
+
+    Attributes:
+        values: eigenvalues ``(r, s, P)``, which do not depend on the units of the parameters.
+        directions: eigenvectors ``(r, s, P, P)`` in the parameters themselves, one a column.
+        slopes: derivatives of the log-likelihood along them, ``(r, s, P)``.
+        reach: how far along each one parameter has moved by one, ``(r, s, P)``. Objectives take parameters in natural
+            units (of standardized data), so that nothing farther away is of interest.
+    """
+
+    values: Tensor
+    directions: Tensor
+    slopes: Tensor
+    reach: Tensor
+
+    @classmethod
+    def of(cls, objective: Objective, theta: Tensor, at: Evaluation) -> "_Spectrum":
+        gradient, matrix = _free_system(objective, theta, at)
+        scale = diagonal_size(matrix).sqrt()
+        values, vectors = torch.linalg.eigh(matrix / scale.unsqueeze(-1) / scale.unsqueeze(-2))
+        directions = vectors / scale.unsqueeze(-1)
+        slopes = (gradient.unsqueeze(-2) @ directions).squeeze(-2)
+        return cls(values, directions, slopes, 1.0 / directions.abs().amax(-2))
+
+    def escapes(self) -> Tensor:
+        """What a move by the reach promises along each direction of positive curvature, ``(r, s, P)``; 0 elsewhere."""
+        promised = -0.5 * self.values * self.reach.square()
+        return torch.where(self.values < -_NEGATIVE_CURVATURE, promised, 0.0)
+
+    def gain(self) -> Tensor:
+        """The most that moves within the reach along all directions promise together, ``(r, s)``."""
+        curvature, slope = self.values.abs().clamp(min=_NEGATIVE_CURVATURE), self.slopes.abs()
+        length = torch.minimum(slope / curvature, self.reach)
+        return (slope * length - 0.5 * curvature * length.square()).sum(-1)
 
 
-def _escape(objective: Objective, theta: Tensor, at: Evaluation, where: Tensor) -> tuple[Tensor, Evaluation, Tensor]:
-    """Leave saddles along the most positive curvature; returns the new state and which of ``where`` left."""
-    values, vectors, scale = _spectrum(objective, theta, at)
-    saddle = where & (values[..., 0] < -_NEGATIVE_CURVATURE)
+def _escape(
+    objective: Objective, theta: Tensor, at: Evaluation, where: Tensor, tol: float
+) -> tuple[Tensor, Evaluation, Tensor]:
+    """Leave saddles along the positive curvature that promises most; the new state and which of ``where`` left."""
+    spectrum = _Spectrum.of(objective, theta, at)
+    promised, index = spectrum.escapes().max(-1)
+    saddle = where & (promised > tol)
     if not bool(saddle.any()):
         return theta, at, torch.zeros_like(where)
-    direction = vectors[..., 0] / scale
-    direction = direction / direction.abs().amax(-1, keepdim=True)
+    place = index[..., None, None].expand(*theta.shape, 1)
+    direction = spectrum.directions.gather(-1, place).squeeze(-1) * spectrum.reach.gather(-1, index.unsqueeze(-1))
     best, best_value = theta, at.value
     for length in _ESCAPE_LENGTHS:
         trial = objective.project(theta + length * direction)
@@ -226,13 +281,14 @@ def _escape(objective: Objective, theta: Tensor, at: Evaluation, where: Tensor) 
         better = saddle & (value > best_value + 1e-9 * at.value.abs().clamp(min=1.0) * 1e-3)
         best, best_value = _choose(better, trial, best), torch.where(better, value, best_value)
     left = saddle & (best_value > at.value)
-    return best, objective.evaluate(best) if bool(left.any()) else at, left
+    if not bool(left.any()):
+        return theta, at, left
+    there = objective.evaluate(best)
+    left = left & _is_usable(there)
+    return _choose(left, best, theta), _merge(left, there, at), left
 
 
 def _is_flat_maximum(objective: Objective, theta: Tensor, at: Evaluation, tol: float) -> Tensor:
-    """Whether a singular Hessian leaves no ascent: eigenvalues above -1e-7, and negligible gain in the others."""
-    values, vectors, scale = _spectrum(objective, theta, at)
-    gradient, _ = _free_system(objective, theta, at)
-    along = ((gradient / scale).unsqueeze(-2) @ vectors).squeeze(-2)
-    gain = 0.5 * (along.square() / values.abs().clamp(min=_NEGATIVE_CURVATURE)).sum(-1)
-    return (values[..., 0] > -_NEGATIVE_CURVATURE) & (gain < tol)
+    """Whether a singular Hessian leaves no ascent: no saddle, and negligible gain along every direction."""
+    spectrum = _Spectrum.of(objective, theta, at)
+    return (spectrum.escapes().amax(-1) <= tol) & (spectrum.gain() < tol)

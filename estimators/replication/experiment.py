@@ -9,7 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .parallel import as_completed, one_thread
-from .replicate_store import ReplicateStore
+from .record_store import RecordStore
 
 __all__ = ["Experiment", "run_experiment", "seed_of"]
 
@@ -72,15 +72,16 @@ def run_experiment(
 ) -> list[dict[str, Any]]:
     """Records of replicates 0, ..., count - 1; those that ``path`` holds are not run again."""
     size = experiment.group_size
-    with ReplicateStore(path, experiment.design()) as store:
-        done = store.done()
+    with RecordStore(path, experiment.design(), content="replicates") as store:
+        done = store.keys()
         groups = [list(range(start, start + size)) for start in range(0, count, size)]
-        left = [group for group in groups if not done.issuperset(i for i in group if i < count)]
+        left = [group for group in groups if not done.issuperset((i,) for i in group if i < count)]
         with tqdm(total=size * len(left), disable=not progress, unit="replicate", desc=label) as bar:
             for group, records in as_completed(partial(_run, experiment), left, n_jobs):
-                store.append(zip(group, records, strict=True))
+                store.append(((i,), record) for i, record in zip(group, records, strict=True))
                 bar.update(len(group))
-        return store.records(count)
+        found = dict(store.items())
+        return [found[i,] for i in range(count)]
 
 
 def _run(experiment: Experiment, group: list[int]) -> tuple[list[int], list[dict[str, Any]]]:

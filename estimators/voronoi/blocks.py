@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mixkit._precision import at_least_float32
+from mixkit._validation import at_least_float32
 from mixkit.gates import Gate
 from mixkit.measure import MixingMeasure
 

@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
-from .._precision import at_least_float32, wide_mean, wide_sum
+from .._precision import wide_mean, wide_sum
 from .._random import Randomness
+from .._validation import at_least_float32
 from .gradient_estimator import Function, GradientEstimator, evaluate
 from .noise import sample_one_hot
 

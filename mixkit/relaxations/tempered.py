@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from .._precision import at_least_float32
-from .._validation import check_positive, check_tensor
+from .._validation import at_least_float32, check_positive, check_tensor
 from ..gates.temperatures import FixedTemperature, Temperature
 
 __all__ = ["TemperatureLike", "Tempered"]

@@ -10,7 +10,7 @@ from estimators import EM
 from estimators.data.dataset import as_data
 from estimators.objectives.choose import make_objective
 from estimators.optimizers.newton import newton_ascent
-from estimators.search.optima import contenders, ranking
+from estimators.search.optima import ranking, surviving
 from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
 from mixkit.datasets import load_faithful, load_mcycle
 
@@ -24,7 +24,7 @@ def problem():
     model = MixtureOfExperts(softmax_gate(1, 2, **settings), linear_gaussian_experts(1, 2, **settings))
     data = as_data(model, x, y, None, is_batch=False)
     objective = make_objective(model, data, 1e-6, torch.zeros(1, dtype=torch.bool))
-    theta = EM(random_state=0).ends(model, data)[1].theta
+    theta = EM(random_state=0)._best_optima(model, data)[1].theta
     return model, objective, data, theta
 
 
@@ -36,21 +36,21 @@ def test_a_clearly_beaten_end_is_left_behind(problem):
     model, objective, data, theta = problem
     worse = theta.clone()
     worse[..., -2:] += 2.0  # both log standard deviations
-    kept = contenders(model, objective, data, ends_at(objective, worse, theta), 4)
+    kept = surviving(model, objective, data, ends_at(objective, worse, theta), 4)
     assert torch.equal(kept, theta)
 
 
 def test_an_end_within_chance_goes_on_behind_the_best(problem):
     model, objective, data, theta = problem
     close = theta + 0.01
-    kept = contenders(model, objective, data, ends_at(objective, close, theta), 4)
+    kept = surviving(model, objective, data, ends_at(objective, close, theta), 4)
     assert torch.equal(kept, torch.cat([theta, close], 1))
-    assert torch.equal(contenders(model, objective, data, ends_at(objective, close, theta), 1), theta)
+    assert torch.equal(surviving(model, objective, data, ends_at(objective, close, theta), 1), theta)
 
 
 def test_equal_ends_are_one(problem):
     model, objective, data, theta = problem
-    assert contenders(model, objective, data, ends_at(objective, theta, theta, theta), 4).shape == theta.shape
+    assert surviving(model, objective, data, ends_at(objective, theta, theta, theta), 4).shape == theta.shape
 
 
 def test_ends_that_are_not_finite_rank_last_and_do_not_disturb_the_others(problem):

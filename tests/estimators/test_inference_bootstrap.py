@@ -62,7 +62,7 @@ class TestRefits:
         assert found.converged.all()
 
     def test_random_weights_refit_weighted_least_squares(self, line):
-        found = bootstrap(line, 3, kind=RandomWeights(), random_state=3)
+        found = bootstrap(line, 3, resampling=RandomWeights(), random_state=3)
         x, y = (part.numpy() for part in load_ethanol())
         design = np.column_stack([x, np.ones(len(y))])
         weight = np.random.default_rng(np.random.SeedSequence(3, spawn_key=(0,))).exponential(size=len(y))
@@ -72,7 +72,7 @@ class TestRefits:
 
     def test_the_parametric_law_of_one_expert_is_known(self, line):
         """Standard errors of 1,000 replicates have a relative error of 1 / sqrt(2000): 4.4 of them are 10%."""
-        found = bootstrap(line, 1_000, kind="parametric", random_state=0)
+        found = bootstrap(line, 1_000, resampling="parametric", random_state=0)
         np.testing.assert_allclose(found.bse[:3], line.bse[:3], rtol=0.1)
         n = line.nobs
         means = found.replicates[:, 3] ** 2 / line.params[3] ** 2 * n  # chi-square of n - 3 degrees of freedom
@@ -83,7 +83,7 @@ class TestRefits:
         """On 1,000 observations; 200 replicates have relative errors of 5%, so 30% is beyond five of them."""
         x, y = reference_truth().sample_xy(1_000, generator=seeded(0))
         result = EM(random_state=0, n_init=2).fit(softmax_model(1, 2), x, y)
-        found = bootstrap(result, 200, kind=kind, random_state=0)
+        found = bootstrap(result, 200, resampling=kind, random_state=0)
         np.testing.assert_allclose(found.bse, result.bse, rtol=0.3)
         assert (found.num_failed, found.num_not_converged) == (0, 0)
         for method in INTERVALS:
@@ -226,8 +226,8 @@ class TestAlignment:
         """Refits of an estimator that numbers the experts the other way."""
 
         class Switching(MLE):
-            def ends(self, model, data):
-                objective, ascent = super().ends(model, data)
+            def _best_optima(self, model, data):
+                objective, ascent = super()._best_optima(model, data)
                 theta = ascent.theta.clone()
                 for r in range(len(theta)):
                     theta[r, 0] = TestAlignment.switched(objective, theta[r, 0])
@@ -272,7 +272,7 @@ class TestKeeping:
         bootstrap(tone, 2, random_state=1, path=path)
         for call, word in (
             (lambda: bootstrap(tone, 2, random_state=2, path=path), "seed"),
-            (lambda: bootstrap(tone, 2, random_state=1, kind="parametric", path=path), "resampling"),
+            (lambda: bootstrap(tone, 2, random_state=1, resampling="parametric", path=path), "resampling"),
             (lambda: bootstrap(line, 2, random_state=1, path=path), "data"),
             (lambda: bootstrap(tone, 2, random_state=1, extra_starts=1, path=path), "estimator"),
         ):
@@ -292,10 +292,10 @@ class TestKeeping:
 
     def test_failures_are_counted_and_left_out(self, tone, monkeypatch):
         class Moody(MLE):
-            def ends(self, model, data):
+            def _best_optima(self, model, data):
                 if len(data.x) > 1 or float(data.y[0, 0]) > 2.0:
                     raise ValueError("no mood")
-                objective, ascent = super().ends(model, data)
+                objective, ascent = super()._best_optima(model, data)
                 return objective, ascent._replace(converged=torch.zeros_like(ascent.converged))
 
         found = bootstrap(tone, 30, random_state=0, estimator=Moody(n_init=0, starts=[], start_at_model=True))
@@ -323,7 +323,7 @@ class TestKeeping:
 
     def test_too_few_fits_are_no_bootstrap(self, tone):
         class Broken(MLE):
-            def ends(self, model, data):
+            def _best_optima(self, model, data):
                 raise ValueError("never")
 
         found = bootstrap(tone, 3, random_state=0, estimator=Broken())
@@ -335,9 +335,9 @@ class TestIntervals:
     def test_methods_are_what_they_say(self, tone):
         found = bootstrap(tone, 200, random_state=0)
         low, high = np.quantile(found.replicates, [0.05, 0.95], axis=0, method="weibull")
-        np.testing.assert_allclose(found.conf_int(0.9, method="percentile"), np.stack([low, high], 1))
+        np.testing.assert_allclose(found.conf_int(level=0.9, method="percentile"), np.stack([low, high], 1))
         plain = ~tone.is_positive
-        basic, normal = (found.conf_int(0.9, method=method) for method in ("basic", "normal"))
+        basic, normal = (found.conf_int(level=0.9, method=method) for method in ("basic", "normal"))
         np.testing.assert_allclose(basic[plain], (2 * tone.params[:, None] - np.stack([high, low], 1))[plain])
         np.testing.assert_allclose(basic[~plain].prod(1), (tone.params**4 / low / high)[~plain])
         half = norm.ppf(0.95) * found.bse
@@ -352,7 +352,7 @@ class TestIntervals:
     def test_the_corrected_ends_written_out(self, tone):
         found = bootstrap(tone, 199, random_state=0)
         for method, used in (("bc", np.zeros(8)), ("bca", found.acceleration)):
-            ends = found.conf_int(0.9, method=method)
+            ends = found.conf_int(level=0.9, method=method)
             for j in range(8):
                 column = np.sort(found.replicates[:, j])
                 z = norm.ppf((column < tone.params[j]).mean())
@@ -414,8 +414,8 @@ class TestRequests:
     @pytest.mark.parametrize(
         ("settings", "error", "message"),
         [
-            ({"n_replicates": 1}, ValueError, "n_replicates must be at least 2"),
-            ({"kind": "wild"}, ValueError, "kind must be one of"),
+            ({"num_replicates": 1}, ValueError, "num_replicates must be at least 2"),
+            ({"resampling": "wild"}, ValueError, "resampling must be one of"),
             ({"random_state": "seed"}, TypeError, "random_state must be"),
             ({"random_state": -1}, ValueError, "random_state must not be negative"),
             ({"path": "b.sqlite"}, ValueError, "random_state must be a seed"),
@@ -425,7 +425,7 @@ class TestRequests:
     )
     def test_bad_requests_are_refused(self, tone, settings, error, message):
         with pytest.raises(error, match=message):
-            bootstrap(tone, **{"n_replicates": 2, **settings})
+            bootstrap(tone, **{"num_replicates": 2, **settings})
 
     def test_a_regressor_is_no_result(self):
         with pytest.raises(TypeError, match=r"its \.result_\), got MixtureOfExpertsRegressor"):
@@ -436,7 +436,7 @@ class TestRequests:
         weight = torch.linspace(0.5, 2.0, len(y), dtype=DTYPE)
         result = EM(random_state=0, n_init=2).fit(softmax_model(1, 2), x, y, weight)
         with pytest.raises(ValueError, match="needs observations without weights, got sample weights; use 'case'"):
-            bootstrap(result, 2, kind=Parametric(), random_state=0)
+            bootstrap(result, 2, resampling=Parametric(), random_state=0)
         drawn = Cases().draw(result.model, result.maximum.data, [np.random.default_rng(0)])
         rows = np.random.default_rng(0).integers(len(y), size=len(y))
         np.testing.assert_array_equal(drawn.weight[0], weight[rows])

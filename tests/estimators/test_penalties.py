@@ -226,8 +226,8 @@ def test_other_gates_take_penalties_too():
     result = EM(n_moves=0, **settings).fit(model, x, y)
     assert result.objective_value < result.llf
     assert result.grad_norm < 1e-6
-    moved = EM(**settings).fit(model, x, y)  # ends where a center meets an observation: there the likelihood has a kink
-    assert moved.objective_value > result.objective_value
+    moved = EM(**settings).fit(model, x, y)  # may end where a center meets an observation: the likelihood has a kink
+    assert moved.objective_value > result.objective_value - 1e-9  # moves keep the best end, of which they know this one
 
 
 def test_large_networks_climb_by_lbfgs_under_a_penalty(monkeypatch):

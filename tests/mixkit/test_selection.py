@@ -214,6 +214,8 @@ def test_a_group_of_negative_merit_may_win_and_no_masked_group_slips_in():
         (lambda: TopKByScore(0), "num_selected must be at least 1, got 0"),
         (lambda: NoisyTopK(3, 1, 2), "num_experts must be at least 3, got 2"),
         (lambda: BiasedTopK(1, 4, merit_size=0), "merit_size must be at least 1, got 0"),
+        (lambda: BiasedTopK(1, 4, num_groups=0), "num_groups must be at least 1, got 0"),
+        (lambda: BiasedTopK(1, 4, num_groups=5), "num_groups must be at most 4, got 5"),
         (lambda: BiasedTopK(1, 4, num_groups=3), "num_groups must divide num_experts=4, got 3"),
         (lambda: BiasedTopK(1, 4, num_groups=2, num_selected_groups=3), "num_selected_groups must be at most 2, got 3"),
         (

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from ..._buffers import KeepsFloat32
-from ..._precision import at_least_float32
 from ..._random import Randomness
-from ..._validation import check_finite, check_integer, check_positive
+from ..._validation import at_least_float32, check_finite, check_integer, check_positive
 from .base import keep, top_k_mask
 from .topk import TopKByScore
 

@@ -8,8 +8,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ..._precision import at_least_float32, wide_mean, wide_sum
+from ..._precision import wide_mean, wide_sum
 from ..._random import Randomness, as_generator
+from ..._validation import at_least_float32
 from .paths import GumbelSoftmaxPath
 
 Denoiser: TypeAlias = Callable[[Tensor, Tensor], Tensor]

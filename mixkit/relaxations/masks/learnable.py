@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..._buffers import KeepsFloat32
-from ..._precision import at_least_float32, widest_dtype
-from ..._validation import check_integer, check_positive
+from ..._precision import widest_dtype
+from ..._validation import at_least_float32, check_integer, check_positive
 from ...gates.selections import top_k_mask
 from ...gates.temperatures import ScheduledTemperature
 from ...schedules import LinearSchedule, Schedule

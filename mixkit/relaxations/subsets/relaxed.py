@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ..._precision import at_least_float32
 from ..._random import Randomness
+from ..._validation import at_least_float32
 from ...gates.selections import top_k_mask
 from .._checks import check_subset_logits, check_temperature
 from .._log_space import safe_logsumexp
