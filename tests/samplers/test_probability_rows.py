@@ -25,9 +25,9 @@ OF_ROWS = pytest.mark.parametrize("function", [residual, acceptance, output_law]
     ids=["one token", "another vocabulary", "NaN", "negative", "logits", "sum of 2"],
 )
 def test_what_is_no_row_of_probabilities_is_refused(function, bad):
-    with pytest.raises(ValueError, match="must hold probabilities|must share one vocabulary"):
+    with pytest.raises(ValueError, match=r"must hold probabilities|must share one vocabulary"):
         function(Q, bad)
-    with pytest.raises(ValueError, match="must hold probabilities|must share one vocabulary"):
+    with pytest.raises(ValueError, match=r"must hold probabilities|must share one vocabulary"):
         function(bad, Q)
 
 
