@@ -10,7 +10,8 @@ from .plans import LevelPlans, LevelRows, NodePlan
 _STEPS = 24
 _EARLY = 4
 _SHARES = (1.0, 0.5, 0.25, 0.125, 0.06, 0.03)
-_ENOUGH = 1e-13
+_ENOUGH = 1e-9
+_LEAST_GAIN = 1e-9
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ def mix_orders(wanted: Tensor, drafts: Tensor, active: Tensor) -> OrderMixture:
     key, total = wanted / (drafts * active[..., None]).sum(1).clamp_min(1e-300), wanted.sum(-1)
     several = (active.sum(-1) > 1).any()
     for step in range(_STEPS if several else 1):
-        order = key.argsort(dim=-1, descending=True, stable=True)
+        # Near the optimum many ratios are equal but for rounding: ties in float32, where the lower token is first.
+        order = key.float().argsort(dim=-1, descending=True, stable=True)
         places = torch.arange(order.shape[1], device=order.device).expand_as(order)
         ranks.append(torch.empty_like(order).scatter_(1, order, places))
         new = first_drafted(drafts, active, order)
@@ -122,9 +124,9 @@ def mix_orders(wanted: Tensor, drafts: Tensor, active: Tensor) -> OrderMixture:
         marginal = (1 - size) * marginal + size * new
         share = torch.cat([(1 - size) * share, size], 1)
         value = torch.minimum(wanted, marginal).sum(-1)
-        better = (value > best)[:, None]
+        better = (value > best + _LEAST_GAIN)[:, None]
         kept_share = torch.where(better, share, torch.nn.functional.pad(kept_share, (0, 1)))
-        kept, best = torch.where(better, marginal, kept), torch.maximum(best, value)
+        kept, best = torch.where(better, marginal, kept), torch.where(better[:, 0], value, best)
         if (best >= total - _ENOUGH).all():
             break
         key = wanted / marginal.clamp_min(1e-300)
@@ -147,5 +149,5 @@ def _step_size(wanted: Tensor, marginal: Tensor, new: Tensor, step: int) -> Tens
         return longest
     sizes = longest[0] * longest.new_tensor([*_SHARES, 0.0])
     values = torch.stack([torch.minimum(wanted, torch.lerp(marginal, new, float(size))).sum(-1) for size in sizes], -1)
-    best = sizes[values.argmax(-1)]
+    best = sizes[(values >= values.amax(-1, keepdim=True) - _LEAST_GAIN).to(torch.uint8).argmax(-1)]
     return torch.where(best > 0, best, longest / 8)
