@@ -1,12 +1,14 @@
 """What a smooth penalty is."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import ParameterRecord
 
 __all__ = ["Penalty", "PenaltyView", "Sum"]
 
@@ -17,14 +19,16 @@ class PenaltyView(NamedTuple):
     Attributes:
         parameters: of the model by name, in the units of the data.
         model: gives the form; its own parameters are of no account.
+        records: what the parameters are, by name.
         x: covariates ``(n, d)``, without an offset.
         weight: weights of the observations ``(n,)``.
         x_std: standard deviations of the covariates ``(d,)``, 1 for constants.
-        y_std: standard deviation of the response where the experts' locations are in its units, else 1.
+        y_std: standard deviation of the response, ``()``, or of each coordinate ``(p,)``.
     """
 
     parameters: dict[str, Tensor]
     model: MixtureOfExperts
+    records: Mapping[str, ParameterRecord]
     x: Tensor
     weight: Tensor
     x_std: Tensor

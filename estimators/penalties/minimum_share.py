@@ -50,7 +50,7 @@ class MinimumShare(Penalty):
         gate, prefix = view.model.gate, "gate."
         if self.share * gate.num_experts >= 1.0:
             raise ValueError(f"share must be below 1 / k = {1.0 / gate.num_experts:.4g}, got {self.share}")
-        own = {name.removeprefix(prefix): v for name, v in view.parameters.items() if name.startswith(prefix)}
+        own = {name[len(prefix) :]: v for name, v in view.parameters.items() if view.records[name].family is None}
         weights = functional_call(gate, own, (view.x,)).exp()
         mean = (view.weight.unsqueeze(-1) * weights).sum(0) / view.weight.sum()
         room = (mean - self.share) / (1.0 - gate.num_experts * self.share)

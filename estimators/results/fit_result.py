@@ -68,6 +68,7 @@ class FitResult(FittedMixture):
     _maximum: Maximum | None = None
     _estimator: "Estimator | None" = None
     _effective_df: float | None = None
+    _num_redundant: int = 0
 
     @property
     def maximum(self) -> Maximum:
@@ -86,7 +87,7 @@ class FitResult(FittedMixture):
     @property
     def is_positive(self) -> np.ndarray:
         """Which parameters are scales, positive by construction, ``(P,)`` bool."""
-        return self.maximum.to_user.is_log.numpy(force=True)
+        return self.maximum.to_user.is_positive.numpy(force=True)
 
     @property
     def is_penalized(self) -> bool:
@@ -192,8 +193,8 @@ class FitResult(FittedMixture):
 
     @property
     def df_model(self) -> int:
-        """The number P of free parameters."""
-        return len(self.params)
+        """The number of free parameters: P less those that others make up for, as a temperature of a linear gate."""
+        return len(self.params) - self._num_redundant
 
     @property
     def effective_df(self) -> float:

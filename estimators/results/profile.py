@@ -57,6 +57,10 @@ def profile_likelihood(result: FitResult, parameter: str, values: Sequence[float
         True
     """
     index = _indices(result, [parameter])
+    if not bool(result.maximum.to_user.is_affine[int(index[0])]):
+        raise ValueError(
+            f"parameter must be one of the model's own or its logarithm, got {parameter!r}: a function of several"
+        )
     if bool(result.maximum.objective.is_zeroed[int(index[0])]):
         raise ValueError(f"parameter must not be one that the lasso set to zero, got {parameter!r}")
     given = levels = np.atleast_1d(np.asarray(values, dtype=np.float64))
@@ -117,7 +121,7 @@ def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None
     maximum, index = result.maximum, _indices(result, parameters)
     if not maximum.hessian.numel():
         raise ValueError(
-            f"profile intervals need second derivatives, which a model of {result.df_model} parameters lacks"
+            f"profile intervals need second derivatives, which a model of {len(result.params)} parameters lacks"
         )
     root = float(np.sqrt(chi2.ppf(check_level(level), 1)))
     sides = 2 * len(index)
@@ -125,7 +129,8 @@ def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None
     sign = np.tile([-1.0, 1.0], len(index))
     ends, rose = np.full(sides, np.nan), np.zeros(sides, dtype=bool)
     zeroed = maximum.objective.is_zeroed.numpy(force=True)[index]
-    open_sides = (~zeroed.repeat(2)).nonzero()[0]
+    bent = ~maximum.to_user.is_affine.numpy(force=True)[index]
+    open_sides = (~(zeroed | bent).repeat(2)).nonzero()[0]
     for start in range(0, len(open_sides), batch):
         part = open_sides[start : start + batch]
         ends[part], rose[part] = _ends(result, index.repeat(2)[part], sign[part], root)
@@ -138,7 +143,7 @@ def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None
 
 def _indices(result: FitResult, parameters: Sequence[str] | None) -> np.ndarray:
     if parameters is None:
-        return np.arange(result.df_model)
+        return np.arange(len(result.params))
     names = [parameters] if isinstance(parameters, str) else list(parameters)
     unknown = [name for name in names if name not in result.param_names]
     if unknown:
