@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 
 from estimators import EM, MixtureOfExpertsRegressor
+from estimators.data.dataset import Data
 from estimators.penalties import LogPrior, MinimumShare, Ridge
 from estimators.penalties.base import PenaltyView
 from estimators.search.standardization import Coordinates

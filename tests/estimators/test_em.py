@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 from sklearn.mixture import GaussianMixture
 
 from estimators import EM, GivenResponsibilities, RandomPartition
+from estimators.data.dataset import Data
 from estimators.objectives.choose import make_objective
 from estimators.optimizers.em_iterations import em_iterations
 from mixkit import ConstantPredictor, GaussianExperts, MixtureOfExperts, constant_gate

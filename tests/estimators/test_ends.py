@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import as_data
 
 from estimators import EM
+from estimators.data.dataset import as_data
 from estimators.objectives.choose import make_objective
 from estimators.optimizers.newton import newton_ascent
 from estimators.search.optima import contenders, ranking

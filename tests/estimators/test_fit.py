@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 
 import estimators.search.estimator
 from estimators import EM, MLE, CollinearityWarning, KMeansXY, SingularInformationWarning, SplitAtom
+from estimators.data.dataset import Data
 from estimators.objectives.autograd import AutogradObjective
 from estimators.objectives.choose import make_objective
 from mixkit import (

@@ -9,11 +9,11 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 from scipy.stats import norm, skew
 from torch.distributions import Gamma, Normal
 
 from estimators import EM, MLE, KMeansXY, MixtureOfExpertsRegressor, SingularInformationWarning
+from estimators.data.dataset import Data
 from estimators.inference import Cases, Parametric, RandomWeights, bootstrap
 from estimators.inference.bootstrap import _Refits, warm_start
 from estimators.inference.bootstrap_intervals import INTERVALS, Replicates, acceleration

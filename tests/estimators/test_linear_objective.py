@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 
+from estimators.data.dataset import Data
 from estimators.objectives.softmax_gate import design
 from estimators.objectives.softmax_gate.likelihood import log_joint
 from estimators.objectives.softmax_gate.objective import LinearObjective

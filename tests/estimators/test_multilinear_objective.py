@@ -5,11 +5,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from estimators import EM, MLE, SingularInformationWarning
+from estimators.data.dataset import Data
 from estimators.objectives.autograd import AutogradObjective
 from estimators.objectives.choose import make_objective
 from estimators.objectives.multi_location.objective import MultiLinearObjective

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as SklearnRidge
 from torch.distributions import Gamma, Normal
 
 from estimators import EM, MLE, MixtureOfExpertsRegressor
+from estimators.data.dataset import Data
 from estimators.objectives.choose import make_objective
 from estimators.optimizers.em_iterations import em_iterations
 from estimators.penalties import LogPrior, MinimumShare, PenalizedObjective, Penalty, Ridge

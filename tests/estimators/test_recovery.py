@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 from scipy import stats
 
 from estimators import MLE, SingularInformationWarning
+from estimators.data.dataset import Data
 from estimators.objectives.choose import make_objective
 from mixkit import (
     CategoricalExperts,

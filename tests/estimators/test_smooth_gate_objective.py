@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 
 from estimators import EM, MLE
+from estimators.data.dataset import Data
 from estimators.objectives.autograd import AutogradObjective
 from estimators.objectives.choose import make_objective
 from estimators.objectives.smooth_gate.objective import SmoothGateObjective

@@ -391,7 +391,7 @@ SCALAR_FAMILIES = [GaussianExperts, LaplaceExperts, NegativeBinomialExperts, Poi
 
 @pytest.mark.parametrize("family", SCALAR_FAMILIES)
 def test_predictors_of_another_kind_are_named(family):
-    with pytest.raises(TypeError, match=r"predictor must be a mixkit\.predictors\.Predictor .*, got Identity"):
+    with pytest.raises(TypeError, match=r"predictor must be a mixkit\.experts\.predictors\.Predictor .*, got Identity"):
         family(nn.Identity())
     with pytest.raises(ValueError, match=r"predictor must have response_dim None .*, got 2"):
         family(LinearPredictor(D, K, response_dim=2, generator=seeded()))

@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import as_data
 from sklearn.model_selection import KFold, TimeSeriesSplit
 
 from estimators import EM, MLE
+from estimators.data.dataset import as_data
 from estimators.model_selection import HeldOut, duplicate_expert, effective_df, responsibility_entropy, select_experts
 from estimators.model_selection.path import fit_from, fit_path
 from estimators.penalties import Lasso, Ridge

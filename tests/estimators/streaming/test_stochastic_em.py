@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import CollinearityWarning
 
 from estimators import EM, MLE, LocalLines, SingularInformationWarning
+from estimators.data.collinearity import CollinearityWarning
 from estimators.streaming import StochasticEM, Stream, array_batches
 from estimators.streaming.linear import LinearRecursion
 from mixkit import (
