@@ -18,8 +18,8 @@ any other parameter                  N(0, 1), of which weights of networks: scal
 ===================================  ============================================================================
 
 All experts have one prior, so the posterior does not change when experts are permuted; gates have no reference expert
-here, their translation has a prior of its own. Each record of a parameter (:mod:`mixkit.parameters`) says its prior in a
-standardized model, and how it changes with the units. A part joins with its records, a family with
+here, their translation has a prior of its own. Each record of a parameter (:mod:`mixkit.parameters`) says its prior in
+a standardized model, and how it changes with the units. A part joins with its records, a family with
 ``location_moments``.
 
 Source: the scaling by the data follows Gelman, Jakulin, Pittau, Su (2008), Annals of Applied Statistics 2, 1360-1383;
@@ -90,7 +90,7 @@ def _prior(record: ParameterRecord, model: MixtureOfExperts, x_mean: Tensor, x_s
     if bool(is_log.any()):
         mean = torch.where(is_log, prior.mean + change.location_power * units.std.log(), 0.0)
         return _normal(mean, torch.where(is_log, prior.std, units.std**change.location_power))
-    if change.absorbs:
+    if change.absorbs and covariates is None:
         prefix = f"{record.parent}." if record.parent else ""
         at_mean = {prefix + name: _feature(prefix + name, model, units.x_mean) for name in change.absorbs}
         return _AtMean(at_mean, units.mean if change.is_level else x_mean.new_zeros(()), scale)

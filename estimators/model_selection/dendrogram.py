@@ -28,6 +28,7 @@ from mixkit.gates.selections import Dense
 from mixkit.gates.temperatures import FixedTemperature
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import has_form
 
 from ..results.fit_result import FitResult
 from ..results.maximum import DataRemovedError
@@ -261,17 +262,18 @@ def _atoms(fit: Any) -> Atoms:
 
 def _check_gate(model: MixtureOfExperts) -> None:
     gate = model.gate
-    parts = (type(gate.score), type(gate.normalizer), type(gate.selection), type(gate.temperature))
-    plain = parts == (LinearScore, Softmax, Dense, FixedTemperature) and float(gate.temperature.value) == 1.0  # type: ignore[arg-type]
+    parts = (gate.score, gate.normalizer, gate.selection, gate.temperature)
+    kinds = (LinearScore, Softmax, Dense, FixedTemperature)
+    plain = all(map(has_form, parts, kinds)) and float(gate.temperature.value) == 1.0  # type: ignore[arg-type]
     if not plain:
-        names = ", ".join(part.__name__ for part in parts)
+        names = ", ".join(type(part).__name__ for part in parts)
         raise TypeError(f"fit must have the dense softmax gate of linear scores at temperature 1, got {names}")
 
 
 def _check_experts(model: MixtureOfExperts) -> None:
     experts = model.experts
     predictor = getattr(experts, "predictor", None)
-    if type(experts) is not GaussianExperts or type(predictor) is not LinearPredictor or experts.has_offset:
+    if not has_form(experts, GaussianExperts) or not has_form(predictor, LinearPredictor) or experts.has_offset:
         of = f" of {'an offset and ' if experts.has_offset else ''}{type(predictor).__name__}" if predictor else ""
         raise TypeError(
             "fit must have Gaussian experts with linear means and no offset, for which merging is defined, got "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
-from mixkit.parameters import ParameterRecord
+from mixkit.parameters import ParameterRecord, records_of
 
 __all__ = ["Penalty", "PenaltyView", "Sum"]
 
@@ -19,20 +19,27 @@ class PenaltyView(NamedTuple):
     Attributes:
         parameters: of the model by name, in the units of the data.
         model: gives the form; its own parameters are of no account.
-        records: what the parameters are, by name.
         x: covariates ``(n, d)``, without an offset.
         weight: weights of the observations ``(n,)``.
         x_std: standard deviations of the covariates ``(d,)``, 1 for constants.
         y_std: standard deviation of the response, ``()``, or of each coordinate ``(p,)``.
+        known_records: see ``records``; None to collect them anew.
     """
 
     parameters: dict[str, Tensor]
     model: MixtureOfExperts
-    records: Mapping[str, ParameterRecord]
     x: Tensor
     weight: Tensor
     x_std: Tensor
     y_std: Tensor
+    known_records: Mapping[str, ParameterRecord] | None = None
+
+    @property
+    def records(self) -> Mapping[str, ParameterRecord]:
+        """What the parameters are, by name."""
+        if self.known_records is not None:
+            return self.known_records
+        return {record.name: record for record in records_of(self.model)}
 
 
 class Penalty(ABC):

@@ -87,11 +87,11 @@ class PenalizedObjective(Wrapper):
             PenaltyView(
                 parameters=self.base.parameters(vector, index),
                 model=self._model,
-                records=self._records,
                 x=x[index],
                 weight=torch.ones_like(x[index, :, 0]) if weight is None else weight[index],
                 x_std=self._scaling.x_std[index],
                 y_std=self._y_std[index],
+                known_records=self._records,
             )
         )
 

@@ -58,15 +58,15 @@ class LogPrior(Penalty):
 
 def _parameters(name: str, view: PenaltyView) -> list[Tensor]:
     """The free parameters that a name means: what users call them, as they read them; or a parameter as it is kept."""
-    found = []
+    found, records = [], view.records
     for own, value in view.parameters.items():
-        record = view.records[own]
+        record = records[own]
         if name == record.block:
             found.append(_free(record, record.transform.value(value)))
         elif name in (own, own.rpartition(".")[2]):
             found.append(_free(record, value))
     if not found:
-        known = sorted({view.records[own].block for own in view.parameters})
+        known = sorted({records[own].block for own in view.parameters})
         raise ValueError(f"priors must name parameters of the model, such as {known}, got {name!r}")
     return found
 

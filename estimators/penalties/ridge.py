@@ -61,13 +61,10 @@ class Ridge(Penalty):
 
     def value(self, view: PenaltyView) -> Tensor:
         """The penalty at the parameters of ``view``."""
-        total = view.x_std.new_zeros(())
+        total, records = view.x_std.new_zeros(()), view.records
         for strength, kind in ((self.gate, Slope.GATE), (self.experts, Slope.EXPERTS)):
-            slopes = [
-                _standardized(view.records[n], v, view)
-                for n, v in view.parameters.items()
-                if view.records[n].slope is kind
-            ]
+            own = [name for name in view.parameters if records[name].slope is kind]
+            slopes = [_standardized(records[name], view.parameters[name], view) for name in own]
             if slopes:
                 total = total + strength * torch.stack([slope.square().sum() for slope in slopes]).sum()
         return 0.5 * total

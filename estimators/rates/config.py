@@ -65,9 +65,9 @@ def read_study(path: str | os.PathLike[str]) -> RateStudy:
         num_experts = 3
 
     Kinds: estimators EM, MLE; covariates uniform, normal, grid; starts data-driven, oracle, near-truth; losses D1, D2,
-    blocks, density, temperature; gates softmax, top-k, temperature, activation, sigmoid, laplace, constant.
-    ``gate`` is that of the truth, and of every candidate that has no ``gate`` of its own. ``start``, ``gate``, ``nested``, ``gain_tol`` and
-    ``batch_size`` may be left out.
+    blocks, density, temperature; gates those of :func:`mixkit.gates.gate_by_name`. ``gate`` is that of the truth, and
+    of every candidate that has no ``gate`` of its own. ``start``, ``gate``, ``nested``, ``gain_tol`` and ``batch_size``
+    may be left out.
 
     Raises:
         ValueError: if the file is no TOML, a key is missing or unknown, or the design is a bad one.

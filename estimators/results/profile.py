@@ -58,9 +58,7 @@ def profile_likelihood(result: FitResult, parameter: str, values: Sequence[float
     """
     index = _indices(result, [parameter])
     if not bool(result.maximum.to_user.is_affine[int(index[0])]):
-        raise ValueError(
-            f"parameter must be one of the model's own or its logarithm, got {parameter!r}: a function of several"
-        )
+        raise ValueError(f"parameter must be a function of one of the model's own, got {parameter!r}, one of several")
     if bool(result.maximum.objective.is_zeroed[int(index[0])]):
         raise ValueError(f"parameter must not be one that the lasso set to zero, got {parameter!r}")
     given = levels = np.atleast_1d(np.asarray(values, dtype=np.float64))

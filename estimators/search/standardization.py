@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mixkit.gates.scores import Score
 from mixkit.mixture import MixtureOfExperts
-from mixkit.parameters import Axis, module_records, records_of
+from mixkit.parameters import Axis, ParameterRecord, module_records, records_of
 
 from ..data.dataset import Data
 from ..objectives.softmax_gate.objective import is_linear_predictor
@@ -63,19 +63,48 @@ class Coordinates(NamedTuple):
 
 def restore_coordinates(model: MixtureOfExperts, center: Tensor, scale: Tensor) -> None:
     """Change a model of ``(x - center) / scale`` in place into the same model of ``x``, as its records say."""
-    for record in records_of(model):
-        if record.axes[-1:] == (Axis.COVARIATE,):
-            value = model.get_parameter(record.name)
-            value.mul_(scale**record.units.covariate_power)
-            if record.units.is_position:
-                value.add_(center)
-        elif record.axes[-1:] == (Axis.PRODUCT,):
-            a, b = torch.triu_indices(len(scale), len(scale))
-            model.get_parameter(record.name).mul_((scale[a] * scale[b]) ** record.units.covariate_power)
-    for record in records_of(model) if bool((center != 0).any()) else ():
-        part = model.get_submodule(record.parent)
-        for name in record.units.absorbs:
-            model.get_parameter(record.name).sub_(part.get_parameter(name) @ center)
+    records = records_of(model)
+    by_name = {record.name: record for record in records}
+    for record in records:
+        _rescale(model.get_parameter(record.name), record, center, scale)
+    if bool((center != 0).any()):
+        for record in sorted(records, key=lambda record: Axis.COVARIATE not in record.axes):  # slopes, then levels
+            part = model.get_submodule(record.parent)
+            for name in record.units.absorbs:
+                absorbed = by_name[f"{record.parent}.{name}"]
+                shift = _shifted_by(part.get_parameter(name), absorbed, center, is_slope=Axis.COVARIATE in record.axes)
+                model.get_parameter(record.name).sub_(shift)
+
+
+def _rescale(value: Tensor, record: ParameterRecord, center: Tensor, scale: Tensor) -> None:
+    """Coefficients and positions in the units of the covariates themselves."""
+    if record.axes[-1:] == (Axis.PRODUCT,):
+        a, b = torch.triu_indices(len(scale), len(scale))
+        scale = scale[a] * scale[b]
+    elif record.axes[-1:] != (Axis.COVARIATE,):
+        return
+    for _ in range(abs(record.units.covariate_power)):
+        value.mul_(scale) if record.units.covariate_power > 0 else value.div_(scale)
+    if record.units.is_position:
+        value.add_(center)
+
+
+def _shifted_by(coefficients: Tensor, record: ParameterRecord, center: Tensor, *, is_slope: bool) -> Tensor:
+    """What a shift of the covariates takes from the levels, or from the slopes, that absorb it.
+
+    Of coefficients ``(..., d)`` of covariates, or ``(..., d (d + 1) / 2)`` of their products. Levels come after slopes,
+    whose own shift then counts the products twice.
+    """
+    d = len(center)
+    if record.axes[-1:] == (Axis.COVARIATE,):
+        return coefficients @ center
+    a, b = torch.triu_indices(d, d)
+    if not is_slope:
+        return coefficients @ (center[a] * center[b])
+    matrix = coefficients.new_zeros((*coefficients.shape[:-1], d, d))
+    matrix[..., a, b] += coefficients
+    matrix[..., b, a] += coefficients
+    return matrix @ center
 
 
 def coordinate_freedom(model: MixtureOfExperts) -> tuple[bool, bool]:
@@ -97,5 +126,5 @@ def _is_absorbed(score: Score) -> bool:
     """Whether something takes up what a shift of the covariates does to every coefficient of theirs."""
     records = module_records(score)
     absorbed = {name for record in records for name in record.units.absorbs}
-    moved = [record for record in records if record.axes[-1:] == (Axis.COVARIATE,)]
+    moved = [record for record in records if record.axes[-1:] in ((Axis.COVARIATE,), (Axis.PRODUCT,))]
     return all(record.units.is_position or record.name in absorbed for record in moved)

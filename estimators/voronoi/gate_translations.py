@@ -38,4 +38,4 @@ class Freedom(NamedTuple):
             raise TypeError(f"gate must be a mixkit.gates.Gate or None, got {type(gate).__name__}")
         if not gate.shift_invariant:
             return cls(False, False)
-        return cls("bias" in gate.score.translated, "weight" in gate.score.translated)
+        return cls("bias" in gate.score.translated, gate.score.weight_name in gate.score.translated)

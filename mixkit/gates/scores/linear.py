@@ -160,6 +160,7 @@ class QuadraticScore(LinearScore):
     weight_name = None
     is_vectorized = True
     is_homogeneous = True
+    can_shift = True
     can_scale = True
 
     def __init__(
@@ -186,7 +187,8 @@ class QuadraticScore(LinearScore):
         """The weight, and the coefficients of the monomials in units of one over products of covariates."""
         axes = (Axis.EXPERT, Axis.PRODUCT)
         quadratic = replace(_weight_record(), name="quadratic", block="gate_quadratic", axes=axes, place=Place.GATE)
-        return quadratic, _weight_record(), self.bias_record("weight", "quadratic")
+        weight = replace(_weight_record(), units=UnitChange(covariate_power=-1, absorbs=("quadratic",)))
+        return quadratic, weight, self.bias_record("weight", "quadratic")
 
 
 class ConstantScore(Score):
