@@ -37,7 +37,7 @@ def model_builder(
 
     Args:
         num_features: number of columns of the covariates.
-        gate: "softmax", "constant", "sigmoid" or "laplace", or a function of ``(d, k)`` that returns a gate.
+        gate: a word of :func:`mixkit.gates.gate_by_name`, or a function of ``(d, k)`` that returns a gate.
         experts: "gaussian", "student_t" or "poisson" (linear predictors), or a function of ``(d, k)``.
         model: a function of k that returns the whole mixture, in place of the two.
         offset: whether the last column is an offset, which d does not count. Gates are built without it too where
@@ -50,7 +50,7 @@ def model_builder(
     """
     if model is not None and not callable(model):
         raise TypeError(f"model must be a function of k that returns a MixtureOfExperts, got {type(model).__name__}")
-    named = {name: partial(gate_by_name, name) for name in gate_names()}
+    named = {name: partial(gate_by_name, name) for name in gate_names(with_options=False)}
     make_gate, make_experts = _factory("gate", gate, named), _factory("experts", _experts_of(experts, offset), {})
 
     def build(k: int) -> MixtureOfExperts:

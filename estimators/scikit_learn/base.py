@@ -63,10 +63,12 @@ class MixtureFace(BaseEstimator):
         """A copy of the gate, or a new one of its name, checked to have k experts."""
         if isinstance(self.gate, Gate):
             gate = copy.deepcopy(self.gate)
-        elif isinstance(self.gate, str) and self.gate in gate_names():
+        elif isinstance(self.gate, str) and self.gate in gate_names(with_options=False):
             gate = gate_by_name(self.gate, d, k, **settings)
         else:
-            raise ValueError(f"gate must be a Gate or one of {sorted(gate_names())}, got {self.gate!r}")
+            raise ValueError(
+                f"gate must be a Gate or one of {sorted(gate_names(with_options=False))}, got {self.gate!r}"
+            )
         if gate.num_experts != k:
             raise ValueError(f"gate must have n_experts={k} experts, got {gate.num_experts}")
         return gate

@@ -1,5 +1,6 @@
 """The gates of the papers, named compositions of a score, a temperature, a selection and a normalizer."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypedDict, Unpack
 
@@ -215,9 +216,14 @@ _NAMED: dict[str, Callable[..., Gate]] = {
 }
 
 
-def gate_names() -> tuple[str, ...]:
-    """The names of the gates that :func:`gate_by_name` knows."""
-    return tuple(_NAMED)
+def gate_names(*, with_options: bool = True) -> tuple[str, ...]:
+    """The names of the gates that :func:`gate_by_name` knows; of those that need no options if they cannot be given."""
+    return tuple(name for name, build in _NAMED.items() if with_options or not _needs_options(build))
+
+
+def _needs_options(build: Callable[..., Gate]) -> bool:
+    named = [p for p in inspect.signature(build).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return len(named) > 2
 
 
 def gate_by_name(name: str, num_features: int, num_experts: int, **options: Any) -> Gate:
