@@ -9,7 +9,9 @@ from .._validation import check_block_shapes, check_lengths
 from .node import Decision, Node
 from .results import Verification
 from .sources import Randomness, RandomSource, as_source
+from .token_tree import TokenTree, TreeVerification
 from .verify_drafts import DraftBlock, check_block, verify_drafts
+from .verify_tree import walk_tree
 
 
 class Verifier(ABC):
@@ -96,7 +98,15 @@ class Verifier(ABC):
         return f"{type(self).__name__}({settings})"
 
 
-class NodeVerifier(Verifier):
+class TreeRule(Verifier):
+    """A verifier of trees too; see `TreeVerifier`, which checks what it is given."""
+
+    @abstractmethod
+    def tree(self, tree: TokenTree, source: RandomSource) -> TreeVerification:
+        """Verify a checked tree; all randomness comes from ``source``."""
+
+
+class NodeVerifier(TreeRule):
     """A verifier made of one rule, applied at every position to the drafts that still agree with the output.
 
     Drafts that agree so far are independent draws from their laws at the next position, so a rule that is lossless at
@@ -126,3 +136,7 @@ class NodeVerifier(Verifier):
     def rule(self, block: DraftBlock, source: RandomSource) -> Verification:
         """Walk along the block."""
         return verify_drafts(block, source, self.node, precise=self.precise)
+
+    def tree(self, tree: TokenTree, source: RandomSource) -> TreeVerification:
+        """Walk down the tree."""
+        return walk_tree(tree, self.node, source, precise=self.precise)

@@ -16,7 +16,7 @@ from torch.distributions import Gamma, Normal
 from estimators import EM, MLE, KMeansXY, MixtureOfExpertsRegressor, SingularInformationWarning
 from estimators.data.dataset import Data
 from estimators.inference import Cases, Parametric, RandomWeights, Resampling, bootstrap
-from estimators.inference.bootstrap import _Refits, warm_start
+from estimators.inference.bootstrap import _Refits
 from estimators.inference.bootstrap_intervals import INTERVALS, Replicates, acceleration
 from estimators.objectives.choose import make_objective
 from estimators.penalties import Lasso, LogPrior, Ridge
@@ -102,7 +102,7 @@ class TestRefits:
     def test_other_processes_find_the_same(self, tone):
         """What a worker is sent, and sends back."""
         end = tone.maximum
-        refits = _Refits(tone.model, end.objective, end.theta, Cases(), warm_start(tone.estimator), 5)
+        refits = _Refits(tone.model, end.objective, end.theta, Cases(), tone.estimator._warm_start(), 5)
         twin = pickle.loads(pickle.dumps(refits))
         assert twin.run([0, 1]) == refits.run([0, 1])
         assert twin.design() == refits.design()
