@@ -56,8 +56,8 @@ class Estimator(ABC):
         start_at_model: also start from the parameters the model has.
         max_iter: most Newton iterations of a start.
         tol: a start has converged when one more Newton step is predicted to add less than this to the
-            log-likelihood (of weights below one on average: than this times their mean), and no direction of positive
-            curvature is left.
+            log-likelihood, and no direction of positive curvature is left. If the mean weight is below 1, ``tol`` is
+            multiplied by it.
         variance_floor: least variance of an expert, as a share of the variance of y. The default only stops variances
             on their way to zero, and ends at it come last; a floor of 1e-4 or more is a constraint like another.
         subsample: with more than twice as many observations, the starts run on a random subset of this size (at least
