@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..statistics.wald import check_level, wald_intervals
+from ..statistics.wald import wald_intervals
 from .model import BayesianMixtureOfExperts
 from .user_parameters import reported, user_entries
 
@@ -26,9 +26,9 @@ class UserMoments(NamedTuple):
         """Standard deviations ``(P,)``."""
         return np.sqrt(np.diag(self.covariance))
 
-    def interval(self, level: float) -> np.ndarray:
+    def interval(self, *, level: float) -> np.ndarray:
         """Central intervals ``(P, 2)``, those of scales on the log scale."""
-        return wald_intervals(self.values, self.std, self.is_positive, check_level(level))
+        return wald_intervals(self.values, self.std, self.is_positive, level=level)
 
 
 def user_moments(bayes: BayesianMixtureOfExperts, mode: Tensor, factor: Tensor) -> UserMoments:

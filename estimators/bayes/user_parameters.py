@@ -9,7 +9,7 @@ from torch import Tensor
 from mixkit.parameters import Place, free_mask
 
 from ..objectives.softmax_gate.objective import LinearObjective
-from ..optimizers.objective import Entry
+from ..optimizers.parameter_map import Entry
 from .model import BayesianMixtureOfExperts
 
 __all__ = ["reported", "user_entries"]

@@ -55,7 +55,7 @@ class AutogradObjective(Objective):
         law = functional_call(self.model, self.vector.to_parameters(vector), (self.data.x[index],))
         return law.log_prob(self.data.y[index])
 
-    def _total(self, vector: Tensor, index: int) -> Tensor:
+    def total(self, vector: Tensor, index: int) -> Tensor:
         """Log-likelihood; NaN, which every ascent steps back from, where the scores of a trial step overflow."""
         try:
             return (self._weights(index) * self._log_prob(vector, index)).sum()
@@ -71,17 +71,22 @@ class AutogradObjective(Objective):
         """It is."""
         return True
 
+    @property
+    def is_batched(self) -> bool:
+        """One vector after another."""
+        return False
+
     def value(self, theta: Tensor) -> Tensor:
         """Total log-likelihood ``(r, s)``."""
         with torch.no_grad():
-            return self._map(theta, self._total)
+            return self._map(theta, self.total)
 
     def gradient(self, theta: Tensor) -> Tensor:
         """Gradient of the log-likelihood, ``(r, s, P)``."""
 
         def one(vector: Tensor, index: int) -> Tensor:
             leaf = vector.detach().clone().requires_grad_()
-            return torch.autograd.grad(self._total(leaf, index), leaf)[0]
+            return torch.autograd.grad(self.total(leaf, index), leaf)[0]
 
         return self._map(theta, one)
 
@@ -92,7 +97,7 @@ class AutogradObjective(Objective):
 
     def _derivatives(self, vector: Tensor, index: int) -> tuple[Tensor, Tensor, Tensor]:
         leaf = vector.detach().clone().requires_grad_()
-        value = self._total(leaf, index)
+        value = self.total(leaf, index)
         (gradient,) = torch.autograd.grad(value, leaf, create_graph=True)
         hessian = torch.stack([torch.autograd.grad(entry, leaf, retain_graph=True)[0] for entry in gradient])
         return value.detach(), gradient.detach(), 0.5 * (hessian + hessian.mT)
@@ -106,14 +111,17 @@ class AutogradObjective(Objective):
         (gradient,) = torch.autograd.grad(terms, leaf, weights, create_graph=True)
         return torch.stack([torch.autograd.grad(entry, weights, retain_graph=True)[0] for entry in gradient], -1)
 
-    def shares(self, theta: Tensor) -> Tensor:
+    def expected_counts(self, theta: Tensor) -> Tensor:
         """Total responsibility of each expert, ``(r, s, k)``."""
         return self._map(theta, lambda vector, r: self._responsibilities(vector, r)[1].sum(0))
 
     def _responsibilities(self, vector: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        y, weight = self.data.y[index], self._weights(index)
         with torch.no_grad():
-            law = functional_call(self.model, self.vector.to_parameters(vector), (self.data.x[index],))
-            y, weight = self.data.y[index], self._weights(index)
+            try:
+                law = functional_call(self.model, self.vector.to_parameters(vector), (self.data.x[index],))
+            except ValueError:  # scores that overflow
+                return vector.new_full((), torch.nan), weight.new_zeros((len(weight), self.model.num_experts))
             resp = law.log_responsibilities(y).exp() * weight.unsqueeze(-1)
             return (weight * law.log_prob(y)).sum(), resp
 
@@ -122,7 +130,8 @@ class AutogradObjective(Objective):
         values, vectors = theta.new_empty(theta.shape[:2]), torch.empty_like(theta)
         for r, s in np.ndindex(*theta.shape[:2]):
             values[r, s], resp = self._responsibilities(theta[r, s], r)
-            vectors[r, s] = self._maximize(theta[r, s], resp, r, _M_STEP_ITERATIONS)
+            is_lost = not bool(torch.isfinite(values[r, s]))  # no start for an M-step: it stays, and is dropped
+            vectors[r, s] = theta[r, s] if is_lost else self._maximize(theta[r, s], resp, r, _M_STEP_ITERATIONS)
         return values, self.project(vectors)
 
     def from_responsibilities(self, responsibilities: Tensor) -> Tensor:
@@ -155,7 +164,7 @@ class AutogradObjective(Objective):
             terms = terms + law.components.log_prob(y.unsqueeze(1))
         return (resp * torch.where(resp > 0, terms, 0.0)).sum()
 
-    def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
+    def damped_m_step(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
         """Shorten the whole step."""
         return theta + fraction * (candidate - theta)
 
@@ -166,7 +175,7 @@ class AutogradObjective(Objective):
         """
         ends = torch.empty_like(theta)
         for r, s in np.ndindex(*theta.shape[:2]):
-            ends[r, s] = maximize(partial(self._total, index=r), theta[r, s], self.lower, max_iter)
+            ends[r, s] = maximize(partial(self.total, index=r), theta[r, s], self.lower, max_iter)
         gradient, value = self.gradient(ends), self.value(ends)
         converged = gradient.abs().amax(-1) < _LBFGS_TOLERANCE * self.total_weight.unsqueeze(-1)
         evaluation = Evaluation(value, gradient, value.new_empty((*value.shape, 0, 0)))
@@ -180,7 +189,7 @@ class AutogradObjective(Objective):
         """The module's trainable parameters by name."""
         return self.vector.to_parameters(theta)
 
-    def carry(self, theta: Tensor, source: Objective) -> Tensor:
+    def transfer(self, theta: Tensor, source: Objective) -> Tensor:
         """The parameters as they are."""
         theta, _ = source.unwrapped(theta)
         return self.project(theta)

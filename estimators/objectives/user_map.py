@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mixkit.parameters import ParameterRecord
 
-from ..optimizers.objective import Entry, JointTransform, UserMap
+from ..optimizers.parameter_map import Entry, JointTransform, UserMap
 
 __all__ = ["make_user_map"]
 

@@ -12,7 +12,7 @@ from .lasso import Lasso
 from .objective import PenalizedObjective
 from .split import SplitObjective
 
-__all__ = ["penalized", "settled"]
+__all__ = ["in_result_coordinates", "penalized"]
 
 
 def penalized(objective: Objective, penalty: Penalty | None, model: MixtureOfExperts) -> Objective:
@@ -45,7 +45,7 @@ def penalized(objective: Objective, penalty: Penalty | None, model: MixtureOfExp
     return SplitObjective(objective, strengths)  # type: ignore[arg-type]
 
 
-def settled(objective: Objective, ascent: Ascent) -> tuple[Objective, Ascent]:
+def in_result_coordinates(objective: Objective, ascent: Ascent) -> tuple[Objective, Ascent]:
     """The objective and the ends ``(r, 1, P)`` in coordinates that results are read in."""
     if not isinstance(objective, SplitObjective):
         return objective, ascent

@@ -9,7 +9,7 @@ from torch import Tensor
 from mixkit._validation import check_non_negative
 from mixkit.parameters import Slope
 
-from ..optimizers.objective import Entry
+from ..optimizers.parameter_map import Entry
 from .base import Penalty, PenaltyView
 
 __all__ = ["Lasso"]

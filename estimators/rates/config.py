@@ -34,7 +34,7 @@ _LOSSES = {
     "temperature": TemperatureLoss,
 }
 _MEASURE = ("gate_bias", "gate_weight", "slope", "intercept", "variance")
-_REQUIRED = {"truth", "covariates", "sample_sizes", "replicates", "seed", "losses", "candidates"}
+_REQUIRED = {"truth", "covariates", "sample_sizes", "num_replicates", "seed", "losses", "candidates"}
 _OPTIONAL = {"gate", "start", "nested", "gain_tol", "batch_size"}
 
 
@@ -44,7 +44,7 @@ def read_study(path: str | os.PathLike[str]) -> RateStudy:
     Every part is a table with a ``kind`` and the arguments of that kind::
 
         sample_sizes = [100, 1000, 10000]
-        replicates = 20
+        num_replicates = 20
         seed = 0
         losses = [{kind = "D1"}, {kind = "blocks"}]
         covariates = {kind = "uniform"}
@@ -77,7 +77,7 @@ def read_study(path: str | os.PathLike[str]) -> RateStudy:
         >>> import tempfile
         >>> text = '''
         ... sample_sizes = [100, 200]
-        ... replicates = 2
+        ... num_replicates = 2
         ... seed = 0
         ... losses = [{kind = "D1"}]
         ... covariates = {kind = "uniform"}
@@ -109,7 +109,7 @@ def read_study(path: str | os.PathLike[str]) -> RateStudy:
         {name: _candidate(name, table, truth.num_features, own_gate) for name, table in raw["candidates"].items()},
         [_made("losses", table, _LOSSES) for table in raw["losses"]],
         raw["sample_sizes"],
-        raw["replicates"],
+        raw["num_replicates"],
         raw["seed"],
         gate=None if own_gate is None else own_gate(truth.num_experts),
         **{name: raw[name] for name in ("nested", "gain_tol", "batch_size") if name in raw},

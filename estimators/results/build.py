@@ -1,6 +1,7 @@
 """Results from the ends of a search."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..data.columns import with_names
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Objective
 from ..statistics.covariance import warn_undetermined
-from .fit_batch import FitBatch
+from .fit_batch import FitBatch, NoFiniteStartWarning
 from .fit_result import FitResult
 from .maximum import Maximum
 
@@ -27,8 +28,10 @@ _NOT_CONVERGED = "not converged: the end is no maximum, or lies on a border of a
 
 def _grad_norm(objective: Objective, ascent: Ascent) -> Tensor:
     gradient = ascent.evaluation.gradient[:, 0]
-    held = (ascent.theta[:, 0] <= objective.lower) & (gradient < 0)
-    return torch.where(held, 0.0, gradient).abs().amax(-1) / objective.total_weight
+    at_bound = (ascent.theta[:, 0] <= objective.lower) & (gradient < 0)
+    if not gradient.shape[-1]:
+        return torch.zeros_like(objective.total_weight)
+    return torch.where(at_bound, 0.0, gradient).abs().amax(-1) / objective.total_weight
 
 
 def build_result(
@@ -36,7 +39,7 @@ def build_result(
     objective: Objective,
     ascent: Ascent,
     values: list[Tensor],
-    ends: Tensor,
+    end_values: Tensor,
     seconds: float,
     estimator: Any = None,
     features: Sequence[str] | None = None,
@@ -57,7 +60,7 @@ def build_result(
         grad_norm=float(_grad_norm(objective, ascent)),
         predicted_gain=float(ascent.predicted_gain),
         history=np.array([float(value) for value in values]),
-        start_llf=ends[0].numpy(force=True),
+        start_llf=end_values[0].numpy(force=True),
         nobs=objective.n,
         seconds=seconds,
         warnings=_remarks(model, objective, ascent, names),
@@ -104,11 +107,21 @@ def _gate_names(objective: Objective) -> set[str]:
 
 
 def build_batch(model: MixtureOfExperts, objective: Objective, ascent: Ascent) -> FitBatch:
-    """The results of all data sets from their best ends."""
+    """The results of all data sets from their best ends; NaN, with a warning, for those that have none."""
+    lost = ~torch.isfinite(ascent.value[:, 0])
+    if bool(lost.any()):
+        warnings.warn(
+            f"data sets {lost.nonzero().squeeze(-1).tolist()} of {len(lost)} have no start with a finite "
+            "log-likelihood: their results are NaN; y may be impossible under the experts, or x or y too extreme",
+            NoFiniteStartWarning,
+            stacklevel=3,
+        )
+    theta = ascent.theta.masked_fill(lost[:, None, None], torch.nan)
     models = [copy.deepcopy(model).to(torch.float64).eval() for _ in ascent.theta]
     for index, fitted in enumerate(models):
-        objective.write(ascent.theta[index, 0], fitted, index)
-    llf_of_all = objective.log_likelihood(ascent.theta)[:, 0]
+        objective.write(theta[index, 0], fitted, index)
+    llf_of_all = objective.log_likelihood(theta.nan_to_num(0.0))[:, 0]
     columns = [llf_of_all, ascent.converged[:, 0], _grad_norm(objective, ascent), ascent.predicted_gain[:, 0]]
-    llf, converged, grad_norm, gain = (column.numpy(force=True) for column in columns)
+    columns = [columns[1], *(column.masked_fill(lost, torch.nan) for column in (columns[0], *columns[2:]))]
+    converged, llf, grad_norm, gain = (column.numpy(force=True) for column in columns)
     return FitBatch(models, llf, converged, grad_norm, gain, ascent.num_iterations)

@@ -58,6 +58,11 @@ class Experts(nn.Module, ABC):
         """Whether the last column of x is an offset (see :class:`~mixkit.experts.predictors.Predictor`)."""
         return bool(getattr(getattr(self, "predictor", None), "has_offset", False))
 
+    @property
+    def is_location_scale(self) -> bool:
+        """Whether ``mean + scale * y`` has a distribution of the family if y has, with other locations and scales."""
+        return False
+
     def adapt_record(self, record: ParameterRecord) -> ParameterRecord:
         """A record, told which family it belongs to; an override says more of what is below."""
         return record if record.family is not None else replace(record, family="")
@@ -197,6 +202,11 @@ class LocationExperts(DensityExperts):
     def scale_constant(self) -> str | None:
         """The constant that is the logarithm of a scale which must not vanish."""
         return self.scale_name or self.floor_name
+
+    @property
+    def is_location_scale(self) -> bool:
+        """Whether the family has a scale of the response."""
+        return self.scale_name is not None
 
     def start_locations(self, y: Tensor) -> list[Tensor]:
         """The response itself for families with a scale of it, zeros for others, unless told."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from .._validation import check_last_dim
-from ..parameters import Axis, ParameterRecord
+from ..parameters import Axis, ParameterRecord, has_form, module_records
 from .base import Experts, check_predictor, first_parameter
 from .covariance import Covariance
 from .predictors import Predictor
@@ -57,6 +57,12 @@ class MultivariateGaussianExperts(Experts):
         mean = self.predictor(x)
         tril = self.covariance.scale_tril().unsqueeze(-4)
         return MultivariateNormal(mean, scale_tril=tril, validate_args=False)
+
+    @property
+    def is_location_scale(self) -> bool:
+        """It is, if the covariance says how its parameters change with the units of the responses."""
+        records = module_records(self.covariance)
+        return has_form(self, MultivariateGaussianExperts) and not any(record.is_generic for record in records)
 
     def adapt_record(self, record: ParameterRecord) -> ParameterRecord:
         """A record; locations are coordinates of the response."""

@@ -6,8 +6,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .._precision import at_least_float32
-from .._validation import can_read_values, check_finite, check_positive, check_tensor
+from .._validation import at_least_float32, can_read_values, check_finite, check_positive, check_tensor
 from ..parameters import ParameterRecord, Place
 from .normalizers import LinkNormalizer, Normalizer, Softmax
 from .router_losses import check_mask, masked_mean

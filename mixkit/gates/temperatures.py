@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from .._buffers import KeepsFloat32
 from .._validation import check_integer, check_last_dim, check_positive
 from ..parameters import Axis, Exp, ParameterRecord, Place, forget_statements
 from ..schedules import Schedule
@@ -133,7 +134,7 @@ class LearnableTemperature(Temperature):
         return f"batch_shape={tuple(self.log_temperature.shape)}"
 
 
-class ScheduledTemperature(Temperature):
+class ScheduledTemperature(KeepsFloat32, Temperature):
     """A temperature that follows a schedule, one value per call of ``step``.
 
     Both the number of steps taken and the temperature reached are buffers, so ``state_dict`` resumes the schedule and
@@ -165,6 +166,7 @@ class ScheduledTemperature(Temperature):
 
     depends_on_x = False
     is_vectorized = True
+    float32_buffers = ("value",)
 
     def __init__(
         self, schedule: Schedule, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None

@@ -13,7 +13,8 @@ from estimators import EM, MLE
 from estimators.data.dataset import Data
 from estimators.objectives.choose import make_objective
 from estimators.optimizers.em_iterations import em_iterations
-from estimators.penalties import Lasso, Ridge, penalized
+from estimators.penalties import Lasso, Ridge
+from estimators.penalties.build import penalized
 from estimators.penalties.split import SplitObjective
 from mixkit import (
     CategoricalExperts,

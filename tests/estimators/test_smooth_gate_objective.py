@@ -101,7 +101,7 @@ def test_everything_is_that_of_autograd(gate, experts):
     ):
         torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-9, msg=lambda text, n=name: f"{n}: {text}")
     torch.testing.assert_close(fast.scores(theta[0, 0]), slow.scores(theta[0, 0]), rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(fast.shares(theta), slow.shares(theta), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(fast.expected_counts(theta), slow.expected_counts(theta), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("gate", ["laplace", "top-2 sigmoid", "linear, temperature"])

@@ -107,7 +107,8 @@ class MultiLinearObjective(Objective):
     def _arguments(self, coefficients: Tensor, chunk: Chunk) -> tuple[Tensor, list[Tensor]]:
         """Log gate weights ``(r, s, k, c)``, and the arguments of every block's densities ``(r, s, k, a, c)``."""
         rows = times_design(coefficients, chunk.design)
-        scores = torch.cat([rows[:, :, : self.num_scores], torch.zeros_like(rows[:, :, :1])], 2)
+        reference = rows.new_zeros((*rows.shape[:2], 1, rows.shape[-1]))
+        scores = torch.cat([rows[:, :, : self.num_scores], reference], 2)
         parts = []
         for block in self.blocks:
             own = rows[:, :, self.num_scores :][:, :, block.rows]
@@ -170,13 +171,13 @@ class MultiLinearObjective(Objective):
             own = [against(weighted(part, chunk), chunk.outer) for part in parts]
             sums = [a + b for a, b in zip(sums, own, strict=True)] if sums else own
         keep = self.free.flatten()
-        hessian = self._block_diagonal(sums)[..., keep, :][..., keep]
+        hessian = self._block_diagonal(sums, value)[..., keep, :][..., keep]
         return Evaluation(value, gradient[..., self.free], hessian)
 
-    def _block_diagonal(self, sums: list[Tensor]) -> Tensor:
+    def _block_diagonal(self, sums: list[Tensor], like: Tensor) -> Tensor:
         width, parts = self.free.shape[-1], list(sums)
-        size, lead = len(self.free) * width, sums[0].shape[:2]
-        hessian = sums[0].new_zeros((*lead, size, size))
+        size = len(self.free) * width
+        hessian = like.new_zeros((*like.shape, size, size))
         place = 0
         if self.num_scores:
             place = self.num_scores * width
@@ -198,7 +199,7 @@ class MultiLinearObjective(Objective):
             rows.append(torch.einsum("mc,dc->cmd", slopes, chunk.design[0])[:, self.free])
         return torch.cat(rows)
 
-    def shares(self, theta: Tensor) -> Tensor:
+    def expected_counts(self, theta: Tensor) -> Tensor:
         """Total responsibility of each expert, ``(r, s, k)``."""
         coefficients, total = self._unpack(theta), theta.new_zeros((*theta.shape[:2], self.k))
         for chunk in self.design.chunks():
@@ -214,7 +215,7 @@ class MultiLinearObjective(Objective):
         step = solve_ascent(at.gradient, at.hessian).clamp(-_LARGEST_MOVE, _LARGEST_MOVE)
         return at.value, self.project(theta + step)
 
-    def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
+    def damped_m_step(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
         """Shorten the whole step."""
         return theta + fraction * (candidate - theta)
 
@@ -253,7 +254,7 @@ class MultiLinearObjective(Objective):
         factor[..., : self.num_scores, :] = self.temperature
         return factor * user
 
-    def carry(self, theta: Tensor, source: Objective) -> Tensor:
+    def transfer(self, theta: Tensor, source: Objective) -> Tensor:
         """The same parameters under this data's standardization."""
         theta, source = source.unwrapped(theta)
         if not isinstance(source, MultiLinearObjective):
@@ -265,7 +266,7 @@ class MultiLinearObjective(Objective):
     def parameters(self, theta: Tensor, index: int = 0) -> dict[str, Tensor]:
         """The model's parameters by name at one vector ``(P,)`` of data set ``index``, differentiable in it."""
         rows = self._in_units(theta[None], index)[0]
-        gate = torch.cat([rows[: self.num_scores], torch.zeros_like(rows[:1])])
+        gate = torch.cat([rows[: self.num_scores], rows.new_zeros((1, rows.shape[-1]))])
         values = {"gate.score.bias": gate[:, -1]}
         if self.has_gate_weight:
             values["gate.score.weight"] = gate[:, :-1]
@@ -280,7 +281,7 @@ class MultiLinearObjective(Objective):
         images = self._in_units(basis, 0)[..., self.free]
         return make_user_map(self._placed(), images[0], (images[1:] - images[:1]).mT)
 
-    def compact(self) -> "MultiLinearObjective":
+    def without_cache(self) -> "MultiLinearObjective":
         """A copy without the stored outer products."""
         twin = copy.copy(self)
         twin.design = copy.copy(self.design)

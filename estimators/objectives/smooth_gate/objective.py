@@ -94,7 +94,12 @@ class SmoothGateObjective(AutogradObjective):
         density = self.experts.log_density(chunk.y, eta, *coefficients.constants)
         return torch.log_softmax(self._gate(gamma, _covariates(chunk)), -2) + density
 
-    def compact(self) -> "SmoothGateObjective":
+    @property
+    def is_batched(self) -> bool:
+        """They are."""
+        return True
+
+    def without_cache(self) -> "SmoothGateObjective":
         """A copy without the stored outer products."""
         twin = copy.copy(self)
         twin._design = copy.copy(self._design)
@@ -156,7 +161,7 @@ class SmoothGateObjective(AutogradObjective):
         return torch.cat(rows)
 
     @torch.no_grad()
-    def shares(self, theta: Tensor) -> Tensor:
+    def expected_counts(self, theta: Tensor) -> Tensor:
         """Total responsibility of each expert, ``(r, s, k)``."""
         total = theta.new_zeros((*theta.shape[:2], self.k))
         for chunk in self._design.chunks():

@@ -139,7 +139,7 @@ class LinearObjective(Objective):
         hessian = assemble_hessian(curvature, layout)  # type: ignore[arg-type]
         return Evaluation(total + self._log_jacobian(), layout.pull_gradient(gradient), layout.pull_hessian(hessian))
 
-    def shares(self, theta: Tensor) -> Tensor:
+    def expected_counts(self, theta: Tensor) -> Tensor:
         """Total responsibility of each expert, ``(r, s, k)``."""
         coefficients, total = self.layout.unpack(theta), theta.new_zeros((*theta.shape[:2], self.k))
         for chunk in self.design.chunks():
@@ -192,7 +192,7 @@ class LinearObjective(Objective):
         hessian = complete_hessian(None if gate is None else gate.hessian, expert[1], layout)  # type: ignore[index]
         return Evaluation(total + self._log_jacobian(), layout.pull_gradient(gradient), layout.pull_hessian(hessian))
 
-    def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
+    def damped_m_step(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
         """Shorten the gate's step; the experts' too unless their M-step is exact."""
         mixed = theta + fraction * (candidate - theta)
         if not self._step.is_exact:
@@ -252,7 +252,7 @@ class LinearObjective(Objective):
         """Coefficients ``(r, s, k, D)`` in the units of the data; the reference expert's gate row is zero."""
         return to_user_units(self.layout.unpack(theta), self.scaling, self.temperature, self.scale_constant)
 
-    def carry(self, theta: Tensor, source: Objective) -> Tensor:
+    def transfer(self, theta: Tensor, source: Objective) -> Tensor:
         """The same user parameters under this data's standardization."""
         theta, source = source.unwrapped(theta)
         if not isinstance(source, LinearObjective):
@@ -276,7 +276,7 @@ class LinearObjective(Objective):
             values[f"experts.{name}"] = constant[0, 0, :1, 0] if shared else constant[0, 0, :, 0]
         return values
 
-    def compact(self) -> "LinearObjective":
+    def without_cache(self) -> "LinearObjective":
         """A copy without the stored outer products."""
         twin = copy.copy(self)
         twin.design = copy.copy(self.design)
@@ -295,7 +295,8 @@ class LinearObjective(Objective):
     def on_sets(self, sets: Tensor) -> "LinearObjective":
         """The log-likelihood of some of the data sets, in the same parameters."""
         twin = copy.copy(self)
-        twin.data = Data(*(None if part is None else part[sets] for part in self.data))  # type: ignore[arg-type]
+        x, y, weight = self.data
+        twin.data = Data(x[sets], y[sets], None if weight is None else weight[sets])
         twin.scaling = Scaling(*(part[sets] for part in self.scaling))
         twin.layout = self.layout.with_scaling(twin.scaling)
         twin.total_weight = self.total_weight[sets]

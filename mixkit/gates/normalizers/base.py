@@ -6,8 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..._precision import at_least_float32
-from ..._validation import can_read_values, check_tensor
+from ..._validation import at_least_float32, can_read_values, check_tensor
 from ..router_losses import check_mask
 
 __all__ = ["Normalizer"]

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..._precision import at_least_float32
-from ..._validation import check_integer
+from ..._validation import at_least_float32, check_integer
 from ...parameters import Axis, DefaultPrior, ParameterRecord, Place, Slope, UnitChange
 from .base import ParameterSettings, Score, new_bias, new_parameter
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..._random import Randomness
 from ..._validation import can_read_values, check_integer
 from ...parameters import forget_statements
 
@@ -36,9 +37,7 @@ class Selection(nn.Module, ABC):
         forget_statements(cls, Selection.computed_by, {"reads_scores_alone": False, "reads_slope_scores": True})
 
     @abstractmethod
-    def forward(
-        self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def forward(self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: Randomness = None) -> Tensor:
         """The scores ``(*batch, n, k)``, -inf where unselected.
 
         Args:
@@ -63,9 +62,7 @@ class Dense(Selection):
     reads_scores_alone = True
     reads_slope_scores = False
 
-    def forward(
-        self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def forward(self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: Randomness = None) -> Tensor:
         """The scores as they are."""
         return scores
 
