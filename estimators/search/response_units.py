@@ -53,8 +53,9 @@ def _has_scale(experts: Experts) -> bool:
     if isinstance(experts, MultivariateGaussianExperts):
         known = type(experts.covariance) in (FullCovariance, DiagonalCovariance, SphericalCovariance)
         return known and all(parameter.requires_grad for parameter in experts.covariance.parameters())
-    is_scaled = isinstance(experts, LocationExperts) and experts.scale_name is not None
-    return is_scaled and getattr(experts, experts.scale_name).requires_grad  # type: ignore[union-attr, arg-type]
+    if not isinstance(experts, LocationExperts) or experts.scale_name is None:
+        return False
+    return bool(getattr(experts, experts.scale_name).requires_grad)
 
 
 @torch.no_grad()
