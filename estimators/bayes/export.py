@@ -1,6 +1,6 @@
-"""To ArviZ, which is an extra."""
+"""To ArviZ, which is an extra: arviz-base for the draws, arviz-stats for cross-validation."""
 
-import warnings
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,14 +10,12 @@ from torch import Tensor
 __all__ = ["inference_data", "leave_one_out"]
 
 
-def _arviz() -> Any:
+def _arviz(name: str) -> Any:
+    """One of ArviZ's packages."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import arviz
+        return importlib.import_module(name)
     except ImportError as error:
         raise ImportError("ArviZ is needed here: pip install 'mixkit[bayes]'") from error
-    return arviz
 
 
 def _by_chain(values: Tensor, chains: int) -> np.ndarray:
@@ -32,7 +30,7 @@ def inference_data(
     diverging: Tensor | None = None,
     predictive: Tensor | None = None,
 ) -> Any:
-    """Draws and what goes with them as ArviZ's ``InferenceData``.
+    """Draws and what goes with them as the tree of data sets that ArviZ works on.
 
     Args:
         draws: of each of users' parameters by name, ``(chains, draws)``.
@@ -52,9 +50,9 @@ def inference_data(
         groups["sample_stats"] = {"diverging": diverging.numpy(force=True)}
     if predictive is not None:
         groups["posterior_predictive"] = {"y": _by_chain(predictive, chains)}
-    return _arviz().from_dict(**groups)
+    return _arviz("arviz_base").from_dict(groups)
 
 
 def leave_one_out(exported: Any) -> Any:
-    """``arviz.loo`` of what :func:`inference_data` made, with its pointwise values."""
-    return _arviz().loo(exported, pointwise=True)
+    """``arviz_stats.loo`` of what :func:`inference_data` made, with its pointwise values."""
+    return _arviz("arviz_stats").loo(exported, pointwise=True)

@@ -146,15 +146,23 @@ class Posterior(PosteriorPredictive):
         return waic_of(self.log_likelihood(self.bayes.x, self.bayes.y))
 
     def loo(self) -> Any:
-        """PSIS leave-one-out cross-validation by ArviZ: ``elpd_loo``, ``p_loo``, Pareto's k of each observation.
+        """PSIS leave-one-out cross-validation by ArviZ, as its ``ELPDData``.
+
+        Its ``elpd`` is the expected log predictive density with standard error ``se``, ``p`` the effective number of
+        parameters, ``elpd_i`` and ``pareto_k`` ``(n,)`` what each observation adds and Pareto's k of its weights.
 
         Raises:
             ImportError: without ArviZ (``pip install mixkit[bayes]``).
+
+        Warns:
+            UserWarning: ArviZ's own, if an observation's k is too large for its estimate to be trusted.
+
+        Source: Vehtari, Gelman, Gabry (2017), Statistics and Computing 27, 1413-1432.
         """
         return leave_one_out(self.to_arviz())
 
     def to_arviz(self, *, predictive: bool = False, random_state: int | np.random.Generator | None = None) -> Any:
-        """An ``arviz.InferenceData`` of the users' parameters, log-likelihoods and, if asked, predictive draws.
+        """An ``xarray.DataTree`` for ArviZ: parameters, log-likelihoods, data and, if asked, predictive draws.
 
         Raises:
             ImportError: without ArviZ (``pip install mixkit[bayes]``).

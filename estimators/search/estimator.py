@@ -4,7 +4,7 @@ import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -56,8 +56,8 @@ class Estimator(ABC):
         start_at_model: also start from the parameters the model has.
         max_iter: most Newton iterations of a start.
         tol: a start has converged when one more Newton step is predicted to add less than this to the
-            log-likelihood (of weights below one on average: than this times their mean), and no direction of positive
-            curvature is left.
+            log-likelihood, and no direction of positive curvature is left. If the mean weight is below 1, ``tol`` is
+            multiplied by it.
         variance_floor: least variance of an expert, as a share of the variance of y. The default only stops variances
             on their way to zero, and ends at it come last; a floor of 1e-4 or more is a constraint like another.
         subsample: with more than twice as many observations, the starts run on a random subset of this size (at least
@@ -151,7 +151,7 @@ class Estimator(ABC):
         result.warnings += [with_names(remark, names) if names else remark] if remark else []
         return result
 
-    def _on_positive_rows(self, data: Data) -> tuple["Estimator", Data]:
+    def _on_positive_rows(self, data: Data) -> tuple[Self, Data]:
         """The rows of one data set that have a weight, and the estimator with its starts on those."""
         rows = data.positive_rows()
         if rows is None:
@@ -160,7 +160,14 @@ class Estimator(ABC):
         twin.starts = None if self.starts is None else [start.at(rows, n) for start in self.starts]
         return twin, data.take(rows)
 
-    def _snapshot(self) -> "Estimator":
+    def _warm_start(self, extra_starts: int = 0) -> Self:
+        """A copy that climbs from the model it is given, and from ``extra_starts`` of the default starts."""
+        warm = copy.copy(self)
+        warm.start_at_model, warm.n_init, warm.starts = True, extra_starts, None if extra_starts else []
+        warm.subsample = 2**62  # a model at a maximum of all the data needs no climb on a part of them
+        return warm
+
+    def _snapshot(self) -> Self:
         """The settings as they are now, which later changes do not touch."""
         twin = copy.copy(self)
         twin.starts = None if self.starts is None else list(self.starts)
@@ -281,6 +288,8 @@ class Estimator(ABC):
         rounds: int,
     ) -> Optima:
         """Climbs from what moves of an expert make of the best end, as long as that finds better ones."""
+        # Each start climbs to the maximum of its own basin. A move takes one expert from where two do the work of one
+        # to where one does that of two, at once: EM would have to carry it there through models that fit worse.
         for _ in range(rounds if model.num_experts > 1 else 0):
             starts = [[MoveAtom(fitted, _MOVES)] for fitted in best_models(model, objective, optima)]
             theta = _from_guesses(objective, data, starts, model.num_experts, rng)

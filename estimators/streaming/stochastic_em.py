@@ -120,6 +120,7 @@ class StochasticEM:
             ValueError: for NaN, infinities, wrong shapes (the message begins with the batch), or no rows.
 
         Warns:
+            IllDeterminedStartWarning: as :meth:`Stream.partial_fit`.
             SingularInformationWarning: as :meth:`Stream.result`.
         """
         stream = self.stream(model)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
 
-from ..data.collinearity import collinearity_remark, dependent_columns
+from ..data.collinearity import dependent_columns
 from ..data.columns import column_names, ordered_covariates
 from ..data.dataset import Data
 from ..objectives.autograd import AutogradObjective
@@ -27,6 +27,7 @@ from .linear import LinearRecursion
 from .recursion import Recursion
 from .result import StreamResult
 from .rows import Rows, checked_rows
+from .start import start_remarks
 
 __all__ = ["Stream", "StreamSettings"]
 
@@ -110,6 +111,8 @@ class Stream:
         Warns:
             CollinearityWarning: when the start is fitted, if columns of its rows are constant or linear combinations
                 of others; where their coefficients are fixed at zero, they stay there for all of the stream.
+            IllDeterminedStartWarning: when the start is fitted, if its rows do not determine it: an expert collapsed on
+                a few of them, or the information is singular. All its remarks stay in the result's ``warnings``.
         """
         started, names = time.perf_counter(), column_names(x)
         if names is not None and self.feature_names is not None:
@@ -154,8 +157,7 @@ class Stream:
         blocks = self.start_rows / settings.batch_size
         floor = settings.variance_floor
         pinned = self._dependent(data)
-        remark = collinearity_remark(pinned, is_fixed=LinearObjective.supports(self.model))
-        self._remarks = [f"{remark} (in the first {self.start_rows} rows)"] if remark else []
+        self._remarks = start_remarks(fit, self.start_rows)
         if LinearObjective.supports(self.model):
             linear = LinearObjective(
                 self.model, data.x, data.y, data.weight, variance_floor=floor, pinned_columns=pinned

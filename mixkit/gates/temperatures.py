@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from .._buffers import KeepsFloat32
 from .._validation import check_integer, check_last_dim, check_positive
 from ..schedules import Schedule
 
@@ -113,7 +114,7 @@ class LearnableTemperature(Temperature):
         return f"batch_shape={tuple(self.log_temperature.shape)}"
 
 
-class ScheduledTemperature(Temperature):
+class ScheduledTemperature(KeepsFloat32, Temperature):
     """A temperature that follows a schedule, one value per call of ``step``.
 
     Both the number of steps taken and the temperature reached are buffers, so ``state_dict`` resumes the schedule and
@@ -144,6 +145,7 @@ class ScheduledTemperature(Temperature):
     value: Tensor
 
     depends_on_x = False
+    float32_buffers = ("value",)
 
     def __init__(
         self, schedule: Schedule, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None

@@ -1,10 +1,10 @@
 """Gumbel-softmax and its straight-through form."""
 
-import torch
 from torch import Tensor
 
+from .._random import Randomness
 from ._checks import check_logits, check_temperature
-from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
+from ._steps import divide_by_temperature, hard_with_gradient_of
 from .gradient_estimator import PathEstimator
 from .noise import one_hot_argmax, perturb
 from .tempered import TemperatureLike, Tempered
@@ -17,7 +17,7 @@ def gumbel_softmax(
     temperature: float | Tensor = 1.0,
     *,
     hard: bool = False,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Tensor:
     r"""A relaxed draw of one category, :math:`y = \operatorname{softmax}((\theta + g) / \tau)` with Gumbel noise g.
 
@@ -47,7 +47,7 @@ def gumbel_softmax(
     """
     check_logits(logits)
     check_temperature(temperature)
-    perturbed = perturb(in_float32_at_least(logits), generator=generator)
+    perturbed = perturb(logits, generator=generator)
     soft = divide_by_temperature(perturbed, temperature).softmax(-1)
     value = hard_with_gradient_of(one_hot_argmax(perturbed), soft) if hard else soft
     return value.to(logits.dtype)
@@ -68,7 +68,7 @@ class GumbelSoftmax(Tempered, PathEstimator):
     def __init__(self, temperature: TemperatureLike = 1.0) -> None:
         super().__init__(temperature)
 
-    def forward(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, logits: Tensor, generator: Randomness = None) -> Tensor:
         """A relaxed sample ``(*batch, k)``."""
         return gumbel_softmax(logits, self.temperature_at(logits), generator=generator)
 
@@ -88,6 +88,6 @@ class StraightThroughGumbelSoftmax(Tempered, PathEstimator):
     def __init__(self, temperature: TemperatureLike = 1.0) -> None:
         super().__init__(temperature)
 
-    def forward(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, logits: Tensor, generator: Randomness = None) -> Tensor:
         """A one-hot sample ``(*batch, k)`` with a gradient."""
         return gumbel_softmax(logits, self.temperature_at(logits), hard=True, generator=generator)

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._random import Randomness
 from ._checks import check_logits, check_temperature
-from ._steps import divide_by_temperature, in_float32_at_least, is_one
+from ._steps import divide_by_temperature, is_one
 from .gradient_estimator import PathEstimator
-from .noise import sample_one_hot_from_probs
+from .noise import centered, sample_one_hot_from_probs
 from .tempered import TemperatureLike, Tempered
 
 __all__ = ["ReinMax", "reinmax"]
@@ -18,7 +19,7 @@ def reinmax(
     logits: Tensor,  # (*batch, k)
     temperature: float | Tensor = 1.0,
     *,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Tensor:
     r"""A one-hot draw d of :math:`\pi = \operatorname{softmax}(\theta)` with the gradient
     :math:`g^\top (2 J(\tfrac{\pi_\tau + d}{2}) - \tfrac12 J(\pi))`, where
@@ -47,7 +48,7 @@ def reinmax(
     """
     check_logits(logits)
     check_temperature(temperature)
-    scores = in_float32_at_least(logits)
+    scores = centered(logits)
     probs = scores.detach().softmax(-1)
     tempered = probs if is_one(temperature) else _tempered(scores.detach(), temperature)
     one_hot = sample_one_hot_from_probs(probs, generator=generator)
@@ -103,6 +104,6 @@ class ReinMax(Tempered, PathEstimator):
     def __init__(self, temperature: TemperatureLike = 1.0) -> None:
         super().__init__(temperature)
 
-    def forward(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, logits: Tensor, generator: Randomness = None) -> Tensor:
         """A one-hot sample ``(*batch, k)`` with a gradient."""
         return reinmax(logits, self.temperature_at(logits), generator=generator)

@@ -1,12 +1,12 @@
 """The plain straight-through estimator."""
 
-import torch
 from torch import Tensor
 
+from .._random import Randomness
 from ._checks import check_logits, check_temperature
-from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least, is_one
+from ._steps import divide_by_temperature, hard_with_gradient_of, is_one
 from .gradient_estimator import PathEstimator
-from .noise import sample_one_hot_from_probs
+from .noise import centered, sample_one_hot_from_probs
 from .tempered import TemperatureLike, Tempered
 
 __all__ = ["StraightThrough", "straight_through"]
@@ -16,7 +16,7 @@ def straight_through(
     logits: Tensor,  # (*batch, k)
     temperature: float | Tensor = 1.0,
     *,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Tensor:
     r"""A one-hot draw of :math:`\operatorname{softmax}(\theta)` with the gradient of
     :math:`\operatorname{softmax}(\theta / \tau)`.
@@ -47,7 +47,7 @@ def straight_through(
     """
     check_logits(logits)
     check_temperature(temperature)
-    scores = in_float32_at_least(logits)
+    scores = centered(logits)
     soft = divide_by_temperature(scores, temperature).softmax(-1)
     probs = soft if is_one(temperature) else scores.detach().softmax(-1)
     return hard_with_gradient_of(sample_one_hot_from_probs(probs, generator=generator), soft).to(logits.dtype)
@@ -67,6 +67,6 @@ class StraightThrough(Tempered, PathEstimator):
     def __init__(self, temperature: TemperatureLike = 1.0) -> None:
         super().__init__(temperature)
 
-    def forward(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, logits: Tensor, generator: Randomness = None) -> Tensor:
         """A one-hot sample ``(*batch, k)`` with a gradient."""
         return straight_through(logits, self.temperature_at(logits), generator=generator)

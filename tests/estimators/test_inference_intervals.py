@@ -137,7 +137,16 @@ class TestWald:
         expected = tone.params[:, None] + quantile * errors[:, None] * np.array([-1, 1])
         np.testing.assert_allclose(ends[~positive], expected[~positive])
         np.testing.assert_allclose(ends[positive].prod(1), tone.params[positive] ** 2)
+        ratio = np.exp(2.0 * quantile * errors[positive] / tone.params[positive])
+        np.testing.assert_allclose(ends[positive, 1] / ends[positive, 0], ratio)
         assert positive.tolist() == [name.startswith("std") for name in tone.param_names]
+
+    def test_intervals_of_scales_are_those_of_their_logarithm(self):
+        """The delta method for log theta, whose standard error is se / theta, at estimates far from one."""
+        values, errors = np.array([0.02, 0.5, 1.0, 40.0]), np.array([0.01, 0.1, 0.3, 4.0])
+        ends = wald_intervals(values, errors, np.ones(4, dtype=bool), level=0.9)
+        step = norm.ppf(0.95) * errors / values
+        np.testing.assert_allclose(np.log(ends), np.log(values)[:, None] + step[:, None] * np.array([-1, 1]))
 
     def test_the_summary_shows_what_was_asked_for(self, tone):
         frame = tone.to_frame(cov_type="sandwich", level=0.9)
@@ -279,6 +288,9 @@ class TestDeltaMethod:
         assert np.isnan(result.bse).any()
         band = result.mean_conf_int(np.linspace(3.0, 57.0, 50)[:, None])
         assert np.isfinite(band.interval).all()
+        np.testing.assert_allclose(band.value, result.predict(np.linspace(3.0, 57.0, 50)[:, None]))
+        np.testing.assert_allclose(band.interval.mean(-1), band.value)
+        assert (np.diff(band.interval)[:, 0] > 0.1).all()
 
 
 class TestProfile:

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from ..._random import Randomness
 from ..._validation import can_read_values, check_integer
 
 __all__ = ["Dense", "Selection", "keep", "top_k_mask"]
@@ -22,9 +23,7 @@ class Selection(nn.Module, ABC):
     shift_invariant: bool = True
 
     @abstractmethod
-    def forward(
-        self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def forward(self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: Randomness = None) -> Tensor:
         """The scores ``(*batch, n, k)``, -inf where unselected.
 
         Args:
@@ -46,9 +45,7 @@ class Dense(Selection):
         tensor([[1., 2.]])
     """
 
-    def forward(
-        self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def forward(self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: Randomness = None) -> Tensor:
         """The scores as they are."""
         return scores
 
