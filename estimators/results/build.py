@@ -87,7 +87,8 @@ def _remarks(model: MixtureOfExperts, objective: Objective, ascent: Ascent, unde
     remarks = [] if bool(ascent.converged) else [_NOT_CONVERGED]
     if bool(objective.at_floor(ascent.theta).any()):
         remarks.append("a variance is at its floor: an expert may have collapsed on a few observations")
-    starved = (objective.observations(ascent.theta)[0, 0] < objective.num_features + 2).nonzero().squeeze(-1).tolist()
+    is_starved = objective.observations(ascent.theta)[0, 0] < objective.least_observations
+    starved = is_starved.nonzero().squeeze(-1).tolist()
     if starved:
         remarks.append(f"experts {starved} have fewer observations than coefficients")
     if objective.zeroed:

@@ -112,8 +112,9 @@ class _Restorer:
         plain = OutputUnits(torch.zeros_like(response.mean[0]), torch.ones_like(response.scale[0]))
         self.maps: dict[str, AffineMap | None] = {}
         if isinstance(model.gate.score, ModuleScore):
-            seen = (model.covariates(part.unsqueeze(0))[0] for part in (x, z))
-            self.maps["gate.score"] = module_map(model.gate.score, *seen, OutputUnits(x.new_zeros(()), x.new_ones(())))
+            seen, near = (model.covariates(part.unsqueeze(0))[0] for part in (x, z))
+            same = OutputUnits(x.new_zeros(()), x.new_ones(()))
+            self.maps["gate.score"] = module_map(model.gate.score, seen, near, same)
         for name, part in model.experts.named_modules():
             if isinstance(part, Predictor) and not _is_linear(part):
                 own = OutputUnits(response.mean[0], response.scale[0]) if name == "predictor" else plain
