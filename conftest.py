@@ -1,4 +1,4 @@
-"""Every test and doctest runs on one thread, so that parallel runs do not crowd the machine, unless more are asked for."""
+"""Every test runs on one thread, so that parallel runs do not crowd the machine, unless MIXKIT_TEST_THREADS says more."""
 
 import os
 
