@@ -1,4 +1,4 @@
-"""Every test runs on one thread, so that parallel runs do not crowd the machine, unless MIXKIT_TEST_THREADS says more."""
+"""Tests run on one thread, so that parallel runs do not crowd the machine; on MIXKIT_TEST_THREADS where it is set."""
 
 import os
 
