@@ -104,6 +104,7 @@ class LogRelaxedOneHot(TorchDistribution):
         batch_shape = torch.broadcast_shapes(temperature.shape, self.logits.shape[:-1])
         self.temperature = temperature
         self.logits = self.logits.expand(*batch_shape, -1)
+        validate_args = validate_args if can_read_values(self.logits) else False
         super().__init__(batch_shape, self.logits.shape[-1:], validate_args=validate_args)
 
     @property

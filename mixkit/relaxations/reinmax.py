@@ -52,12 +52,30 @@ def reinmax(
     probs = scores.detach().softmax(-1)
     tempered = probs if is_one(temperature) else _tempered(scores.detach(), temperature)
     one_hot = sample_one_hot_from_probs(probs, generator=generator)
+    if torch.compiler.is_compiling():
+        return _with_heun_gradient(scores, one_hot, probs, tempered).to(logits.dtype)
     return _HeunGradient.apply(scores, one_hot, probs, tempered).to(logits.dtype)
 
 
 def _tempered(logits: Tensor, temperature: float | Tensor) -> Tensor:
     detached = temperature.detach() if isinstance(temperature, Tensor) else temperature
     return divide_by_temperature(logits, detached).softmax(-1)
+
+
+def _with_heun_gradient(logits: Tensor, one_hot: Tensor, probs: Tensor, tempered: Tensor) -> Tensor:
+    """What :class:`_HeunGradient` gives, as arithmetic that a compiler can read: ``one_hot`` plus a zero."""
+    absent = torch.isneginf(logits)
+    step = (logits - logits.detach().masked_fill(absent, 0.0)).masked_fill(absent, 0.0)  # zero, with a derivative
+    return one_hot + _heun_product(step, one_hot, probs, tempered)
+
+
+def _heun_product(vector: Tensor, one_hot: Tensor, probs: Tensor, tempered: Tensor) -> Tensor:
+    r""":math:`2 J(\tfrac{\pi_\tau + d}{2}) v - \tfrac12 J(\pi) v`: both matrices are symmetric, so of both modes."""
+    drawn, mean = (one_hot * vector).sum(-1, keepdim=True), (probs * vector).sum(-1, keepdim=True)
+    if tempered is probs:
+        return torch.addcmul(one_hot * (drawn - mean), probs, vector - drawn).mul(0.5)
+    center = (drawn + (tempered * vector).sum(-1, keepdim=True)) / 2.0
+    return (tempered + one_hot) * (vector - center) - 0.5 * probs * (vector - mean)
 
 
 class _HeunGradient(torch.autograd.Function):
@@ -78,16 +96,17 @@ class _HeunGradient(torch.autograd.Function):
         _, one_hot, probs, tempered = inputs
         ctx.same = tempered is probs
         ctx.save_for_backward(one_hot, probs, tempered)
+        ctx.save_for_forward(one_hot, probs, tempered)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         one_hot, probs, tempered = ctx.saved_tensors
-        drawn, mean = (one_hot * grad).sum(-1, keepdim=True), (probs * grad).sum(-1, keepdim=True)
-        if ctx.same:
-            return torch.addcmul(one_hot * (drawn - mean), probs, grad - drawn).mul_(0.5), None, None, None
-        center = (drawn + (tempered * grad).sum(-1, keepdim=True)) / 2.0
-        middle = (tempered + one_hot) * (grad - center)
-        return middle - 0.5 * probs * (grad - mean), None, None, None
+        return _heun_product(grad, one_hot, probs, probs if ctx.same else tempered), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        one_hot, probs, tempered = ctx.saved_tensors
+        return _heun_product(tangent, one_hot, probs, probs if ctx.same else tempered)
 
 
 class ReinMax(Tempered, PathEstimator):
