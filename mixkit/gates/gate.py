@@ -5,8 +5,8 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .._precision import wide_sum
 from .._validation import at_least_float32, can_read_values, check_finite, check_positive, check_tensor
+from ..numerics.precision import wide_sum
 from .normalizers import LinkNormalizer, Normalizer, Softmax
 from .router_losses import check_mask, masked_mean
 from .scores import Score

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from .._buffers import KeepsFloat32
 from .._validation import check_integer, check_last_dim, check_positive
+from ..numerics.buffers import KeepsFloat32
 from ..schedules import Schedule
 
 __all__ = ["FixedTemperature", "InputTemperature", "LearnableTemperature", "ScheduledTemperature", "Temperature"]

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._precision import clamp_to_dtype, smallest_divisor
+from ..numerics.precision import clamp_to_dtype, smallest_divisor
 
 __all__ = ["divide_by_temperature", "hard_with_gradient_of", "is_one"]
 
@@ -19,7 +19,7 @@ def divide_by_temperature(scores: Tensor, temperature: float | Tensor) -> Tensor
     """``scores / temperature``, whose gradient in the temperature is finite where a score is -inf.
 
     The largest score of a row is to be of order one. A temperature that the dtype of the scores cannot divide by is
-    moved into its range (:func:`mixkit._precision.clamp_to_dtype`), where a softmax is at its limit already.
+    moved into its range (:func:`mixkit.numerics.precision.clamp_to_dtype`), where a softmax is at its limit already.
     """
     if not isinstance(temperature, Tensor):
         return scores if is_one(temperature) else scores / clamp_to_dtype(float(temperature), scores.dtype)

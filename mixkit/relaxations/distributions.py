@@ -7,9 +7,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from .._precision import wide_sum, widest_dtype
-from .._random import Randomness
 from .._validation import can_read_values, check_tensor
+from ..numerics.precision import wide_sum, widest_dtype
+from ..numerics.randomness import Randomness
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, hard_with_gradient_of
 from .noise import centered, one_hot_argmax, perturb

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .._random import Randomness, as_generator
 from .._validation import at_least_float32, can_read_values
+from ..numerics.randomness import Randomness, as_generator
 from ._checks import check_logits
 
 __all__ = ["centered", "conditional_gumbel", "gumbel", "gumbel_like", "perturb", "sample_one_hot"]

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._random import Randomness
+from ..numerics.randomness import Randomness
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, is_one
 from .gradient_estimator import PathEstimator

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from .._random import Randomness
+from ..numerics.randomness import Randomness
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, hard_with_gradient_of, is_one
 from .gradient_estimator import PathEstimator
@@ -39,6 +39,7 @@ def straight_through(
         Bengio, Leonard and Courville (2013), arXiv 1308.3432.
 
     Example:
+        >>> import torch
         >>> logits = torch.zeros(2, requires_grad=True)
         >>> sample = straight_through(logits, generator=torch.Generator().manual_seed(0))
         >>> (sample * torch.tensor([0.0, 1.0])).sum().backward()
@@ -60,6 +61,7 @@ class StraightThrough(Tempered, PathEstimator):
         temperature: of the backward pass, a positive number or a :class:`mixkit.gates.temperatures.Temperature`.
 
     Example:
+        >>> import torch
         >>> StraightThrough()(torch.zeros(4, 3), generator=torch.Generator().manual_seed(0)).shape
         torch.Size([4, 3])
     """

@@ -5,8 +5,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ..._random import Randomness
 from ..._validation import can_read_values, check_integer
+from ...numerics.randomness import Randomness
 
 __all__ = ["Dense", "Selection", "keep", "top_k_mask"]
 

@@ -10,8 +10,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from ..._random import Randomness, as_generator
 from ..._validation import can_read_values
+from ...numerics.randomness import Randomness, as_generator
 from .._checks import check_subset_logits
 
 __all__ = ["SubsetLaw", "all_subsets"]

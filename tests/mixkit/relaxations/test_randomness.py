@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mixkit._random import as_generator
+from mixkit.numerics.randomness import as_generator
 from mixkit.relaxations import GumbelSoftmax, PatternMask, gumbel_softmax, gumbel_softmax_path
 from mixkit.relaxations.flows import denoising_loss, sample_flow
 from tests.mixkit.relaxations.sampler_table import DRAWS, PATHS, K

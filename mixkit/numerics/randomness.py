@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import torch
 
-from ._validation import check_integer
+from .._validation import check_integer
 
 __all__ = ["Randomness", "as_generator"]
 
