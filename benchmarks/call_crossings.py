@@ -1,8 +1,8 @@
 """How often calls cross from one file of the packages to another on the way from a fit to its standard errors.
 
 The path is ``EM(random_state=0).fit(model, *load_tone()).bse``, the model a softmax gate with two linear Gaussian
-experts. A crossing is a call of a function in one file of ``mixkit`` or ``estimators`` from one in another of
-them; calls through torch, NumPy and others count for the function that made them. Three figures:
+experts. A crossing is a call of a function in one file of ``mixkit`` or ``estimators`` from a function in another file
+of theirs; calls through torch, NumPy and others count for the function that made them. Three figures:
 
 - calls: all crossings, each time they happen: grows with the iterations and starts of the fit;
 - functions: distinct pairs (calling function, called function) in two files: what a reader follows from file to file;

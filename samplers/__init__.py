@@ -29,6 +29,7 @@ from .soft_tokens import (
     mixture_embedding,
 )
 from .verification.block import BlockVerification
+from .verification.multiblock import MultiBlockVerifier
 from .verification.multidraft import (
     GumbelListCoupling,
     ImportanceWeighted,
@@ -63,6 +64,7 @@ __all__ = [
     "Info",
     "KSequential",
     "MinP",
+    "MultiBlockVerifier",
     "NGramModel",
     "Node",
     "NodeVerifier",

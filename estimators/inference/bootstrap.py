@@ -23,7 +23,7 @@ from ..search.estimator import Estimator
 from .bootstrap_result import BootstrapResult
 from .resampling import RESAMPLINGS, Resampling
 
-__all__ = ["bootstrap", "warm_start"]
+__all__ = ["bootstrap"]
 
 _ROWS_AT_ONCE = 50_000  # observations of a group of refits that are one computation
 _LARGEST_GROUP = 50
@@ -91,23 +91,13 @@ def bootstrap(
     if not isinstance(resampling, Resampling):
         resampling = RESAMPLINGS[check_choice("resampling", resampling, RESAMPLINGS)]
     resampling.check(result.maximum.data)
-    refit = warm_start(result.estimator, extra_starts) if estimator is None else copy.copy(estimator)
+    refit = result.estimator._warm_start(extra_starts) if estimator is None else copy.copy(estimator)
     refit.progress = False
     seed = seed_of(random_state, is_resumable=path is not None)
     experiment = _Refits(result.model, result.maximum.objective, result.maximum.theta, resampling, refit, seed)
     label = f"bootstrap, n={result.nobs}"
     records = run_experiment(experiment, num_replicates, path=path, n_jobs=n_jobs, progress=progress, label=label)
     return BootstrapResult.of(result, records)
-
-
-def warm_start(estimator: Estimator, extra_starts: int = 0) -> Estimator:
-    """The estimator, set to climb from the model it is given, and from ``extra_starts`` of the default starts."""
-    warm = copy.copy(estimator)
-    warm.start_at_model, warm.n_init, warm.starts = True, extra_starts, None if extra_starts else []
-    warm.subsample = 2**62
-    if getattr(warm, "finish", False) and not extra_starts:
-        warm.em_iter = 0  # type: ignore[attr-defined]
-    return warm
 
 
 @dataclass(eq=False)

@@ -8,6 +8,7 @@ import numpy as np
 
 from mixkit._validation import check_choice
 
+from ..data.frames import new_frame
 from ..plotting.uncertainty import plot_bootstrap
 from ..results.fit_result import FitResult
 from ..statistics.covariance import SingularInformationWarning
@@ -146,13 +147,9 @@ class BootstrapResult:
 
     def to_frame(self, *, level: float = 0.95, method: str = "bca") -> Any:
         """Estimates, standard errors, biases and intervals as a pandas frame."""
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("to_frame needs pandas: pip install mixkit[rates]") from error
         columns = ["coef", "std err", "bias", f"[{0.5 - 0.5 * level:.4g}", f"{0.5 + 0.5 * level:.4g}]"]
         values = np.column_stack([self.params, self.bse, self.bias, self.conf_int(level=level, method=method)])
-        return pd.DataFrame(values, index=self.param_names, columns=columns)
+        return new_frame(values, index=self.param_names, columns=columns)
 
     def plot(self, parameter: str, *, level: float = 0.95, method: str = "bca", ax: "Axes | None" = None) -> "Axes":
         """Draw one parameter's replicates, see :func:`estimators.plotting.plot_bootstrap`."""

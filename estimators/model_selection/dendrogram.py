@@ -261,10 +261,10 @@ def _atoms(fit: Any) -> Atoms:
 
 
 def _check_gate(model: MixtureOfExperts) -> None:
-    gate = model.gate
-    parts = (type(gate.score), type(gate.normalizer), type(gate.selection), type(gate.temperature))
-    plain = parts == (LinearScore, Softmax, Dense, FixedTemperature) and float(gate.temperature.value) == 1.0  # type: ignore[arg-type]
-    if not plain:
+    gate, temperature = model.gate, model.gate.temperature
+    parts = (type(gate.score), type(gate.normalizer), type(gate.selection), type(temperature))
+    is_at_one = isinstance(temperature, FixedTemperature) and temperature.value == 1.0
+    if parts != (LinearScore, Softmax, Dense, FixedTemperature) or not is_at_one:
         names = ", ".join(part.__name__ for part in parts)
         raise TypeError(f"fit must have the dense softmax gate of linear scores at temperature 1, got {names}")
 

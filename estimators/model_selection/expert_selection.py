@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mixkit._validation import check_choice
 
+from ..data.frames import new_frame
 from ..plotting.selection import plot_selection
 from ..results.fit_result import FitResult
 from .cross_validation import HeldOut
@@ -120,11 +121,7 @@ class ExpertSelection:
         Raises:
             ImportError: without pandas (extra ``rates``).
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError('table() needs pandas: pip install "mixkit[rates]"') from error
-        return pd.DataFrame(self.columns()).set_index("k")
+        return new_frame(self.columns()).set_index("k")
 
     def plot(self, criteria: list[str] | None = None, *, ax: "Axes | None" = None) -> "Axes":
         """Criteria against k, see :func:`estimators.plotting.plot_selection`."""

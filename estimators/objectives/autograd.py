@@ -55,7 +55,7 @@ class AutogradObjective(Objective):
         law = functional_call(self.model, self.vector.to_parameters(vector), (self.data.x[index],))
         return law.log_prob(self.data.y[index])
 
-    def _total(self, vector: Tensor, index: int) -> Tensor:
+    def total(self, vector: Tensor, index: int) -> Tensor:
         """Log-likelihood; NaN, which every ascent steps back from, where the scores of a trial step overflow."""
         try:
             return (self._weights(index) * self._log_prob(vector, index)).sum()
@@ -71,17 +71,22 @@ class AutogradObjective(Objective):
         """It is."""
         return True
 
+    @property
+    def is_batched(self) -> bool:
+        """One vector after another."""
+        return False
+
     def value(self, theta: Tensor) -> Tensor:
         """Total log-likelihood ``(r, s)``."""
         with torch.no_grad():
-            return self._map(theta, self._total)
+            return self._map(theta, self.total)
 
     def gradient(self, theta: Tensor) -> Tensor:
         """Gradient of the log-likelihood, ``(r, s, P)``."""
 
         def one(vector: Tensor, index: int) -> Tensor:
             leaf = vector.detach().clone().requires_grad_()
-            return torch.autograd.grad(self._total(leaf, index), leaf)[0]
+            return torch.autograd.grad(self.total(leaf, index), leaf)[0]
 
         return self._map(theta, one)
 
@@ -92,7 +97,7 @@ class AutogradObjective(Objective):
 
     def _derivatives(self, vector: Tensor, index: int) -> tuple[Tensor, Tensor, Tensor]:
         leaf = vector.detach().clone().requires_grad_()
-        value = self._total(leaf, index)
+        value = self.total(leaf, index)
         (gradient,) = torch.autograd.grad(value, leaf, create_graph=True)
         hessian = torch.stack([torch.autograd.grad(entry, leaf, retain_graph=True)[0] for entry in gradient])
         return value.detach(), gradient.detach(), 0.5 * (hessian + hessian.mT)
@@ -170,7 +175,7 @@ class AutogradObjective(Objective):
         """
         ends = torch.empty_like(theta)
         for r, s in np.ndindex(*theta.shape[:2]):
-            ends[r, s] = maximize(partial(self._total, index=r), theta[r, s], self.lower, max_iter)
+            ends[r, s] = maximize(partial(self.total, index=r), theta[r, s], self.lower, max_iter)
         gradient, value = self.gradient(ends), self.value(ends)
         converged = gradient.abs().amax(-1) < _LBFGS_TOLERANCE * self.total_weight.unsqueeze(-1)
         evaluation = Evaluation(value, gradient, value.new_empty((*value.shape, 0, 0)))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .objective import Objective
+from .em_steps import EMSteps
 
 __all__ = ["EMRun", "em_iterations"]
 
@@ -26,7 +26,7 @@ class EMRun(NamedTuple):
 
 
 def em_iterations(
-    objective: Objective,
+    objective: EMSteps,
     theta: Tensor,
     max_iter: int,
     *,
@@ -65,7 +65,7 @@ def _is_done(new: Tensor, old: Tensor, relative_tol: float) -> Tensor:
 
 
 def _shortened(
-    objective: Objective, theta: Tensor, value: Tensor, candidate: Tensor, worse: Tensor
+    objective: EMSteps, theta: Tensor, value: Tensor, candidate: Tensor, worse: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     full = candidate
     for fraction in _FRACTIONS:

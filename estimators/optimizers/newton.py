@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .function import Evaluation, SmoothFunction
 from .linalg import damped_cholesky, diagonal_size
-from .objective import Evaluation, Objective
 
 __all__ = ["Ascent", "newton_ascent", "predicted_gain"]
 
@@ -42,7 +42,7 @@ class _Model(NamedTuple):
 
 
 def newton_ascent(
-    objective: Objective,
+    objective: SmoothFunction,
     theta: Tensor,
     *,
     max_iter: int = 200,
@@ -64,6 +64,10 @@ def newton_ascent(
         max_iter: most evaluations of the Hessian.
         tol: largest predicted gain in log-likelihood at a converged point.
         callback: called with the values ``(r, s)`` after each iteration.
+
+    Source: Marquardt (1963), J. SIAM 11, 431-441, for damping by the diagonal; the ratio of actual to promised gain
+    steers it as in Nocedal and Wright (2006), Numerical Optimization, algorithm 4.1; More and Sorensen (1979),
+    Mathematical Programming 16, 1-20, for directions of negative curvature.
     """
     run = _Run(objective, objective.project(theta), tol)
     if not theta.shape[-1]:
@@ -89,7 +93,7 @@ class _Run:
     ``objective`` is that of the data sets ``sets (q,)``, of which few have finished, ``whole`` that of all.
     """
 
-    def __init__(self, objective: Objective, theta: Tensor, tol: float) -> None:
+    def __init__(self, objective: SmoothFunction, theta: Tensor, tol: float) -> None:
         self.whole, self.theta, self.tol = objective, theta, tol
         self.objective, self.sets = objective, torch.arange(len(theta), device=theta.device)
         first = objective.evaluate(theta)
@@ -113,6 +117,8 @@ class _Run:
         damping = _next_damping(model.damping, ratio, finished)
         near = _is_near(self.objective, theta, at, self.tol)
         finished = finished | near | (damping > _GREATEST_DAMPING)
+        # Likelihoods of mixtures are symmetric under permutations of the experts, so starts with equal experts are
+        # drawn to saddles, where the gradient vanishes too. Each start that stops is asked once whether it is at one.
         first_time = finished & ~self.escaped[active]
         if bool(first_time.any()):
             theta, at, left = _escape(self.objective, theta, at, first_time, self.tol)
@@ -157,12 +163,12 @@ def _without(at: Evaluation, dropped: Tensor) -> Evaluation:
     return _merge(dropped, lowest, at)
 
 
-def _held(objective: Objective, theta: Tensor, gradient: Tensor) -> Tensor:
+def _held(objective: SmoothFunction, theta: Tensor, gradient: Tensor) -> Tensor:
     """Parameters at their lower bound that the gradient pushes further down."""
     return (theta <= objective.lower) & (gradient < 0)
 
 
-def _free_system(objective: Objective, theta: Tensor, at: Evaluation) -> tuple[Tensor, Tensor]:
+def _free_system(objective: SmoothFunction, theta: Tensor, at: Evaluation) -> tuple[Tensor, Tensor]:
     """Gradient and negated Hessian with held parameters cut out (gradient 0, unit row)."""
     held = _held(objective, theta, at.gradient)
     gradient = torch.where(held, 0.0, at.gradient)
@@ -170,7 +176,7 @@ def _free_system(objective: Objective, theta: Tensor, at: Evaluation) -> tuple[T
     return gradient, torch.where(cut, torch.diag_embed(held.to(gradient.dtype)), -at.hessian)
 
 
-def _solve(objective: Objective, theta: Tensor, at: Evaluation, damping: Tensor) -> _Model:
+def _solve(objective: SmoothFunction, theta: Tensor, at: Evaluation, damping: Tensor) -> _Model:
     gradient, matrix = _free_system(objective, theta, at)
     pure = torch.where(damping < _LEAST_DAMPING, torch.zeros_like(damping), damping)
     factor, used = damped_cholesky(matrix, pure)
@@ -179,12 +185,12 @@ def _solve(objective: Objective, theta: Tensor, at: Evaluation, damping: Tensor)
     return _Model(step, (gradient * step).sum(-1) - 0.5 * curvature, used)
 
 
-def _certificate(objective: Objective, theta: Tensor, at: Evaluation) -> _Model:
+def _certificate(objective: SmoothFunction, theta: Tensor, at: Evaluation) -> _Model:
     """The undamped model: what a Newton step from here would gain."""
     return _solve(objective, theta, at, torch.zeros_like(at.value))
 
 
-def _is_near(objective: Objective, theta: Tensor, at: Evaluation, tol: float) -> Tensor:
+def _is_near(objective: SmoothFunction, theta: Tensor, at: Evaluation, tol: float) -> Tensor:
     """Whether the undamped step promises less than ``tol``.
 
     With the Hessian scaled to a unit diagonal, the gain is at least the squared gradient over a few times P: a cheap
@@ -197,7 +203,7 @@ def _is_near(objective: Objective, theta: Tensor, at: Evaluation, tol: float) ->
     return near & (_certificate(objective, theta, at).gain < tol) if bool(near.any()) else near
 
 
-def predicted_gain(objective: Objective, theta: Tensor, at: Evaluation) -> Tensor:
+def predicted_gain(objective: SmoothFunction, theta: Tensor, at: Evaluation) -> Tensor:
     """What one more (damped, where it must be) Newton step from ``theta (r, s, P)`` would add, ``(r, s)``."""
     return _certificate(objective, theta, at).gain
 
@@ -212,6 +218,11 @@ def _ratio(actual: Tensor, promised: Tensor, value: Tensor) -> Tensor:
 
 
 def _next_damping(damping: Tensor, ratio: Tensor, finished: Tensor) -> Tensor:
+    """Less where the quadratic model kept three quarters of its promise, more where less than one quarter.
+
+    Down by 10 and up by 5, so that a damping that swings between two values finds one between them. Below the least
+    damping a step is Newton's own: near a maximum convergence is quadratic, and the certificate exact.
+    """
     lowered = torch.where(ratio > 0.75, damping * 0.1, damping)
     raised = torch.where(ratio < 0.25, damping.clamp(min=_LEAST_DAMPING) * 5.0, lowered)
     rejected = torch.where(ratio <= 1e-4, damping.clamp(min=1e-4) * 10.0, raised)
@@ -243,7 +254,7 @@ class _Spectrum(NamedTuple):
     reach: Tensor
 
     @classmethod
-    def of(cls, objective: Objective, theta: Tensor, at: Evaluation) -> "_Spectrum":
+    def of(cls, objective: SmoothFunction, theta: Tensor, at: Evaluation) -> "_Spectrum":
         gradient, matrix = _free_system(objective, theta, at)
         scale = diagonal_size(matrix).sqrt()
         values, vectors = torch.linalg.eigh(matrix / scale.unsqueeze(-1) / scale.unsqueeze(-2))
@@ -264,7 +275,7 @@ class _Spectrum(NamedTuple):
 
 
 def _escape(
-    objective: Objective, theta: Tensor, at: Evaluation, where: Tensor, tol: float
+    objective: SmoothFunction, theta: Tensor, at: Evaluation, where: Tensor, tol: float
 ) -> tuple[Tensor, Evaluation, Tensor]:
     """Leave saddles along the positive curvature that promises most; the new state and which of ``where`` left."""
     spectrum = _Spectrum.of(objective, theta, at)
@@ -275,6 +286,8 @@ def _escape(
     place = index[..., None, None].expand(*theta.shape, 1)
     direction = spectrum.directions.gather(-1, place).squeeze(-1) * spectrum.reach.gather(-1, index.unsqueeze(-1))
     best, best_value = theta, at.value
+    # The likelihood rises on both sides of a saddle, and not by the same: both are tried, at several lengths, since
+    # the quadratic term promises a rise near the saddle alone.
     for length in _ESCAPE_LENGTHS:
         trial = objective.project(theta + length * direction)
         value = objective.value(trial)
@@ -288,7 +301,7 @@ def _escape(
     return _choose(left, best, theta), _merge(left, there, at), left
 
 
-def _is_flat_maximum(objective: Objective, theta: Tensor, at: Evaluation, tol: float) -> Tensor:
+def _is_flat_maximum(objective: SmoothFunction, theta: Tensor, at: Evaluation, tol: float) -> Tensor:
     """Whether a singular Hessian leaves no ascent: no saddle, and negligible gain along every direction."""
     spectrum = _Spectrum.of(objective, theta, at)
     return (spectrum.escapes().amax(-1) <= tol) & (spectrum.gain() < tol)

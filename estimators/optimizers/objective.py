@@ -26,6 +26,7 @@ class Objective(EMSteps, ParameterMap):
         num_features: covariates d.
         has_chosen_floor: whether the variance floor is a constraint that was chosen: ends at it are as good as others.
         is_by_autograd: whether derivatives are those of autograd, one parameter vector after another.
+        is_batched: whether vectors and data sets are one computation.
     """
 
     n: int
@@ -36,6 +37,11 @@ class Objective(EMSteps, ParameterMap):
     def is_by_autograd(self) -> bool:
         """See the class."""
         return False
+
+    @property
+    def is_batched(self) -> bool:
+        """See the class."""
+        return True
 
     def log_likelihood(self, theta: Tensor) -> Tensor:
         """Total log-likelihood ``(r, s)``, also where the objective subtracts a penalty from it."""

@@ -1,4 +1,4 @@
-"""Penalties and priors: what a fit maximizes besides the log-likelihood."""
+"""Penalties and priors: what a fit maximizes besides the log-likelihood; start with ``base.py``."""
 
 from .base import Penalty, PenaltyView
 from .lasso import Lasso

@@ -2,6 +2,7 @@
 
 import copy
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -149,12 +150,12 @@ class PenalizedObjective(Wrapper):
 
     def climb(self, theta: Tensor, max_iter: int) -> Ascent:
         """L-BFGS on the penalized log-likelihood, for models too large for Hessians."""
-        if not isinstance(self.base, AutogradObjective):
+        if not self.is_by_autograd:
             raise TypeError(f"only objectives by autograd climb by L-BFGS, got {type(self.base).__name__}")
-        base, ends = self.base, torch.empty_like(theta)
+        base, ends = cast(AutogradObjective, self.base), torch.empty_like(theta)
 
         def total(vector: Tensor, index: int) -> Tensor:
-            return base._total(vector, index) + self._log_prior(vector, index)
+            return base.total(vector, index) + self._log_prior(vector, index)
 
         gradient = torch.empty_like(theta)
         for r in range(len(theta)):

@@ -70,7 +70,7 @@ def plot_history(result: Climbed, *, ax: "Axes | None" = None) -> "Axes":
 
 def _count(ax: "Axes") -> None:
     """Ticks of the horizontal axis at whole numbers."""
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator  # an extra
 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 

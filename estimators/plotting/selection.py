@@ -152,7 +152,7 @@ def plot_dendrogram(dendrogram: Tree, num_experts: int | None = None, *, ax: "Ax
         >>> plot_dendrogram(tree).get_title()
         'cut at k = 2'
     """
-    from scipy.cluster.hierarchy import dendrogram as draw
+    from scipy.cluster.hierarchy import dendrogram as draw  # late: its import costs more than all else here
 
     size = dendrogram.num_experts
     if size < 2:

@@ -1,4 +1,4 @@
-"""Simulation studies of convergence rates: design, run, resume, slopes, laws, tables, pictures, reports."""
+"""Simulation studies of convergence rates, their slopes, tables and reports; start with ``study.py``."""
 
 from ..replication.record_store import ResultsFileError, StudyMismatchError
 from .candidate import Candidate

@@ -70,7 +70,7 @@ def _dress(ax: "Axes", name: str, sample_sizes: Sequence[int]) -> None:
 
 def _label_losses(ax: "Axes") -> None:
     """Powers of ten where the axis holds two or more; else a few plain numbers, for minor ticks would crowd it."""
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter  # an extra
 
     low, high = np.log10(ax.get_ylim())
     if np.floor(high) - np.ceil(low) >= 1:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.frames import new_frame
 from ..replication.record_store import Key
 from .design import StudyDesign, Task
 from .laws import compare_laws
@@ -139,15 +140,13 @@ class StudyResults:
 
     def sizes_table(self) -> Any:
         """A pandas frame with a row for each candidate, loss and size: counts, median, means, quantiles."""
-        import pandas as pd  # an extra
-
         records = [
             _size_record(self, candidate, name, int(n))
             for candidate in self.design.candidates
             for name in self.loss_names
             for n in self.design.sample_sizes
         ]
-        return pd.DataFrame([record for record in records if record is not None])
+        return new_frame([record for record in records if record is not None])
 
     def table(self, *, false_alarm_rate: float = 0.01) -> Any:
         """A pandas frame with a row for each candidate and loss.
@@ -162,8 +161,6 @@ class StudyResults:
         Raises:
             ValueError: if no candidate has a loss at two sizes or more, so that there are no slopes.
         """
-        import pandas as pd  # an extra
-
         records = [
             _record(self, candidate, name, false_alarm_rate)
             for candidate in self.design.candidates
@@ -175,7 +172,7 @@ class StudyResults:
                 "results must have a loss at two sizes or more, twice at each, for a table of slopes (sizes_table "
                 f"needs no more than one); got {self!r} of sample_sizes {list(self.design.sample_sizes)}"
             )
-        return pd.DataFrame(found)
+        return new_frame(found)
 
     def plot(self, names: list[str] | None = None) -> Any:
         """A matplotlib figure with a panel for each loss; see :func:`~estimators.rates.plotting.plot_losses`.

@@ -56,6 +56,7 @@ class RateStudy(StudyDesign):
         >>> import tempfile, torch
         >>> from estimators import EM
         >>> from estimators.rates import ExactLoss, Oracle, RateStudy, UniformCovariates
+        >>> from mixkit import MixingMeasure
         >>> truth = MixingMeasure(*(torch.tensor(v).double() for v in ([0.0, 0.0], [[4.0], [0.0]], [[2.0], [-2.0]],
         ...     [0.0, 1.0], [0.1, 0.1])))
         >>> study = RateStudy(truth, UniformCovariates(), EM(), [ExactLoss()], [100, 1000], num_replicates=4, seed=0,

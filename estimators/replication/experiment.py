@@ -1,6 +1,7 @@
 """Replicated computations: seeds of their own, joblib workers, a file that takes them up again."""
 
 import os
+import secrets
 from abc import ABC, abstractmethod
 from functools import partial
 from typing import Any
@@ -53,7 +54,7 @@ def seed_of(random_state: int | np.random.Generator | None, *, is_resumable: boo
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**63))
     if random_state is None:
-        return int(np.random.SeedSequence().entropy)  # type: ignore[arg-type]
+        return secrets.randbits(128)
     if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer):
         raise TypeError(f"random_state must be an int, a numpy Generator or None, got {type(random_state).__name__}")
     if random_state < 0:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
+from ..data.frames import new_frame
 from ..statistics.wald import wald_intervals
 
 __all__ = ["Summary", "table_rows"]
@@ -41,11 +42,7 @@ class Summary:
 
     def to_frame(self) -> Any:
         """The table as a pandas frame, parameters in rows; ``ImportError`` without pandas."""
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("to_frame needs pandas: pip install mixkit[rates]") from error
-        return pd.DataFrame(self.values, index=self.names, columns=self.columns)
+        return new_frame(self.values, index=self.names, columns=self.columns)
 
     def __str__(self) -> str:
         """The table as text."""

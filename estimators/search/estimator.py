@@ -4,7 +4,7 @@ import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from ..results.build import build_batch, build_result
 from ..results.fit_batch import FitBatch
 from ..results.fit_result import FitResult
 from .optima import Optima, best_end, best_models, concatenated, found_better, surviving
-from .standardization import Coordinates
+from .standardized import StandardizedObjective
 from .starts import MoveAtom, Start, default_starts
 
 __all__ = [
@@ -56,8 +56,8 @@ class Estimator(ABC):
         start_at_model: also start from the parameters the model has.
         max_iter: most Newton iterations of a start.
         tol: a start has converged when one more Newton step is predicted to add less than this to the
-            log-likelihood (of weights below one on average: than this times their mean), and no direction of positive
-            curvature is left.
+            log-likelihood, and no direction of positive curvature is left. If the mean weight is below 1, ``tol`` is
+            multiplied by it.
         variance_floor: least variance of an expert, as a share of the variance of y. The default only stops variances
             on their way to zero, and ends at it come last; a floor of 1e-4 or more is a constraint like another.
         subsample: with more than twice as many observations, the starts run on a random subset of this size (at least
@@ -140,7 +140,7 @@ class Estimator(ABC):
         names = column_names(x)
         is_fixed = fixes_columns(model)
         pinned = dependent_columns(data, has_offset=model.has_offset, names=names, is_fixed=is_fixed)
-        objective, optima = settings._run(model, data, pinned)
+        objective, optima = settings._search(model, data, pinned)
         seconds = time.perf_counter() - started
         result = build_result(
             model, objective, optima.ascent, optima.values, optima.end_values, seconds, self._snapshot(), names
@@ -149,7 +149,7 @@ class Estimator(ABC):
         result.warnings += [with_names(remark, names) if names else remark] if remark else []
         return result
 
-    def _on_positive_rows(self, data: Data) -> tuple["Estimator", Data]:
+    def _on_positive_rows(self, data: Data) -> tuple[Self, Data]:
         """The rows of one data set that have a weight, and the estimator with its starts on those."""
         rows = data.positive_rows()
         if rows is None:
@@ -158,7 +158,14 @@ class Estimator(ABC):
         twin.starts = None if self.starts is None else [start.at(rows, n) for start in self.starts]
         return twin, data.take(rows)
 
-    def _snapshot(self) -> "Estimator":
+    def _warm_start(self, extra_starts: int = 0) -> Self:
+        """A copy that climbs from the model it is given, and from ``extra_starts`` of the default starts."""
+        warm = copy.copy(self)
+        warm.start_at_model, warm.n_init, warm.starts = True, extra_starts, None if extra_starts else []
+        warm.subsample = 2**62  # a model at a maximum of all the data needs no climb on a part of them
+        return warm
+
+    def _snapshot(self) -> Self:
         """The settings as they are now, which later changes do not touch."""
         twin = copy.copy(self)
         twin.starts = None if self.starts is None else list(self.starts)
@@ -196,33 +203,14 @@ class Estimator(ABC):
         if starts is not None and len(starts) != len(data.x):
             raise ValueError(f"starts must be given for each of {len(data.x)} data sets, got {len(starts)}")
         pinned = dependent_columns(data, has_offset=model.has_offset, is_fixed=fixes_columns(model))
-        objective, optima = self._run(model, data, pinned, starts)
+        objective, optima = self._search(model, data, pinned, starts)
         return build_batch(model, objective, optima.ascent)
 
     def _best_optima(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Ascent]:
         """The log-likelihood of ``r`` checked data sets, and the best end on each, ``theta (r, 1, P)``."""
         pinned = dependent_columns(data, has_offset=model.has_offset, is_fixed=fixes_columns(model))
-        objective, optima = self._run(model, data, pinned)
+        objective, optima = self._search(model, data, pinned)
         return objective, optima.ascent
-
-    def _run(
-        self, model: MixtureOfExperts, data: Data, pinned: Tensor, own: Sequence[Sequence[Start]] | None = None
-    ) -> tuple[Objective, Optima]:
-        """Search, where nothing ties the search to the covariates' own coordinates in others."""
-        is_tied = self.start_at_model or own is not None or self.starts is not None or fixes_columns(model)
-        if isinstance(self.penalty, Penalty):
-            is_tied |= self.penalty.is_in_data_units or not self.penalty.is_smooth
-        chosen = None if is_tied else Coordinates.of(model, data)
-        if chosen is None:
-            return self._search(model, data, pinned, own)
-        inner, optima = self._search(model, chosen.data(data), pinned, own)
-        whole = self._objective(model, data, pinned)
-        models = [chosen.restored(fitted, index) for index, fitted in enumerate(best_models(model, inner, optima))]
-        with tqdm(disable=not self.progress, unit="iteration", desc=f"{type(self).__name__}, n={whole.n}") as bar:
-            found = best_end(
-                whole, self._climbed(whole, torch.cat([whole.read(fitted) for fitted in models]), bar, is_near=True)
-            )
-        return whole, found._replace(values=optima.values + found.values, end_values=optima.end_values)
 
     def _search(
         self, model: MixtureOfExperts, data: Data, pinned: Tensor, own: Sequence[Sequence[Start]] | None = None
@@ -261,7 +249,10 @@ class Estimator(ABC):
         yield None
 
     def _objective(self, model: MixtureOfExperts, data: Data, pinned: Tensor) -> Objective:
-        objective = penalized(make_objective(model, data, self.variance_floor, pinned), self.penalty, model)
+        objective = make_objective(model, data, self.variance_floor, pinned)
+        if isinstance(objective, AutogradObjective):
+            objective = StandardizedObjective.of(model, data, self.variance_floor, objective)
+        objective = penalized(objective, self.penalty, model)
         objective.has_chosen_floor = self.variance_floor >= _CHOSEN_FLOOR
         return objective
 
@@ -294,6 +285,8 @@ class Estimator(ABC):
         rounds: int,
     ) -> Optima:
         """Climbs from what moves of an expert make of the best end, as long as that finds better ones."""
+        # Each start climbs to the maximum of its own basin. A move takes one expert from where two do the work of one
+        # to where one does that of two, at once: EM would have to carry it there through models that fit worse.
         for _ in range(rounds if model.num_experts > 1 else 0):
             starts = [[MoveAtom(fitted, _MOVES)] for fitted in best_models(model, objective, optima)]
             theta = _from_guesses(objective, data, starts, model.num_experts, rng)
@@ -328,7 +321,7 @@ class Estimator(ABC):
     def _finish(self, objective: Objective, theta: Tensor, callback: Callable[[Tensor], None]) -> Ascent:
         """The second-order finish; L-BFGS for models with too many parameters for it."""
         is_large = objective.num_params > _LARGEST_HESSIAN and objective.is_by_autograd
-        if is_large and isinstance(objective, AutogradObjective | PenalizedObjective):
+        if is_large and isinstance(objective, AutogradObjective | StandardizedObjective | PenalizedObjective):
             return objective.climb(theta, _LBFGS_ITERATIONS)
         tol = self.tol * min(1.0, float(objective.mean_weight.min()))
         if isinstance(objective, LaplaceObjective):

@@ -15,6 +15,7 @@ from ..optimizers.objective import Evaluation, Objective
 __all__ = ["Optima", "best_end", "best_models", "concatenated", "found_better", "ranking", "surviving"]
 
 _SAME_VALUE = 1e-6  # two ends whose log-likelihoods differ relatively by less are one
+_EQUAL = 1e-9  # ends that differ relatively by less are one to rounding: which is ahead says nothing
 _BEATEN = 4.0  # standard errors by which an end must lose to be left behind
 
 
@@ -40,7 +41,7 @@ def ranking(objective: Objective, ends: Ascent) -> Tensor:
 
 
 def best_end(objective: Objective, optima: Optima) -> Optima:
-    """The best end of each data set alone: every tensor with s = 1.
+    """The best end of each data set alone, the first of ends that are equal to rounding: every tensor with s = 1.
 
     Raises:
         ValueError: if no data set has an end with a finite log-likelihood; where some have one, the others keep theirs.
@@ -50,7 +51,7 @@ def best_end(objective: Objective, optima: Optima) -> Optima:
             "no start has a finite log-likelihood: y may be impossible under the experts, or x or y too extreme; "
             "rescale them or try other starts"
         )
-    best = ranking(objective, optima.ascent).argmax(1)
+    best = _first_best(ranking(objective, optima.ascent), optima.ascent.converged)
     rows = torch.arange(len(best), device=best.device)
     ascent = optima.ascent
     evaluation = Evaluation(*(part[rows, best].unsqueeze(1) for part in ascent.evaluation))
@@ -62,6 +63,16 @@ def best_end(objective: Objective, optima: Optima) -> Optima:
         evaluation=evaluation,
     )
     return Optima(chosen, [value[rows, best].unsqueeze(1) for value in optima.values], ascent.value)
+
+
+def _first_best(rank: Tensor, converged: Tensor) -> Tensor:
+    """Positions ``(r,)`` of the first best end, so that its experts have one order on all machines.
+
+    Starts that end at one maximum, with experts permuted, differ by rounding alone. Converged ends go before others.
+    """
+    best = rank.amax(1, keepdim=True)
+    is_best = rank >= best - _EQUAL * (1.0 + best.abs())
+    return (is_best.int() + (is_best & converged).int()).argmax(1)
 
 
 def best_models(model: MixtureOfExperts, objective: Objective, optima: Optima) -> list[MixtureOfExperts]:
@@ -119,14 +130,17 @@ def surviving(model: MixtureOfExperts, objective: Objective, data: Data, ends: A
 
 
 def _distinct(value: Tensor, order: Tensor, count: int) -> list[int]:
-    """The first of ``order`` with different values, at most ``count``."""
+    """The first of ``order`` with different values, at most ``count``; of those equal to rounding the first start."""
     kept: list[int] = []
     for index in order.tolist():
-        gaps = [abs(float(value[index] - value[other])) for other in kept]
-        if all(gap > _SAME_VALUE * (1.0 + abs(float(value[index]))) for gap in gaps):
-            kept.append(index)
-        if len(kept) == count:
-            break
+        scale = 1.0 + abs(float(value[index]))
+        gaps = [abs(float(value[index] - value[other])) / scale for other in kept]
+        nearest = min(range(len(gaps)), key=gaps.__getitem__, default=None)
+        if nearest is None or gaps[nearest] > _SAME_VALUE:
+            if len(kept) < count:
+                kept.append(index)
+        elif gaps[nearest] <= _EQUAL:
+            kept[nearest] = min(kept[nearest], index)
     return kept
 
 

@@ -1,4 +1,4 @@
-"""Gates: covariates to log-weights over experts, -inf for the unselected."""
+"""Gates: covariates to log-weights over experts, -inf for the unselected; start with ``gate.py``."""
 
 from .gate import Gate, Routing, entropy
 from .named import (

@@ -6,6 +6,7 @@ from .histories import Histories
 from .scoring import CallableScorer, Model, Scorer
 from .state import Decoding
 from .statistics import Statistics
+from .stopping import StopCondition
 from .tree import SampledTree, TreeDrafts
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "Scorer",
     "SpeculativeDecoder",
     "Statistics",
+    "StopCondition",
     "TreeDrafts",
 ]

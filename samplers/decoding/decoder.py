@@ -1,7 +1,6 @@
 """The decoding loop."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,28 +9,19 @@ from torch import Tensor
 from mixkit._validation import check_integer
 
 from ..processors import LogitsFunction
-from ..verification.results import Verification
-from ..verification.shared_prefix import leaders, share_rows
 from ..verification.sources import Randomness, RandomSource, as_source
 from ..verification.speculative import SpeculativeSampling
-from ..verification.tree import TreeVerification, TreeVerifier
+from ..verification.tree import TreeVerifier
 from ..verification.verifier import Verifier
-from .drafting import Drafter, Drafts, SampledDrafts
-from .histories import Histories
+from .drafting import Drafter, SampledDrafts
 from .prompts import check_eos, check_vocabulary, split_prompts
-from .scoring import (
-    Model,
-    Scorer,
-    as_chain,
-    as_scorer,
-    at_least_float32,
-    fit_vocabulary,
-    model_name,
-    process,
-)
-from .state import Decoding, DecodingState, OnTokens, Stop
+from .rounds import as_rounds
+from .scoring import Model, Scorer, as_chain, as_scorer, model_name, split_greedy
+from .state import Decoding, DecodingState, OnTokens, Trace
 from .statistics import Statistics
-from .tree import Nodes, SampledTree, tree_law
+from .stopping import Stop, StopCondition, as_stop
+from .target import Target
+from .tree import SampledTree
 
 
 class SpeculativeDecoder:
@@ -89,7 +79,8 @@ class SpeculativeDecoder:
         self.verifier = SpeculativeSampling() if verifier is None else check_verifier(verifier)
         self.processors = as_chain(processors)
         settings = {"num_drafts": num_drafts, "draft_length": draft_length, "draft_processors": draft_processors}
-        self.drafter = check_fit(self.verifier, as_drafter(drafts, self.verifier, settings)).inherit(self.processors)
+        drafter = check_fit(self.verifier, as_drafter(drafts, self.verifier, settings)).inherit(self.processors)
+        self.drafter = drafter.without_laws() if split_greedy(self.processors)[1] else drafter
         self.eos = check_eos(eos_token_id)
         self.pad_token_id = check_integer("pad_token_id", pad_token_id)
         self.vocab_size = None if vocab_size is None else check_integer("vocab_size", vocab_size, low=1)
@@ -108,7 +99,9 @@ class SpeculativeDecoder:
         attention_mask: Tensor | None = None,
         generator: Randomness = None,
         on_tokens: OnTokens | None = None,
-        stop: Stop | None = None,
+        stop: StopCondition | Stop | None = None,
+        return_log_probs: bool = False,
+        return_logits: bool = False,
     ) -> Decoding:
         """Decode.
 
@@ -116,11 +109,15 @@ class SpeculativeDecoder:
             input_ids: Prompts: ids ``(B, L)``, or a list of ``B`` prompts of any lengths, each at least 1.
             max_new_tokens: Most tokens to add to a row, at least 1.
             attention_mask: Mask ``(B, L)`` of the tokens of padded prompts (padding on either side).
-            generator: One generator or seed, a sequence of one for each row (then a row's tokens do not depend on the
-                rest of the batch as far as the models' logits do not), or None for torch's default generator. A
-                `RandomSource` is taken too.
+            generator: One generator or seed, a sequence of one (or None) for each row (then a row's tokens do not
+                depend on the rest of the batch as far as the models' logits do not), or None for torch's default
+                generator. A `RandomSource` is taken too.
             on_tokens: Called with a row and its new tokens as soon as they are known.
-            stop: Called with a history ``(1, n)`` after each new token; true ends the row there.
+            stop: Called with a history ``(1, n)`` after each new token; true ends the row there. A `StopCondition` is
+                taken too.
+            return_log_probs: Whether to return the log-probability of each new token under the target distribution.
+            return_logits: Whether to return the target's processed logits that each new token was drawn from, and the
+                log-probabilities.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -130,104 +127,34 @@ class SpeculativeDecoder:
         prompts = split_prompts(input_ids, attention_mask)
         check_integer("max_new_tokens", max_new_tokens, low=1)
         randomness = as_source(generator, len(prompts), prompts[0].device)
-        state = DecodingState(prompts, max_new_tokens, self.eos, self.pad_token_id, on_tokens, stop)
+        state = DecodingState(prompts, max_new_tokens, self.eos, self.pad_token_id, on_tokens, as_stop(stop))
         statistics = Statistics.zeros(len(prompts), self.drafter.draft_length)
+        trace = Trace(len(prompts), return_logits) if return_log_probs or return_logits else None
         self.target.reset()
         self.drafter.reset()
-        vocab_size = self._first(state, prompts, randomness)
+        vocab_size = self._first(state, prompts, randomness, trace)
+        target = Target(self.target, self.processors, self.vocab_size)
+        rounds = as_rounds(target, self.drafter, self.verifier, vocab_size)
         while (rows := state.active()).numel() > 0:
-            self._round(state, rows, statistics, vocab_size, randomness.rows(rows))
-        return state.result(statistics)
+            source = randomness if len(rows) == len(prompts) else randomness.rows(rows)
+            limits = (state.remaining[rows] - 1).clamp(max=self.drafter.draft_length).to(prompts[0].device)
+            outcome, lengths = rounds.run(state.histories(rows), limits, source, trace is not None)
+            statistics.record(rows, outcome, lengths)
+            counts = state.extend(rows, outcome.tokens)
+            if trace is not None:
+                trace.record(rows, outcome, counts)
+        return state.result(statistics, trace)
 
-    def _first(self, state: DecodingState, prompts: list[Tensor], source: RandomSource) -> int:
+    def _first(self, state: DecodingState, prompts: list[Tensor], source: RandomSource, trace: Trace | None) -> int:
         """Read the prompts and draw a token of each row from the target; return the vocabulary's size."""
-        rows = state.active()
-        histories = state.histories(rows)
-        raw = self.target.scores(histories.ids, histories.lengths, 1)
-        check_vocabulary(prompts, self.eos, max(raw.shape[-1], self.vocab_size or 0))
-        logits = self._process(raw, histories, histories.lengths[:, None])
-        probs = logits[:, 0].softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
-        state.extend(rows, source.choose(probs)[:, None])
-        return logits.shape[-1]
-
-    def _round(
-        self, state: DecodingState, rows: Tensor, statistics: Statistics, vocab_size: int, source: RandomSource
-    ) -> None:
-        """Draft, score, verify, keep."""
-        histories = state.histories(rows)
-        limits = (state.remaining[rows] - 1).clamp(max=self.drafter.draft_length).to(histories.ids.device)
-        verification, lengths = self._verify(histories, limits, vocab_size, source)
-        statistics.record(rows, verification, lengths)
-        state.extend(rows, verification.tokens)
-
-    def _verify(
-        self, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource
-    ) -> tuple[Verification | TreeVerification, Tensor]:
-        """Draft, score and verify; return the longest drafts ``(R,)`` too."""
-        if isinstance(self.verifier, TreeVerifier):
-            return self._verify_tree(self.verifier, histories, limits, vocab_size, source)
-        drafts = cut(self.drafter.propose(histories, limits, vocab_size, source), histories, vocab_size)
-        verification = self.verifier.verify(
-            self._target_of_drafts(histories, drafts),
-            drafts.logits,
-            drafts.tokens,
-            lengths=drafts.lengths,
-            generator=source,
-        )
-        return verification, drafts.lengths.amax(-1)
-
-    def _verify_tree(
-        self, verifier: TreeVerifier, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource
-    ) -> tuple[TreeVerification, Tensor]:
-        tree = self.drafter
-        drafts = tree.propose(histories, limits, vocab_size, source)
-        count = tree.parents.numel() + 1
-        nodes = Nodes(drafts.tokens, tree.parents, drafts.lengths)
-        target = tree_law(self.target, self.processors, histories, nodes, count, self.vocab_size)
-        verification = verifier.verify(
-            target,
-            drafts.logits,
-            drafts.tokens,
-            tree.parents.to(target.device),
-            lengths=drafts.lengths,
-            generator=source,
-        )
-        return verification, limits.where(drafts.lengths > 0, 0)
-
-    def _target_of_drafts(self, histories: Histories, drafts: Drafts) -> Tensor:
-        """Target logits ``(R, m, t+1, v)`` after every prefix of the drafts, one row for one prefix."""
-        num_rows, num_drafts, size = drafts.tokens.shape
-        lengths = drafts.lengths.flatten()
-        drafted = histories.repeat(num_drafts).extend(drafts.tokens.flatten(0, 1), lengths)
-        last = drafts.tokens.gather(-1, (drafts.lengths - 1).clamp(min=0)[..., None]).flatten()
-        ends = histories.is_end(last) & (lengths > 0)  # what would follow an end is not asked for, nor read
-        used = torch.arange(int(lengths.max()) + 1, device=lengths.device).clamp(max=(lengths - ends.long())[:, None])
-        logits = self._target(drafted, (drafted.lengths - lengths)[:, None] + used)
-        logits = torch.nn.functional.pad(logits, (0, 0, 0, size + 1 - logits.shape[1]))
-        return share_rows(logits.unflatten(0, (num_rows, num_drafts)), leaders(drafts.tokens, drafts.lengths))
-
-    def _target(self, histories: Histories, prefixes: Tensor) -> Tensor:
-        """Processed target logits ``(R, c, v)`` after the prefixes of the given lengths ``(R, c)``."""
-        count = int((histories.lengths - prefixes[:, 0]).max()) + 1
-        logits = self.target.scores(histories.ids, histories.lengths, count)
-        column = prefixes - histories.lengths[:, None] + count - 1
-        logits = logits.gather(1, column[..., None].expand(-1, -1, logits.shape[-1]))
-        return self._process(logits, histories, prefixes)
-
-    def _process(self, logits: Tensor, histories: Histories, prefixes: Tensor) -> Tensor:
-        """The target's logits ``(R, c, v)`` at its vocabulary, in float32 at least, after the processors."""
-        logits = at_least_float32(fit_vocabulary(logits, self.vocab_size))
-        return process(self.processors, logits, histories, prefixes)
-
-
-def cut(drafts: Drafts, histories: Histories, vocab_size: int) -> Drafts:
-    """End each draft after a token that ends the row, and before one that the target does not have."""
-    step = torch.arange(drafts.tokens.shape[-1], device=drafts.tokens.device)
-    inside = step < drafts.lengths[..., None]
-    is_end, is_unknown = histories.is_end(drafts.tokens) & inside, (drafts.tokens >= vocab_size) & inside
-    last = torch.where(is_end, step + 1, torch.where(is_unknown, step, drafts.lengths[..., None]))
-    lengths = last.amin(-1) if last.shape[-1] else drafts.lengths
-    return replace(drafts, tokens=drafts.tokens.where(step < lengths[..., None], 0), lengths=lengths)
+        target, rows = Target(self.target, self.processors, self.vocab_size), state.active()
+        scored = target.of_rows(state.histories(rows))
+        check_vocabulary(prompts, self.eos, max(scored.logits.shape[-1], self.vocab_size or 0))
+        outcome, vocab_size = target.draw(scored, source)
+        counts = state.extend(rows, outcome.tokens)
+        if trace is not None:
+            trace.record(rows, outcome, counts)
+        return vocab_size
 
 
 def as_drafter(drafts: Any, verifier: Verifier | TreeVerifier, settings: dict[str, Any]) -> Any:

@@ -14,9 +14,10 @@ from .verify_drafts import DraftBlock
 class BlockVerification(Verifier):
     r"""Block verification of one draft: never accepts fewer tokens on average than `SpeculativeSampling`.
 
-    With $w_0 = 1$ and $w_i = \min(1, w_{i-1} \, q(x_i)/p(x_i))$, the first $i$ tokens of a draft of length $t$ are kept
-    with probability $h_i = s_i / (s_i + 1 - w_i)$, $s_i = \sum_y (w_i q_i(y) - p_i(y))_+$, and $h_t = w_t$. The longest
-    kept prefix is accepted; the next token is drawn from $(w_i q_i - p_i)_+$, or from the target after the whole draft.
+    With :math:`w_0 = 1` and :math:`w_i = \min(1, w_{i-1} \, q(x_i)/p(x_i))`, the first :math:`i` tokens of a draft of
+    length :math:`t` are kept with probability :math:`h_i = s_i / (s_i + 1 - w_i)`,
+    :math:`s_i = \sum_y (w_i q_i(y) - p_i(y))_+`, and :math:`h_t = w_t`. The longest kept prefix is accepted; the next
+    token is drawn from :math:`(w_i q_i - p_i)_+`, or from the target after the whole draft.
 
     Source: Sun et al. (2024), arXiv 2403.10444, algorithm 2 and theorem 1.
 
@@ -61,7 +62,8 @@ def _chain(block: DraftBlock) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def prefix_weights(target: Tensor, draft: Tensor, tokens: Tensor) -> Tensor:
-    r"""Weights $w_0 = 1$, $w_i = \min(1, w_{i-1} \, q(x_i) / p(x_i))$ of the prefixes of a draft ``(B, t+1)``.
+    r"""Weights :math:`w_0 = 1`, :math:`w_i = \min(1, w_{i-1} \, q(x_i) / p(x_i))` of the prefixes of a
+    draft ``(B, t+1)``.
 
     Args:
         target: Target probabilities ``(B, t+1, v)``.
@@ -77,7 +79,7 @@ def prefix_weights(target: Tensor, draft: Tensor, tokens: Tensor) -> Tensor:
 
 
 def keep_probability(target: Tensor, draft: Tensor, weight: Tensor, length: Tensor) -> Tensor:
-    r"""Probability $h_i$ of keeping each prefix ``(B, t+1)``; 1 for the empty one, 0 past the end.
+    r"""Probability :math:`h_i` of keeping each prefix ``(B, t+1)``; 1 for the empty one, 0 past the end.
 
     Args:
         target: Target probabilities ``(B, t+1, v)``.

@@ -12,9 +12,10 @@ from .verify_drafts import DraftBlock
 
 
 def accept_probability(target: Tensor, draft: Tensor) -> Tensor:
-    r"""Probability $\min(1, q / p)$ of accepting a token of target probability $q$ and draft probability $p$.
+    r"""Probability :math:`\min(1, q / p)` of accepting a token of target probability :math:`q` and draft probability
+    :math:`p`.
 
-    Zero where $q = 0$, one where $p = 0 < q$. Shapes broadcast.
+    Zero where :math:`q = 0`, one where :math:`p = 0 < q`. Shapes broadcast.
 
     Args:
         target: Target probabilities of the drafted tokens.
@@ -31,9 +32,9 @@ def accept_probability(target: Tensor, draft: Tensor) -> Tensor:
 
 
 def residual(target: Tensor, draft: Tensor) -> Tensor:
-    r"""Law $(q - p)_+ / \sum_y (q - p)_+(y)$ to draw from after a rejection.
+    r"""Law :math:`(q - p)_+ / \sum_y (q - p)_+(y)` to draw from after a rejection.
 
-    Where $q \le p$ everywhere nothing can be rejected; the row returned is then the target itself, never NaN.
+    Where :math:`q \le p` everywhere nothing can be rejected; the row returned is then the target itself, never NaN.
 
     Args:
         target: Target probabilities ``(..., v)``.
@@ -58,9 +59,10 @@ def residual_weights(target: Tensor, draft: Tensor) -> Tensor:
 
 
 def output_law(target: Tensor, selection: Tensor) -> Tensor:
-    r"""Law of the output when a token of distribution $x$ is offered to a target $q$: the target, whatever $x$ is.
+    r"""Law of the output when a token of distribution :math:`x` is offered to a target :math:`q`: the target, whatever
+    :math:`x` is.
 
-    $\min(x, q) + (1 - \sum \min(x, q)) \cdot$ `residual`. Computed from the pieces, so that a wrong piece shows.
+    :math:`\min(x, q) + (1 - \sum \min(x, q)) \cdot` `residual`. Computed from the pieces, so that a wrong piece shows.
 
     Args:
         target: Target probabilities ``(..., v)``.
@@ -78,7 +80,8 @@ def output_law(target: Tensor, selection: Tensor) -> Tensor:
 
 
 def acceptance(target: Tensor, selection: Tensor) -> Tensor:
-    r"""Probability $\sum_y \min(x(y), q(y))$ that a token of distribution $x$ is accepted: 1 - total variation.
+    r"""Probability :math:`\sum_y \min(x(y), q(y))` that a token of distribution :math:`x` is accepted: 1 - total
+    variation.
 
     Args:
         target: Target probabilities ``(..., v)``.
@@ -106,7 +109,8 @@ def offer(target: Tensor, selection: Tensor, token: Tensor, source: RandomSource
 
 
 class SpeculativeSampling(NodeVerifier):
-    r"""Speculative sampling of one draft: accept $x$ with probability $\min(1, q(x)/p(x))$, else draw from $(q - p)_+$.
+    r"""Speculative sampling of one draft: accept :math:`x` with probability :math:`\min(1, q(x)/p(x))`, else draw from
+    :math:`(q - p)_+`.
 
     Source: Leviathan, Kalman and Matias (2023), arXiv 2211.17192, algorithm 1; Chen et al. (2023), arXiv 2302.01318.
 
@@ -128,7 +132,8 @@ class SpeculativeSampling(NodeVerifier):
         return offer(node.target, node.draft, node.tokens[:, 0], source)
 
     def acceptance(self, target: Tensor, drafts: Tensor) -> Tensor:
-        r"""Acceptance $\sum_y \min(p(y), q(y))$ ``(r,)`` at one node, from probabilities ``(r, v)`` and ``(r, 1, v)``.
+        r"""Acceptance :math:`\sum_y \min(p(y), q(y))` ``(r,)`` at one node, from probabilities ``(r, v)`` and
+        ``(r, 1, v)``.
 
         Raises:
             ValueError: If there are several drafts.

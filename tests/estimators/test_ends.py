@@ -10,7 +10,7 @@ from estimators import EM
 from estimators.data.dataset import as_data
 from estimators.objectives.choose import make_objective
 from estimators.optimizers.newton import newton_ascent
-from estimators.search.optima import ranking, surviving
+from estimators.search.optima import Optima, _distinct, best_end, ranking, surviving
 from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
 from mixkit.datasets import load_faithful, load_mcycle
 
@@ -50,7 +50,34 @@ def test_an_end_within_chance_goes_on_behind_the_best(problem):
 
 def test_equal_ends_are_one(problem):
     model, objective, data, theta = problem
-    assert surviving(model, objective, data, ends_at(objective, theta, theta, theta), 4).shape == theta.shape
+    assert torch.equal(surviving(model, objective, data, ends_at(objective, theta, theta, theta), 4), theta)
+
+
+def chosen_of(objective, ends, values, converged):
+    """The position of the best end, of ends with given values."""
+    told = ends._replace(value=torch.tensor([values], dtype=DTYPE), converged=torch.tensor([converged]))
+    best = best_end(objective, Optima(told, [], told.value)).ascent.theta
+    (position,) = (ends.theta == best).all(-1)[0].nonzero()
+    return position.item()
+
+
+def test_of_ends_that_are_equal_to_rounding_the_first_is_best(problem):
+    """Else the order of the experts would be another on another processor."""
+    _, objective, _, theta = problem
+    ends = ends_at(objective, theta, theta + 0.01, theta + 0.02)
+    assert chosen_of(objective, ends, [-300.0, -300.0 + 1e-12, -300.0 - 1e-12], [True] * 3) == 0
+    assert chosen_of(objective, ends, [-300.0 - 1e-5, -300.0, -300.0 + 1e-12], [True] * 3) == 1
+    assert chosen_of(objective, ends, [-300.0, -300.0 - 1e-12, -300.0], [False, True, True]) == 1
+    assert chosen_of(objective, ends, [-torch.inf, -300.0, -torch.inf], [False] * 3) == 1
+
+
+def test_of_equal_ends_that_go_on_the_first_start_stands_for_all(problem):
+    model, objective, data, theta = problem
+    ends = ends_at(objective, theta, theta + 0.01, theta + 0.02)
+    nearly = ends._replace(value=torch.tensor([[-310.0 - 1e-12, -300.0, -310.0]], dtype=DTYPE))
+    assert torch.equal(surviving(model, objective, data, nearly, 1), theta + 0.01)
+    different = _distinct(nearly.value[0], torch.tensor([1, 2, 0]), 4)
+    assert different == [1, 0]
 
 
 def test_ends_that_are_not_finite_rank_last_and_do_not_disturb_the_others(problem):

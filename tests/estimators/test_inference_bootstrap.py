@@ -3,6 +3,7 @@
 import itertools
 import pickle
 import sqlite3
+import sys
 import warnings
 
 import joblib
@@ -14,8 +15,8 @@ from torch.distributions import Gamma, Normal
 
 from estimators import EM, MLE, KMeansXY, MixtureOfExpertsRegressor, SingularInformationWarning
 from estimators.data.dataset import Data
-from estimators.inference import Cases, Parametric, RandomWeights, bootstrap
-from estimators.inference.bootstrap import _Refits, warm_start
+from estimators.inference import Cases, Parametric, RandomWeights, Resampling, bootstrap
+from estimators.inference.bootstrap import _Refits
 from estimators.inference.bootstrap_intervals import INTERVALS, Replicates, acceleration
 from estimators.objectives.choose import make_objective
 from estimators.penalties import Lasso, LogPrior, Ridge
@@ -101,14 +102,14 @@ class TestRefits:
     def test_other_processes_find_the_same(self, tone):
         """What a worker is sent, and sends back."""
         end = tone.maximum
-        refits = _Refits(tone.model, end.objective, end.theta, Cases(), warm_start(tone.estimator), 5)
+        refits = _Refits(tone.model, end.objective, end.theta, Cases(), tone.estimator._warm_start(), 5)
         twin = pickle.loads(pickle.dumps(refits))
         assert twin.run([0, 1]) == refits.run([0, 1])
         assert twin.design() == refits.design()
 
     def test_batches_and_single_refits_agree(self, tone, monkeypatch):
         together = bootstrap(tone, 6, random_state=1)
-        monkeypatch.setattr("estimators.inference.bootstrap._LARGEST_GROUP", 1)
+        monkeypatch.setattr(sys.modules["estimators.inference.bootstrap"], "_LARGEST_GROUP", 1)
         apart = bootstrap(tone, 6, random_state=1)
         np.testing.assert_allclose(together.replicates, apart.replicates, rtol=1e-5, atol=1e-6)
 
@@ -125,7 +126,7 @@ class TestRefits:
     @pytest.mark.parametrize("first", [None, Ridge(5.0, 5.0), Lasso(5.0, 5.0), PRIOR], ids=repr)
     @pytest.mark.parametrize("second", [None, Ridge(50.0, 50.0), Lasso(0.5, 0.5), PRIOR], ids=repr)
     def test_refits_may_have_another_penalty_than_the_fit(self, first, second, monkeypatch):
-        monkeypatch.setattr("estimators.inference.bootstrap._LARGEST_GROUP", 3)
+        monkeypatch.setattr(sys.modules["estimators.inference.bootstrap"], "_LARGEST_GROUP", 3)
         result = EM(penalty=first, random_state=0, n_init=2, n_moves=0).fit(softmax_model(1, 2), *load_tone())
         other = EM(penalty=second, start_at_model=True, random_state=0, n_init=0)
         found = bootstrap(result, 3, random_state=0, estimator=other)
@@ -150,8 +151,18 @@ class TestRefits:
             warnings.simplefilter("ignore", SingularInformationWarning)
             result = EM(random_state=0, n_init=2).fit(model, x, y, weight)
             found = bootstrap(result, 3, random_state=0)
-        assert found.replicates.shape == (3, result.df_model)
+            same = bootstrap(result, 2, resampling=NoResampling(), random_state=0)
         assert np.isfinite(found.replicates).all()
+        assert len(np.unique(found.replicates.round(6), axis=0)) == 3
+        np.testing.assert_allclose(same.replicates, np.tile(result.params, (2, 1)), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(same.llf, result.llf, rtol=1e-9)
+
+
+class NoResampling(Resampling):
+    """The data as they are."""
+
+    def draw(self, model, data, rngs):
+        return Data(*(part.expand(len(rngs), *part.shape[1:]) for part in data))
 
 
 class TestFamilies:
@@ -250,7 +261,7 @@ class TestAlignment:
 class TestKeeping:
     def test_a_file_takes_up_where_it_stopped(self, tone, tmp_path, monkeypatch):
         path, whole = tmp_path / "b.sqlite", bootstrap(tone, 120, random_state=1)
-        calls, real = [], Estimator.ends
+        calls, real = [], Estimator._best_optima
 
         def counted(self, model, data):
             calls.append(len(data.x))
@@ -258,7 +269,7 @@ class TestKeeping:
                 raise KeyboardInterrupt
             return real(self, model, data)
 
-        monkeypatch.setattr(Estimator, "ends", counted)
+        monkeypatch.setattr(Estimator, "_best_optima", counted)
         with pytest.raises(KeyboardInterrupt):
             bootstrap(tone, 120, random_state=1, path=path)
         found = bootstrap(tone, 120, random_state=1, path=path)
@@ -345,7 +356,7 @@ class TestIntervals:
         np.testing.assert_allclose(normal[~plain].prod(1), tone.params[~plain] ** 2)
         np.testing.assert_allclose(found.bias, found.replicates.mean(0) - tone.params)
         np.testing.assert_allclose(np.sqrt(np.diag(found.cov_params())), found.bse)
-        frame = found.to_frame(0.9)
+        frame = found.to_frame(level=0.9)
         assert list(frame.columns) == ["coef", "std err", "bias", "[0.05", "0.95]"]
         assert list(frame.index) == tone.param_names
 
@@ -435,7 +446,7 @@ class TestRequests:
         x, y = load_tone()
         weight = torch.linspace(0.5, 2.0, len(y), dtype=DTYPE)
         result = EM(random_state=0, n_init=2).fit(softmax_model(1, 2), x, y, weight)
-        with pytest.raises(ValueError, match="needs observations without weights, got sample weights; use 'case'"):
+        with pytest.raises(ValueError, match="needs rows without weights, got sample weights; use 'case'"):
             bootstrap(result, 2, resampling=Parametric(), random_state=0)
         drawn = Cases().draw(result.model, result.maximum.data, [np.random.default_rng(0)])
         rows = np.random.default_rng(0).integers(len(y), size=len(y))

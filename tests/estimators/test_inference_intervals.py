@@ -288,6 +288,9 @@ class TestDeltaMethod:
         assert np.isnan(result.bse).any()
         band = result.mean_conf_int(np.linspace(3.0, 57.0, 50)[:, None])
         assert np.isfinite(band.interval).all()
+        np.testing.assert_allclose(band.value, result.predict(np.linspace(3.0, 57.0, 50)[:, None]))
+        np.testing.assert_allclose(band.interval.mean(-1), band.value)
+        assert (np.diff(band.interval)[:, 0] > 0.1).all()
 
 
 class TestProfile:

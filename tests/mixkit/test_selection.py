@@ -123,7 +123,9 @@ def test_the_two_rankings_differ_by_the_bias():
 
 def test_slopes_may_lack_the_batch_of_the_scores():
     slope, bias = torch.zeros(5, K), normal(2, 1, K)
-    assert select(TopKBySlope(2), slope + bias, slope).shape == (2, 5, K)
+    found = select(TopKBySlope(2), slope + bias, slope)
+    assert torch.equal(found, select(TopKBySlope(2), slope + bias, slope.expand(2, 5, K)))
+    assert torch.equal(found > -INF, torch.tensor([True, True, *[False] * (K - 2)]).expand(2, 5, K))  # ties: the first
 
 
 def test_noise_is_for_training_and_follows_the_generator():

@@ -91,6 +91,11 @@ class SmoothGateObjective(AutogradObjective):
         density = self.experts.log_density(chunk.y, eta, *coefficients.constants)
         return torch.log_softmax(self._gate(gamma, _covariates(chunk)), -2) + density
 
+    @property
+    def is_batched(self) -> bool:
+        """They are."""
+        return True
+
     def without_cache(self) -> "SmoothGateObjective":
         """A copy without the stored outer products."""
         twin = copy.copy(self)

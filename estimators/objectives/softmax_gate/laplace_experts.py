@@ -20,6 +20,7 @@ of other families do, and ``converged`` stays False where they end at a kink.
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.optimize
@@ -116,7 +117,7 @@ class LaplaceObjective(LinearObjective):
         **settings: likewise.
     """
 
-    def __init__(self, *arguments, **settings) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.experts = _ExpectedCurvature.of(self.experts)
         places = self.layout.index[self.layout.expert_positions]

@@ -293,7 +293,8 @@ class LinearObjective(Objective):
     def on_sets(self, sets: Tensor) -> "LinearObjective":
         """The log-likelihood of some of the data sets, in the same parameters."""
         twin = copy.copy(self)
-        twin.data = Data(*(None if part is None else part[sets] for part in self.data))  # type: ignore[arg-type]
+        x, y, weight = self.data
+        twin.data = Data(x[sets], y[sets], None if weight is None else weight[sets])
         twin.scaling = Scaling(*(part[sets] for part in self.scaling))
         twin.layout = self.layout.with_scaling(twin.scaling)
         twin.total_weight = self.total_weight[sets]

@@ -27,7 +27,7 @@ class Selection(Protocol):
 class CanonicalVerifier(NodeVerifier):
     r"""Select one draft, then offer it to the target by speculative sampling against its distribution.
 
-    Any selection is lossless as long as its marginal $x$ is exact; acceptance is $\sum_y \min(x(y), q(y))$.
+    Any selection is lossless as long as its marginal :math:`x` is exact; acceptance is :math:`\sum_y \min(x(y), q(y))`.
 
     Source: Khisti et al. (2024), arXiv 2410.18234, theorem 1.
     """
@@ -43,7 +43,7 @@ class CanonicalVerifier(NodeVerifier):
         return offer_selected(node, self.selection(node), source)
 
     def acceptance(self, target: Tensor, drafts: Tensor) -> Tensor:
-        r"""Probability $\sum_y \min(x(y), q(y))$ that the selected draft is accepted at one node.
+        r"""Probability :math:`\sum_y \min(x(y), q(y))` that the selected draft is accepted at one node.
 
         A draw from the residual may still hit one of the other drafts; that comes on top, except at the optimum.
 

@@ -18,12 +18,12 @@ from .recursive import RecursiveRejection, recursive_acceptance
 class ImportanceWeighted(CanonicalVerifier):
     r"""Canonical two-step selection by a tournament of pairs whose weights solve a truncated linear program.
 
-    The winner of the drafts so far, of distribution $a$, meets the next draft, of distribution $b$: from the pair
-    $\{i, j\}$ token $i$ is selected with probability $w_{ij}$. Tokens are ordered by $q - (a + b)/2$ descending. Among
-    the first ``solved`` tokens the weights maximize acceptance, a linear program solved as a maximal flow
-    (`solve_pairs`); beyond them the
-    token earlier in the order is selected; among tokens past the first ``alphabet``, the winner so far. The
-    distribution of the selected token is a sum, so it is exact.
+    The winner of the drafts so far, of distribution :math:`a`, meets the next draft, of distribution :math:`b`: from
+    the pair :math:`\{i, j\}` token :math:`i` is selected with probability :math:`w_{ij}`. Tokens are ordered by
+    :math:`q - (a + b)/2` descending. Among the first ``solved`` tokens the weights maximize acceptance, a linear
+    program solved as a maximal flow (`solve_pairs`); beyond them the token earlier in the order is selected; among
+    tokens past the first ``alphabet``, the winner so far. The distribution of the selected token is a sum, so it is
+    exact.
 
     Args:
         solved: Tokens in the linear program (the paper's truncated LP).

@@ -10,9 +10,10 @@ from ..verifier import NodeVerifier
 
 
 class RecursiveRejection(NodeVerifier):
-    r"""Recursive rejection: accept $x_i$ with probability $\min(1, r(x_i)/p_i(x_i))$, else $r \leftarrow (r-p_i)_+$.
+    r"""Recursive rejection: accept :math:`x_i` with probability :math:`\min(1, r(x_i)/p_i(x_i))`, else
+    :math:`r \leftarrow (r-p_i)_+`.
 
-    $r$ starts as the target and is normalized after each rejection; after the last, the token is drawn from it.
+    :math:`r` starts as the target and is normalized after each rejection; after the last, the token is drawn from it.
 
     Args:
         with_replacement: Whether drafts are independent; else each is drawn from its distribution without the tokens
@@ -70,7 +71,7 @@ class RecursiveRejection(NodeVerifier):
         return law[:, :-1] / law.sum(-1, keepdim=True)
 
     def acceptance(self, target: Tensor, drafts: Tensor) -> Tensor:
-        r"""Exact acceptance ``(r,)`` at one node with replacement: $1 - \prod_i (1 - \sum_y \min(r_i, p_i))$.
+        r"""Exact acceptance ``(r,)`` at one node with replacement: :math:`1 - \prod_i (1 - \sum_y \min(r_i, p_i))`.
 
         Args:
             target: Target probabilities ``(r, v)``.
