@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..numerics.precision import clamp_to_dtype, smallest_divisor
 
-__all__ = ["divide_by_temperature", "hard_with_gradient_of", "is_one"]
+__all__ = ["divide_by_temperature", "hard_with_gradient_of", "is_one", "one_hot_of", "one_hot_with_gradient_of"]
 
 
 def is_one(temperature: float | Tensor) -> bool:
@@ -51,6 +51,40 @@ class _Replace(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, hard_tangent: Tensor | None, soft_tangent: Tensor) -> Tensor:
         return soft_tangent.clone()
+
+
+class _OneHot(torch.autograd.Function):
+    """The one-hot rows of an index with the derivative of the second argument: one pass over memory."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(index: Tensor, soft: Tensor) -> Tensor:
+        return one_hot_of(index, soft)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, grad
+
+    @staticmethod
+    def jvp(ctx: Any, index_tangent: Tensor | None, soft_tangent: Tensor) -> Tensor:
+        return soft_tangent.clone()
+
+
+def one_hot_of(index: Tensor, like: Tensor) -> Tensor:
+    """One-hot rows of ``index (*batch, 1)`` of the shape and dtype of ``like``, without gradient."""
+    return torch.zeros_like(like.detach()).scatter_(-1, index, 1.0)
+
+
+def one_hot_with_gradient_of(index: Tensor, soft: Tensor) -> Tensor:
+    """The one-hot rows of ``index (*batch, 1)`` with the gradient of ``soft``, in forward and in reverse mode."""
+    if torch.compiler.is_compiling():
+        return one_hot_of(index, soft) + (soft - soft.detach())
+    return _OneHot.apply(index, soft)
 
 
 def hard_with_gradient_of(hard: Tensor, soft: Tensor) -> Tensor:

@@ -105,8 +105,6 @@ def expectation(
     Example:
         Three fair coins, and the square of the number of heads:
 
-        Three fair coins, and the square of the number of heads:
-
         >>> import torch
         >>> from mixkit.relaxations import Enumeration
         >>> logits = torch.zeros(3, 2, requires_grad=True)

@@ -4,9 +4,9 @@ from torch import Tensor
 
 from ..numerics.randomness import Randomness
 from ._checks import check_logits, check_temperature
-from ._steps import divide_by_temperature, hard_with_gradient_of
+from ._steps import divide_by_temperature, one_hot_with_gradient_of
 from .gradient_estimator import PathEstimator
-from .noise import one_hot_argmax, perturb
+from .noise import perturb
 from .tempered import TemperatureLike, Tempered
 
 __all__ = ["GumbelSoftmax", "StraightThroughGumbelSoftmax", "gumbel_softmax"]
@@ -50,7 +50,7 @@ def gumbel_softmax(
     check_temperature(temperature)
     perturbed = perturb(logits, generator=generator)
     soft = divide_by_temperature(perturbed, temperature).softmax(-1)
-    value = hard_with_gradient_of(one_hot_argmax(perturbed), soft) if hard else soft
+    value = one_hot_with_gradient_of(perturbed.detach().argmax(-1, keepdim=True), soft) if hard else soft
     return value.to(logits.dtype)
 
 
