@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .._validation import at_least_float32, can_read_values, check_finite, check_positive, check_tensor
+from ..numerics.precision import wide_sum
 from ..parameters import ParameterRecord, Place
 from .normalizers import LinkNormalizer, Normalizer, Softmax
 from .router_losses import check_mask, masked_mean
@@ -38,9 +39,8 @@ def entropy(log_weights: Tensor) -> Tensor:
         tensor(2.)
     """
     wide = at_least_float32(log_weights)
-    possible = wide > -torch.inf
-    inside = torch.where(possible, wide, 0.0)
-    return -torch.where(possible, inside.exp() * inside, 0.0).sum(-1)
+    inside = torch.where(wide == -torch.inf, 0.0, wide)  # where a log of 1 adds zero; a NaN stays one
+    return -wide_sum(torch.where(wide == -torch.inf, 0.0, inside.exp() * inside))
 
 
 class Gate(nn.Module):

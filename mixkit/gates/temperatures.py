@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .._buffers import KeepsFloat32
 from .._validation import check_integer, check_last_dim, check_positive
+from ..numerics.buffers import KeepsFloat32
 from ..parameters import Axis, Exp, ParameterRecord, Place, forget_statements
 from ..schedules import Schedule
 

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..._random import Randomness
 from ..._validation import can_read_values, check_integer
+from ...numerics.randomness import Randomness
 from ...parameters import forget_statements
 
 __all__ = ["Dense", "Selection", "keep", "top_k_mask"]

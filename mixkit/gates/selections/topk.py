@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ..._random import Randomness
 from ..._validation import check_integer
+from ...numerics.randomness import Randomness
 from .base import Selection, keep, top_k_mask
 
 __all__ = ["TopKByScore", "TopKBySlope"]
