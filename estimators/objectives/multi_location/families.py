@@ -139,7 +139,7 @@ def _like(values: Tensor, parameter: Any) -> Tensor:
 
 def blocks_of(experts: Experts) -> list[Block] | None:
     """The blocks of a family or a container of families; None if one has no density to differentiate."""
-    families = list(experts.families) if has_form(experts, MixedExperts) else [experts]  # type: ignore[attr-defined]
+    families = list(experts.families) if has_form(experts, MixedExperts) else [experts]
     blocks: list[Block] = []
     expert, row = 0, 0
     for index, family in enumerate(families):
