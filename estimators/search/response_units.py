@@ -15,7 +15,7 @@ from mixkit.experts import (
     SphericalCovariance,
 )
 
-from ..objectives.softmax_gate.design import moments
+from ..objectives.softmax_gate.design import response_moments
 
 __all__ = ["ResponseUnits", "response_units", "restore_spread"]
 
@@ -43,7 +43,7 @@ def response_units(experts: Experts, y: Tensor, weight: Tensor | None) -> Respon
     """
     if not _has_scale(experts):
         return None
-    mean, scale = moments(y, weight if weight is None or y.ndim == 2 else weight.unsqueeze(-1), 1)
+    mean, scale = response_moments(y, weight)
     if isinstance(experts, MultivariateGaussianExperts) and isinstance(experts.covariance, SphericalCovariance):
         scale = scale.square().mean(-1, keepdim=True).sqrt().expand_as(scale)
     return ResponseUnits(mean, scale)
