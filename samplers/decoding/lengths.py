@@ -32,8 +32,8 @@ class ExpectedGain(DraftLength):
 
     With acceptance :math:`a` of a drafted token and cost :math:`c`, a round of :math:`t` drafted tokens gives
     :math:`(1 - a^{t+1}) / (1 - a)` tokens in the time of :math:`1 + c t` target calls (Leviathan, Kalman and Matias
-    2023, arXiv 2211.17192, theorem 3.8); :math:`t` in ``0..longest`` maximizes their ratio. The acceptance of a row is its
-    share of accepted tokens so far, with the weight of ``prior_weight`` tokens at ``prior_acceptance``. A row that
+    2023, arXiv 2211.17192, theorem 3.8); :math:`t` in ``0..longest`` maximizes their ratio. The acceptance of a row is
+    its share of accepted tokens so far, with the weight of ``prior_weight`` tokens at ``prior_acceptance``. A row that
     drafts nothing drafts one token every ``retry`` rounds, so that its acceptance can be seen again.
 
     Args:
