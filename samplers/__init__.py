@@ -9,6 +9,7 @@ from .acceptance.bounds import (
 )
 from .decoding import (
     Decoding,
+    DecodingSession,
     Drafter,
     DraftLength,
     ExpectedGain,
@@ -54,6 +55,7 @@ __all__ = [
     "ComposedTokens",
     "Decision",
     "Decoding",
+    "DecodingSession",
     "DirichletTokens",
     "DraftLength",
     "Drafter",

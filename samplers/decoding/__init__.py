@@ -5,6 +5,7 @@ from .drafting import Drafter, Drafts, SampledDrafts
 from .histories import Histories
 from .lengths import DraftLength, ExpectedGain
 from .scoring import CallableScorer, Model, Scorer
+from .session import DecodingSession, Emission
 from .state import Decoding
 from .statistics import Statistics
 from .stopping import StopCondition
@@ -13,9 +14,11 @@ from .tree import SampledTree, TreeDrafts
 __all__ = [
     "CallableScorer",
     "Decoding",
+    "DecodingSession",
     "DraftLength",
     "Drafter",
     "Drafts",
+    "Emission",
     "ExpectedGain",
     "Histories",
     "Model",

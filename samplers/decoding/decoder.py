@@ -83,14 +83,19 @@ class SpeculativeDecoder:
         self.verifier = SpeculativeSampling() if verifier is None else check_verifier(verifier)
         self.processors = as_chain(processors)
         settings = {"num_drafts": num_drafts, "draft_length": draft_length, "draft_processors": draft_processors}
-        drafter = check_fit(self.verifier, as_drafter(drafts, self.verifier, settings)).inherit(self.processors)
-        self.drafter = drafter.without_laws() if split_greedy(self.processors)[1] else drafter
+        self._drafts = check_fit(self.verifier, as_drafter(drafts, self.verifier, settings))
+        self.drafter = self.drafter_for(self.processors)
         self.eos = check_eos(eos_token_id)
         self.pad_token_id = check_integer("pad_token_id", pad_token_id)
         if draft_lengths is not None and not isinstance(draft_lengths, DraftLength):
             raise TypeError(f"draft_lengths must be a DraftLength or None, got {type(draft_lengths).__name__}")
         self.draft_lengths = draft_lengths
         self.vocab_size = None if vocab_size is None else check_integer("vocab_size", vocab_size, low=1)
+
+    def drafter_for(self, processors: LogitsFunction) -> Any:
+        """Return what proposes drafts for a target with the given processors."""
+        drafter = self._drafts.inherit(processors)
+        return drafter.without_laws() if split_greedy(processors)[1] else drafter
 
     def __repr__(self) -> str:
         settings = {"processors": self.processors, "eos_token_id": sorted(self.eos), "vocab_size": self.vocab_size}
@@ -144,7 +149,7 @@ class SpeculativeDecoder:
         rounds = as_rounds(target, self.drafter, self.verifier, vocab_size)
         while (rows := state.active()).numel() > 0:
             source = randomness if len(rows) == len(prompts) else randomness.rows(rows)
-            limits = self._limits(state.remaining[rows], statistics, rows).to(prompts[0].device)
+            limits = self.limits(state.remaining[rows], statistics, rows).to(prompts[0].device)
             outcome, lengths = rounds.run(state.histories(rows), limits, source, trace is not None)
             statistics.record(rows, outcome, lengths)
             counts = state.extend(rows, outcome.tokens)
@@ -152,7 +157,7 @@ class SpeculativeDecoder:
                 trace.record(rows, outcome, counts)
         return state.result(statistics, trace)
 
-    def _limits(self, remaining: Tensor, statistics: Statistics, rows: Tensor) -> Tensor:
+    def limits(self, remaining: Tensor, statistics: Statistics, rows: Tensor) -> Tensor:
         """Longest draft of each row ``(r,)``: what it has room for, and what is chosen before the round begins."""
         limits = (remaining - 1).clamp(max=self.drafter.draft_length)
         if self.draft_lengths is None:

@@ -31,10 +31,10 @@ class ExpectedGain(DraftLength):
     r"""The length of the most expected tokens for the time they take, none where drafting does not pay.
 
     With acceptance :math:`a` of a drafted token and cost :math:`c`, a round of :math:`t` drafted tokens gives
-    :math:`(1 - a^{t+1}) / (1 - a)` tokens in the time of :math:`1 + c t` target calls (Leviathan, Kalman and Matias 2023,
-    arXiv 2211.17192, theorem 3.8); :math:`t` in ``0..longest`` maximizes their ratio. The acceptance of a row is its
-    share of accepted tokens so far, with the weight of ``prior_weight`` tokens at ``prior_acceptance``. A row that drafts
-    nothing drafts one token every ``retry`` rounds, so that its acceptance can be seen again.
+    :math:`(1 - a^{t+1}) / (1 - a)` tokens in the time of :math:`1 + c t` target calls (Leviathan, Kalman and Matias
+    2023, arXiv 2211.17192, theorem 3.8); :math:`t` in ``0..longest`` maximizes their ratio. The acceptance of a row is
+    its share of accepted tokens so far, with the weight of ``prior_weight`` tokens at ``prior_acceptance``. A row that
+    drafts nothing drafts one token every ``retry`` rounds, so that its acceptance can be seen again.
 
     Args:
         cost: Time of a drafted token as a share of that of a target call, positive.
@@ -46,7 +46,7 @@ class ExpectedGain(DraftLength):
     Example:
         >>> gain = ExpectedGain(cost=0.1, longest=8)
         >>> [int(gain.best(torch.tensor(acceptance))) for acceptance in (0.05, 0.3, 0.8, 0.95)]
-        [0, 1, 4, 8]
+        [0, 1, 6, 8]
     """
 
     def __init__(

@@ -189,7 +189,8 @@ def _processed_per_row(processors: PerRow, logits: Tensor, histories: Histories,
     """Process the logits of each row by its own processor, which is shown that row alone."""
     processed = torch.empty_like(logits)
     for one, rows in processors.groups(histories.origin):
-        alone = replace(histories.rows(rows), origin=torch.zeros_like(rows), batch=1)
+        nothing = torch.zeros_like(rows)
+        alone = replace(histories.rows(rows), origin=nothing, padding=nothing, batch=1)
         processed[rows] = _processed(one, logits[rows], alone, prefixes[rows])
     return processed
 
