@@ -2,6 +2,7 @@
 
 from .decoder import SpeculativeDecoder
 from .drafting import Drafter, Drafts, SampledDrafts
+from .hidden import HeadDrafts
 from .histories import Histories
 from .lengths import DraftLength, ExpectedGain
 from .scoring import CallableScorer, Model, Scorer
@@ -20,6 +21,7 @@ __all__ = [
     "Drafts",
     "Emission",
     "ExpectedGain",
+    "HeadDrafts",
     "Histories",
     "Model",
     "SampledDrafts",

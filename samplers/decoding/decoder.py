@@ -14,6 +14,7 @@ from ..verification.speculative import SpeculativeSampling
 from ..verification.tree import TreeVerifier
 from ..verification.verifier import Verifier
 from .drafting import Drafter, SampledDrafts
+from .hidden import HiddenStates
 from .lengths import DraftLength, check_chosen
 from .prompts import check_eos, check_vocabulary, split_prompts
 from .rounds import as_rounds
@@ -144,9 +145,12 @@ class SpeculativeDecoder:
         trace = Trace(len(prompts), return_logits) if return_log_probs or return_logits else None
         self.target.reset()
         self.drafter.reset()
+        layers = getattr(self.drafter, "hidden_layers", ())
+        self.target.watch(layers)
         vocab_size = self._first(state, prompts, randomness, trace)
+        hidden = HiddenStates(state.ids.shape, state.prompt_lengths, self.target.hidden) if layers else None
         target = Target(self.target, self.processors, self.vocab_size)
-        rounds = as_rounds(target, self.drafter, self.verifier, vocab_size)
+        rounds = as_rounds(target, self.drafter, self.verifier, vocab_size, hidden)
         while (rows := state.active()).numel() > 0:
             source = randomness if len(rows) == len(prompts) else randomness.rows(rows)
             limits = self.limits(state.remaining[rows], statistics, rows).to(prompts[0].device)

@@ -90,6 +90,10 @@ class DecodingSession:
         decoder: Models, verifier, and the settings of requests that have none. While the session lasts, no other
             decoding may use its models' caches.
 
+    Raises:
+        TypeError: If ``decoder`` is no `SpeculativeDecoder`.
+        ValueError: If its drafts read hidden states.
+
     Example:
         >>> import torch
         >>> from samplers import SpeculativeDecoder
@@ -105,12 +109,15 @@ class DecodingSession:
     def __init__(self, decoder: SpeculativeDecoder) -> None:
         if not isinstance(decoder, SpeculativeDecoder):
             raise TypeError(f"decoder must be a SpeculativeDecoder, got {type(decoder).__name__}")
+        if getattr(decoder.drafter, "hidden_layers", ()):
+            raise ValueError(f"decoder must draft without hidden states in a session, got {decoder.drafter!r}")
         self.decoder = decoder
         self._active: list[_Request] = []
         self._statistics = Statistics.zeros(0, decoder.drafter.draft_length)
         self._count = 0
         self._vocab_size: int | None = None
         decoder.target.reset()
+        decoder.target.watch(())
         decoder.drafter.reset()
 
     @property

@@ -49,6 +49,7 @@ class KeyValueScorer(Scorer):
         self._keeps_logits = "logits_to_keep" in parameters
         self._probe = MaskProbe(model)
         self._begin: tuple[Any, Tensor, Tensor] | None = None
+        self._layers: tuple[int, ...] = ()
         self.reset()
 
     def reset(self) -> None:
@@ -59,6 +60,10 @@ class KeyValueScorer(Scorer):
         begin, self._begin = self._begin, None
         if begin is not None:
             self._cache, self._ids, self._lengths = begin
+
+    def watch(self, layers: tuple[int, ...]) -> None:
+        """Keep hidden states of layers, numbered as in ``output_hidden_states``: 0 are the embeddings, -1 the last."""
+        self._layers = tuple(layers)
 
     def begin_with(self, cache: Any, rows: Sequence[Tensor]) -> None:
         """Let the next decoding begin with a ``DynamicCache`` that holds the tokens of each row ``(n_b,)``.
@@ -110,7 +115,7 @@ class KeyValueScorer(Scorer):
         """Run the model on the tokens that the cache does not hold, and on the last ``count`` at least."""
         source, common = self._match(ids, lengths, count)
         far = lengths - torch.minimum(common, lengths - count) > 2 * count + _FEW
-        if len(ids) > 1 and bool(far.any()) and not bool(far.all()):
+        if len(ids) > 1 and not self._layers and bool(far.any()) and not bool(far.all()):
             return self._scores_apart(far, source, ids, lengths, count)
         tokens, position, is_cached = self._new(ids, lengths, count, source, common)
         mask = None
@@ -197,7 +202,10 @@ class KeyValueScorer(Scorer):
             past_key_values=self._cache,
             use_cache=True,
             **({"logits_to_keep": count} if self._keeps_logits else {}),
+            **({"output_hidden_states": True} if self._layers else {}),
         )
+        if self._layers:
+            self.hidden = torch.cat([output.hidden_states[layer] for layer in self._layers], dim=-1)
         return output.logits[:, -count:]
 
     def _match(self, ids: Tensor, lengths: Tensor, count: int) -> tuple[Tensor | None, Tensor]:
