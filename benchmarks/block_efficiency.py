@@ -3,21 +3,25 @@
 Trains a small byte-level GPT-2 (the target) and a smaller one (the draft) on the English documentation that ships with
 Python (`pydoc_data.topics`), counts n-grams of the same text, and decodes continuations of held-out topics (topics
 repeat passages of each other, so these are easier than text from elsewhere). A number is block efficiency, tokens per
-target call, with its standard error over the sequences; all verifiers see the same prompts. Drafts are identical (the
+target call, with its standard error over the sequences; all verifiers see the same prompts, and each is compared with
+the optimum of each node (or the weighted verifier) by paired differences. Drafts are identical (the
 small model at one temperature) or different (the small model at another temperature a draft, or n-grams of another
 order or smoothing a draft).
 
 Run ``python benchmarks/block_efficiency.py`` (``--quick`` for half a minute; ``--prompts N`` for more or fewer
 sequences; ``--output FILE`` to write each number as it is found, and to go on from there after an interruption;
-``--only "temperature 1.5"`` for one kind of drafts; ``--plot PATH`` to draw it).
+``--only "temperature 1.5"`` for one kind of drafts; ``--rules "optimal;two-phase"`` and ``--num-drafts 2 4`` for
+some settings; ``--plot PATH`` to draw it).
 """
 
 import argparse
 import csv
+import math
 import pydoc_data.topics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,10 +35,13 @@ from samplers import (
     GumbelListCoupling,
     ImportanceWeighted,
     KSequential,
+    MultiBlockVerifier,
     OptimalVerifier,
     RecursiveRejection,
+    SampledTree,
     SamplerMatch,
     SpeculativeSampling,
+    TreeVerifier,
     Verifier,
     WeightedVerifier,
 )
@@ -58,6 +65,8 @@ IDENTICAL: dict[str, Verifier] = {
     "recursive, no replacement": RecursiveRejection(with_replacement=False),
     "importance weighted": ImportanceWeighted(),
     "optimal": OptimalVerifier(),
+    "two-phase, K-SEQ": MultiBlockVerifier(budgets="k-seq"),
+    "two-phase": MultiBlockVerifier(),
 }
 DIFFERENT: dict[str, Verifier] = {
     "sampler match": SamplerMatch(),
@@ -66,6 +75,18 @@ DIFFERENT: dict[str, Verifier] = {
     "importance weighted": ImportanceWeighted(),
     "weighted": WeightedVerifier(),
 }
+TREES: dict[str, Verifier] = {
+    "recursive rejection": RecursiveRejection(),
+    "optimal": OptimalVerifier(),
+    "two-phase, K-SEQ": MultiBlockVerifier(budgets="k-seq"),
+    "two-phase": MultiBlockVerifier(),
+}
+BRANCHINGS = [(2, 2, 2), (4, 2, 1), (8, 2, 1), (4, 1, 1, 1)]
+ONE_DRAFT = {
+    "two-phase": "block",
+    "two-phase, K-SEQ": "block",
+}  # with one draft; others are speculative
+REFERENCE = {"identical": "optimal", "tree": "optimal", "temperatures": "weighted", "2- to 5-grams": "weighted"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +97,7 @@ class Plan:
     draft_steps: int = 400
     num_prompts: int = 48
     new_tokens: int = 32
-    draft_length: int = 4
+    draft_lengths: Sequence[int] = (4, 8)
     num_drafts: Sequence[int] = (1, 2, 4, 8, 3, 6, 5, 7)
     temperatures: Sequence[float] = (1.0, 1.5, 2.0)
     target: dict = field(default_factory=lambda: {"n_embd": 96, "n_layer": 2, "n_head": 4})
@@ -84,7 +105,8 @@ class Plan:
 
 
 N_GRAMS = [(order, strength) for strength in (5.0, 0.5) for order in (3, 4, 2, 5)]
-QUICK = Plan(target_steps=60, draft_steps=60, num_prompts=8, new_tokens=16, num_drafts=(1, 2), temperatures=(1.0, 1.5))
+QUICK = Plan(target_steps=60, draft_steps=60, num_prompts=8, new_tokens=16, draft_lengths=(4,))
+QUICK = replace(QUICK, num_drafts=(1, 2), temperatures=(1.0, 1.5))
 
 
 class Text(NamedTuple):
@@ -96,13 +118,18 @@ class Text(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Block efficiency of a setting, and its standard error."""
+    """Block efficiency of a setting, its gain over the rule it is compared with, and their standard errors.
+
+    The gain's error is of the paired difference over prompts; both are NaN for the reference itself.
+    """
 
     drafts: str
     verifier: str
     num_drafts: int
     mean: float
     error: float
+    gain: float = math.nan
+    gain_error: float = math.nan
 
 
 def load_text() -> Text:
@@ -148,12 +175,16 @@ def bits_per_symbol(model: object, text: Text) -> float:
     return float(cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())) / 0.6931471805599453
 
 
-def efficiency(statistics: Statistics) -> tuple[float, float]:
-    """Ratio of tokens to target calls, and its standard error by the delta method over sequences."""
+def efficiency(statistics: Statistics) -> tuple[float, Tensor]:
+    """Ratio of tokens to target calls, and each sequence's part in its error, by the delta method."""
     tokens, calls = statistics.emitted.double(), statistics.target_calls.double()
     mean = tokens.sum() / calls.sum()
-    spread = (tokens - mean * calls).square().mean().sqrt() / calls.mean()
-    return float(mean), float(spread / len(calls) ** 0.5)
+    return float(mean), (tokens - mean * calls) / calls.mean()
+
+
+def standard_error(parts: Tensor) -> float:
+    """Standard error of a mean over sequences, from each one's part."""
+    return float(parts.square().mean().sqrt() / len(parts) ** 0.5)
 
 
 class Results:
@@ -164,7 +195,7 @@ class Results:
         if path is not None and path.exists():
             with path.open(newline="") as file:
                 rows = list(csv.reader(file))
-            self.found = [Result(kind, name, int(count), float(x), float(y)) for kind, name, count, x, y in rows]
+            self.found = [Result(kind, name, int(count), *map(float, rest)) for kind, name, count, *rest in rows]
 
     def has(self, drafts: str, verifier: str, num_drafts: int) -> bool:
         """Whether a setting was measured before."""
@@ -173,10 +204,11 @@ class Results:
     def add(self, result: Result) -> None:
         """Print and keep a result."""
         self.found.append(result)
-        print(
-            f"{result.drafts:26} {result.verifier:26} {result.num_drafts:2}  {result.mean:.3f} +- {result.error:.3f}",
-            flush=True,
+        gain = "" if math.isnan(result.gain) else f"   gain {result.gain:+.3f} +- {result.gain_error:.3f}"
+        shown = (
+            f"{result.drafts:34} {result.verifier:26} {result.num_drafts:2}  {result.mean:.3f} +- {result.error:.3f}"
         )
+        print(shown + gain, flush=True)
         if self.path is not None:
             with self.path.open("a", newline="") as file:
                 csv.writer(file).writerow(result)
@@ -185,8 +217,9 @@ class Results:
 class Study:
     """Models and prompts; ``only`` picks kinds of drafts by a part of their names."""
 
-    def __init__(self, plan: Plan, results: Results, only: str = "") -> None:
+    def __init__(self, plan: Plan, results: Results, only: str = "", only_rules: str = "") -> None:
         self.plan, self.text, self.results, self.only = plan, load_text(), results, only
+        self.only_rules = {name for name in only_rules.split(";") if name}
         started, worked = time.perf_counter(), time.process_time()
         self.target = train(self.text, plan.target, plan.target_steps, seed=0)
         self.draft = train(self.text, plan.draft, plan.draft_steps, seed=1)
@@ -200,68 +233,101 @@ class Study:
         for name, model in models.items():
             print(f"{name:20} {bits_per_symbol(model, self.text):.2f} bits per symbol on held-out text")
 
-    def measure(
-        self, drafts: str, name: str, verifier: Verifier, models: object, temperatures: Sequence[float]
-    ) -> None:
-        """Decode with one setting; one temperature a draft."""
-        if self.only not in drafts or self.results.has(drafts, name, len(temperatures)):
+    def measure(self, label: str, rules: dict[str, Any], count: int, drafts: Any, **settings: Any) -> None:
+        """Decode under each rule; all are compared with one of them, prompt by prompt."""
+        if self.only not in label:
             return
-        decoder = SpeculativeDecoder(
-            KeyValueScorer(self.target),
-            models,
-            verifier,
-            num_drafts=len(temperatures),
-            draft_length=self.plan.draft_length,
-            draft_processors=one_or_all([Temperature(value) for value in temperatures], temperatures),
+        reference = next(name for kind, name in REFERENCE.items() if label.startswith(kind))
+        rules = {name: rules[name] for name in sorted(rules, key=lambda name: name != reference)}
+        if self.only_rules:
+            rules = {name: rule for name, rule in rules.items() if name in self.only_rules}
+        base: tuple[float, Tensor] | None = None
+        for name, verifier in rules.items():
+            is_base = name == reference
+            if self.results.has(label, name, count) and not is_base:
+                continue
+            if is_base and all(self.results.has(label, other, count) for other in rules):
+                return
+            mean, parts = self.decode(verifier, drafts, settings)
+            gain = (math.nan, math.nan) if base is None else (mean - base[0], standard_error(parts - base[1]))
+            base = (mean, parts) if is_base else base
+            if not self.results.has(label, name, count):
+                self.results.add(Result(label, name, count, mean, standard_error(parts), *gain))
+
+    def decode(self, verifier: Any, drafts: Any, settings: dict[str, Any]) -> tuple[float, Tensor]:
+        """Decode all prompts under one rule."""
+        decoder = SpeculativeDecoder(KeyValueScorer(self.target), drafts(), verifier, **settings)
+        generator = torch.Generator().manual_seed(3)
+        return efficiency(
+            decoder.decode(self.prompts, max_new_tokens=self.plan.new_tokens, generator=generator).statistics
         )
-        out = decoder.decode(
-            self.prompts, max_new_tokens=self.plan.new_tokens, generator=torch.Generator().manual_seed(3)
-        )
-        self.results.add(Result(drafts, name, len(temperatures), *efficiency(out.statistics)))
+
+    def small_model(self) -> KeyValueScorer:
+        """The small model with a fresh cache."""
+        return KeyValueScorer(self.draft)
 
     def identical(self) -> None:
         """The small model at one temperature."""
-        for temperature in self.plan.temperatures:
-            label = f"identical, temperature {temperature}"
-            for count in self.plan.num_drafts:
-                for name, verifier in (SINGLE if count == 1 else IDENTICAL).items():
-                    self.measure(label, name, verifier, KeyValueScorer(self.draft), [temperature] * count)
+        for temperature, size, count in product(self.plan.temperatures, self.plan.draft_lengths, self.plan.num_drafts):
+            label = f"identical, temperature {temperature}, t = {size}"
+            settings = {"num_drafts": count, "draft_length": size, "draft_processors": Temperature(temperature)}
+            rules = SINGLE if count == 1 else IDENTICAL
+            self.measure(label, rules, count, self.small_model, **settings)
+
+    def trees(self) -> None:
+        """Trees of the small model's tokens at temperature 1."""
+        for branching in BRANCHINGS:
+            leaves = math.prod(branching)
+            rules = {name: TreeVerifier(rule) for name, rule in TREES.items()}
+            label = f"tree {branching}"
+            self.measure(label, rules, leaves, lambda shape=branching: SampledTree(KeyValueScorer(self.draft), shape))
 
     def different(self) -> None:
         """The small model at temperatures from the first to the last, and n-grams of different orders."""
         low, high = self.plan.temperatures[0], self.plan.temperatures[-1]
-        for count in self.plan.num_drafts:
-            for name, verifier in (SINGLE if count == 1 else DIFFERENT).items():
-                spread = torch.linspace(low, high, count).tolist()
-                self.measure(f"temperatures {low} to {high}", name, verifier, KeyValueScorer(self.draft), spread)
-                self.measure("2- to 5-grams", name, verifier, self.n_grams[:count], [1.0] * count)
+        for size, count in product(self.plan.draft_lengths, self.plan.num_drafts):
+            rules = SINGLE if count == 1 else DIFFERENT
+            spread = one_or_all([Temperature(value) for value in torch.linspace(low, high, count).tolist()])
+            settings = {"num_drafts": count, "draft_length": size}
+            label = f"temperatures {low} to {high}, t = {size}"
+            self.measure(label, rules, count, self.small_model, draft_processors=spread, **settings)
+            n_grams = self.n_grams[:count]
+            self.measure(f"2- to 5-grams, t = {size}", rules, count, lambda n_grams=n_grams: n_grams, **settings)
 
 
-def one_or_all(processors: list, temperatures: Sequence[float]) -> object:
-    """One processor where all are the same: the drafts are then scored and processed together."""
-    return processors[0] if len(set(temperatures)) == 1 else processors
+def one_or_all(processors: list) -> Any:
+    """One processor where there is one: the drafts are then scored and processed together."""
+    return processors[0] if len(processors) == 1 else processors
 
 
 def curve(results: list[Result], drafts: str, verifier: str) -> list[Result]:
     """Results of one verifier by number of drafts; with one draft most rules come to speculative sampling."""
-    first = [] if verifier in SINGLE else [r for r in results if (r.drafts, r.verifier) == (drafts, "speculative")]
+    one = ONE_DRAFT.get(verifier, "speculative")
+    first = [] if verifier in SINGLE else [r for r in results if (r.drafts, r.verifier) == (drafts, one)]
     line = sorted(result for result in results if (result.drafts, result.verifier) == (drafts, verifier))
     return [*first, *line] if line else []
 
 
 def table(results: list[Result]) -> str:
     """A table in Markdown for each kind of drafts, a column for each number of drafts."""
-    counts = sorted({result.num_drafts for result in results})
     names = list(dict.fromkeys([*SINGLE, *IDENTICAL, *DIFFERENT]))
     lines = []
     for kind in dict.fromkeys(result.drafts for result in results):
+        counts = sorted({result.num_drafts for result in results if result.drafts == kind})
         header = " | ".join(f"m = {count}" for count in counts)
         lines += [f"\n{kind}\n", f"| verifier | {header} |", "|---" * (len(counts) + 1) + "|"]
         for name in names:
-            by_count = {r.num_drafts: f"{r.mean:.2f} ± {r.error:.2f}" for r in curve(results, kind, name)}
+            by_count = {r.num_drafts: cell(r) for r in curve(results, kind, name)}
             if by_count:
                 lines.append(f"| {name} | {' | '.join(by_count.get(count, '') for count in counts)} |")
     return "\n".join(lines)
+
+
+def cell(result: Result) -> str:
+    """A result as it is shown in a table: the mean, and the gain with its paired error."""
+    if math.isnan(result.gain):
+        return f"{result.mean:.2f} ± {result.error:.2f}"
+    return f"{result.mean:.2f} ({result.gain:+.2f} ± {result.gain_error:.2f})"
 
 
 def plot(results: list[Result], path: Path) -> None:
@@ -271,10 +337,15 @@ def plot(results: list[Result], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    kinds = list(dict.fromkeys(result.drafts for result in results))
+    kinds = [kind for kind in dict.fromkeys(result.drafts for result in results) if not kind.startswith("tree")]
     names = list(dict.fromkeys([*IDENTICAL, *DIFFERENT, "speculative", "block"]))
-    figure, axes = plt.subplots(1, len(kinds), figsize=(3.4 * len(kinds), 4.2), sharey=True, layout="constrained")
-    for axis, kind in zip(axes, kinds, strict=True):
+    wide = min(len(kinds), 5)
+    tall = -(-len(kinds) // wide)
+    figure, axes = plt.subplots(
+        tall, wide, figsize=(3.4 * wide, 4.2 * tall), sharey=True, layout="constrained", squeeze=False
+    )
+    axes = axes.ravel()
+    for axis, kind in zip(axes, kinds, strict=False):
         for index, name in enumerate(names):
             draw(axis, curve(results, kind, name), name, f"C{index}")
         axis.set(title=kind, xlabel="number of drafts")
@@ -290,7 +361,7 @@ def plot(results: list[Result], path: Path) -> None:
 
 def draw(axis: Any, points: list[Result], name: str, color: str) -> None:
     """Draw one verifier's curve with its standard errors."""
-    is_ours = name in ("optimal", "weighted")
+    is_ours = name in ("two-phase", "two-phase, K-SEQ", "weighted")
     if points:
         axis.errorbar(
             [point.num_drafts for point in points],
@@ -310,15 +381,19 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, help="number of sequences decoded in each setting")
     parser.add_argument("--output", type=Path, help="where to keep the numbers, one line each")
     parser.add_argument("--only", default="", help="measure the kinds of drafts whose name holds this")
+    parser.add_argument("--rules", default="", help="measure these rules, separated by semicolons")
+    parser.add_argument("--num-drafts", type=int, nargs="+", help="numbers of drafts")
     parser.add_argument("--plot", type=Path, help="where to write the picture")
     arguments = parser.parse_args()
     plan = QUICK if arguments.quick else Plan()
     results = Results(arguments.output)
     started = time.process_time()
     plan = plan if arguments.prompts is None else replace(plan, num_prompts=arguments.prompts)
-    study = Study(plan, results, arguments.only)
+    plan = plan if arguments.num_drafts is None else replace(plan, num_drafts=arguments.num_drafts)
+    study = Study(plan, results, arguments.only, arguments.rules)
     print(f"{'drafts':26} {'verifier':26} {'m':>2}  tokens per target call")
     study.identical()
+    study.trees()
     study.different()
     print(table(results.found))
     print(f"\n{time.process_time() - started:.0f} s of processor time in all")

@@ -110,11 +110,11 @@ class Coverage(Experiment):
         return {"ends": np.stack(ends).tolist(), "figures": np.stack(figures).tolist(), "trouble": trouble}
 
     def _plain(self, result: FitResult) -> list[np.ndarray]:
-        ends = [result.conf_int(), result.conf_int(kind="sandwich")]
+        ends = [result.conf_int(), result.conf_int(cov_type="sandwich")]
         return [*ends, profile_intervals(result)] if "profile" in self.methods else ends
 
     def _resampled(self, result: FitResult, number: int) -> tuple[list[np.ndarray], list[int]]:
-        found = bootstrap(result, self.refits, kind=self.part, random_state=number)
+        found = bootstrap(result, self.refits, resampling=self.part, random_state=number)
         return [found.conf_int(method=rule) for rule in _RULES], [found.num_failed, found.num_not_converged]
 
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 
 import torch
-from estimators.data.dataset.dataset import Data
 
+from estimators.data.dataset import Data
 from estimators.objectives.autograd import AutogradObjective
 from estimators.objectives.choose import make_objective
 from estimators.optimizers.objective import Objective

@@ -71,7 +71,7 @@ def choices(truth: MixingMeasure, n: int, seed: int, outliers: float, sizes: ran
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         estimator = EM(n_init=4, n_moves=0)
-        found = select_experts(x, y, k=sizes, criterion=criterion, estimator=estimator, folds=5, random_state=seed)
+        found = select_experts(x, y, sizes, criterion=criterion, estimator=estimator, folds=5, random_state=seed)
     chosen = {name: found.choose(name) for name in found.criteria}
     largest = found.fits[-1]
     chosen["dendrogram, gap"] = mixing_dendrogram(largest, x, y).choose()

@@ -16,9 +16,9 @@ from functools import partial
 from unittest.mock import patch
 
 import torch
-from estimators.data.dataset.dataset import Data
 
 from estimators import EM
+from estimators.data.dataset import Data
 from estimators.objectives.autograd import AutogradObjective
 from estimators.objectives.smooth_gate.objective import SmoothGateObjective
 from mixkit import MixingMeasure, MixtureOfExperts, activation_gate, laplace_gate, sigmoid_gate

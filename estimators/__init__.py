@@ -5,7 +5,7 @@ from .em import EM
 from .mle import MLE
 from .model_selection import Dendrogram, ExpertSelection, mixing_dendrogram, select_experts
 from .rates import RateStudy
-from .results.fit_batch import FitBatch
+from .results.fit_batch import FitBatch, NoFiniteStartWarning
 from .results.fit_result import FitResult
 from .scikit_learn.classifier import MixtureOfExpertsClassifier
 from .scikit_learn.regressor import MixtureOfExpertsRegressor
@@ -40,6 +40,7 @@ __all__ = [
     "MixtureOfExpertsClassifier",
     "MixtureOfExpertsRegressor",
     "MoveAtom",
+    "NoFiniteStartWarning",
     "RandomPartition",
     "RateStudy",
     "SingularInformationWarning",

@@ -1,7 +1,7 @@
 """Expectation-maximization, with a second-order finish."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -74,9 +74,16 @@ class EM(Estimator):
         """Near a maximum EM has nothing to add to Newton's method."""
         return (self._finish if self.finish else self._climb)(objective, theta, callback)
 
-    def rounds_of_moves(self, model: MixtureOfExperts, *, is_default: bool) -> int:
+    def _warm_start(self, extra_starts: int = 0) -> Self:
+        """A model at a maximum needs no EM iterations before Newton's method."""
+        warm = super()._warm_start(extra_starts)
+        if self.finish and not extra_starts:
+            warm.em_iter = 0
+        return warm
+
+    def _rounds_of_moves(self, model: MixtureOfExperts, *, is_default: bool) -> int:
         """No moves unless they are asked for where EM runs alone: published simulations make none."""
-        return super().rounds_of_moves(model, is_default=is_default and self.finish)
+        return super()._rounds_of_moves(model, is_default=is_default and self.finish)
 
     @staticmethod
     def _unfinished(objective: Objective, run: EMRun) -> Ascent:

@@ -45,14 +45,14 @@ def sample(n: int, outliers: float, seed: int = 0) -> tuple[Tensor, Tensor]:
 def choose(x: Tensor, y: Tensor, quick: bool) -> tuple[ExpertSelection, Dendrogram]:
     """A path of fits from one to five experts, and the dendrogram of the largest."""
     estimator = EM(n_init=3 if quick else 10)
-    found = select_experts(x, y, k=range(1, 6), criterion="bic" if quick else "cv", estimator=estimator, random_state=0)
+    found = select_experts(x, y, range(1, 6), criterion="bic" if quick else "cv", estimator=estimator, random_state=0)
     return found, mixing_dendrogram(found.fits[-1], x, y)
 
 
 def draw(axes: list[Axes], x: Tensor, y: Tensor, found: ExpertSelection, tree: Dendrogram, title: str) -> None:
     """The fit that BIC chooses, the criteria, the dendrogram."""
     best = found.choose("bic")
-    plot_fit(found.fits[found.k.index(best)].model, x, y, ax=axes[0])
+    plot_fit(found.fits[found.num_experts.index(best)].model, x, y, ax=axes[0])
     axes[0].set_title(f"{title}: k = {best} by BIC")
     axes[0].get_legend().remove()
     found.plot(ax=axes[1]).set_title("rings mark the choices")

@@ -182,7 +182,7 @@ def draw_laws(ax: Axes, fitted: dict[str, Pipeline], X: Array, y: Array, patient
 
 def draw_intervals(ax: Axes, pipeline: Pipeline, X: Array, y: Array, predicted: Array) -> None:
     """Every patient against the predicted mean, on the predictive interval."""
-    low, high = pipeline[-1].predict_interval(pipeline[:-1].transform(X), 0.9).T
+    low, high = pipeline[-1].predict_interval(pipeline[:-1].transform(X), level=0.9).T
     inside = (low <= y) & (y <= high)
     ax.vlines(predicted, low, high, color="0.85", linewidth=2.5)
     ax.plot(predicted[inside], y[inside], ".", color=_COLORS["mixture of experts"], markersize=4)

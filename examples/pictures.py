@@ -38,7 +38,7 @@ ETHANOL = ["compression ratio", "equivalence ratio"]
 def engine(axes: list[Axes], n_init: int) -> FitResult:
     """Two experts on the ethanol data: the map of experts and slices through it."""
     x, y = load_ethanol()
-    fit = select_experts(x, y, k=[2], estimator=EM(n_init=n_init), random_state=0).best
+    fit = select_experts(x, y, num_experts=[2], estimator=EM(n_init=n_init), random_state=0).best
     plot_gate_map(fit.model, x, y, names=ETHANOL, ax=axes[0])
     plot_gate(fit.model, x, feature="equivalence ratio", names=ETHANOL, ax=axes[1])
     axes[1].set_title("gate, at the median compression")
@@ -50,7 +50,7 @@ def engine(axes: list[Axes], n_init: int) -> FitResult:
 def patents(axes: list[Axes], n_init: int) -> FitResult:
     """Three Poisson experts on the patents: three checks of the fitted law."""
     x, y = load_patents()
-    fit = select_experts(x, y, k=[3], experts="poisson", estimator=EM(n_init=n_init), random_state=0).best
+    fit = select_experts(x, y, num_experts=[3], experts="poisson", estimator=EM(n_init=n_init), random_state=0).best
     plot_calibration(fit.model, x, y, bins=10, ax=axes[0])
     plot_qq(fit.model, x, y, ax=axes[1])
     plot_residuals(fit.model, x, y, ax=axes[2])

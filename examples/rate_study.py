@@ -60,7 +60,7 @@ def design(quick: bool, replicates: int, grid: bool) -> RateStudy:
         candidates([3, 4] if grid else [3]),
         [OverspecifiedLoss(), BlockLoss(), DensityLoss(points=32)],
         sample_sizes=[100, 200, 400] if quick else [250, 500, 1000, 2000, 4000, 8000, 16000],
-        replicates=2 if quick else replicates,
+        num_replicates=2 if quick else replicates,
         seed=20230505,
         batch_size=2 if quick else 8,
     )
@@ -73,7 +73,7 @@ def main(quick: bool, replicates: int, jobs: int, grid: bool) -> None:
     name = "rate_study" + ("_grid" if grid else "") + ("_quick" if quick else "")
     results = design(quick, replicates, grid).run(output / f"{name}.sqlite", n_jobs=jobs)
     print(results)
-    columns = ["candidate", "loss", "slope", "std err", "declared", "verdict", "least AIC", "not converged"]
+    columns = ["candidate", "loss", "slope", "std err", "theory", "verdict", "least AIC", "not converged"]
     table = results.table()
     print(table[table.loss.isin(SHOWN)][columns].to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     results.plot(SHOWN).savefig(output / f"{name}.png", dpi=150)

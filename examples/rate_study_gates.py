@@ -68,7 +68,7 @@ def design(kind: str, quick: bool, replicates: int, exact: bool = False) -> Rate
         candidates,
         [BlockLoss(), DensityLoss(points=16)],
         sample_sizes=[200, 400] if quick else [1000, 2000, 4000, 8000, 16000],
-        replicates=2 if quick else replicates,
+        num_replicates=2 if quick else replicates,
         seed=20240514,
         gate=build(kind, 2),
     )
@@ -81,7 +81,7 @@ def draw(found: dict[str, StudyResults], path: Path) -> None:
         for kind, results in found.items():
             _draw_lines(ax, results, name, kind)
         ax.set(title=title, xscale="log", yscale="log")
-        sizes = next(iter(found.values())).study.sample_sizes
+        sizes = next(iter(found.values())).design.sample_sizes
         ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.grid(True, which="both", linewidth=0.4, alpha=0.4)
@@ -95,7 +95,7 @@ def draw(found: dict[str, StudyResults], path: Path) -> None:
 
 
 def _draw_lines(ax: Axes, results: StudyResults, name: str, kind: str) -> None:
-    for candidate, line in zip(results.study.candidates, ("o-", "s--"), strict=False):
+    for candidate, line in zip(results.design.candidates, ("o-", "s--"), strict=False):
         sizes, samples = results.losses(candidate, name)
         if len(sizes) > 1:
             medians = [np.median(values) for values in samples]
@@ -110,7 +110,7 @@ def main(quick: bool, replicates: int, jobs: int, exact: bool) -> None:
     found = {}
     for kind in ["softmax", "laplace"] if quick else list(GATES):
         found[kind] = design(kind, quick, replicates, exact).run(output / f"{name}_{kind}.sqlite", n_jobs=jobs)
-        columns = ["candidate", "loss", "slope", "std err", "declared", "verdict", "not converged", "missing"]
+        columns = ["candidate", "loss", "slope", "std err", "theory", "verdict", "not converged", "missing"]
         table = found[kind].table()
         text = table[table.loss != "kl"][columns].to_string(index=False, float_format=lambda value: f"{value:.3f}")
         print(f"{kind} gate: {found[kind]}\n{text}")

@@ -76,7 +76,7 @@ def design(gate: partial[Gate], quick: bool, replicates: int) -> RateStudy:
         },
         [TemperatureLoss(), BlockLoss(), DensityLoss(points=16)],
         sample_sizes=[200, 400] if quick else [2000, 4000, 8000, 16000, 32000],
-        replicates=2 if quick else replicates,
+        num_replicates=2 if quick else replicates,
         seed=20240113,
         gate=gate(2),
     )
@@ -113,7 +113,7 @@ def main(quick: bool, replicates: int, jobs: int) -> None:
         path = output / f"{name}_{label}.sqlite"
         found[label] = design(gate, quick, replicates).run(path, n_jobs=jobs)
         table = found[label].table()
-        columns = ["candidate", "loss", "slope", "std err", "declared", "verdict", "least AIC", "not converged"]
+        columns = ["candidate", "loss", "slope", "std err", "theory", "verdict", "least AIC", "not converged"]
         text = table[table.loss.isin(SHOWN)][columns].to_string(index=False, float_format=lambda v: f"{v:.3f}")
         print(f"{label} gate: {found[label]}\n{text}")
     draw(found, output / f"{name}.png")

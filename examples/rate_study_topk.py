@@ -76,7 +76,7 @@ def design(num_selected: int, quick: bool, replicates: int) -> RateStudy:
         candidates(num_selected, truth.num_experts, quick),
         [OverspecifiedLoss(), DensityLoss(points=32)],
         sample_sizes=[100, 200] if quick else [500, 1000, 2000, 4000, 8000],
-        replicates=2 if quick else replicates,
+        num_replicates=2 if quick else replicates,
         seed=20230924,
         batch_size=2 if quick else 8,
         gate=build(num_selected, False, truth.num_experts),
@@ -88,7 +88,7 @@ def draw(found: dict[int, StudyResults], path: Path) -> None:
     figure, axes = plt.subplots(len(found), 2, figsize=(10.5, 4 * len(found)), layout="constrained", squeeze=False)
     for row, (num_selected, results) in zip(axes, found.items(), strict=True):
         for ax, (name, title) in zip(row, LOSSES.items(), strict=True):
-            for candidate in results.study.candidates:
+            for candidate in results.design.candidates:
                 sizes, samples = results.losses(candidate, name)
                 line = "s--" if "held" in candidate else "o-"
                 ax.loglog(sizes, [np.median(values) for values in samples], line, markersize=4, label=candidate)

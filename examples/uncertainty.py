@@ -35,7 +35,7 @@ def fit(gate: Gate, x: Tensor, y: Tensor) -> FitResult:
 def draw_mean(ax: Axes, result: FitResult, x: Tensor, y: Tensor) -> None:
     """The data, the conditional mean and its 95% band."""
     grid = torch.linspace(float(x.min()), float(x.max()), 150, dtype=torch.float64)
-    mean = result.mean_conf_int(grid.unsqueeze(-1), kind="sandwich")
+    mean = result.mean_conf_int(grid.unsqueeze(-1), cov_type="sandwich")
     ax.scatter(x[:, 0], y, s=12, color="0.35", alpha=0.5, linewidth=0)
     ax.plot(grid, mean.value, color=_BLUE, label="conditional mean")
     ax.fill_between(grid, *mean.interval.T, color=_BLUE, alpha=0.3, linewidth=0, label="95% band, sandwich")
@@ -83,11 +83,11 @@ def main(quick: bool) -> None:
     """Fit, print, test, draw."""
     x, y = load_faithful()
     result = fit(softmax_gate(1, 2, generator=torch.Generator().manual_seed(0)), x, y)
-    print(result.summary(kind="sandwich"))
+    print(result.summary(cov_type="sandwich"))
     print(f"\nAgainst a gate that ignores x: {likelihood_ratio_test(fit(constant_gate(2), x, y), result)}")
     ends = result.conf_int(method="profile")[result.param_names.index(_SHOWN)]
     print(f"Profile interval of the gate's weight: [{ends[0]:.2f}, {ends[1]:.2f}]")
-    found = bootstrap(result, 200 if quick else 2_000, kind="weights", random_state=0)
+    found = bootstrap(result, 200 if quick else 2_000, resampling="weights", random_state=0)
     print(found.to_frame().round(3), f"\n{found}")
 
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")

@@ -1,4 +1,4 @@
-"""Checks of arguments: each names the argument, the rule and what was received."""
+"""What every argument passes: checks that name the argument, the rule and what was received; working precision."""
 
 from collections.abc import Iterable
 from numbers import Integral, Real
@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 
 def check_tensor(name: str, value: Any, *, floating: bool = True) -> Tensor:
@@ -89,7 +90,25 @@ def check_last_dim(name: str, value: Tensor, size: int, what: str) -> Tensor:
     return value
 
 
+def check_indices(name: str, value: Tensor, size: int) -> Tensor:
+    """Return ``value`` if it is a tensor of integers from 0 to ``size - 1``."""
+    check_tensor(name, value, floating=False)
+    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+        raise TypeError(f"{name} must have an integer dtype, got {value.dtype}")
+    if can_read_values(value) and value.numel():
+        low, high = (int(end) for end in torch.aminmax(value))
+        if low < 0 or high >= size:
+            raise ValueError(f"{name} must lie in [0, {size}), got entries from {low} to {high}")
+    return value
+
+
 def can_read_values(value: Tensor) -> bool:
-    """Whether checks may look at the entries of ``value``: not on the meta device, nor while traced."""
-    traced = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(value)
-    return not (value.is_meta or traced)
+    """Whether checks may look at the entries of ``value``: not on the meta device, nor while traced or made up."""
+    if torch.compiler.is_compiling() or value.is_meta:
+        return False
+    return not (torch._C._functorch.is_functorch_wrapped_tensor(value) or isinstance(value, FakeTensor))
+
+
+def at_least_float32(value: Tensor) -> Tensor:
+    """``value`` in float32 if its dtype is narrower, else as it is: float16 and bfloat16 are not computed in."""
+    return value.float() if torch.finfo(value.dtype).bits < 32 else value

@@ -1,6 +1,6 @@
 """The mixing measure: the parameters of a Gaussian mixture of experts as the papers write them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, NamedTuple
@@ -14,11 +14,13 @@ from ._validation import check_finite, check_integer, check_positive, check_tens
 from .experts import GaussianExperts, linear_gaussian_experts
 from .experts.predictors import LinearPredictor
 from .gates import Gate, softmax_gate
+from .gates.invariance import GateInvariance
 from .gates.normalizers import Softmax
 from .gates.scores import LinearScore
 from .gates.selections import Dense
 from .gates.temperatures import FixedTemperature
 from .mixture import MixtureOfExperts
+from .parameters import has_form
 
 __all__ = ["MixingMeasure"]
 
@@ -27,24 +29,19 @@ class _Form(NamedTuple):
     """What the gate of a measure is, beyond its parameters."""
 
     name: str | None = None  # what to call it; None for a softmax gate, which the parameters say all of
-    bias_moves: bool = True  # whether one number added to every beta_0 leaves the distribution
-    weight_moves: bool = True  # whether one vector added to every beta_1 does
+    invariance: GateInvariance = GateInvariance()
 
     @classmethod
     def of(cls, gate: Gate, *, folded: bool = False) -> "_Form":
         """The form of a gate; ``folded`` says that its temperature has been divided into the parameters."""
         score, temperature = gate.score, gate.temperature
-        cold = folded or (type(temperature) is FixedTemperature and temperature.value == 1.0)
-        plain = cold and [type(part) for part in (score, gate.selection, gate.normalizer)] == [
-            LinearScore,
-            Dense,
-            Softmax,
-        ]
+        cold = folded or (has_form(temperature, FixedTemperature) and temperature.value == 1.0)  # type: ignore[union-attr]
+        kinds = (LinearScore, Dense, Softmax)
+        plain = cold and all(map(has_form, (score, gate.selection, gate.normalizer), kinds))
         parts = (score, gate.selection, gate.normalizer, *(() if cold else (temperature,)))
         return cls(
             None if plain else ", ".join(type(part).__name__ for part in parts),
-            gate.shift_invariant and "bias" in score.translated,
-            gate.shift_invariant and score.weight_name in score.translated,
+            GateInvariance.of(gate),
         )
 
 
@@ -141,7 +138,7 @@ class MixingMeasure:
         """Leading dimensions: one measure for each index."""
         return self.gate_bias.shape[:-1]
 
-    def to(self, *args, **kwargs) -> "MixingMeasure":  # type: ignore[no-untyped-def]
+    def to(self, *args: Any, **kwargs: Any) -> "MixingMeasure":
         """The measure with every tensor moved as by ``Tensor.to``."""
         return self._map(lambda tensor: tensor.to(*args, **kwargs))
 
@@ -149,13 +146,13 @@ class MixingMeasure:
         """The measure out of the autograd graph."""
         return self._map(lambda tensor: tensor.detach())
 
-    def __getitem__(self, index: object) -> "MixingMeasure":
+    def __getitem__(self, index: Any) -> "MixingMeasure":
         """One measure, or some, of a batch."""
         if not self.batch_shape:
             raise ValueError("indexing needs a batch of measures, got a single one")
         return self._map(lambda tensor: tensor[index])
 
-    def _map(self, function) -> "MixingMeasure":  # type: ignore[no-untyped-def]
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "MixingMeasure":
         return self._with(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
 
     def _with(self, **changes: Any) -> "MixingMeasure":
@@ -219,7 +216,7 @@ class MixingMeasure:
         bias: Tensor | None = score.bias
         if not isinstance(weight, Tensor) or bias is None:
             raise TypeError(f"model.gate.score must have a bias and one weight per expert, got {type(score).__name__}")
-        if not isinstance(experts, GaussianExperts) or not isinstance(experts.predictor, LinearPredictor):
+        if not has_form(experts, GaussianExperts) or not has_form(experts.predictor, LinearPredictor):
             raise TypeError(f"model.experts must be Gaussian with a linear mean, got {type(experts).__name__}")
         if model.has_offset:
             raise TypeError("model.experts must have no offset, which a mixing measure has no place for")
@@ -246,14 +243,18 @@ class MixingMeasure:
                 f"gate must be given for a measure that was read off a gate of {self._form.name}: pass that gate "
                 "(model.gate), or a softmax gate to have the law of one; got None"
             )
-        settings = {"batch_shape": tuple(self.batch_shape), "dtype": self.slope.dtype, "device": self.slope.device}
+        settings: dict[str, Any] = {
+            "batch_shape": tuple(self.batch_shape),
+            "dtype": self.slope.dtype,
+            "device": self.slope.device,
+        }
         sizes = (self.num_features, self.num_experts)
         generator = torch.Generator(device=self.slope.device)
         if gate is None:
-            gate = softmax_gate(*sizes, **settings, generator=generator)  # type: ignore[arg-type]
+            gate = softmax_gate(*sizes, **settings, generator=generator)
         else:
             gate = deepcopy(gate).to(dtype=self.slope.dtype, device=self.slope.device)
-        model = MixtureOfExperts(gate, linear_gaussian_experts(*sizes, **settings, generator=generator))  # type: ignore[arg-type]
+        model = MixtureOfExperts(gate, linear_gaussian_experts(*sizes, **settings, generator=generator))
         values = {
             f"gate.score.{model.gate.score.weight_name or 'weight'}": self.gate_weight,
             "gate.score.bias": self.gate_bias,
@@ -293,17 +294,15 @@ class MixingMeasure:
         Args:
             gate: the gate these are parameters of; the one they were read off, or else a softmax gate, if None.
         """
-        return self._translated(self.gate_bias[..., -1:], self.gate_weight[..., -1:, :], self._freedom(gate))
+        return self._translated(self.gate_bias[..., -1:], self.gate_weight[..., -1:, :], self._invariance(gate))
 
-    def _freedom(self, gate: Gate | None) -> _Form:
-        if gate is not None and not isinstance(gate, Gate):
-            raise TypeError(f"gate must be a mixkit.gates.Gate or None, got {type(gate).__name__}")
-        return self._form if gate is None else _Form.of(gate)
+    def _invariance(self, gate: Gate | None) -> GateInvariance:
+        return self._form.invariance if gate is None else GateInvariance.of(gate)
 
-    def _translated(self, shift_0: Tensor, shift_1: Tensor, form: _Form) -> "MixingMeasure":
+    def _translated(self, shift_0: Tensor, shift_1: Tensor, invariance: GateInvariance) -> "MixingMeasure":
         """The gate's parameters less ``(shift_0, shift_1)``, where they may move."""
-        bias = self.gate_bias - shift_0 if form.bias_moves else self.gate_bias
-        weight = self.gate_weight - shift_1 if form.weight_moves else self.gate_weight
+        bias = self.gate_bias - shift_0 if invariance.bias else self.gate_bias
+        weight = self.gate_weight - shift_1 if invariance.weight else self.gate_weight
         return self._with(gate_bias=bias, gate_weight=weight)
 
     def permute(self, order: Sequence[int] | Tensor) -> "MixingMeasure":
@@ -348,12 +347,12 @@ class MixingMeasure:
                 f"other must have the shape of this measure, {tuple(self.gate_weight.shape)}, "
                 f"got {tuple(other.gate_weight.shape)}"
             )
-        form = self._freedom(gate)
-        order = torch.as_tensor(_orders(self, other, form.weight_moves), device=self.slope.device)
+        invariance = self._invariance(gate)
+        order = torch.as_tensor(_orders(self, other, invariance.weight), device=self.slope.device)
         permuted = self.permute(order)
         shift_0 = (permuted.gate_bias - other.gate_bias).mean(-1, keepdim=True)
         shift_1 = (permuted.gate_weight - other.gate_weight).mean(-2, keepdim=True)
-        return permuted._translated(shift_0, shift_1, form)
+        return permuted._translated(shift_0, shift_1, invariance)
 
     def __repr__(self) -> str:
         """A readable table of the atoms (of the sizes alone for a batch)."""
@@ -364,7 +363,7 @@ class MixingMeasure:
 
 def _folded(gate: Gate, bias: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Bias and weight divided by a temperature that is one number for all x."""
-    if type(gate.score) is not LinearScore or gate.temperature.depends_on_x:
+    if not has_form(gate.score, LinearScore) or gate.temperature.depends_on_x:
         raise ValueError(
             "fold_temperature must be False unless the score is linear and the temperature does not depend on x, "
             f"got {type(gate.score).__name__} and {type(gate.temperature).__name__}"

@@ -7,8 +7,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from ._precision import at_least_float32
-from ._validation import check_no_nan, check_tensor
+from ._validation import at_least_float32, check_no_nan, check_tensor
 from .distributions import has_atom
 from .distributions.mixture_quantiles import mixture_icdf
 from .experts.base import Experts

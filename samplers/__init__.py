@@ -33,6 +33,7 @@ from .soft_tokens import (
     mixture_embedding,
 )
 from .verification.block import BlockVerification
+from .verification.multiblock import MultiBlockVerifier
 from .verification.multidraft import (
     GumbelListCoupling,
     ImportanceWeighted,
@@ -71,6 +72,7 @@ __all__ = [
     "Info",
     "KSequential",
     "MinP",
+    "MultiBlockVerifier",
     "NGramModel",
     "Node",
     "NodeVerifier",

@@ -33,6 +33,8 @@ from mixkit._validation import (
     check_positive,
     check_tensor,
 )
+from mixkit.numerics.precision import wide_sum, widest_dtype
+from mixkit.numerics.randomness import Randomness, as_generator
 from mixkit.relaxations import LogRelaxedOneHot, gumbel_like
 from mixkit.relaxations._checks import check_logits
 
@@ -89,10 +91,10 @@ class SoftTokenLaw(ABC):
         check_tensor("log_weights", log_weights)
         if can_read_values(log_weights):
             check_no_nan("log_weights", log_weights)
-        log_law = _log_law(logits)
-        check_last_dim("log_weights", log_weights, log_law.shape[-1], "tokens")
-        wide = _widest(log_law)
-        return self._log_prob(log_weights.detach().to(wide), log_law.to(wide)).to(log_law.dtype)
+        check_last_dim("log_weights", log_weights, check_logits(logits).shape[-1], "tokens")
+        wide = widest_dtype(logits)
+        value = self._log_prob(log_weights.detach().to(wide), torch.log_softmax(logits.to(wide), dim=-1))
+        return value.to(torch.promote_types(logits.dtype, torch.float32))
 
     @abstractmethod
     def _sample(self, log_law: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -143,7 +145,8 @@ class DirichletTokens(SoftTokenLaw):
 
     ``log_prob = log Gamma(sum_i alpha_i) + sum_i [alpha_i log w_i - log Gamma(alpha_i)]``, ``alpha = concentration p``
     over the support. Drawn in log space as ``log w = log Gamma-variate(alpha + 1) + log(u) / alpha``, normalized: tiny
-    ``alpha`` gives tiny weights, never NaN.
+    ``alpha`` gives tiny weights, never NaN. The density is summed in Stirling's form, ``-concentration KL(p || w)`` and
+    terms of order one, so that nothing cancels at a large concentration.
 
     Args:
         concentration: positive; near 0 one token drawn from ``p``, large the plain mixture ``p``.
@@ -163,19 +166,27 @@ class DirichletTokens(SoftTokenLaw):
 
     def _sample(self, log_law: Tensor, generator: torch.Generator | None) -> Tensor:
         support = log_law > -torch.inf
-        log_alpha = log_law[support].to(_widest(log_law)) + math.log(self.concentration)
-        log_boost = -torch.exp(-gumbel_like(log_alpha, generator=generator) - log_alpha)  # log(u) / alpha
-        log_gamma = torch._standard_gamma(log_alpha.exp() + 1, generator=generator).log() + log_boost
-        scores = torch.full_like(log_law, -torch.inf, dtype=log_gamma.dtype)
-        scores[support] = log_gamma.clamp_min(torch.finfo(log_law.dtype).min / 4)
-        return torch.log_softmax(scores, dim=-1).to(log_law.dtype)
+        log_alpha = log_law.to(widest_dtype(log_law)) + math.log(self.concentration)
+        boost = -gumbel_like(log_alpha, generator=generator) - log_alpha  # log(-log(u) / alpha)
+        least = boost.masked_fill(~support, torch.inf).amin(-1, keepdim=True)
+        shape = log_alpha.exp() + 1  # 1 off the support, where the variate is not used
+        scores = torch._standard_gamma(shape, generator=generator).log() - _exp_difference(boost, least)
+        log_weights = torch.log_softmax(scores.masked_fill(~support, -torch.inf), dim=-1)
+        finite = log_weights.clamp(min=torch.finfo(log_law.dtype).min).to(log_law.dtype)
+        return finite.masked_fill(~support, -torch.inf)
 
     def _log_prob(self, log_weights: Tensor, log_law: Tensor) -> Tensor:
         support, allowed = _support(log_weights, log_law)
+        total = torch.log_softmax(log_weights, dim=-1)  # rounding moves a draw off the simplex
+        log_ratio = (total - log_law).masked_fill(~support, 0)
         log_alpha = log_law.masked_fill(~support, 0) + math.log(self.concentration)
         alpha = log_alpha.exp().masked_fill(~support, 0)
-        terms = alpha * log_weights.masked_fill(~support, 0) + log_alpha - torch.lgamma(alpha + 1)
-        value = torch.lgamma(alpha.sum(-1)) + terms.masked_fill(~support, 0).sum(-1)
+        divergence = (alpha * (torch.expm1(log_ratio) - log_ratio)).sum(-1)
+        terms = 0.5 * log_alpha - _stirling_remainder(log_alpha)
+        whole = torch.full_like(divergence, math.log(self.concentration))
+        free = support.sum(-1).to(divergence) - 1
+        value = terms.masked_fill(~support, 0).sum(-1) - 0.5 * whole + _stirling_remainder(whole)
+        value = value - 0.5 * math.log(2 * math.pi) * free - divergence
         return value.masked_fill(~allowed, -torch.inf)
 
 
@@ -202,12 +213,16 @@ class ComposedTokens(SoftTokenLaw):
     def __post_init__(self) -> None:
         check_integer("num_tokens", self.num_tokens, low=1)
 
-    def sample_tokens(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def sample_tokens(self, logits: Tensor, *, generator: Randomness = None) -> Tensor:
         """The draws themselves, integers of shape ``(*batch, num_tokens)``."""
-        law = _log_law(logits.detach()).exp()
-        flat = law.reshape(-1, law.shape[-1])
-        tokens = torch.multinomial(flat, self.num_tokens, replacement=True, generator=generator)
-        return tokens.reshape(*law.shape[:-1], self.num_tokens)
+        log_law = _log_law(logits.detach())
+        cumulative = log_law.to(widest_dtype(log_law)).exp().cumsum(-1)
+        shape = (*cumulative.shape[:-1], self.num_tokens)
+        source = as_generator(generator, cumulative.device)
+        uniform = torch.rand(shape, dtype=cumulative.dtype, device=cumulative.device, generator=source)
+        total = cumulative[..., -1:].contiguous()
+        tokens = torch.searchsorted(cumulative, uniform * total, right=True)
+        return tokens.minimum(torch.searchsorted(cumulative, total))  # rounding may have led to the end
 
     def compose(self, tokens: Tensor, logits: Tensor) -> Tensor:
         """The ``log_weights (*batch, v)`` of drawn tokens."""
@@ -217,7 +232,7 @@ class ComposedTokens(SoftTokenLaw):
 
     def sequence_log_prob(self, tokens: Tensor, logits: Tensor) -> Tensor:
         """Log-probability of the ordered draws, shape ``(*batch,)``."""
-        return _log_law(logits).gather(-1, tokens).sum(-1)
+        return wide_sum(_log_law(logits).gather(-1, tokens))
 
     def _sample(self, log_law: Tensor, generator: torch.Generator | None) -> Tensor:
         return self.compose(self.sample_tokens(log_law, generator=generator), log_law)
@@ -249,7 +264,7 @@ def mixture_embedding(log_weights: Tensor, embedding: Tensor) -> Tensor:
         raise ValueError(f"embedding must have shape (v, width), got {tuple(embedding.shape)}")
     check_last_dim("log_weights", log_weights, embedding.shape[0], "tokens (rows of embedding)")
     weights = log_weights.exp()
-    num_kept = int((weights > 0).sum(-1).amax()) if weights.numel() else 0
+    num_kept = int((weights > 0).sum(-1).amax()) if weights.numel() and can_read_values(weights) else len(embedding)
     if 4 * num_kept > embedding.shape[0]:
         return weights.to(embedding.dtype) @ embedding
     weights, rows = weights.topk(max(num_kept, 1), dim=-1)
@@ -332,9 +347,25 @@ def _log_law(logits: Tensor) -> Tensor:
     return torch.log_softmax(check_logits(logits).to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
 
 
-def _widest(like: Tensor) -> torch.dtype:
-    """The dtype to add up a vocabulary in: the sums cancel from 1e6 to order 1."""
-    return like.dtype if like.device.type == "mps" else torch.float64
+def _exp_difference(exponent: Tensor, least: Tensor) -> Tensor:
+    """``exp(exponent) - exp(least)``, finite or inf, for exponents that may overflow."""
+    highest = math.log(torch.finfo(exponent.dtype).max) - 1.0
+    return least.clamp(max=highest).exp() * torch.expm1((exponent - least).clamp(min=0.0))
+
+
+def _stirling_remainder(log_value: Tensor) -> Tensor:
+    r""":math:`\log\Gamma(a) - (a - 1/2) \log a + a - \log(2 \pi) / 2` of ``log a``: about 1 / 12 a for large a.
+
+    Source: Abramowitz and Stegun (1964), 6.1.41, for a above 16; below, the definition, of which nothing is lost.
+    """
+    large = log_value > math.log(16.0)
+    inverse = (-torch.where(large, log_value, math.log(16.0))).exp()
+    square = inverse.square()
+    series = inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square * (1 / 1680 - square / 1188))))
+    inside = torch.where(large, 0.0, log_value)
+    value = inside.exp()
+    exact = torch.lgamma(value + 1.0) - (value + 0.5) * inside + value - 0.5 * math.log(2 * math.pi)
+    return torch.where(large, series, exact)
 
 
 def _support(log_weights: Tensor, log_law: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """The rule of the house, over the syntax tree: ``estimators -> mixkit <- samplers``, and how imports are written."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("mixkit", "estimators", "samplers")
 MAY_IMPORT = {"mixkit": set(), "estimators": {"mixkit"}, "samplers": {"mixkit"}}
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-LONGEST_FILE, LONGEST_FUNCTION = 500, 50
+LONGEST_FILE, LONGEST_FUNCTION, MOST_AT_THE_ROOT = 500, 50, 6
 
 
 def every(files):
@@ -72,6 +73,70 @@ def test_input_is_never_checked_by_assert(path):
     assert not [node.lineno for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assert)]
 
 
+Modules = dict[str, tuple[ast.AST, bool]]
+"""By dotted name: the syntax tree, and whether it is a package's ``__init__``."""
+
+
+def modules_of(files: list[Path], root: Path) -> Modules:
+    found = {}
+    for path in files:
+        parts = path.relative_to(root).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        found[".".join(parts[:-1] if is_package else parts)] = ast.parse(path.read_text()), is_package
+    return found
+
+
+def imported(name: str, modules: Modules) -> set[str]:
+    """The modules that a module imports: at its top, in functions, and under ``if TYPE_CHECKING``.
+
+    ``from .results import build`` is an import of ``results.build`` if there is such a module, and of the package
+    ``results``, with all that its ``__init__`` imports, if ``build`` is a name that it offers.
+    """
+    tree, is_package = modules[name]
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = name.split(".")[: len(name.split(".")) - node.level + is_package] if node.level else []
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {
+                f"{source}.{alias.name}" if f"{source}.{alias.name}" in modules else source for alias in node.names
+            }
+    return found & modules.keys() - {name}
+
+
+def circles(modules: Modules) -> list[list[str]]:
+    """Modules that import each other, directly or through others: strongly connected components of two and more."""
+    edges = {name: imported(name, modules) for name in modules}
+    reach = {name: set(_reached(name, edges)) for name in modules}
+    mutual = {frozenset([name, *(other for other in reach[name] if name in reach[other])]) for name in modules}
+    return sorted(sorted(group) for group in mutual if len(group) > 1)
+
+
+def _reached(start: str, edges: dict[str, set[str]]) -> Iterator[str]:
+    seen, waiting = {start}, [start]
+    while waiting:
+        new = edges[waiting.pop()] - seen
+        seen |= new
+        waiting += new
+        yield from new
+
+
+def at_the_root(files: list[Path], package: Path) -> list[str]:
+    return [path.name for path in files if path.parent == package and path.name != "__init__.py"]
+
+
+def test_no_module_imports_itself_through_others():
+    """A package's ``__init__`` may import its modules; a module that imports its own ``__init__`` closes a circle."""
+    assert not circles(modules_of(FILES, ROOT))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_few_modules_stand_at_the_root_of_a_package(package):
+    assert len(at_the_root(FILES, ROOT / package)) <= MOST_AT_THE_ROOT
+
+
 class TestTheChecksThemselves:
     """A check that cannot fail holds nothing."""
 
@@ -84,6 +149,45 @@ class TestTheChecksThemselves:
     def test_levels_are_counted(self):
         assert deepest_relative_import(ast.parse("from ...x import y\nfrom . import z")) == 3
         assert deepest_relative_import(ast.parse("import x")) == 0
+
+    @pytest.mark.parametrize(
+        "hidden",
+        [
+            "from .b import f",
+            "def f():\n    from .b import g",
+            "if TYPE_CHECKING:\n    from .b import G",
+            "class C:\n    def f(self):\n        import p.b",
+            "from . import b",
+            "from . import name",
+            "import p",
+        ],
+    )
+    def test_circles_are_found_wherever_imports_hide(self, hidden):
+        """Modules a and b of a package p, whose ``__init__`` offers names of both; b imports a."""
+        sources = {
+            "p": "from .a import x\nfrom .b import name",
+            "p.a": hidden,
+            "p.b": "from .a import x",
+            "q": "import p",
+        }
+        modules = {name: (ast.parse(source), name == "p") for name, source in sources.items()}
+        assert [group for group in circles(modules) if "p.a" in group]
+        modules["p.a"] = ast.parse("import torch\nfrom .c import d"), False
+        assert circles(modules) == []
+
+    def test_modules_are_named_by_their_place(self, tmp_path):
+        (tmp_path / "p" / "q").mkdir(parents=True)
+        files = [tmp_path / "p" / "__init__.py", tmp_path / "p" / "a.py", tmp_path / "p" / "q" / "b.py"]
+        for path in files:
+            path.write_text("from ..a import x" if path.name == "b.py" else "")
+        modules = modules_of(files, tmp_path)
+        assert {name: is_package for name, (_, is_package) in modules.items()} == {
+            "p": True,
+            "p.a": False,
+            "p.q.b": False,
+        }
+        assert imported("p.q.b", modules) == {"p.a"}
+        assert at_the_root(files, tmp_path / "p") == ["a.py"]
 
     def test_docstrings_do_not_count_as_code(self):
         function = ast.parse('def f():\n    """One.\n\n    Two."""\n    x = 1\n    return x').body[0]

@@ -1,4 +1,4 @@
-"""Bayesian mixtures of experts: priors, variational inference, Hamiltonian Monte Carlo, predictions."""
+"""Bayesian mixtures of experts: priors, approximations, Monte Carlo, predictions; start with ``model.py``."""
 
 from .chi_square import fit_chi_square
 from .importance import ImportanceSample

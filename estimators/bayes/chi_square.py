@@ -110,7 +110,7 @@ def fit_chi_square(
     (seed,) = spawn_seeds(random_state, 1)
     rng = np.random.default_rng(seed)
     at = mode_of(bayes, at, seed)
-    labels = labeling(bayes, at)
+    labels = labeling(bayes, at.mode, at.factor)
 
     def log_density(z: Tensor) -> Tensor:
         inside = labels.holds(bayes.parameters(at.to_vector(z)))

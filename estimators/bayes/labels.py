@@ -4,7 +4,6 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,9 +11,6 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .model import BayesianMixtureOfExperts
-
-if TYPE_CHECKING:
-    from .laplace import LaplaceApproximation
 
 __all__ = [
     "Labeling",
@@ -117,21 +113,22 @@ class SortedLabels(Labeling):
 
 
 class NearestLabels(Labeling):
-    """Experts in the order in which the draw is nearest to the posterior mode, in standard deviations.
+    r"""Experts in the order in which the draw is nearest to the posterior mode, in standard deviations.
 
     Distances are squared and summed over the parameters of an expert; a gate that is determined up to a translation has
     mean zero over the experts first.
 
     Args:
         bayes: model and data.
-        at: the mode and the standard deviations.
+        mode: the posterior mode, a real vector ``(P,)``.
+        factor: L of the covariance :math:`L L^\top` there, ``(P, P)``.
     """
 
-    def __init__(self, bayes: BayesianMixtureOfExperts, at: "LaplaceApproximation") -> None:
+    def __init__(self, bayes: BayesianMixtureOfExperts, mode: Tensor, factor: Tensor) -> None:
         self.bayes, self.k = bayes, bayes.model.num_experts
         self.num_copies = math.factorial(self.k)
-        self._center = self._features(bayes.parameters(at.mode.unsqueeze(0)))[0]
-        spread = {n: v.unsqueeze(0) for n, v in _split(bayes, at.factor.square().sum(-1)).items()}
+        self._center = self._features(bayes.parameters(mode.unsqueeze(0)))[0]
+        spread = {n: v.unsqueeze(0) for n, v in _split(bayes, factor.square().sum(-1)).items()}
         variance = self._rows(spread)[0]
         self._variance = variance.mean(0, keepdim=True).clamp(min=torch.finfo(variance.dtype).tiny)
 
@@ -176,9 +173,9 @@ def in_order(bayes: BayesianMixtureOfExperts, vector: Tensor) -> Tensor:
     return bayes.vector({n: value[0] for n, value in ordered.items()})
 
 
-def labeling(bayes: BayesianMixtureOfExperts, at: "LaplaceApproximation") -> Labeling:
-    """The rule that ``bayes.ordering`` asks for, where the experts are exchangeable."""
+def labeling(bayes: BayesianMixtureOfExperts, mode: Tensor, factor: Tensor) -> Labeling:
+    """The rule that ``bayes.ordering`` asks for, where the experts are exchangeable at the ``mode``."""
     k = bayes.model.num_experts
-    if k == 1 or bayes.ordering is None or not is_exchangeable(bayes, at.mode):
+    if k == 1 or bayes.ordering is None or not is_exchangeable(bayes, mode):
         return Unlabeled(k)
-    return NearestLabels(bayes, at) if bayes.ordering == "nearest" else SortedLabels(bayes.ordering, k)
+    return NearestLabels(bayes, mode, factor) if bayes.ordering == "nearest" else SortedLabels(bayes.ordering, k)

@@ -43,7 +43,7 @@ class LaplaceApproximation:
         >>> from mixkit.datasets import load_tone
         >>> model = MixtureOfExperts(softmax_gate(1, 2), linear_gaussian_experts(1, 2))
         >>> mode = laplace(BayesianMixtureOfExperts(model, *load_tone()), random_state=0)
-        >>> mode.param_names[:2], mode.summary(0.9).columns
+        >>> mode.param_names[:2], mode.summary(level=0.9).columns
         (['gate_weight[0,x0]', 'gate_bias[0]'], ['mode', 'std', '0.05', '0.95'])
     """
 
@@ -92,16 +92,16 @@ class LaplaceApproximation:
         """Their posterior standard deviations ``(P,)`` to first order."""
         return self._users().std
 
-    def interval(self, level: float = 0.95) -> np.ndarray:
+    def interval(self, *, level: float = 0.95) -> np.ndarray:
         """Credible intervals ``(P, 2)`` of the normal distribution, those of scales on the log scale.
 
         Raises:
             TypeError: if ``level`` is not a number.
             ValueError: if it is not strictly between 0 and 1.
         """
-        return self._users().interval(level)
+        return self._users().interval(level=level)
 
-    def summary(self, level: float = 0.95) -> PosteriorSummary:
+    def summary(self, *, level: float = 0.95) -> PosteriorSummary:
         """A table of modes, standard deviations and intervals; prints as text, ``to_frame()`` gives a pandas frame.
 
         Args:
@@ -121,7 +121,7 @@ class LaplaceApproximation:
         ]
         last = "" if self.bayes is None else f"Gates are relative to expert {self.bayes.model.num_experts - 1}. "
         notes = [f"{last}The evidence is that around this one mode."]
-        values = np.column_stack([users.values, users.std, users.interval(level)])
+        values = np.column_stack([users.values, users.std, users.interval(level=level)])
         return PosteriorSummary(head, users.names, values, level, notes, center="mode")
 
 

@@ -107,7 +107,7 @@ def _collect(
             DivergenceWarning,
             stacklevel=3,
         )
-    named = name_experts(bayes, labeling(bayes, at), draws, len(chains))
+    named = name_experts(bayes, labeling(bayes, at.mode, at.factor), draws, len(chains))
     return Posterior(bayes, named, "NUTS", diverging=diverging, seconds=seconds)
 
 

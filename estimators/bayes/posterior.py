@@ -9,7 +9,8 @@ import torch
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
-from .export import loo_of, to_arviz
+from ..statistics.wald import check_level
+from .export import inference_data, leave_one_out
 from .importance import ImportanceSample
 from .labels import Labeling, permute
 from .model import BayesianMixtureOfExperts, over_draws
@@ -90,7 +91,7 @@ class Posterior(PosteriorPredictive):
         """Posterior standard deviations ``(P,)``."""
         return self.values.flatten(0, 1).std(0).numpy(force=True)
 
-    def interval(self, level: float = 0.95) -> np.ndarray:
+    def interval(self, *, level: float = 0.95) -> np.ndarray:
         """Central credible intervals ``(P, 2)``.
 
         Raises:
@@ -114,9 +115,9 @@ class Posterior(PosteriorPredictive):
         """Effective sample size of the mean ``(P,)``, from the autocorrelations (Geyer 1992)."""
         return effective_sample_size(self.values, chain_dim=0, sample_dim=1).numpy(force=True)
 
-    def summary(self, level: float = 0.95) -> PosteriorSummary:
+    def summary(self, *, level: float = 0.95) -> PosteriorSummary:
         """A table of means, deviations, intervals and convergence; prints as text."""
-        ends = self.interval(level)
+        ends = self.interval(level=level)
         columns = [self.mean, self.std, ends[:, 0], ends[:, 1], self.ess, self.r_hat]
         return PosteriorSummary(self._head(), self.param_names, np.column_stack(columns), level, self._notes())
 
@@ -145,24 +146,38 @@ class Posterior(PosteriorPredictive):
         return waic_of(self.log_likelihood(self.bayes.x, self.bayes.y))
 
     def loo(self) -> Any:
-        """PSIS leave-one-out cross-validation by ArviZ: ``elpd_loo``, ``p_loo``, Pareto's k of each observation.
+        """PSIS leave-one-out cross-validation by ArviZ, as its ``ELPDData``.
+
+        Its ``elpd`` is the expected log predictive density with standard error ``se``, ``p`` the effective number of
+        parameters, ``elpd_i`` and ``pareto_k`` ``(n,)`` what each observation adds and Pareto's k of its weights.
 
         Raises:
             ImportError: without ArviZ (``pip install mixkit[bayes]``).
+
+        Warns:
+            UserWarning: ArviZ's own, if an observation's k is too large for its estimate to be trusted.
+
+        Source: Vehtari, Gelman, Gabry (2017), Statistics and Computing 27, 1413-1432.
         """
-        return loo_of(self)
+        return leave_one_out(self.to_arviz())
 
     def to_arviz(self, *, predictive: bool = False, random_state: int | np.random.Generator | None = None) -> Any:
-        """An ``arviz.InferenceData`` of the users' parameters, log-likelihoods and, if asked, predictive draws.
+        """An ``xarray.DataTree`` for ArviZ: parameters, log-likelihoods, data and, if asked, predictive draws.
 
         Raises:
             ImportError: without ArviZ (``pip install mixkit[bayes]``).
         """
-        return to_arviz(self, predictive=predictive, random_state=random_state)
+        bayes = self.bayes
+        return inference_data(
+            dict(zip(self.param_names, self.values.unbind(-1), strict=True)),
+            log_likelihood=self.log_likelihood(bayes.x, bayes.y),
+            data=(bayes.x, bayes.y),
+            diverging=self.diverging,
+            predictive=self.sample_y(bayes.x, random_state) if predictive else None,
+        )
 
 
 def tail_quantiles(level: float) -> Tensor:
     """Probabilities at the ends of a central interval."""
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"level must be strictly between 0 and 1, got {level}")
+    level = check_level(level)
     return torch.tensor([0.5 - level / 2.0, 0.5 + level / 2.0], dtype=torch.float64)

@@ -11,6 +11,7 @@ from torch import Tensor
 from mixkit._validation import check_finite
 
 from ..data.columns import column_names, ordered_covariates
+from ..statistics.wald import check_level
 from .model import BayesianMixtureOfExperts, over_draws
 
 __all__ = ["PosteriorPredictive", "Waic", "waic_of"]
@@ -88,7 +89,7 @@ class PosteriorPredictive(ABC):
         """Posterior mean of the conditional mean, ``(n,)`` or ``(n, p)``."""
         return self.predict_means(x).mean(0).numpy(force=True)
 
-    def mean_interval(self, x: Any, level: float = 0.95) -> np.ndarray:
+    def mean_interval(self, x: Any, *, level: float = 0.95) -> np.ndarray:
         """Central credible interval of the conditional mean, ``(n, 2)`` (``(n, p, 2)``)."""
         return _central(self.predict_means(x), level)
 
@@ -102,10 +103,10 @@ class PosteriorPredictive(ABC):
             return torch.stack([self.bayes.law(draw, rows).sample(generator=generator) for draw in laws])
 
     def predict_interval(
-        self, x: Any, coverage: float = 0.9, random_state: int | np.random.Generator | None = None
+        self, x: Any, *, level: float = 0.9, random_state: int | np.random.Generator | None = None
     ) -> np.ndarray:
         """Central predictive interval of a new response, ``(n, 2)``: its noise and the doubt on the parameters."""
-        return _central(self.sample_y(x, random_state), coverage)
+        return _central(self.sample_y(x, random_state), level)
 
     def log_likelihood(self, x: Any, y: Any) -> Tensor:
         """Log-density of each observation under each draw, ``(s, n)``."""
@@ -134,7 +135,6 @@ def _numbers(name: str, value: Any, like: Tensor) -> Tensor:
 
 
 def _central(draws: Tensor, level: float) -> np.ndarray:
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"the level must be strictly between 0 and 1, got {level}")
+    level = check_level(level)
     values = np.quantile(draws.numpy(force=True), [0.5 - level / 2.0, 0.5 + level / 2.0], axis=0)
     return np.moveaxis(values, 0, -1)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..data.frames import new_frame
+
 __all__ = ["PosteriorSummary"]
 
 _RULE = 88
@@ -40,11 +42,7 @@ class PosteriorSummary:
 
     def to_frame(self) -> Any:
         """The table as a pandas frame."""
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("pandas is needed here: pip install 'mixkit[rates]'") from error
-        return pd.DataFrame(self.values, index=self.names, columns=self.columns)
+        return new_frame(self.values, index=self.names, columns=self.columns)
 
     def __str__(self) -> str:
         """The table as text."""

@@ -107,7 +107,7 @@ def fit_svi(
         bar = tqdm(range(steps), disable=not progress, desc="SVI")
         history = np.array([-svi.step() for _ in bar])
         z, log_q = _draw(fitted, num_samples)
-    labels = labeling(bayes, at)
+    labels = labeling(bayes, at.mode, at.factor)
     sample = importance_sample(bayes, at, labels, z, log_q)
     named = name_experts(bayes, labels, sample.draws, 1)
     seconds = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""How sure a fit is: standard errors, intervals, bootstraps, tests."""
+"""How sure a fit is: standard errors, intervals, bootstraps, tests; start with ``bootstrap.py``."""
 
 from ..results.maximum import DataRemovedError
 from ..results.profile import ProfileWarning, profile_intervals, profile_likelihood

@@ -23,7 +23,7 @@ from ..search.estimator import Estimator
 from .bootstrap_result import BootstrapResult
 from .resampling import RESAMPLINGS, Resampling
 
-__all__ = ["bootstrap", "warm_start"]
+__all__ = ["bootstrap"]
 
 _ROWS_AT_ONCE = 50_000  # observations of a group of refits that are one computation
 _LARGEST_GROUP = 50
@@ -31,9 +31,9 @@ _LARGEST_GROUP = 50
 
 def bootstrap(
     result: FitResult,
-    n_replicates: int = 999,
+    num_replicates: int = 999,
     *,
-    kind: str | Resampling = "case",
+    resampling: str | Resampling = "case",
     extra_starts: int = 0,
     estimator: Estimator | None = None,
     random_state: int | np.random.Generator | None = None,
@@ -50,9 +50,9 @@ def bootstrap(
 
     Args:
         result: a fit with its data.
-        n_replicates: number of refits, m.
-        kind: "case" (rows drawn with replacement), "parametric" (responses drawn from the fit at the same covariates),
-            "weights" (exponential random weights), or a :class:`~estimators.inference.Resampling`.
+        num_replicates: number of refits, m.
+        resampling: "case" (rows drawn with replacement), "parametric" (responses drawn from the fit at the same
+            covariates), "weights" (exponential random weights), or a :class:`~estimators.inference.Resampling`.
         extra_starts: starts of each refit from its data, beside the estimate; the best end counts.
         estimator: refits with this in place of the fit's own settings; its starts count as they are.
         random_state: seed or ``numpy.random.Generator``; a seed is needed with ``path``.
@@ -65,7 +65,7 @@ def bootstrap(
 
     Raises:
         TypeError: if an argument is of another kind.
-        ValueError: for another ``kind``, a result without data, parametric resampling of weighted data;
+        ValueError: for another ``resampling``, a result without data, parametric resampling of weighted data;
             ``ResultsFileError`` for a file that cannot be used, ``StudyMismatchError`` for one of another design.
 
     Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap; for mixtures, O'Hagan, Murphy, Scrucca and
@@ -79,34 +79,25 @@ def bootstrap(
         >>> g = torch.Generator().manual_seed(0)
         >>> model = MixtureOfExperts(softmax_gate(1, 2, generator=g), linear_gaussian_experts(1, 2, generator=g))
         >>> result = EM(random_state=0).fit(model, *load_tone())
-        >>> bootstrap(result, 50, kind="parametric", random_state=0)
+        >>> bootstrap(result, 50, resampling="parametric", random_state=0)
         BootstrapResult(50 replicates, 0 failed, 0 not converged)
     """
     if not isinstance(result, FitResult):
         raise TypeError(
             f"result must be a FitResult (that of a fitted regressor is its .result_), got {type(result).__name__}"
         )
-    check_integer("n_replicates", n_replicates, low=2)
+    check_integer("num_replicates", num_replicates, low=2)
     check_integer("extra_starts", extra_starts, low=0)
-    resampling = kind if isinstance(kind, Resampling) else RESAMPLINGS[check_choice("kind", kind, RESAMPLINGS)]
+    if not isinstance(resampling, Resampling):
+        resampling = RESAMPLINGS[check_choice("resampling", resampling, RESAMPLINGS)]
     resampling.check(result.maximum.data)
-    refit = warm_start(result.estimator, extra_starts) if estimator is None else copy.copy(estimator)
+    refit = result.estimator._warm_start(extra_starts) if estimator is None else copy.copy(estimator)
     refit.progress = False
     seed = seed_of(random_state, is_resumable=path is not None)
     experiment = _Refits(result.model, result.maximum.objective, result.maximum.theta, resampling, refit, seed)
     label = f"bootstrap, n={result.nobs}"
-    records = run_experiment(experiment, n_replicates, path=path, n_jobs=n_jobs, progress=progress, label=label)
+    records = run_experiment(experiment, num_replicates, path=path, n_jobs=n_jobs, progress=progress, label=label)
     return BootstrapResult.of(result, records)
-
-
-def warm_start(estimator: Estimator, extra_starts: int = 0) -> Estimator:
-    """The estimator, set to climb from the model it is given, and from ``extra_starts`` of the default starts."""
-    warm = copy.copy(estimator)
-    warm.start_at_model, warm.n_init, warm.starts = True, extra_starts, None if extra_starts else []
-    warm.subsample = 2**62
-    if getattr(warm, "finish", False) and not extra_starts:
-        warm.em_iter = 0  # type: ignore[attr-defined]
-    return warm
 
 
 @dataclass(eq=False)
@@ -151,10 +142,10 @@ class _Refits(Experiment):
         data: Data = self.resampling.draw(self.model, self.objective.data, rngs)
         estimator = copy.copy(self.estimator)
         estimator.random_state = rngs[0]
-        objective, ascent = estimator.ends(self.model, data)
+        objective, ascent = estimator._best_optima(self.model, data)
         if objective.num_params != self.objective.num_params:
             raise ValueError("a covariate is constant, or a combination of others, in the resampled data")
-        theta = self.objective.carry(ascent.theta, objective)[:, 0]
+        theta = self.objective.transfer(ascent.theta, objective)[:, 0]
         aligned = align_experts(without_penalty(self.objective), theta, self.theta, self.model)
         params = self.objective.user_map().values(aligned)
         if not bool(torch.isfinite(params).all()):

@@ -57,7 +57,7 @@ def basic(found: Replicates, level: float) -> np.ndarray:
 def normal(found: Replicates, level: float) -> np.ndarray:
     """The estimate plus and minus a normal quantile of standard errors, of positive parameters on the log scale."""
     errors = found.replicates.std(0, ddof=1)
-    plain = wald_intervals(found.params, errors, np.zeros_like(found.is_positive), level)
+    plain = wald_intervals(found.params, errors, np.zeros_like(found.is_positive), level=level)
     with np.errstate(invalid="ignore", divide="ignore"):
         logs = np.log(np.where(found.is_positive, found.replicates, 1.0)).std(0, ddof=1)
     factor = np.exp(norm.ppf(0.5 + 0.5 * level) * logs)[:, None] ** np.array([-1.0, 1.0])

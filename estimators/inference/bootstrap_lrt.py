@@ -66,11 +66,11 @@ class BootstrapLRT:
 def bootstrap_lrt(
     x: Any,
     y: Any,
-    k: int,
+    num_experts: int,
     *,
     build: Callable[[int], MixtureOfExperts] | None = None,
     estimator: Estimator | None = None,
-    n_replicates: int = 99,
+    num_replicates: int = 99,
     random_state: int | np.random.Generator | None = None,
     n_jobs: int | None = None,
     path: str | os.PathLike[str] | None = None,
@@ -85,10 +85,10 @@ def bootstrap_lrt(
     Args:
         x: covariates ``(n, d)``.
         y: responses ``(n,)``.
-        k: experts under the null hypothesis, at least 1.
+        num_experts: experts k under the null hypothesis, at least 1.
         build: makes the model of a number of experts; None for a softmax gate and linear Gaussian experts.
         estimator: how fits are made; None for ``EM(n_init=4)``.
-        n_replicates: simulated data sets, m; the least possible p value is 1 / (m + 1).
+        num_replicates: simulated data sets, m; the least possible p value is 1 / (m + 1).
         random_state: seed or ``numpy.random.Generator``; a seed is needed with ``path``.
         n_jobs: joblib workers; those of the enclosing ``parallel_config``, or 1, if None.
         path: a file that keeps finished replicates, as for :func:`~estimators.inference.bootstrap`.
@@ -96,7 +96,7 @@ def bootstrap_lrt(
 
     Raises:
         TypeError: if an argument is of another kind.
-        ValueError: for data that cannot be fitted, k below 1, or a ``build`` whose models have another k;
+        ValueError: for data that cannot be fitted, ``num_experts`` below 1, or a ``build`` whose models have another k;
             ``StudyMismatchError`` if the file is of another design.
 
     Source: McLachlan (1987), Applied Statistics 36, 318-324.
@@ -104,11 +104,11 @@ def bootstrap_lrt(
     Example:
         >>> from mixkit.datasets import load_co2_gnp
         >>> x, y = load_co2_gnp()
-        >>> bootstrap_lrt(x, y, 1, n_replicates=3, random_state=0)  # far too few, for speed
+        >>> bootstrap_lrt(x, y, 1, num_replicates=3, random_state=0)  # far too few, for speed
         BootstrapLRT(1 against 2 experts, statistic=23.2993, p=0.25, 3 replicates, 0 failed)
     """
-    check_integer("k", k, low=1)
-    check_integer("n_replicates", n_replicates, low=1)
+    k = check_integer("num_experts", num_experts, low=1)
+    check_integer("num_replicates", num_replicates, low=1)
     build = _default_build(np.shape(x)[-1] if np.ndim(x) else 1) if build is None else build
     models = build(k), build(k + 1)
     for model, size in zip(models, (k, k + 1), strict=True):
@@ -122,7 +122,7 @@ def bootstrap_lrt(
     small, large = _fit_both(models, data.x[0], data.y[0], settings, observed, truth=None)
     experiment = _Statistics(models, small.model, data, settings, seed)
     label = f"bootstrap of {k} against {k + 1} experts"
-    records = run_experiment(experiment, n_replicates, path=path, n_jobs=n_jobs, progress=progress, label=label)
+    records = run_experiment(experiment, num_replicates, path=path, n_jobs=n_jobs, progress=progress, label=label)
     statistics = np.array([np.nan if r["statistic"] is None else r["statistic"] for r in records])
     return BootstrapLRT(_statistic(small, large), statistics, small, large)
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from mixkit._validation import check_choice
 
+from ..data.frames import new_frame
+from ..plotting.uncertainty import plot_bootstrap
 from ..results.fit_result import FitResult
 from ..statistics.covariance import SingularInformationWarning
 from ..statistics.wald import check_level
@@ -44,7 +46,8 @@ class BootstrapResult:
         >>> g = torch.Generator().manual_seed(0)
         >>> model = MixtureOfExperts(softmax_gate(1, 2, generator=g), linear_gaussian_experts(1, 2, generator=g))
         >>> found = bootstrap(EM(random_state=0).fit(model, *load_tone()), 99, random_state=0)
-        >>> found.conf_int(0.9).shape, bool((found.conf_int(0.9, method="percentile")[:, 0] < found.params).all())
+        >>> ends = found.conf_int(level=0.9, method="percentile")
+        >>> ends.shape, bool((ends[:, 0] < found.params).all())
         ((8, 2), True)
     """
 
@@ -61,7 +64,7 @@ class BootstrapResult:
     @classmethod
     def of(cls, result: FitResult, records: list[dict[str, Any]]) -> "BootstrapResult":
         """From the records of the refits; warns of parameters that the data do not determine."""
-        lost = [np.nan] * result.df_model
+        lost = [np.nan] * len(result.params)
         undetermined = np.isnan(result.bse) & np.isnan(result.standard_errors("opg"))  # neither curvature nor scores
         undetermined &= result.maximum.hessian.numel() > 0
         zeroed = result.maximum.objective.is_zeroed.numpy(force=True)
@@ -109,7 +112,7 @@ class BootstrapResult:
         """Mean of the replicates less the estimate, ``(P,)``."""
         return self._found().mean(0) - self.params
 
-    def conf_int(self, level: float = 0.95, *, method: str = "bca") -> np.ndarray:
+    def conf_int(self, *, level: float = 0.95, method: str = "bca") -> np.ndarray:
         r"""Confidence intervals ``(P, 2)``.
 
         ============ ========================================================================================
@@ -128,7 +131,7 @@ class BootstrapResult:
         them at all, below 39 for 95%, a warning says so.
 
         Args:
-            level: probability of covering the truth, in (0, 1).
+            level: probability of covering the truth, in (0, 1): 0.95, not the alpha of 0.05.
             method: one of the five.
 
         Raises:
@@ -142,20 +145,14 @@ class BootstrapResult:
         _warn_of_few(len(found), level, method)
         return rule(Replicates(self.params, found, self.is_positive, self.acceleration), level)
 
-    def to_frame(self, level: float = 0.95, *, method: str = "bca") -> Any:
+    def to_frame(self, *, level: float = 0.95, method: str = "bca") -> Any:
         """Estimates, standard errors, biases and intervals as a pandas frame."""
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("to_frame needs pandas: pip install mixkit[rates]") from error
         columns = ["coef", "std err", "bias", f"[{0.5 - 0.5 * level:.4g}", f"{0.5 + 0.5 * level:.4g}]"]
-        values = np.column_stack([self.params, self.bse, self.bias, self.conf_int(level, method=method)])
-        return pd.DataFrame(values, index=self.param_names, columns=columns)
+        values = np.column_stack([self.params, self.bse, self.bias, self.conf_int(level=level, method=method)])
+        return new_frame(values, index=self.param_names, columns=columns)
 
     def plot(self, parameter: str, *, level: float = 0.95, method: str = "bca", ax: "Axes | None" = None) -> "Axes":
         """Draw one parameter's replicates, see :func:`estimators.plotting.plot_bootstrap`."""
-        from ..plotting import plot_bootstrap
-
         return plot_bootstrap(self, parameter, level=level, method=method, ax=ax)
 
     def __repr__(self) -> str:
@@ -170,7 +167,7 @@ def _influence(result: FitResult) -> np.ndarray:
     """What each observation adds to the estimates to first order, ``(n, P)``; nothing where there is no Hessian."""
     maximum = result.maximum
     if not maximum.hessian.numel():
-        return np.zeros((1, result.df_model))
+        return np.zeros((1, len(result.params)))
     inverse = maximum.covariance("observed").nan_to_num(0.0)
     rows = maximum.objective.scores(maximum.theta) @ inverse @ maximum.to_user.jacobian(maximum.theta).mT
     return rows.numpy(force=True)

@@ -1,4 +1,4 @@
-"""How many experts: a path of fits judged by criteria, and the dendrogram of one over-specified fit."""
+"""How many experts: a path of fits and its criteria, or one dendrogram; start with ``select_experts.py``."""
 
 from ..results.effective_df import effective_df
 from .criteria import CRITERIA, Criterion, aic, bic, icl, responsibility_entropy

@@ -134,7 +134,7 @@ def _one(
     seed: list[int],
 ) -> Array:
     rows, left_out = torch.as_tensor(train), torch.as_tensor(test)
-    starts = estimator.chosen_starts()
+    starts = estimator._chosen_starts()
     fresh = [start.at(rows, data.x.shape[1]) for start in starts[: (len(starts) + 1) // 2]]
     rng = np.random.default_rng(seed)
     result = fit_from(estimator, full, data.take(rows), fresh, rng, at_model=True)

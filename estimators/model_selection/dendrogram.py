@@ -28,7 +28,9 @@ from mixkit.gates.selections import Dense
 from mixkit.gates.temperatures import FixedTemperature
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import has_form
 
+from ..plotting.selection import plot_dendrogram
 from ..results.fit_result import FitResult
 from ..results.maximum import DataRemovedError
 from .merging import (
@@ -84,19 +86,21 @@ class Dendrogram:
         """Heights of the merges ``(K - 1,)``: entry t is that of the merge from K - t atoms to K - t - 1."""
         return self.linkage[:, 2].copy()
 
-    def height(self, k: int) -> float:
-        """The height of the merge from k atoms to k - 1, for k from 2 to K."""
-        return float(self.linkage[self.num_experts - check_integer("k", k, low=2, high=self.num_experts), 2])
+    def height(self, num_experts: int) -> float:
+        """The height of the merge from ``num_experts`` atoms, 2 to K, to one fewer."""
+        size = self.num_experts
+        return float(self.linkage[size - check_integer("num_experts", num_experts, low=2, high=size), 2])
 
-    def measure(self, k: int) -> MixingMeasure:
-        """The measure with k atoms."""
-        return self.measures[self.num_experts - check_integer("k", k, low=1, high=self.num_experts)]
+    def measure(self, num_experts: int) -> MixingMeasure:
+        """The measure with ``num_experts`` atoms, 1 to K."""
+        size = self.num_experts
+        return self.measures[size - check_integer("num_experts", num_experts, low=1, high=size)]
 
-    def labels(self, k: int) -> NDArray[np.int64]:
-        """For every atom of the largest measure the atom of ``measure(k)`` that it is part of, ``(K,)``."""
+    def labels(self, num_experts: int) -> NDArray[np.int64]:
+        """For every atom of the largest measure the atom of ``measure(num_experts)`` that it is part of, ``(K,)``."""
         size = self.num_experts
         clusters = [(j, [j]) for j in range(size)]
-        for step in range(size - check_integer("k", k, low=1, high=size)):
+        for step in range(size - check_integer("num_experts", num_experts, low=1, high=size)):
             pair = [int(number) for number in self.linkage[step, :2]]
             joined = [leaf for number, leaves in clusters if number in pair for leaf in leaves]
             clusters = [cluster for cluster in clusters if cluster[0] not in pair] + [(size + step, joined)]
@@ -171,11 +175,9 @@ class Dendrogram:
             return 1
         return 2 + int(np.argmax(self.gaps(floor)) if rule == "gap" else np.argmin(self.dsc()))
 
-    def plot(self, k: int | None = None, *, ax: "Axes | None" = None) -> "Axes":
+    def plot(self, num_experts: int | None = None, *, ax: "Axes | None" = None) -> "Axes":
         """Draw the tree, see :func:`estimators.plotting.plot_dendrogram`."""
-        from ..plotting import plot_dendrogram
-
-        return plot_dendrogram(self, k, ax=ax)
+        return plot_dendrogram(self, num_experts, ax=ax)
 
     def __repr__(self) -> str:
         """A row for every number of experts."""
@@ -218,7 +220,7 @@ def mixing_dendrogram(
         >>> from estimators.model_selection import select_experts
         >>> from mixkit.datasets import load_faithful
         >>> x, y = load_faithful()
-        >>> fit = select_experts(x, y, k=[4], random_state=0).best
+        >>> fit = select_experts(x, y, [4], random_state=0).best
         >>> mixing_dendrogram(fit).choose()
         2
     """
@@ -260,18 +262,18 @@ def _atoms(fit: Any) -> Atoms:
 
 
 def _check_gate(model: MixtureOfExperts) -> None:
-    gate = model.gate
-    parts = (type(gate.score), type(gate.normalizer), type(gate.selection), type(gate.temperature))
-    plain = parts == (LinearScore, Softmax, Dense, FixedTemperature) and float(gate.temperature.value) == 1.0  # type: ignore[arg-type]
-    if not plain:
-        names = ", ".join(part.__name__ for part in parts)
+    gate, temperature = model.gate, model.gate.temperature
+    parts = (gate.score, gate.normalizer, gate.selection, temperature)
+    is_plain = all(map(has_form, parts, (LinearScore, Softmax, Dense, FixedTemperature)))
+    if not is_plain or float(getattr(temperature, "value", 0.0)) != 1.0:
+        names = ", ".join(type(part).__name__ for part in parts)
         raise TypeError(f"fit must have the dense softmax gate of linear scores at temperature 1, got {names}")
 
 
 def _check_experts(model: MixtureOfExperts) -> None:
     experts = model.experts
     predictor = getattr(experts, "predictor", None)
-    if type(experts) is not GaussianExperts or type(predictor) is not LinearPredictor or experts.has_offset:
+    if not has_form(experts, GaussianExperts) or not has_form(predictor, LinearPredictor) or experts.has_offset:
         of = f" of {'an offset and ' if experts.has_offset else ''}{type(predictor).__name__}" if predictor else ""
         raise TypeError(
             "fit must have Gaussian experts with linear means and no offset, for which merging is defined, got "

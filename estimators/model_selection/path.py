@@ -57,7 +57,7 @@ def fit_path(
 def _step(
     model: MixtureOfExperts, data: Data, before: FitResult | None, estimator: Estimator, rng: np.random.Generator
 ) -> Step:
-    own = estimator.chosen_starts()
+    own = estimator._chosen_starts()
     if before is None:
         return Step(fit_from(estimator, model, data, own, rng), "starts")
     result = fit_from(estimator, model, data, [*own, SplitAtom(before.model)], rng)
@@ -95,7 +95,7 @@ def fit_from(
     With ``at_model`` the climb is on all the data from the first: on a part of it, it could end below the model.
     """
     changed = copy.copy(estimator)
-    changed.n_moves = 0 if at_model else estimator.rounds_of_moves(model, is_default=estimator.starts is None)
+    changed.n_moves = 0 if at_model else estimator._rounds_of_moves(model, is_default=estimator.starts is None)
     if at_model:
         changed.subsample = max(changed.subsample, data.x.shape[1])
     changed.starts, changed.n_init = list(starts), len(starts)

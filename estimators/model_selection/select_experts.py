@@ -23,7 +23,7 @@ __all__ = ["select_experts"]
 def select_experts(
     X: Any,
     y: Any,
-    k: Iterable[int] = range(1, 9),
+    num_experts: Iterable[int] = range(1, 9),
     *,
     criterion: str | Criterion = "bic",
     gate: str | GateFactory = "softmax",
@@ -47,12 +47,13 @@ def select_experts(
     Args:
         X: covariates ``(n, d)``; a pandas frame gives the features' names.
         y: responses ``(n,)``, or ``(n, p)`` for experts of a vector response.
-        k: numbers of experts, increasing.
+        num_experts: numbers k of experts, increasing.
         criterion: "bic", "icl" or "aic" (see :mod:`estimators.model_selection.criteria`); "cv", the smallest k whose
             cross-validated log-density lies within one standard error of the highest, "cv-max", the k of the highest;
             or a function of ``(result, x, y)`` to be minimized. "aic" and "cv-max" serve prediction: they take too many
             experts with a probability that does not vanish as n grows.
-        gate: "softmax", "constant", "sigmoid" or "laplace", or a function of ``(d, k)`` that returns a gate.
+        gate: a word of :func:`mixkit.gates.gate_by_name` ("softmax", "constant", "sigmoid", "laplace", "activation",
+            "temperature"), or a function of ``(d, k)`` that returns a gate.
         experts: "gaussian", "student_t" or "poisson", or a function of ``(d, k)`` that returns experts.
         model: a function of k that returns a :class:`~mixkit.mixture.MixtureOfExperts`, in place of ``gate`` and
             ``experts``.
@@ -70,19 +71,20 @@ def select_experts(
 
     Raises:
         TypeError: if an argument is of another kind than stated.
-        ValueError: if ``k`` is empty, not increasing, below 1 or above the number of rows (of a training set, with
-            cross-validation); for an unknown name; for data as :meth:`~estimators.search.estimator.Estimator.fit` says.
+        ValueError: if ``num_experts`` is empty, not increasing, below 1 or above the number of rows (of a training set,
+            with cross-validation); for an unknown name; for data as
+            :meth:`~estimators.search.estimator.Estimator.fit` says.
 
     Example:
         >>> from mixkit.datasets import load_faithful
         >>> x, y = load_faithful()
-        >>> selection = select_experts(x, y, k=range(1, 4), random_state=0)
-        >>> selection.best_k, selection.choose("aic")
+        >>> selection = select_experts(x, y, range(1, 4), random_state=0)
+        >>> selection.best_num_experts, selection.choose("aic")
         (2, 3)
         >>> selection.best.converged
         True
     """
-    sizes, name = _sizes(k), _criterion_name(criterion)
+    sizes, name = _sizes(num_experts), _criterion_name(criterion)
     names = [str(column) for column in X.columns] if hasattr(X, "columns") else None
     entropy = _entropy(random_state)
     data, build = _prepare(X, y, sample_weight, sizes, gate=gate, experts=experts, model=model, offset=offset)
@@ -111,7 +113,7 @@ def _assemble(
     for fit in fits if names else []:
         fit.rename_features(names or [])
     return ExpertSelection(
-        k=tuple(fit.model.num_experts for fit in fits),
+        num_experts=tuple(fit.model.num_experts for fit in fits),
         criterion=name,
         fits=tuple(fits),
         values=values,
@@ -131,21 +133,24 @@ def _prepare(X: Any, y: Any, weight: Any, sizes: list[int], **parts: Any) -> tup
     return data, build
 
 
-def _sizes(k: Any) -> list[int]:
+def _sizes(num_experts: Any) -> list[int]:
     try:
-        sizes = [check_integer("k", size, low=1) for size in ([k] if np.ndim(k) == 0 else k)]
+        sizes = [
+            check_integer("num_experts", size, low=1)
+            for size in ([num_experts] if np.ndim(num_experts) == 0 else num_experts)
+        ]
     except TypeError as error:
-        raise TypeError(f"k must hold integers, got {k!r}") from error
+        raise TypeError(f"num_experts must hold integers, got {num_experts!r}") from error
     if not sizes:
-        raise ValueError("k must hold at least one number of experts, got none")
+        raise ValueError("num_experts must hold at least one number of experts, got none")
     if any(later <= earlier for earlier, later in pairwise(sizes)):
-        raise ValueError(f"k must be increasing, got {sizes}")
+        raise ValueError(f"num_experts must be increasing, got {sizes}")
     return sizes
 
 
 def _check_sizes(sizes: list[int], rows: int, what: str) -> None:
     if sizes[-1] > rows:
-        raise ValueError(f"k must hold at most {rows}, the number of {what}, got {sizes[-1]}")
+        raise ValueError(f"num_experts must hold at most {rows}, the number of {what}, got {sizes[-1]}")
 
 
 def _criterion_name(criterion: Any) -> str:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from mixkit.experts import DensityExperts, Experts, MixedExperts
 from mixkit.mixture import MixtureOfExperts
 
 from ..data.dataset import Data
@@ -17,9 +16,10 @@ from ..optimizers.lbfgs import maximize
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Evaluation, Objective, UserMap
 from .closed_form import fit_weighted
+from .floors import location_variance
 from .parameter_vector import ParameterVector
 
-__all__ = ["AutogradObjective", "response_variance"]
+__all__ = ["AutogradObjective"]
 
 _M_STEP_ITERATIONS = 10
 _START_ITERATIONS = 50
@@ -45,8 +45,8 @@ class AutogradObjective(Objective):
         self.total_weight = self._weights(0).new_full((len(data.x),), float(self.n))
         if data.weight is not None:
             self.total_weight = data.weight.sum(-1)
-        self.variance_floor = variance_floor * response_variance(self.model.experts, data.y)
-        self.lower = self.vector.lower_bounds(0.5 * float(np.log(max(self.variance_floor, 1e-300))))
+        self.variance_floor = (variance_floor * location_variance(self.model.experts, data.y)).clamp(min=1e-300)
+        self.lower = self.vector.lower_bounds(self.model, data.y, variance_floor)
 
     def _weights(self, index: int) -> Tensor:
         return torch.ones_like(self.data.x[index, :, 0]) if self.data.weight is None else self.data.weight[index]
@@ -55,7 +55,7 @@ class AutogradObjective(Objective):
         law = functional_call(self.model, self.vector.to_parameters(vector), (self.data.x[index],))
         return law.log_prob(self.data.y[index])
 
-    def _total(self, vector: Tensor, index: int) -> Tensor:
+    def total(self, vector: Tensor, index: int) -> Tensor:
         """Log-likelihood; NaN, which every ascent steps back from, where the scores of a trial step overflow."""
         try:
             return (self._weights(index) * self._log_prob(vector, index)).sum()
@@ -71,17 +71,22 @@ class AutogradObjective(Objective):
         """It is."""
         return True
 
+    @property
+    def is_batched(self) -> bool:
+        """One vector after another."""
+        return False
+
     def value(self, theta: Tensor) -> Tensor:
         """Total log-likelihood ``(r, s)``."""
         with torch.no_grad():
-            return self._map(theta, self._total)
+            return self._map(theta, self.total)
 
     def gradient(self, theta: Tensor) -> Tensor:
         """Gradient of the log-likelihood, ``(r, s, P)``."""
 
         def one(vector: Tensor, index: int) -> Tensor:
             leaf = vector.detach().clone().requires_grad_()
-            return torch.autograd.grad(self._total(leaf, index), leaf)[0]
+            return torch.autograd.grad(self.total(leaf, index), leaf)[0]
 
         return self._map(theta, one)
 
@@ -92,7 +97,7 @@ class AutogradObjective(Objective):
 
     def _derivatives(self, vector: Tensor, index: int) -> tuple[Tensor, Tensor, Tensor]:
         leaf = vector.detach().clone().requires_grad_()
-        value = self._total(leaf, index)
+        value = self.total(leaf, index)
         (gradient,) = torch.autograd.grad(value, leaf, create_graph=True)
         hessian = torch.stack([torch.autograd.grad(entry, leaf, retain_graph=True)[0] for entry in gradient])
         return value.detach(), gradient.detach(), 0.5 * (hessian + hessian.mT)
@@ -106,14 +111,17 @@ class AutogradObjective(Objective):
         (gradient,) = torch.autograd.grad(terms, leaf, weights, create_graph=True)
         return torch.stack([torch.autograd.grad(entry, weights, retain_graph=True)[0] for entry in gradient], -1)
 
-    def shares(self, theta: Tensor) -> Tensor:
+    def expected_counts(self, theta: Tensor) -> Tensor:
         """Total responsibility of each expert, ``(r, s, k)``."""
         return self._map(theta, lambda vector, r: self._responsibilities(vector, r)[1].sum(0))
 
     def _responsibilities(self, vector: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        y, weight = self.data.y[index], self._weights(index)
         with torch.no_grad():
-            law = functional_call(self.model, self.vector.to_parameters(vector), (self.data.x[index],))
-            y, weight = self.data.y[index], self._weights(index)
+            try:
+                law = functional_call(self.model, self.vector.to_parameters(vector), (self.data.x[index],))
+            except ValueError:  # scores that overflow
+                return vector.new_full((), torch.nan), weight.new_zeros((len(weight), self.model.num_experts))
             resp = law.log_responsibilities(y).exp() * weight.unsqueeze(-1)
             return (weight * law.log_prob(y)).sum(), resp
 
@@ -122,7 +130,8 @@ class AutogradObjective(Objective):
         values, vectors = theta.new_empty(theta.shape[:2]), torch.empty_like(theta)
         for r, s in np.ndindex(*theta.shape[:2]):
             values[r, s], resp = self._responsibilities(theta[r, s], r)
-            vectors[r, s] = self._maximize(theta[r, s], resp, r, _M_STEP_ITERATIONS)
+            is_lost = not bool(torch.isfinite(values[r, s]))  # no start for an M-step: it stays, and is dropped
+            vectors[r, s] = theta[r, s] if is_lost else self._maximize(theta[r, s], resp, r, _M_STEP_ITERATIONS)
         return values, self.project(vectors)
 
     def from_responsibilities(self, responsibilities: Tensor) -> Tensor:
@@ -155,7 +164,7 @@ class AutogradObjective(Objective):
             terms = terms + law.components.log_prob(y.unsqueeze(1))
         return (resp * torch.where(resp > 0, terms, 0.0)).sum()
 
-    def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
+    def damped_m_step(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
         """Shorten the whole step."""
         return theta + fraction * (candidate - theta)
 
@@ -166,7 +175,7 @@ class AutogradObjective(Objective):
         """
         ends = torch.empty_like(theta)
         for r, s in np.ndindex(*theta.shape[:2]):
-            ends[r, s] = maximize(partial(self._total, index=r), theta[r, s], self.lower, max_iter)
+            ends[r, s] = maximize(partial(self.total, index=r), theta[r, s], self.lower, max_iter)
         gradient, value = self.gradient(ends), self.value(ends)
         converged = gradient.abs().amax(-1) < _LBFGS_TOLERANCE * self.total_weight.unsqueeze(-1)
         evaluation = Evaluation(value, gradient, value.new_empty((*value.shape, 0, 0)))
@@ -180,24 +189,11 @@ class AutogradObjective(Objective):
         """The module's trainable parameters by name."""
         return self.vector.to_parameters(theta)
 
-    def carry(self, theta: Tensor, source: Objective) -> Tensor:
+    def transfer(self, theta: Tensor, source: Objective) -> Tensor:
         """The parameters as they are."""
         theta, _ = source.unwrapped(theta)
         return self.project(theta)
 
     def user_map(self) -> UserMap:
         """The module's own parameters, scales in place of their logarithms."""
-        return UserMap(self.vector.labels, None, torch.zeros_like(self.lower), self.vector.is_log.to(self.lower.device))
-
-
-def response_variance(experts: Experts, y: Tensor) -> float:
-    """Mean over data sets of the variance of the response, on the scale on which the experts have theirs.
-
-    That of the logarithm for log-normal experts; of several families the least.
-    """
-    if isinstance(experts, MixedExperts):
-        return min(response_variance(family, y) for family in experts.families)  # type: ignore[arg-type]
-    if not isinstance(experts, DensityExperts) or experts.floor_name is None:
-        return float(y.var(1, correction=0).mean())
-    known = [row[~row.isnan()] for row in experts.start_locations(y)[-1]]
-    return sum(float(row.var(correction=0)) for row in known if len(row)) / len(known)
+        return self.vector.user_map(self.lower)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .objective import Objective
+from .em_steps import EMSteps
 
 __all__ = ["EMRun", "em_iterations"]
 
@@ -26,7 +26,7 @@ class EMRun(NamedTuple):
 
 
 def em_iterations(
-    objective: Objective,
+    objective: EMSteps,
     theta: Tensor,
     max_iter: int,
     *,
@@ -35,7 +35,8 @@ def em_iterations(
 ) -> EMRun:
     """Run EM from ``theta`` until no start gains more than ``relative_tol`` of its value, at most ``max_iter`` times.
 
-    An iteration whose approximate M-step lowered the likelihood is shortened (``objective.blend``) until it does not.
+    An iteration whose approximate M-step lowered the likelihood is shortened (``objective.damped_m_step``) until it
+    does not.
     """
     value, candidate = objective.em_step(theta)
     done, stopped = 0, torch.zeros_like(value, dtype=torch.bool)
@@ -44,7 +45,7 @@ def em_iterations(
         worse = _is_worse(new_value, value)
         if bool(worse.any()):
             candidate, new_value, new_candidate = _shortened(objective, theta, value, candidate, worse)
-        stopped = (new_value - value) <= relative_tol * value.abs()
+        stopped = _is_done(new_value, value, relative_tol)
         theta, value, candidate = candidate, new_value, new_candidate
         if callback is not None:
             callback(value)
@@ -54,15 +55,21 @@ def em_iterations(
 
 
 def _is_worse(new: Tensor, old: Tensor) -> Tensor:
-    return ~(new >= old - 1e-12 * old.abs().clamp(min=1.0))
+    """Where a step lost more than rounding; from where there is no likelihood nothing can be lost."""
+    return ~(new >= old - 1e-12 * old.abs().clamp(min=1.0)) & torch.isfinite(old)
+
+
+def _is_done(new: Tensor, old: Tensor, relative_tol: float) -> Tensor:
+    """Where an iteration gained too little; a start without a likelihood goes on only if it has come to have one."""
+    return torch.where(torch.isfinite(old), (new - old) <= relative_tol * old.abs(), ~torch.isfinite(new))
 
 
 def _shortened(
-    objective: Objective, theta: Tensor, value: Tensor, candidate: Tensor, worse: Tensor
+    objective: EMSteps, theta: Tensor, value: Tensor, candidate: Tensor, worse: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     full = candidate
     for fraction in _FRACTIONS:
-        candidate = torch.where(worse.unsqueeze(-1), objective.blend(theta, full, fraction), candidate)
+        candidate = torch.where(worse.unsqueeze(-1), objective.damped_m_step(theta, full, fraction), candidate)
         new_value, new_candidate = objective.em_step(candidate)
         worse = _is_worse(new_value, value)
         if not bool(worse.any()):

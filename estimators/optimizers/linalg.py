@@ -3,9 +3,20 @@
 import torch
 from torch import Tensor
 
-__all__ = ["damped_cholesky", "solve_ascent"]
+__all__ = ["damped_cholesky", "diagonal_size", "solve_ascent"]
 
 _FIRST_DAMPING = 1e-12
+_SMALLEST_SHARE = 1e-20  # of the largest diagonal entry: what stands for one of zero, which has no unit of its own
+
+
+def diagonal_size(matrix: Tensor) -> Tensor:
+    """Absolute diagonal ``(*batch, P)`` of symmetric matrices, the unit in which each parameter is judged; positive.
+
+    Parameters of very different units keep their own: only a diagonal of (nearly) zero takes a unit from the others.
+    """
+    size = matrix.diagonal(dim1=-2, dim2=-1).abs()
+    largest = size.amax(-1, keepdim=True) if size.shape[-1] else size
+    return torch.maximum(size, _SMALLEST_SHARE * largest).clamp(min=torch.finfo(matrix.dtype).tiny)
 
 
 def damped_cholesky(matrix: Tensor, damping: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -18,9 +29,8 @@ def damped_cholesky(matrix: Tensor, damping: Tensor | None = None) -> tuple[Tens
     Returns:
         Lower factors ``(*batch, P, P)`` and the damping used ``(*batch,)``.
     """
-    size = matrix.diagonal(dim1=-2, dim2=-1).abs()
-    scale = torch.maximum(size, 1e-10 * size.amax(-1, keepdim=True)).clamp(min=torch.finfo(matrix.dtype).tiny)
-    used = torch.zeros_like(matrix[..., 0, 0]) if damping is None else damping.clone()
+    scale = diagonal_size(matrix)
+    used = matrix.new_zeros(matrix.shape[:-2]) if damping is None else damping.clone()
     damped = matrix.clone(memory_format=torch.contiguous_format)
     for _ in range(40):
         damped.diagonal(dim1=-2, dim2=-1).copy_(matrix.diagonal(dim1=-2, dim2=-1) + used.unsqueeze(-1) * scale)
@@ -34,5 +44,7 @@ def damped_cholesky(matrix: Tensor, damping: Tensor | None = None) -> tuple[Tens
 
 def solve_ascent(gradient: Tensor, hessian: Tensor) -> Tensor:
     """Newton's ascent step ``(-H)^-1 g``, damped where ``-H`` is not positive definite; ``(*batch, P)``."""
+    if not gradient.shape[-1]:
+        return torch.zeros_like(gradient)
     factor, _ = damped_cholesky(-hessian)
     return torch.cholesky_solve(gradient.unsqueeze(-1), factor).squeeze(-1)

@@ -1,7 +1,6 @@
-"""Penalties and priors: what a fit maximizes besides the log-likelihood."""
+"""Penalties and priors: what a fit maximizes besides the log-likelihood; start with ``base.py``."""
 
 from .base import Penalty, PenaltyView
-from .build import penalized, settled
 from .lasso import Lasso
 from .minimum_share import MinimumShare
 from .objective import PenalizedObjective
@@ -16,6 +15,4 @@ __all__ = [
     "Penalty",
     "PenaltyView",
     "Ridge",
-    "penalized",
-    "settled",
 ]

@@ -1,6 +1,5 @@
 """Which objectives evaluate many parameter vectors at once."""
 
-from ..objectives.autograd import AutogradObjective
 from ..optimizers.objective import Objective
 from .objective import PenalizedObjective
 
@@ -14,4 +13,4 @@ def without_penalty(objective: Objective) -> Objective:
 
 def is_batched(objective: Objective) -> bool:
     """Whether vectors and data sets are one computation; plain autograd runs them one after another."""
-    return type(without_penalty(objective)) is not AutogradObjective
+    return without_penalty(objective).is_batched

@@ -41,11 +41,11 @@ class Wrapper(Objective):
         """Gradient of each observation's log-likelihood, ``(n, P)``, without the penalty."""
         return self.base.scores(self.fold(theta[None, None])[0, 0])
 
-    def shares(self, theta: Tensor) -> Tensor:
+    def expected_counts(self, theta: Tensor) -> Tensor:
         """Total responsibility of each expert, ``(r, s, k)``."""
-        return self.base.shares(self.fold(theta))
+        return self.base.expected_counts(self.fold(theta))
 
-    def blend(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
+    def damped_m_step(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
         """Shorten the whole step."""
         return self.project(theta + fraction * (candidate - theta))
 
@@ -62,9 +62,9 @@ class Wrapper(Objective):
         """The model's parameters by name."""
         return self.base.parameters(self.fold(theta[None, None])[0, 0], index)
 
-    def carry(self, theta: Tensor, source: Objective) -> Tensor:
+    def transfer(self, theta: Tensor, source: Objective) -> Tensor:
         """The parameters here that mean what ``theta`` means to ``source``."""
-        return self.unfold(self.base.carry(theta, source))
+        return self.unfold(self.base.transfer(theta, source))
 
     def unwrapped(self, theta: Tensor) -> tuple[Tensor, Objective]:
         """Those of the wrapped objective."""
@@ -74,10 +74,10 @@ class Wrapper(Objective):
         """That of the wrapped objective."""
         return self.base.user_map()
 
-    def compact(self) -> "Wrapper":
+    def without_cache(self) -> "Wrapper":
         """A copy that wraps a compact objective."""
         twin = copy.copy(self)
-        twin.base = self.base.compact()
+        twin.base = self.base.without_cache()
         return twin
 
     def project(self, theta: Tensor) -> Tensor:

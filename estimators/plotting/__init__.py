@@ -1,4 +1,4 @@
-"""Pictures of fits (extra ``plot``): climbs, uncertainty, criteria, dendrograms. No global style is changed."""
+"""Pictures of fits (extra ``plot``): climbs, uncertainty, criteria; start with ``climbs.py``."""
 
 from .climbs import plot_history, plot_starts
 from .selection import plot_dendrogram, plot_selection

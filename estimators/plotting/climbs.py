@@ -1,6 +1,6 @@
 """How a fit climbed, and where its starts ended."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -9,8 +9,6 @@ from mixkit.plotting.canvas import new_axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..results.fit_result import FitResult
-
 __all__ = ["plot_history", "plot_starts"]
 
 _BLUE, _GRAY = "#0072B2", "0.55"
@@ -18,7 +16,27 @@ _SMALLEST_GAP = 1e-12
 _LINEAR_RANGE = 20.0
 
 
-def plot_history(result: "FitResult", *, ax: "Axes | None" = None) -> "Axes":
+class Climbed(Protocol):
+    """What a picture of a fit's climbs needs of it, as :class:`~estimators.FitResult` has it."""
+
+    @property
+    def history(self) -> np.ndarray:
+        """Values after each iteration of the start that won."""
+
+    @property
+    def start_llf(self) -> np.ndarray:
+        """Values at the end of every start."""
+
+    @property
+    def objective_value(self) -> float:
+        """The value at the end of the best; NaN where it is the log-likelihood."""
+
+    @property
+    def llf(self) -> float:
+        """The log-likelihood there."""
+
+
+def plot_history(result: Climbed, *, ax: "Axes | None" = None) -> "Axes":
     """How far below its end the log-likelihood (less the penalty, if any) was after each iteration.
 
     Args:
@@ -34,7 +52,7 @@ def plot_history(result: "FitResult", *, ax: "Axes | None" = None) -> "Axes":
         >>> use("Agg")
         >>> from estimators.model_selection import select_experts
         >>> from mixkit.datasets import load_faithful
-        >>> fit = select_experts(*load_faithful(), k=[2], random_state=0).best
+        >>> fit = select_experts(*load_faithful(), [2], random_state=0).best
         >>> plot_history(fit).get_xlabel()
         'iteration'
     """
@@ -52,12 +70,12 @@ def plot_history(result: "FitResult", *, ax: "Axes | None" = None) -> "Axes":
 
 def _count(ax: "Axes") -> None:
     """Ticks of the horizontal axis at whole numbers."""
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator  # an extra
 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def plot_starts(result: "FitResult", *, ax: "Axes | None" = None) -> "Axes":
+def plot_starts(result: Climbed, *, ax: "Axes | None" = None) -> "Axes":
     """Log-likelihoods at the ends of all starts, sorted, below the best.
 
     Args:
@@ -73,7 +91,7 @@ def plot_starts(result: "FitResult", *, ax: "Axes | None" = None) -> "Axes":
         >>> use("Agg")
         >>> from estimators.model_selection import select_experts
         >>> from mixkit.datasets import load_faithful
-        >>> fit = select_experts(*load_faithful(), k=[2], random_state=0).best
+        >>> fit = select_experts(*load_faithful(), [2], random_state=0).best
         >>> plot_starts(fit).get_ylabel()
         'log-likelihood below the best'
     """

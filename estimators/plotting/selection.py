@@ -1,7 +1,7 @@
 """The choice of the number of experts: criteria against k, and dendrograms."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -11,22 +11,60 @@ from mixkit.plotting.canvas import expert_colors, new_axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..model_selection.dendrogram import Dendrogram
-    from ..model_selection.expert_selection import ExpertSelection
-
 __all__ = ["plot_dendrogram", "plot_selection"]
 
 _GRAY = "0.55"
 _DECISIVE = 10.0  # a difference in BIC above which the evidence is very strong (Kass and Raftery 1995)
 
 
-def plot_selection(
-    selection: "ExpertSelection", criteria: Sequence[str] | None = None, *, ax: "Axes | None" = None
-) -> "Axes":
+class Criteria(Protocol):
+    """Criteria for several numbers of experts, as :class:`~estimators.ExpertSelection` has them."""
+
+    @property
+    def num_experts(self) -> tuple[int, ...]:
+        """The numbers of experts."""
+
+    @property
+    def criteria(self) -> list[str]:
+        """Names of the criteria."""
+
+    def choose(self, criterion: str) -> int:
+        """The number of experts by one of them."""
+
+    def above_best(self, criterion: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """How far each number of experts lies above the best, and standard errors where there are any."""
+
+
+class Tree(Protocol):
+    """A tree of merges, as :class:`~estimators.Dendrogram` is one."""
+
+    @property
+    def num_experts(self) -> int:
+        """The number K of atoms at the start."""
+
+    @property
+    def linkage(self) -> np.ndarray:
+        """Merges as SciPy writes them, ``(K - 1, 4)``."""
+
+    @property
+    def masses(self) -> np.ndarray:
+        """Mass of every atom ``(K,)``."""
+
+    def labels(self, num_experts: int) -> np.ndarray:
+        """The cluster of every atom when so many are left, ``(K,)``."""
+
+    def height(self, num_experts: int) -> float:
+        """The height of the merge from so many atoms."""
+
+    def choose(self) -> int:
+        """The number of experts that the tree suggests."""
+
+
+def plot_selection(selection: Criteria, criteria: Sequence[str] | None = None, *, ax: "Axes | None" = None) -> "Axes":
     """Criteria against the number of experts, each above its smallest value; rings mark what each chooses.
 
     Args:
-        selection: what :func:`~estimators.model_selection.select_experts` found.
+        selection: criteria by number of experts: what :func:`~estimators.model_selection.select_experts` found.
         criteria: which to draw, of ``selection.criteria``; all but "cv-max" if None. Cross-validated log-densities are
             drawn as ``2 n`` times what they lie below the best, the scale of the others, with one standard error.
         ax: where to draw; a new figure if None.
@@ -39,7 +77,7 @@ def plot_selection(
         >>> use("Agg")
         >>> from estimators.model_selection import select_experts
         >>> from mixkit.datasets import load_faithful
-        >>> selection = select_experts(*load_faithful(), k=range(1, 3), random_state=0)
+        >>> selection = select_experts(*load_faithful(), range(1, 3), random_state=0)
         >>> plot_selection(selection).get_xlabel()
         'number of experts k'
     """
@@ -48,13 +86,20 @@ def plot_selection(
         check_choice("criteria", name, selection.criteria)
     ax = new_axes(ax, size=(6.0, 4.0))
     for rank, (name, color) in enumerate(zip(shown, expert_colors(len(shown)), strict=True)):
-        heights, errors = _above_best(selection, name)
+        heights, errors = selection.above_best(name)
         ax.errorbar(
-            selection.k, heights, errors, color=color, marker="o", markersize=4, linewidth=1.6, label=_label(name)
+            selection.num_experts,
+            heights,
+            errors,
+            color=color,
+            marker="o",
+            markersize=4,
+            linewidth=1.6,
+            label=_label(name),
         )
-        best = selection.k.index(selection.choose(name))
+        best = selection.num_experts.index(selection.choose(name))
         ax.plot(
-            selection.k[best],
+            selection.num_experts[best],
             heights[best],
             "o",
             markersize=10 + 4 * rank,
@@ -63,8 +108,8 @@ def plot_selection(
             mew=1.5,
             clip_on=False,
         )
-    ax.set(xlabel="number of experts k", ylabel="criterion above its smallest value", xticks=selection.k)
-    _focus(ax, [_above_best(selection, name)[0] for name in shown])
+    ax.set(xlabel="number of experts k", ylabel="criterion above its smallest value", xticks=selection.num_experts)
+    _focus(ax, [selection.above_best(name)[0] for name in shown])
     ax.legend(frameon=False, fontsize="small")
     return ax
 
@@ -73,15 +118,6 @@ def _label(name: str) -> str:
     return {"cv": "cross-validation, 1 s.e.", "cv-max": "cross-validation"}.get(
         name, name.upper() if len(name) <= 4 else name
     )
-
-
-def _above_best(selection: "ExpertSelection", name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    if name not in ("cv", "cv-max") or selection.held_out is None:
-        values = selection.values[name]
-        return values - values.min(), None
-    scale = 2.0 * selection.fits[0].nobs
-    gaps = np.array([selection.held_out.deficit(index) for index in range(len(selection.k))])
-    return scale * gaps[:, 0], scale * gaps[:, 1]
 
 
 def _focus(ax: "Axes", curves: list[np.ndarray]) -> None:
@@ -95,16 +131,16 @@ def _focus(ax: "Axes", curves: list[np.ndarray]) -> None:
         ax.grid(True, axis="y", linewidth=0.4, alpha=0.6)
 
 
-def plot_dendrogram(dendrogram: "Dendrogram", k: int | None = None, *, ax: "Axes | None" = None) -> "Axes":
-    """The tree of merges; the branches below a cut at k atoms in the colors of experts.
+def plot_dendrogram(dendrogram: Tree, num_experts: int | None = None, *, ax: "Axes | None" = None) -> "Axes":
+    """The tree of merges; the branches below a cut at ``num_experts`` atoms in the colors of experts.
 
     Args:
         dendrogram: what :func:`~estimators.model_selection.mixing_dendrogram` found, of two atoms or more.
-        k: where to cut; ``dendrogram.choose()`` if None.
+        num_experts: where to cut; ``dendrogram.choose()`` if None.
         ax: where to draw; a new figure if None.
 
     Raises:
-        ValueError: for a dendrogram of one atom, or k outside 1 to K.
+        ValueError: for a dendrogram of one atom, or ``num_experts`` outside 1 to K.
 
     Example:
         >>> from matplotlib import use
@@ -112,16 +148,16 @@ def plot_dendrogram(dendrogram: "Dendrogram", k: int | None = None, *, ax: "Axes
         >>> from estimators.model_selection import mixing_dendrogram, select_experts
         >>> from mixkit.datasets import load_faithful
         >>> x, y = load_faithful()
-        >>> tree = mixing_dendrogram(select_experts(x, y, k=[3], random_state=0).best, x)
+        >>> tree = mixing_dendrogram(select_experts(x, y, [3], random_state=0).best, x)
         >>> plot_dendrogram(tree).get_title()
         'cut at k = 2'
     """
-    from scipy.cluster.hierarchy import dendrogram as draw
+    from scipy.cluster.hierarchy import dendrogram as draw  # late: its import costs more than all else here
 
     size = dendrogram.num_experts
     if size < 2:
         raise ValueError("dendrogram must have at least 2 atoms to be drawn, got 1")
-    cut = dendrogram.choose() if k is None else k
+    cut = dendrogram.choose() if num_experts is None else num_experts
     node_colors = _node_colors(dendrogram, cut)
     labels = [f"{j}\n{mass:.1%}" for j, mass in enumerate(dendrogram.masses)]
     ax = new_axes(ax, size=(max(5.0, 0.9 * size), 4.0))
@@ -144,7 +180,7 @@ def plot_dendrogram(dendrogram: "Dendrogram", k: int | None = None, *, ax: "Axes
     return ax
 
 
-def _node_colors(dendrogram: "Dendrogram", k: int) -> dict[int, Any]:
+def _node_colors(dendrogram: Tree, k: int) -> dict[int, Any]:
     """The color of every cluster: its expert's if it lies below the cut, else gray."""
     size, labels = dendrogram.num_experts, dendrogram.labels(k)
     colors = expert_colors(k)

@@ -1,6 +1,6 @@
 """How sure an estimate is: the profile of its likelihood, and its bootstrap."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from scipy.stats import chi2, norm
@@ -8,8 +8,8 @@ from scipy.stats import chi2, norm
 from mixkit._validation import check_choice, check_integer
 from mixkit.plotting.canvas import new_axes
 
-from ..inference import BootstrapResult, profile_intervals, profile_likelihood
-from ..results.fit_result import FitResult
+from ..results.fitted import Fitted
+from ..results.profile import profile_intervals, profile_likelihood
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,8 +22,39 @@ _MARGIN = 0.25  # beyond the ends of an interval, as a share of their distance f
 _TAIL = 0.005  # of the replicates on either side that the axis need not reach
 
 
+class Bootstrapped(Protocol):
+    """What a picture of a bootstrap needs of it, as :class:`~estimators.inference.BootstrapResult` has it."""
+
+    @property
+    def param_names(self) -> list[str]:
+        """Names of the parameters, P of them."""
+
+    @property
+    def params(self) -> np.ndarray:
+        """Estimates ``(P,)``."""
+
+    @property
+    def bse(self) -> np.ndarray:
+        """Bootstrap standard errors ``(P,)``."""
+
+    @property
+    def undetermined(self) -> np.ndarray:
+        """Which parameters the data do not determine, ``(P,)`` bool."""
+
+    @property
+    def replicates(self) -> np.ndarray:
+        """Estimates of each replicate, ``(m, P)``."""
+
+    @property
+    def llf(self) -> np.ndarray:
+        """Log-likelihoods of the refits ``(m,)``; NaN where a refit failed."""
+
+    def conf_int(self, *, level: float = 0.95, method: str = "bca") -> np.ndarray:
+        """Confidence intervals ``(P, 2)``."""
+
+
 def plot_profile(
-    result: FitResult, parameter: str, *, level: float = 0.95, num_points: int = 40, ax: "Axes | None" = None
+    result: Fitted, parameter: str, *, level: float = 0.95, num_points: int = 40, ax: "Axes | None" = None
 ) -> "Axes":
     r"""The deviance :math:`2 (\hat\ell - \ell_p(c))` of one parameter, beside that of Wald's normal law.
 
@@ -50,7 +81,7 @@ def plot_profile(
         >>> use("Agg")
         >>> from estimators.model_selection import select_experts
         >>> from mixkit.datasets import load_tone
-        >>> fit = select_experts(*load_tone(), k=[2], random_state=0).best
+        >>> fit = select_experts(*load_tone(), [2], random_state=0).best
         >>> plot_profile(fit, "std[0]", num_points=5).get_xlabel()
         'std[0]'
     """
@@ -103,7 +134,7 @@ def _legend(ax: "Axes") -> None:
 
 
 def plot_bootstrap(
-    found: BootstrapResult, parameter: str, *, level: float = 0.95, method: str = "bca", ax: "Axes | None" = None
+    found: Bootstrapped, parameter: str, *, level: float = 0.95, method: str = "bca", ax: "Axes | None" = None
 ) -> "Axes":
     """Histogram of one parameter's replicates, its interval shaded, and the normal density of its standard error.
 
@@ -126,14 +157,14 @@ def plot_bootstrap(
         >>> from estimators.inference import bootstrap
         >>> from estimators.model_selection import select_experts
         >>> from mixkit.datasets import load_tone
-        >>> fit = select_experts(*load_tone(), k=[2], random_state=0).best
+        >>> fit = select_experts(*load_tone(), [2], random_state=0).best
         >>> plot_bootstrap(bootstrap(fit, 99, random_state=0), "slope[1,x0]").get_xlabel()
         'slope[1,x0]'
     """
     index = found.param_names.index(check_choice("parameter", parameter, found.param_names))
     if found.undetermined[index]:
         raise ValueError(f"parameter must be one that the data determine, got {parameter!r}")
-    low, high = found.conf_int(level, method=method)[index]
+    low, high = found.conf_int(level=level, method=method)[index]
     estimate, error = found.params[index], found.bse[index]
     values = found.replicates[~np.isnan(found.llf), index]
     left, right = np.quantile(values, [_TAIL, 1.0 - _TAIL])

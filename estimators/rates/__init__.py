@@ -1,9 +1,10 @@
-"""Simulation studies of convergence rates: design, run, resume, slopes, laws, tables, pictures, reports."""
+"""Simulation studies of convergence rates, their slopes, tables and reports; start with ``study.py``."""
 
-from ..replication.sqlite_file import ResultsFileError, StudyMismatchError
+from ..replication.record_store import ResultsFileError, StudyMismatchError
 from .candidate import Candidate
 from .config import read_study
 from .covariates import Covariates, GridCovariates, NormalCovariates, UniformCovariates
+from .design import StudyDesign, Task
 from .laws import (
     LAWS,
     LawFit,
@@ -24,12 +25,12 @@ from .losses import (
     OverspecifiedLoss,
     TemperatureLoss,
 )
-from .replicates import Row, Task, draw_data
+from .replicates import Row, draw_data
 from .results import StudyResults
 from .slopes import Slope, Verdict, fit_slope, judge, median, required_sample_size, trimmed_mean
 from .starts import BatchedStart, DataDriven, NearTruth, Oracle, Problem, StartPolicy
 from .study import RateStudy
-from .theory import DeclaredRate, declared_rates
+from .theory import TheoreticalRate, theoretical_rates
 
 __all__ = [
     "LAWS",
@@ -38,7 +39,6 @@ __all__ = [
     "Candidate",
     "Covariates",
     "DataDriven",
-    "DeclaredRate",
     "DensityLoss",
     "ExactLoss",
     "Fitted",
@@ -60,14 +60,15 @@ __all__ = [
     "Row",
     "Slope",
     "StartPolicy",
+    "StudyDesign",
     "StudyMismatchError",
     "StudyResults",
     "Task",
     "TemperatureLoss",
+    "TheoreticalRate",
     "UniformCovariates",
     "Verdict",
     "compare_laws",
-    "declared_rates",
     "draw_data",
     "fit_slope",
     "judge",
@@ -75,5 +76,6 @@ __all__ = [
     "read_study",
     "required_sample_size",
     "required_size",
+    "theoretical_rates",
     "trimmed_mean",
 ]

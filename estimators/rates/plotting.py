@@ -1,74 +1,67 @@
 """Pictures of a study (extra ``plot``): losses against n on logarithmic axes."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mixkit.plotting import expert_colors
 
-from .slopes import median
-from .theory import DeclaredRate
+from .slopes import Slope, median
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .results import StudyResults
-
-__all__ = ["plot_study"]
+__all__ = ["Curve", "plot_losses"]
 
 _COLUMNS = 3
 _MOST_SIZES = 5  # named on the axis of a panel
 
 
-def plot_study(results: "StudyResults", names: list[str] | None = None) -> Any:
-    """A panel for each loss: medians, bands from the 10% to the 90% quantile, fitted and declared lines.
+class Curve(NamedTuple):
+    """One loss of one candidate: its values at each size, the slope fitted to them, the theoretical exponent if any."""
+
+    sizes: Sequence[int]
+    samples: Sequence[np.ndarray]
+    slope: Slope
+    exponent: float | None
+
+
+def plot_losses(
+    panels: Mapping[str, Mapping[str, Curve]], candidates: Sequence[str], sample_sizes: Sequence[int]
+) -> Any:
+    """A panel for each loss: medians, bands from the 10% to the 90% quantile, fitted and theoretical lines.
 
     Args:
-        results: a study's, with at least one finished fit.
-        names: losses to draw; all that two sizes have if None.
+        panels: by loss, the curves by candidate.
+        candidates: in the order of their colors.
+        sample_sizes: of the study, for the ticks.
 
     Returns:
-        A matplotlib figure. Fitted lines are solid, declared exponents dashed through the first median.
-
-    Raises:
-        ValueError: if there is nothing to draw, or a name is not that of a loss.
+        A matplotlib figure. Fitted lines are solid, theoretical exponents dashed through the first median.
     """
-    from matplotlib import pyplot as plt
+    from matplotlib import pyplot as plt  # an extra
 
-    shown = _shown(results, names)
-    columns = min(_COLUMNS, len(shown))
-    rows = -(-len(shown) // columns)
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
     size = (4.3 * columns, 3.5 * rows + 0.5)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    for ax, name in zip(axes.flat, shown, strict=False):
-        _draw_panel(ax, results, name)
-    for ax in axes.flat[len(shown) :]:
+    colors = dict(zip(candidates, expert_colors(len(candidates)), strict=True))
+    for ax, (name, curves) in zip(axes.flat, panels.items(), strict=False):
+        for candidate, curve in curves.items():
+            _draw_curve(ax, candidate, curve, colors[candidate])
+        _dress(ax, name, sample_sizes)
+    for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     return figure
 
 
-def _shown(results: "StudyResults", names: list[str] | None) -> list[str]:
-    known = results.loss_names
-    for name in names or []:
-        if name not in known:
-            raise ValueError(f"names must be among {known}, got {name!r}")
-    drawable = [n for n in names or known if any(len(results.losses(c, n)[0]) > 1 for c in results.study.candidates)]
-    if not drawable:
-        raise ValueError("results must have a loss at two sizes or more to be drawn, got none")
-    return drawable
+def _dress(ax: "Axes", name: str, sample_sizes: Sequence[int]) -> None:
+    from matplotlib.ticker import NullLocator  # an extra
 
-
-def _draw_panel(ax: "Axes", results: "StudyResults", name: str) -> None:
-    from matplotlib.ticker import NullLocator
-
-    candidates = list(results.study.candidates)
-    for candidate, color in zip(candidates, expert_colors(len(candidates)), strict=True):
-        if len(results.losses(candidate, name)[0]) > 1:
-            _draw_candidate(ax, results, candidate, name, color)
     ax.set(xscale="log", yscale="log", xlabel="n", title=name)
     ax.xaxis.set_minor_locator(NullLocator())
-    sizes = _spread(results.study.sample_sizes, _MOST_SIZES)
+    sizes = _spread(sample_sizes, _MOST_SIZES)
     ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
     _label_losses(ax)
     ax.grid(True, which="major", linewidth=0.4, alpha=0.5)
@@ -77,7 +70,7 @@ def _draw_panel(ax: "Axes", results: "StudyResults", name: str) -> None:
 
 def _label_losses(ax: "Axes") -> None:
     """Powers of ten where the axis holds two or more; else a few plain numbers, for minor ticks would crowd it."""
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter  # an extra
 
     low, high = np.log10(ax.get_ylim())
     if np.floor(high) - np.ceil(low) >= 1:
@@ -98,17 +91,14 @@ def _spread(values: Sequence[int], count: int) -> list[int]:
     return [values[i] for i in picked]
 
 
-def _draw_candidate(ax: "Axes", results: "StudyResults", candidate: str, name: str, color: Any) -> None:
-    sizes, samples = results.losses(candidate, name)
-    n = np.array(sizes, dtype=float)
-    slope = results.slope(candidate, name)
-    middle = np.array([float(median(values)) for values in samples])
-    low, high = (np.array([np.quantile(values, q) for values in samples]) for q in (0.1, 0.9))
+def _draw_curve(ax: "Axes", candidate: str, curve: Curve, color: Any) -> None:
+    n, slope = np.array(curve.sizes, dtype=float), curve.slope
+    middle = np.array([float(median(values)) for values in curve.samples])
+    low, high = (np.array([np.quantile(values, q) for values in curve.samples]) for q in (0.1, 0.9))
     ax.fill_between(n, low, high, color=color, alpha=0.15, linewidth=0)
     ax.plot(n, middle, "o", color=color, markersize=3.5)
     label = f"{candidate}: {slope.value:.2f} ± {slope.std_error:.2f}"
     ax.plot(n, np.exp(slope.intercept + slope.value * np.log(n)), color=color, linewidth=1.4, label=label)
-    exponent = results.declared(candidate).get(name, DeclaredRate(None, "")).exponent
-    if exponent is not None:
-        declared = f"declared {exponent:.3g}"
-        ax.plot(n, middle[0] * (n / n[0]) ** exponent, color=color, linewidth=1.0, linestyle="--", label=declared)
+    if curve.exponent is not None:
+        theory = middle[0] * (n / n[0]) ** curve.exponent
+        ax.plot(n, theory, color=color, linewidth=1.0, linestyle="--", label=f"theory {curve.exponent:.3g}")

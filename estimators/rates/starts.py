@@ -115,7 +115,7 @@ class DataDriven(BatchedStart):
     def fit_many(self, estimator: Estimator, problems: Sequence[Problem]) -> FitBatch:
         """The fits, grown from fewer experts."""
         k, first = problems[0].num_experts, problems[0]
-        own = estimator.chosen_starts()
+        own = estimator._chosen_starts()
         starts: list[Sequence[Start]] = [own for _ in problems]
         if self.split and k > max(first.least_experts, 1):
             parts = [_subsample(estimator, problem)._replace(num_experts=k - 1) for problem in problems]

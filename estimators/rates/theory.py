@@ -11,10 +11,11 @@ from mixkit.gates import Gate
 from mixkit.gates.normalizers import NormalizedSigmoid
 from mixkit.gates.scores import ActivationScore, DistanceScore, LinearScore, Score
 from mixkit.gates.temperatures import FixedTemperature
+from mixkit.parameters import has_form
 
 from ..voronoi import rbar
 
-__all__ = ["DeclaredRate", "declared_rates", "is_well_specified"]
+__all__ = ["TheoreticalRate", "is_well_specified", "theoretical_rates"]
 
 _SOFTMAX = "Nguyen, Nguyen, Ho (2023), arXiv 2305.03288"
 _TOP_K = "Nguyen, Akbarian, Yan, Ho (2024), arXiv 2309.13850"
@@ -26,17 +27,17 @@ _GATE_BLOCKS = ("mass", "gate")
 _EXPERT_BLOCKS = ("slope alone", "intercept alone", "variance alone")
 
 
-class DeclaredRate(NamedTuple):
+class TheoreticalRate(NamedTuple):
     """An exponent of n, None for slower than every power or not at all, and where it is from."""
 
     exponent: float | None
     source: str
 
 
-def declared_rates(
+def theoretical_rates(
     gate: Gate, num_experts: int, true_experts: int, *, true_gate: Gate | None = None
-) -> Mapping[str, DeclaredRate]:
-    """The declared rates of a fit with ``num_experts`` of a truth with ``true_experts``, by the name of a loss.
+) -> Mapping[str, TheoreticalRate]:
+    """The theoretical rates of a fit with ``num_experts`` of a truth with ``true_experts``, by the name of a loss.
 
     Losses without an entry have no rate that we know of.
 
@@ -45,14 +46,14 @@ def declared_rates(
         num_experts: k.
         true_experts: k*, at most k.
         true_gate: of the truth; of the kind of ``gate`` if None. Where it is of another kind the fit is misspecified,
-            and nothing is declared.
+            and theory says nothing.
 
     Example:
         >>> import torch
         >>> from mixkit import softmax_gate
         >>> gate = softmax_gate(1, 3, generator=torch.Generator().manual_seed(0))
-        >>> declared_rates(gate, 3, 2)["slope shared"]
-        DeclaredRate(exponent=-0.25, source='Nguyen, Nguyen, Ho (2023), arXiv 2305.03288, over-specified')
+        >>> theoretical_rates(gate, 3, 2)["slope shared"]
+        TheoreticalRate(exponent=-0.25, source='Nguyen, Nguyen, Ho (2023), arXiv 2305.03288, over-specified')
     """
     if true_gate is not None and not is_well_specified(gate, true_gate):
         return {}
@@ -97,19 +98,19 @@ def _form(gate: Gate) -> tuple[object, ...]:
     return type(score), *settings, type(temperature), fixed
 
 
-def _density(source: str) -> dict[str, DeclaredRate]:
-    found = {name: DeclaredRate(-0.5, f"{source}, density") for name in _DENSITY}
-    return found | {"kl": DeclaredRate(-1.0, "Wilks (1938): twice n times the divergence is bounded in probability")}
+def _density(source: str) -> dict[str, TheoreticalRate]:
+    found = {name: TheoreticalRate(-0.5, f"{source}, density") for name in _DENSITY}
+    return found | {"kl": TheoreticalRate(-1.0, "Wilks (1938): twice n times the divergence is bounded in probability")}
 
 
 @singledispatch
-def _rates(score: Score, gate: Gate, extra: int) -> dict[str, DeclaredRate]:
+def _rates(score: Score, gate: Gate, extra: int) -> dict[str, TheoreticalRate]:
     return {}
 
 
 @_rates.register
-def _(score: LinearScore, gate: Gate, extra: int) -> dict[str, DeclaredRate]:
-    if type(score) is not LinearScore:
+def _(score: LinearScore, gate: Gate, extra: int) -> dict[str, TheoreticalRate]:
+    if not has_form(score, LinearScore):
         return {}
     is_sigmoid = isinstance(gate.normalizer, NormalizedSigmoid) and gate.selection.num_selected is None
     if not (is_sigmoid or gate.shift_invariant):
@@ -125,55 +126,62 @@ def _(score: LinearScore, gate: Gate, extra: int) -> dict[str, DeclaredRate]:
 
 
 @_rates.register
-def _(score: ActivationScore, gate: Gate, extra: int) -> dict[str, DeclaredRate]:
+def _(score: ActivationScore, gate: Gate, extra: int) -> dict[str, TheoreticalRate]:
+    if not has_form(score, ActivationScore):
+        return {}
     if extra:
-        return {name: DeclaredRate(-0.5, f"{_TEMPERATURE}, density") for name in _DENSITY}
+        return {name: TheoreticalRate(-0.5, f"{_TEMPERATURE}, density") for name in _DENSITY}
     names = (*_GATE_BLOCKS, *_EXPERT_BLOCKS, "D1", "tau", "beta_1", "beta_1 / tau")
-    declared = DeclaredRate(-0.5, f"{_TEMPERATURE}, activation gate, exact-specified")
-    return _density(_TEMPERATURE) | dict.fromkeys(names, declared)
+    rate = TheoreticalRate(-0.5, f"{_TEMPERATURE}, activation gate, exact-specified")
+    return _density(_TEMPERATURE) | dict.fromkeys(names, rate)
 
 
 @_rates.register
-def _(score: DistanceScore, gate: Gate, extra: int) -> dict[str, DeclaredRate]:
+def _(score: DistanceScore, gate: Gate, extra: int) -> dict[str, TheoreticalRate]:
     """Laplace gates: unlike the softmax's, their derivatives do not mix with those of the experts, so that only the
     heat equation of the normal density, ``d2/db2 = 2 d/d(sigma^2)``, slows atoms that share a cell.
     """
-    if score.squared or gate.selection.num_selected is not None or not isinstance(gate.temperature, FixedTemperature):
+    if (
+        not has_form(score, DistanceScore)
+        or score.squared
+        or gate.selection.num_selected is not None
+        or not isinstance(gate.temperature, FixedTemperature)
+    ):
         return {}
     if extra == 0:
         return _density(_LAPLACE) | _exact(_LAPLACE)
-    quarter = DeclaredRate(-0.25, f"{_LAPLACE}, over-specified")
+    quarter = TheoreticalRate(-0.25, f"{_LAPLACE}, over-specified")
     return _density(_LAPLACE) | _overspecified(_LAPLACE, extra) | dict.fromkeys(("gate", "slope shared"), quarter)
 
 
-def _exact(source: str) -> dict[str, DeclaredRate]:
+def _exact(source: str) -> dict[str, TheoreticalRate]:
     names = ("D1", "D2", *_GATE_BLOCKS, *_EXPERT_BLOCKS)
-    return dict.fromkeys(names, DeclaredRate(-0.5, f"{source}, exact-specified"))
+    return dict.fromkeys(names, TheoreticalRate(-0.5, f"{source}, exact-specified"))
 
 
-def _overspecified(source: str, extra: int) -> dict[str, DeclaredRate]:
+def _overspecified(source: str, extra: int) -> dict[str, TheoreticalRate]:
     """Blocks of shared cells as if the largest cell that ``extra`` atoms can make were made.
 
     For top-K gates, if the fit selects as many experts as the cells of the selected true atoms hold.
     """
     where, order = f"{source}, over-specified", rbar(extra + 1)
-    parametric, slow, slower = (DeclaredRate(e, where) for e in (-0.5, -1.0 / order, -0.5 / order))
+    parametric, slow, slower = (TheoreticalRate(e, where) for e in (-0.5, -1.0 / order, -0.5 / order))
     found = dict.fromkeys(("D2", "mass", *_EXPERT_BLOCKS), parametric)
     found |= dict.fromkeys(("slope shared", "variance shared"), slow)
-    unfit = DeclaredRate(None, "D1 is for fits with the truth's number of experts; D2 (OverspecifiedLoss) for more")
+    unfit = TheoreticalRate(None, "D1 is for fits with the truth's number of experts; D2 (OverspecifiedLoss) for more")
     return found | dict.fromkeys(("gate", "intercept shared"), slower) | {"D1": unfit}
 
 
-def _one_selected(extra: int) -> dict[str, DeclaredRate]:
+def _one_selected(extra: int) -> dict[str, TheoreticalRate]:
     """One selected expert has weight one: nothing but the borders between experts tells of their gate."""
-    unidentified = DeclaredRate(None, "one selected expert has weight one: not identified")
+    unidentified = TheoreticalRate(None, "one selected expert has weight one: not identified")
     found = dict.fromkeys(("D1", "D2", *_GATE_BLOCKS), unidentified)
-    own = DeclaredRate(-0.5, f"{_TOP_K}, exact-specified")
+    own = TheoreticalRate(-0.5, f"{_TOP_K}, exact-specified")
     return found if extra else found | dict.fromkeys(_EXPERT_BLOCKS, own)
 
 
-def _linear_with_temperature(source: str) -> dict[str, DeclaredRate]:
+def _linear_with_temperature(source: str) -> dict[str, TheoreticalRate]:
     """The scores identify ``beta_1 / tau`` alone."""
-    slow = DeclaredRate(None, f"{_TEMPERATURE}, linear gate: slower than every power")
-    found = {name: DeclaredRate(-0.5, f"{source}, density") for name in _DENSITY}
+    slow = TheoreticalRate(None, f"{_TEMPERATURE}, linear gate: slower than every power")
+    found = {name: TheoreticalRate(-0.5, f"{source}, density") for name in _DENSITY}
     return found | dict.fromkeys(("tau", "beta_1"), slow)

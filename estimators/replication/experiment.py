@@ -1,6 +1,7 @@
 """Replicated computations: seeds of their own, joblib workers, a file that takes them up again."""
 
 import os
+import secrets
 from abc import ABC, abstractmethod
 from functools import partial
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .parallel import as_completed, one_thread
-from .replicate_store import ReplicateStore
+from .record_store import RecordStore
 
 __all__ = ["Experiment", "run_experiment", "seed_of"]
 
@@ -53,7 +54,7 @@ def seed_of(random_state: int | np.random.Generator | None, *, is_resumable: boo
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**63))
     if random_state is None:
-        return int(np.random.SeedSequence().entropy)  # type: ignore[arg-type]
+        return secrets.randbits(128)
     if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer):
         raise TypeError(f"random_state must be an int, a numpy Generator or None, got {type(random_state).__name__}")
     if random_state < 0:
@@ -72,15 +73,16 @@ def run_experiment(
 ) -> list[dict[str, Any]]:
     """Records of replicates 0, ..., count - 1; those that ``path`` holds are not run again."""
     size = experiment.group_size
-    with ReplicateStore(path, experiment.design()) as store:
-        done = store.done()
+    with RecordStore(path, experiment.design(), content="replicates") as store:
+        done = store.keys()
         groups = [list(range(start, start + size)) for start in range(0, count, size)]
-        left = [group for group in groups if not done.issuperset(i for i in group if i < count)]
+        left = [group for group in groups if not done.issuperset((i,) for i in group if i < count)]
         with tqdm(total=size * len(left), disable=not progress, unit="replicate", desc=label) as bar:
             for group, records in as_completed(partial(_run, experiment), left, n_jobs):
-                store.append(zip(group, records, strict=True))
+                store.append(((i,), record) for i, record in zip(group, records, strict=True))
                 bar.update(len(group))
-        return store.records(count)
+        found = dict(store.items())
+        return [found[i,] for i in range(count)]
 
 
 def _run(experiment: Experiment, group: list[int]) -> tuple[list[int], list[dict[str, Any]]]:

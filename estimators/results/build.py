@@ -1,6 +1,7 @@
 """Results from the ends of a search."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixkit.gates.scores import LinearScore
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import num_redundant
 
 from ..data.columns import with_names
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Objective
 from ..statistics.covariance import warn_undetermined
-from .fit_batch import FitBatch
+from .fit_batch import FitBatch, NoFiniteStartWarning
 from .fit_result import FitResult
 from .maximum import Maximum
 
@@ -27,8 +28,10 @@ _NOT_CONVERGED = "not converged: the end is no maximum, or lies on a border of a
 
 def _grad_norm(objective: Objective, ascent: Ascent) -> Tensor:
     gradient = ascent.evaluation.gradient[:, 0]
-    held = (ascent.theta[:, 0] <= objective.lower) & (gradient < 0)
-    return torch.where(held, 0.0, gradient).abs().amax(-1) / objective.total_weight
+    at_bound = (ascent.theta[:, 0] <= objective.lower) & (gradient < 0)
+    if not gradient.shape[-1]:
+        return torch.zeros_like(objective.total_weight)
+    return torch.where(at_bound, 0.0, gradient).abs().amax(-1) / objective.total_weight
 
 
 def build_result(
@@ -36,7 +39,7 @@ def build_result(
     objective: Objective,
     ascent: Ascent,
     values: list[Tensor],
-    ends: Tensor,
+    end_values: Tensor,
     seconds: float,
     estimator: Any = None,
     features: Sequence[str] | None = None,
@@ -57,7 +60,7 @@ def build_result(
         grad_norm=float(_grad_norm(objective, ascent)),
         predicted_gain=float(ascent.predicted_gain),
         history=np.array([float(value) for value in values]),
-        start_llf=ends[0].numpy(force=True),
+        start_llf=end_values[0].numpy(force=True),
         nobs=objective.n,
         seconds=seconds,
         warnings=_remarks(model, objective, ascent, names),
@@ -65,6 +68,7 @@ def build_result(
         _num_features=objective.data.x.shape[-1],
         _maximum=maximum,
         _estimator=estimator,
+        _num_redundant=num_redundant(model),
     )
     if features:
         result.rename_features(features)
@@ -83,25 +87,42 @@ def _remarks(model: MixtureOfExperts, objective: Objective, ascent: Ascent, unde
     remarks = [] if bool(ascent.converged) else [_NOT_CONVERGED]
     if bool(objective.at_floor(ascent.theta).any()):
         remarks.append("a variance is at its floor: an expert may have collapsed on a few observations")
-    starved = (objective.observations(ascent.theta)[0, 0] < objective.num_features + 2).nonzero().squeeze(-1).tolist()
+    is_starved = objective.observations(ascent.theta)[0, 0] < objective.least_observations
+    starved = is_starved.nonzero().squeeze(-1).tolist()
     if starved:
         remarks.append(f"experts {starved} have fewer observations than coefficients")
     if objective.zeroed:
         remarks.append(f"the lasso set {', '.join(objective.zeroed)} to zero; other errors take that as known")
     if undetermined:
         remarks.append(f"no standard error for {', '.join(undetermined)}: the observed information is singular")
-    is_softmax = model.gate.shift_invariant and isinstance(model.gate.score, LinearScore)
-    if is_softmax and bool(ascent.converged) and any(name.startswith("gate") for name in undetermined):
+    is_sharp = model.gate.shift_invariant and model.gate.score.is_homogeneous  # its weights may grow without end
+    if is_sharp and bool(ascent.converged) and _gate_names(objective) & set(undetermined):
         remarks.append(_ABRUPT)
     return remarks
 
 
+def _gate_names(objective: Objective) -> set[str]:
+    """Names of the gate's parameters, but for a redundant temperature and what goes with it."""
+    to_user = objective.user_map()
+    return {name for name, entry in zip(to_user.names, to_user.entries, strict=True) if entry.record.family is None}
+
+
 def build_batch(model: MixtureOfExperts, objective: Objective, ascent: Ascent) -> FitBatch:
-    """The results of all data sets from their best ends."""
+    """The results of all data sets from their best ends; NaN, with a warning, for those that have none."""
+    lost = ~torch.isfinite(ascent.value[:, 0])
+    if bool(lost.any()):
+        warnings.warn(
+            f"data sets {lost.nonzero().squeeze(-1).tolist()} of {len(lost)} have no start with a finite "
+            "log-likelihood: their results are NaN; y may be impossible under the experts, or x or y too extreme",
+            NoFiniteStartWarning,
+            stacklevel=3,
+        )
+    theta = ascent.theta.masked_fill(lost[:, None, None], torch.nan)
     models = [copy.deepcopy(model).to(torch.float64).eval() for _ in ascent.theta]
     for index, fitted in enumerate(models):
-        objective.write(ascent.theta[index, 0], fitted, index)
-    llf_of_all = objective.log_likelihood(ascent.theta)[:, 0]
+        objective.write(theta[index, 0], fitted, index)
+    llf_of_all = objective.log_likelihood(theta.nan_to_num(0.0))[:, 0]
     columns = [llf_of_all, ascent.converged[:, 0], _grad_norm(objective, ascent), ascent.predicted_gain[:, 0]]
-    llf, converged, grad_norm, gain = (column.numpy(force=True) for column in columns)
+    columns = [columns[1], *(column.masked_fill(lost, torch.nan) for column in (columns[0], *columns[2:]))]
+    converged, llf, grad_norm, gain = (column.numpy(force=True) for column in columns)
     return FitBatch(models, llf, converged, grad_norm, gain, ascent.num_iterations)

@@ -7,12 +7,16 @@ import numpy as np
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
-__all__ = ["FitBatch"]
+__all__ = ["FitBatch", "NoFiniteStartWarning"]
+
+
+class NoFiniteStartWarning(UserWarning):
+    """A data set of several fitted together has no start with a finite log-likelihood; its results are NaN."""
 
 
 @dataclass(eq=False)
 class FitBatch:
-    """Fits of one model to ``r`` data sets.
+    """Fits of one model to ``r`` data sets; of one on which no start has a finite log-likelihood, all numbers are NaN.
 
     Attributes:
         models: the fitted model of each data set, float64.

@@ -1,36 +1,36 @@
 """What a fit returns: estimates, standard errors, and how it got there."""
 
 import copy
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from torch import Tensor
-from torch.func import functional_call
 
 from mixkit._validation import check_choice
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
-from ..statistics.wald import DeltaEstimate, check_level, delta_method, estimate_at, wald_intervals
+from ..statistics.wald import check_level
 from .effective_df import effective_df
-from .maximum import KINDS, DataRemovedError, Maximum
-from .predictions import FittedMixture
-from .summary import Summary, build_summary
+from .likelihood_inference import LikelihoodInference
+from .maximum import COVARIANCES, DataRemovedError, Maximum
+from .summary import Summary, table_rows
 
-if TYPE_CHECKING:
-    from ..search.estimator import Estimator
+__all__ = ["FitResult"]
 
-
-__all__ = [
-    "FitResult",
-]
+_COVARIANCE_WORDS = {
+    "observed": "observed information",
+    "sandwich": "sandwich (robust)",
+    "opg": "outer product of scores",
+}
 
 
 @dataclass(eq=False, repr=False)
-class FitResult(FittedMixture):
-    """A fitted mixture of experts.
+class FitResult(LikelihoodInference):
+    """A fitted mixture of experts: estimates, how the search got there, criteria, tables.
+
+    Predictions are those of :class:`~estimators.results.predictions.FittedMixture`, standard errors and intervals those
+    of :class:`~estimators.results.likelihood_inference.LikelihoodInference`.
 
     Attributes:
         model: the fitted model, float64.
@@ -66,27 +66,16 @@ class FitResult(FittedMixture):
     feature_names: list[str] | None = None
     _num_features: int | None = None
     _maximum: Maximum | None = None
-    _estimator: "Estimator | None" = None
+    _estimator: Any = None
     _effective_df: float | None = None
+    _num_redundant: int = 0
 
     @property
-    def maximum(self) -> Maximum:
-        """The parameter vector, its derivatives and the data: what intervals and tests are computed from."""
-        if self._maximum is None:
-            raise DataRemovedError("this result was made without the data of its fit")
-        return self._maximum
-
-    @property
-    def estimator(self) -> "Estimator":
-        """A copy of the estimator that made the result, with its settings."""
+    def estimator(self) -> Any:
+        """A copy of the estimator that made the result (:class:`~estimators.Estimator`), with its settings."""
         if self._estimator is None:
             raise DataRemovedError("this result was made without its estimator")
         return copy.copy(self._estimator)
-
-    @property
-    def is_positive(self) -> np.ndarray:
-        """Which parameters are scales, positive by construction, ``(P,)`` bool."""
-        return self.maximum.to_user.is_log.numpy(force=True)
 
     @property
     def is_penalized(self) -> bool:
@@ -105,100 +94,17 @@ class FitResult(FittedMixture):
             self._estimator = self.estimator
             self._estimator.starts = None  # which may hold a guess of every observation
 
-    def cov_params(self, kind: str = "observed") -> np.ndarray:
-        r"""Covariance of the estimates ``(P, P)``, NaN where the data do not determine a parameter.
-
-        With H the Hessian of the log-likelihood, :math:`s_i` the gradient of observation i's, :math:`w_i` its weight:
-
-        ========== ==================================================== =====================================
-        kind       formula                                              right if
-        ========== ==================================================== =====================================
-        observed   :math:`(-H)^{-1}`                                    the model holds; weights are counts
-        sandwich   :math:`H^{-1} (\sum_i w_i^2 s_i s_i^\top) H^{-1}`    rows are independent, any distribution or weight
-        opg        :math:`(\sum_i w_i s_i s_i^\top)^{-1}`               the model holds; weights are counts
-        ========== ==================================================== =====================================
-
-        Args:
-            kind: one of the three.
-
-        Raises:
-            ValueError: for another kind; ``DataRemovedError`` if it needs data that were removed.
-        """
-        return self.maximum.user_covariance(kind).numpy(force=True)
-
-    def standard_errors(self, kind: str = "observed") -> np.ndarray:
-        """Standard errors ``(P,)``, the roots of the diagonal of :meth:`cov_params`."""
-        with np.errstate(invalid="ignore"):
-            return np.sqrt(np.diag(self.cov_params(kind)))
-
-    @property
-    def bse(self) -> np.ndarray:
-        """Standard errors ``(P,)`` from the observed information; NaN for parameters that the data do not determine."""
-        return self.standard_errors()
-
-    def conf_int(self, level: float = 0.95, *, kind: str = "observed", method: str = "wald") -> np.ndarray:
-        """Confidence intervals ``(P, 2)``; those of positive parameters are computed on the log scale.
-
-        Args:
-            level: probability of covering the truth, in (0, 1).
-            kind: of standard errors, for ``method="wald"`` (see :meth:`cov_params`).
-            method: "wald", or "profile" for the parameters at which the likelihood, maximized over all others, has
-                fallen by half a chi-square quantile (:func:`estimators.inference.profile_intervals`, which is slower
-                and right where the likelihood is not quadratic).
-
-        Raises:
-            TypeError: if ``level`` is not a number.
-            ValueError: if ``level`` is not in (0, 1), or for another kind or method.
-        """
-        check_choice("kind", kind, KINDS)
-        return _METHODS[check_choice("method", method, _METHODS)](self, check_level(level), kind)
-
-    def delta_method(
-        self, function: Callable[[Mapping[str, Tensor]], Tensor], level: float = 0.95, *, kind: str = "observed"
-    ) -> DeltaEstimate:
-        """A differentiable function of the parameters, with standard error and interval to first order.
-
-        Args:
-            function: of a mapping from ``param_names`` to scalar tensors, e.g.
-                ``lambda p: -p["intercept[0]"] / p["slope[0,x0]"]``; returns a tensor of any shape.
-            level: of the interval, in (0, 1).
-            kind: of covariance (see :meth:`cov_params`).
-
-        Raises:
-            KeyError: if ``function`` asks for a name that is not in ``param_names``.
-            TypeError: if it does not return a tensor.
-            ValueError: if its value does not depend on the parameters differentiably.
-        """
-        named = dict(zip(self.param_names, self.params.tolist(), strict=True))
-        return delta_method(function, named, self.cov_params(kind), level)
-
-    def mean_conf_int(self, x: Any, level: float = 0.95, *, kind: str = "observed") -> DeltaEstimate:
-        """The conditional mean at each row of ``x (n, d)``, with pointwise confidence intervals by the delta method.
-
-        They show how sure the mean is; ``MixtureOfExpertsRegressor.predict_interval`` shows where y may fall.
-
-        Raises:
-            TypeError: if ``x``, an array or a frame, is not numeric.
-            ValueError: if it is not ``(n, d)`` and finite, or a frame of other columns than those of the fit;
-                ``DataRemovedError`` after ``remove_data``.
-        """
-        points, objective = self.covariates(x), self.maximum.objective
-
-        def mean(theta: Tensor) -> Tensor:
-            law = functional_call(self.model, objective.parameters(theta), (points.to(theta.device),))
-            return law.mean
-
-        return estimate_at(mean, self.maximum.theta, self.maximum.covariance(kind), level)
-
     @property
     def df_model(self) -> int:
-        """The number P of free parameters."""
-        return len(self.params)
+        """The number of free parameters: P less those that others make up for, as a temperature of a linear gate."""
+        return len(self.params) - self._num_redundant
 
     @property
     def effective_df(self) -> float:
         """P, or the effective number of parameters of a penalized fit (``effective_df.py``)."""
-        return effective_df(self) if self._effective_df is None else self._effective_df
+        if self._effective_df is None and self.is_penalized:
+            return effective_df(self.maximum)
+        return float(self.df_model) if self._effective_df is None else self._effective_df
 
     @property
     def aic(self) -> float:
@@ -219,33 +125,52 @@ class FitResult(FittedMixture):
         """The fit as a mixing measure; raises ``TypeError`` for models that have none."""
         return MixingMeasure.from_module(self.model).detach()
 
-    def summary(self, *, kind: str = "observed", level: float = 0.95) -> Summary:
+    def summary(self, *, cov_type: str = "observed", level: float = 0.95) -> Summary:
         """A table of estimates, standard errors, z values, p values and intervals; prints as text.
 
         Args:
-            kind: of standard errors (see :meth:`cov_params`).
+            cov_type: of standard errors (see :meth:`cov_params`).
             level: of the intervals, in (0, 1).
-        """
-        return build_summary(self, kind, level)
 
-    def to_frame(self, *, kind: str = "observed", level: float = 0.95) -> Any:
+        Raises:
+            TypeError: if ``level`` is not a number.
+            ValueError: for another covariance, or a level outside (0, 1).
+        """
+        errors = self.standard_errors(check_choice("cov_type", cov_type, COVARIANCES))
+        rows = table_rows(self.params, errors, self.is_positive, level=check_level(level))
+        reference = f"Expert {self.model.num_experts - 1} is the gate's reference. "
+        notes = [
+            f"{reference if self.model.gate.shift_invariant else ''}Standard errors: {_COVARIANCE_WORDS[cov_type]}.",
+            *(f"Warning: {remark}." for remark in self.warnings),
+        ]
+        return Summary(self._head(cov_type), self.param_names, rows, notes, level)
+
+    def _head(self, cov_type: str) -> list[tuple[str, str]]:
+        model = self.model
+        return [
+            ("Experts", f"{model.num_experts} x {type(model.experts).__name__}"),
+            ("Gate", f"{type(model.gate.normalizer).__name__} of {type(model.gate.score).__name__}"),
+            ("Method", "Penalized likelihood" if self.is_penalized else "Maximum likelihood"),
+            ("Covariance Type", cov_type),
+            ("Converged", "yes" if self.converged else "no"),
+            ("Starts at this maximum", self._starts_here()),
+            ("No. Observations", str(self.nobs)),
+            ("Df Model", f"{self.effective_df:.1f}" if self.is_penalized else str(self.df_model)),
+            ("Log-Likelihood", f"{self.llf:.4f}"),
+            ("AIC", f"{self.aic:.3f}"),
+            ("BIC", f"{self.bic:.3f}"),
+            ("Gradient per obs.", f"{self.grad_norm:.1e}"),
+        ]
+
+    def _starts_here(self) -> str:
+        near = np.abs(self.start_llf - self.start_llf.max()) < 1e-6 * (1.0 + abs(self.llf))
+        return f"{int(near.sum())} of {len(near)}"
+
+    def to_frame(self, *, cov_type: str = "observed", level: float = 0.95) -> Any:
         """The table of :meth:`summary` as a pandas frame, a row for each parameter."""
-        return self.summary(kind=kind, level=level).to_frame()
+        return self.summary(cov_type=cov_type, level=level).to_frame()
 
     def __repr__(self) -> str:
         """The main figures in a line."""
         state = "converged" if self.converged else "not converged"
         return f"FitResult(k={self.model.num_experts}, llf={self.llf:.6g}, {state}, nobs={self.nobs})"
-
-
-def _wald(result: FitResult, level: float, kind: str) -> np.ndarray:
-    return wald_intervals(result.params, result.standard_errors(kind), result.is_positive, level)
-
-
-def _profile(result: FitResult, level: float, kind: str) -> np.ndarray:
-    from ..inference import profile_intervals  # which imports this module
-
-    return profile_intervals(result, level=level)
-
-
-_METHODS: dict[str, Callable[[FitResult, float, str], np.ndarray]] = {"wald": _wald, "profile": _profile}

@@ -13,7 +13,7 @@ from ..optimizers.newton import Ascent
 from ..optimizers.objective import Objective, UserMap
 from ..statistics.covariance import inverse_information, propagate, sandwich
 
-__all__ = ["KINDS", "DataRemovedError", "Maximum"]
+__all__ = ["COVARIANCES", "DataRemovedError", "Maximum"]
 
 
 class DataRemovedError(ValueError):
@@ -29,14 +29,14 @@ class Maximum:
         gradient: of the log-likelihood there, ``(P,)``.
         hessian: of the log-likelihood there, ``(P, P)``, or empty where P is too large for one.
         to_user: how users' parameters follow from the vector.
-        held: which parameters stand at a lower bound against which the likelihood pushes them, ``(P,)`` bool.
+        at_bound: which parameters stand at a lower bound against which the likelihood pushes them, ``(P,)`` bool.
     """
 
     theta: Tensor
     gradient: Tensor
     hessian: Tensor
     to_user: UserMap
-    held: Tensor
+    at_bound: Tensor
     _objective: Objective | None
     _covariances: dict[str, Tensor] = field(default_factory=dict)
 
@@ -44,9 +44,9 @@ class Maximum:
     def of(cls, objective: Objective, ascent: Ascent) -> "Maximum":
         """The first end of the first data set of an ascent."""
         theta, gradient = ascent.theta[0, 0].clone(), ascent.evaluation.gradient[0, 0].clone()
-        held = (theta <= objective.lower) & (gradient < 0)
+        at_bound = (theta <= objective.lower) & (gradient < 0)
         hessian = ascent.evaluation.hessian[0, 0].clone()
-        return cls(theta, gradient, hessian, objective.user_map(), held, objective.compact())
+        return cls(theta, gradient, hessian, objective.user_map(), at_bound, objective.without_cache())
 
     @property
     def objective(self) -> Objective:
@@ -64,39 +64,39 @@ class Maximum:
         """Forget the observations; covariances computed before stay."""
         self._objective = None
 
-    def covariance(self, kind: str) -> Tensor:
+    def covariance(self, cov_type: str) -> Tensor:
         """Covariance of the vector, ``(P, P)``; NaN where the data do not determine a parameter."""
-        check_choice("kind", kind, KINDS)
-        if kind not in self._covariances:
-            self._covariances[kind] = KINDS[kind](self) if self.hessian.numel() else self._unknown()
-        return self._covariances[kind]
+        check_choice("cov_type", cov_type, COVARIANCES)
+        if cov_type not in self._covariances:
+            self._covariances[cov_type] = COVARIANCES[cov_type](self) if self.hessian.numel() else self._unknown()
+        return self._covariances[cov_type]
 
-    def user_covariance(self, kind: str) -> Tensor:
+    def user_covariance(self, cov_type: str) -> Tensor:
         """Covariance of users' parameters, ``(P, P)``, by the delta method."""
         if not self.hessian.numel():
             return self._unknown()
-        return propagate(self.to_user.jacobian(self.theta), self.covariance(kind))
+        return propagate(self.to_user.jacobian(self.theta), self.covariance(cov_type))
 
     def _unknown(self) -> Tensor:
         return self.theta.new_full((len(self.theta), len(self.theta)), torch.nan)
 
 
 def _observed(maximum: Maximum) -> Tensor:
-    return inverse_information(maximum.hessian, maximum.held)
+    return inverse_information(maximum.hessian, maximum.at_bound)
 
 
 def _sandwich(maximum: Maximum) -> Tensor:
-    return sandwich(maximum.hessian, maximum.held, maximum.objective.scores(maximum.theta))
+    return sandwich(maximum.hessian, maximum.at_bound, maximum.objective.scores(maximum.theta))
 
 
 def _outer_product(maximum: Maximum) -> Tensor:
     scores, weight = maximum.objective.scores(maximum.theta), maximum.data.weight
     if weight is not None:
         scores = scores / weight[0].clamp(min=torch.finfo(weight.dtype).tiny).sqrt().unsqueeze(-1)
-    return inverse_information(-(scores.mT @ scores), maximum.held)
+    return inverse_information(-(scores.mT @ scores), maximum.at_bound)
 
 
-KINDS: dict[str, Callable[[Maximum], Tensor]] = {
+COVARIANCES: dict[str, Callable[[Maximum], Tensor]] = {
     "observed": _observed,
     "sandwich": _sandwich,
     "opg": _outer_product,

@@ -93,7 +93,7 @@ class FittedMixture:
             return law.log_responsibilities(self._response(y, law)).exp().numpy(force=True)
 
     def residuals(self, x: Any, y: Any, *, random_state: int | None = None) -> np.ndarray:
-        """Quantile residuals ``(n,)``: standard normal if the model is true (:func:`mixkit.quantile_residuals`).
+        """Quantile residuals ``(n,)``, standard normal if the model is true (see ``mixkit/residuals.py``).
 
         Args:
             x: covariates ``(n, d)``, as for :meth:`predict`.

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..penalties.batching import is_batched, without_penalty
 from ..statistics.wald import check_level
 from .alignment import is_renumbered
-from .fit_result import FitResult
+from .fitted import Fitted
 from .maximum import Maximum
 from .profile_refits import best_refit, is_of_gate, with_scaled_gate
 from .profile_roots import EndSearch
@@ -27,7 +27,7 @@ class ProfileWarning(UserWarning):
     """Some ends of profile-likelihood intervals could not be found."""
 
 
-def profile_likelihood(result: FitResult, parameter: str, values: Sequence[float]) -> np.ndarray:
+def profile_likelihood(result: Fitted, parameter: str, values: Sequence[float]) -> np.ndarray:
     r"""The profile :math:`\max \{\ell(\theta) : \theta_i = c\}` of one parameter at several values c.
 
     Args:
@@ -57,6 +57,8 @@ def profile_likelihood(result: FitResult, parameter: str, values: Sequence[float
         True
     """
     index = _indices(result, [parameter])
+    if not bool(result.maximum.to_user.is_affine[int(index[0])]):
+        raise ValueError(f"parameter must be a function of one of the model's own, got {parameter!r}, one of several")
     if bool(result.maximum.objective.is_zeroed[int(index[0])]):
         raise ValueError(f"parameter must not be one that the lasso set to zero, got {parameter!r}")
     given = levels = np.atleast_1d(np.asarray(values, dtype=np.float64))
@@ -78,7 +80,7 @@ def profile_likelihood(result: FitResult, parameter: str, values: Sequence[float
     return np.where(lost, np.nan, found.value.numpy(force=True))
 
 
-def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None, *, level: float = 0.95) -> np.ndarray:
+def profile_intervals(result: Fitted, parameters: Sequence[str] | None = None, *, level: float = 0.95) -> np.ndarray:
     r"""Intervals of the values that a likelihood-ratio test does not reject.
 
     The ends solve :math:`2 (\hat\ell - \max \{\ell(\theta) : \theta_i = c\}) = \chi^2_{1, level}`. They do not change
@@ -117,7 +119,7 @@ def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None
     maximum, index = result.maximum, _indices(result, parameters)
     if not maximum.hessian.numel():
         raise ValueError(
-            f"profile intervals need second derivatives, which a model of {result.df_model} parameters lacks"
+            f"profile intervals need second derivatives, which a model of {len(result.params)} parameters lacks"
         )
     root = float(np.sqrt(chi2.ppf(check_level(level), 1)))
     sides = 2 * len(index)
@@ -125,7 +127,8 @@ def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None
     sign = np.tile([-1.0, 1.0], len(index))
     ends, rose = np.full(sides, np.nan), np.zeros(sides, dtype=bool)
     zeroed = maximum.objective.is_zeroed.numpy(force=True)[index]
-    open_sides = (~zeroed.repeat(2)).nonzero()[0]
+    bent = ~maximum.to_user.is_affine.numpy(force=True)[index]
+    open_sides = (~(zeroed | bent).repeat(2)).nonzero()[0]
     for start in range(0, len(open_sides), batch):
         part = open_sides[start : start + batch]
         ends[part], rose[part] = _ends(result, index.repeat(2)[part], sign[part], root)
@@ -136,9 +139,9 @@ def profile_intervals(result: FitResult, parameters: Sequence[str] | None = None
         return np.where(positive, np.exp(pairs), pairs)
 
 
-def _indices(result: FitResult, parameters: Sequence[str] | None) -> np.ndarray:
+def _indices(result: Fitted, parameters: Sequence[str] | None) -> np.ndarray:
     if parameters is None:
-        return np.arange(result.df_model)
+        return np.arange(len(result.params))
     names = [parameters] if isinstance(parameters, str) else list(parameters)
     unknown = [name for name in names if name not in result.param_names]
     if unknown:
@@ -168,7 +171,7 @@ def _directions(maximum: Maximum, rows: Tensor) -> Tensor:
     return torch.where(size > 0, along, rows / rows.square().sum(-1, keepdim=True))
 
 
-def _refits(result: FitResult, index: np.ndarray, levels: np.ndarray) -> Restricted:
+def _refits(result: Fitted, index: np.ndarray, levels: np.ndarray) -> Restricted:
     """Restricted maxima from the fit; lost ones again from those at the next values, until that helps no more."""
     maximum, which = result.maximum, torch.as_tensor(index)
     rows, offset = _lines(maximum, index)
@@ -217,14 +220,14 @@ def _ordered(scaled: Tensor, others: list[Tensor]) -> list[Tensor]:
     return [first, torch.where(has_scaled, others[0], torch.nan), *others[1:]]
 
 
-def _is_lost(result: FitResult, found: Restricted) -> np.ndarray:
+def _is_lost(result: Fitted, found: Restricted) -> np.ndarray:
     """Which refits reached no maximum, or one of another numbering, ``(m,)``."""
     maximum = result.maximum
     switched = is_renumbered(without_penalty(maximum.objective), found.theta, maximum.theta, result.model)
     return (~found.converged | switched | ~torch.isfinite(found.value)).numpy(force=True)
 
 
-def _is_suspect(result: FitResult, index: int, levels: np.ndarray, found: Restricted) -> np.ndarray:
+def _is_suspect(result: Fitted, index: int, levels: np.ndarray, found: Restricted) -> np.ndarray:
     """Which refits are lost, or lower than one farther from the fit on the same side, ``(m,)``."""
     lost, maximum = _is_lost(result, found), result.maximum
     value = found.value.numpy(force=True)
@@ -234,7 +237,7 @@ def _is_suspect(result: FitResult, index: int, levels: np.ndarray, found: Restri
     return np.asarray(lost | (farther & rises).any(axis=1))
 
 
-def _ends(result: FitResult, index: np.ndarray, sign: np.ndarray, root: float) -> tuple[np.ndarray, np.ndarray]:
+def _ends(result: Fitted, index: np.ndarray, sign: np.ndarray, root: float) -> tuple[np.ndarray, np.ndarray]:
     """The ends on the sides given by ``sign (m,)`` of the parameters at ``index (m,)``, logarithms of positive ones.
 
     Returns:
@@ -287,7 +290,7 @@ class _Path:
         self.theta[index], self.at[index] = theta, distance
 
 
-def _warn(result: FitResult, index: np.ndarray, lost: np.ndarray, rose: np.ndarray, zeroed: np.ndarray) -> None:
+def _warn(result: Fitted, index: np.ndarray, lost: np.ndarray, rose: np.ndarray, zeroed: np.ndarray) -> None:
     names, reasons = np.array(result.param_names)[index], []
     if lost.any():
         higher = f"; those of {', '.join(names[rose])} met a higher likelihood than the fit's: use more starts"

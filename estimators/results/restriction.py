@@ -5,13 +5,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..optimizers.function import Evaluation, SmoothFunction
 from ..optimizers.newton import newton_ascent
-from ..optimizers.objective import Evaluation, Objective
 
 __all__ = ["Restricted", "Restriction", "climb_restricted"]
 
 
-class Restriction:
+class Restriction(SmoothFunction):
     """A log-likelihood with m linear restrictions ``a_i' theta = c_i``, one for each of m parameter vectors.
 
     One entry of theta, the one with the largest coefficient, is eliminated from each; the other P - 1 are free. To an
@@ -23,7 +23,7 @@ class Restriction:
         levels: right-hand sides c, ``(m,)``.
     """
 
-    def __init__(self, objective: Objective, rows: Tensor, levels: Tensor) -> None:
+    def __init__(self, objective: SmoothFunction, rows: Tensor, levels: Tensor) -> None:
         self.objective, self.num_params = objective, objective.num_params - 1
         self._rows, self._levels = rows, levels
         m, size = rows.shape
@@ -47,23 +47,19 @@ class Restriction:
         """Full vectors ``(m, P)`` on the restrictions from free entries ``(m, 1, P - 1)``."""
         return self._origin + (self._basis @ free.mT).squeeze(-1)
 
-    def value(self, free: Tensor) -> Tensor:
-        """Log-likelihood ``(m, 1)``."""
-        return self.objective.value(self.expand(free)[None]).mT
+    def value(self, theta: Tensor) -> Tensor:
+        """Log-likelihood ``(m, 1)`` at free entries ``(m, 1, P - 1)``."""
+        return self.objective.value(self.expand(theta)[None]).mT
 
-    def evaluate(self, free: Tensor) -> Evaluation:
+    def evaluate(self, theta: Tensor) -> Evaluation:
         """Log-likelihood, gradient and Hessian in the free entries."""
-        at = self.objective.evaluate(self.expand(free)[None])
+        at = self.objective.evaluate(self.expand(theta)[None])
         hessian = self._basis.mT @ at.hessian[0] @ self._basis
         return Evaluation(at.value.mT, at.gradient.transpose(0, 1) @ self._basis, hessian.unsqueeze(1))
 
     def on_sets(self, sets: Tensor) -> "Restriction":
         """Those of the restrictions at positions ``sets (q,)``."""
         return Restriction(self.objective, self._rows[sets], self._levels[sets])
-
-    def project(self, free: Tensor) -> Tensor:
-        """The free entries raised to their lower bounds."""
-        return torch.maximum(free, self.lower)
 
 
 class Restricted(NamedTuple):
@@ -80,5 +76,5 @@ def climb_restricted(restriction: Restriction, start: Tensor, *, max_iter: int, 
     if not restriction.num_params:
         value = restriction.value(free)[:, 0]
         return Restricted(restriction.expand(free), value, torch.isfinite(value))
-    ascent = newton_ascent(restriction, free, max_iter=max_iter, tol=tol)  # type: ignore[arg-type]
+    ascent = newton_ascent(restriction, free, max_iter=max_iter, tol=tol)
     return Restricted(restriction.expand(ascent.theta), ascent.value[:, 0], ascent.converged[:, 0])

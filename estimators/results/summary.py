@@ -2,20 +2,17 @@
 
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 
-from ..statistics.wald import check_level, wald_intervals
+from ..data.frames import new_frame
+from ..statistics.wald import wald_intervals
 
-if TYPE_CHECKING:
-    from .fit_result import FitResult
-
-__all__ = ["Summary", "build_summary", "table_rows"]
+__all__ = ["Summary", "table_rows"]
 
 _RULE = 84
-_KINDS = {"observed": "observed information", "sandwich": "sandwich (robust)", "opg": "outer product of scores"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,11 +42,7 @@ class Summary:
 
     def to_frame(self) -> Any:
         """The table as a pandas frame, parameters in rows; ``ImportError`` without pandas."""
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("to_frame needs pandas: pip install mixkit[rates]") from error
-        return pd.DataFrame(self.values, index=self.names, columns=self.columns)
+        return new_frame(self.values, index=self.names, columns=self.columns)
 
     def __str__(self) -> str:
         """The table as text."""
@@ -58,7 +51,7 @@ class Summary:
         lines = ["Mixture of Experts Results".center(_RULE), "=" * _RULE]
         for (label, value), (label_2, value_2) in zip(left, right, strict=False):
             lines.append(f"{_entry(label, value, 42)}   {_entry(label_2, value_2, 39)}".rstrip())
-        width = max(_RULE - 64, *(len(name) for name in self.names))
+        width = max([_RULE - 64, *(len(name) for name in self.names)])
         rule = max(_RULE, width + 64)
         heading = " " * width + "".join(f"{column:>{size}}" for column, size in zip(self.columns, _WIDTHS, strict=True))
         lines += ["=" * rule, heading, "-" * rule]
@@ -87,48 +80,9 @@ def _cell(value: float, width: int, decimals: int) -> str:
     return f"{value:>{width}.{decimals}f}" if is_shown else f"{value:>{width}.{decimals - 1}e}"
 
 
-def table_rows(estimates: np.ndarray, errors: np.ndarray, positive: np.ndarray, level: float) -> np.ndarray:
+def table_rows(estimates: np.ndarray, errors: np.ndarray, positive: np.ndarray, *, level: float) -> np.ndarray:
     """Values of a :class:`Summary`, ``(P, 6)``, from estimates, standard errors, and which are positive, ``(P,)``."""
     with np.errstate(invalid="ignore", divide="ignore"):
         z = np.where(positive, np.nan, estimates / errors)
     p_value = 2.0 * norm.sf(np.abs(z))
-    return np.column_stack([estimates, errors, z, p_value, wald_intervals(estimates, errors, positive, level)])
-
-
-def build_summary(result: "FitResult", kind: str = "observed", level: float = 0.95) -> Summary:
-    """The table of a result.
-
-    Raises:
-        ValueError: for an unknown kind of standard errors, or a level outside (0, 1).
-    """
-    errors = result.standard_errors(kind)
-    rows = table_rows(result.params, errors, result.is_positive, check_level(level))
-    reference = f"Expert {result.model.num_experts - 1} is the gate's reference. "
-    notes = [
-        f"{reference if result.model.gate.shift_invariant else ''}Standard errors: {_KINDS[kind]}.",
-        *(f"Warning: {remark}." for remark in result.warnings),
-    ]
-    return Summary(_head(result, kind), result.param_names, rows, notes, level)
-
-
-def _head(result: "FitResult", kind: str) -> list[tuple[str, str]]:
-    model = result.model
-    return [
-        ("Experts", f"{model.num_experts} x {type(model.experts).__name__}"),
-        ("Gate", f"{type(model.gate.normalizer).__name__} of {type(model.gate.score).__name__}"),
-        ("Method", "Penalized likelihood" if result.is_penalized else "Maximum likelihood"),
-        ("Covariance Type", kind),
-        ("Converged", "yes" if result.converged else "no"),
-        ("Starts at this maximum", _share(result)),
-        ("No. Observations", str(result.nobs)),
-        ("Df Model", f"{result.effective_df:.1f}" if result.is_penalized else str(result.df_model)),
-        ("Log-Likelihood", f"{result.llf:.4f}"),
-        ("AIC", f"{result.aic:.3f}"),
-        ("BIC", f"{result.bic:.3f}"),
-        ("Gradient per obs.", f"{result.grad_norm:.1e}"),
-    ]
-
-
-def _share(result: "FitResult") -> str:
-    near = np.abs(result.start_llf - result.start_llf.max()) < 1e-6 * (1.0 + abs(result.llf))
-    return f"{int(near.sum())} of {len(near)}"
+    return np.column_stack([estimates, errors, z, p_value, wald_intervals(estimates, errors, positive, level=level)])

@@ -22,6 +22,7 @@ from ..penalties import Penalty
 from ..results.fit_result import FitResult
 from ..search.estimator import Estimator
 from ..statistics.covariance import SingularInformationWarning
+from ..statistics.wald import check_level
 from ..streaming import StochasticEM, Stream, StreamResult
 from .base import MixtureFace
 
@@ -232,17 +233,16 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         levels = shared_tensor(np.atleast_1d(np.asarray(quantiles, dtype=np.float64)))
         return _array(law.icdf(levels.unsqueeze(-1)).mT)
 
-    def predict_interval(self, X: Any, coverage: float = 0.9) -> np.ndarray:
-        """Central predictive intervals ``(n, 2)`` that cover a new response with probability ``coverage``.
+    def predict_interval(self, X: Any, *, level: float = 0.9) -> np.ndarray:
+        """Central predictive intervals ``(n, 2)`` that cover a new response with probability ``level``.
 
         The parameters are taken as known: the interval shows the noise of y, not the uncertainty of the estimates.
 
         Raises:
-            ValueError: if ``coverage`` is not strictly between 0 and 1.
+            ValueError: if ``level`` is not strictly between 0 and 1.
         """
-        if not 0.0 < coverage < 1.0:
-            raise ValueError(f"coverage must be strictly between 0 and 1, got {coverage}")
-        return self.predict_quantiles(X, (0.5 - coverage / 2.0, 0.5 + coverage / 2.0))
+        level = check_level(level)
+        return self.predict_quantiles(X, (0.5 - level / 2.0, 0.5 + level / 2.0))
 
     def sample(self, X: Any, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
         """Responses drawn at each row of X, ``(n_samples, n)``; ``random_state`` as everywhere in scikit-learn."""

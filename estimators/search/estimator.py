@@ -4,7 +4,7 @@ import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -23,12 +23,14 @@ from ..objectives.smooth_gate.objective import SmoothGateObjective
 from ..objectives.softmax_gate.laplace_experts import LaplaceObjective
 from ..optimizers.newton import Ascent, newton_ascent
 from ..optimizers.objective import Objective
-from ..penalties import PenalizedObjective, Penalty, penalized, settled
+from ..penalties.base import Penalty
+from ..penalties.build import in_result_coordinates, penalized
+from ..penalties.objective import PenalizedObjective
 from ..results.build import build_batch, build_result
 from ..results.fit_batch import FitBatch
 from ..results.fit_result import FitResult
-from .optima import Climb, best_end, best_models, contenders, improved, joined
-from .standardization import Coordinates
+from .optima import Optima, best_end, best_models, concatenated, found_better, surviving
+from .standardized import StandardizedObjective
 from .starts import MoveAtom, Start, default_starts
 
 __all__ = [
@@ -54,8 +56,8 @@ class Estimator(ABC):
         start_at_model: also start from the parameters the model has.
         max_iter: most Newton iterations of a start.
         tol: a start has converged when one more Newton step is predicted to add less than this to the
-            log-likelihood (of weights below one on average: than this times their mean), and no direction of positive
-            curvature is left.
+            log-likelihood, and no direction of positive curvature is left. If the mean weight is below 1, ``tol`` is
+            multiplied by it.
         variance_floor: least variance of an expert, as a share of the variance of y. The default only stops variances
             on their way to zero, and ends at it come last; a floor of 1e-4 or more is a constraint like another.
         subsample: with more than twice as many observations, the starts run on a random subset of this size (at least
@@ -126,8 +128,9 @@ class Estimator(ABC):
             sample_weight: ``(n,)``, non-negative; None for ones. Rows of weight zero are left out, and not counted.
 
         Returns:
-            The fit with the highest log-likelihood among all starts, degenerate ones (an expert on fewer
-            observations than it has coefficients, or a variance at a floor below 1e-4) coming last.
+            The fit with the highest log-likelihood among all starts. Where the likelihood has no bound, degenerate
+            ends (an expert on fewer observations than it has coefficients, or a variance at a floor below 1e-4) come
+            last; a higher one that was set aside is named in ``warnings``.
 
         Raises:
             TypeError: if an argument is not numeric.
@@ -138,16 +141,17 @@ class Estimator(ABC):
         names = column_names(x)
         is_fixed = fixes_columns(model)
         pinned = dependent_columns(data, has_offset=model.has_offset, names=names, is_fixed=is_fixed)
-        objective, climb = settings._run(model, data, pinned)
+        objective, optima = settings._search(model, data, pinned)
         seconds = time.perf_counter() - started
         result = build_result(
-            model, objective, climb.ascent, climb.values, climb.ends, seconds, self._snapshot(), names
+            model, objective, optima.ascent, optima.values, optima.end_values, seconds, self._snapshot(), names
         )
+        result.warnings += [optima.set_aside] if optima.set_aside else []
         remark = collinearity_remark(pinned, is_fixed=is_fixed)
         result.warnings += [with_names(remark, names) if names else remark] if remark else []
         return result
 
-    def _on_positive_rows(self, data: Data) -> tuple["Estimator", Data]:
+    def _on_positive_rows(self, data: Data) -> tuple[Self, Data]:
         """The rows of one data set that have a weight, and the estimator with its starts on those."""
         rows = data.positive_rows()
         if rows is None:
@@ -156,7 +160,14 @@ class Estimator(ABC):
         twin.starts = None if self.starts is None else [start.at(rows, n) for start in self.starts]
         return twin, data.take(rows)
 
-    def _snapshot(self) -> "Estimator":
+    def _warm_start(self, extra_starts: int = 0) -> Self:
+        """A copy that climbs from the model it is given, and from ``extra_starts`` of the default starts."""
+        warm = copy.copy(self)
+        warm.start_at_model, warm.n_init, warm.starts = True, extra_starts, None if extra_starts else []
+        warm.subsample = 2**62  # a model at a maximum of all the data needs no climb on a part of them
+        return warm
+
+    def _snapshot(self) -> Self:
         """The settings as they are now, which later changes do not touch."""
         twin = copy.copy(self)
         twin.starts = None if self.starts is None else list(self.starts)
@@ -181,42 +192,31 @@ class Estimator(ABC):
             y: responses ``(r, n)``.
             sample_weight: ``(r, n)``, non-negative; None for ones. Rows of weight zero stay, and count for nothing.
             starts: those of each data set, as many guesses for one as for another, in place of the estimator's.
+
+        Returns:
+            The fits. A data set on which no start has a finite log-likelihood gets NaN for all its numbers, and a
+            ``NoFiniteStartWarning`` names it; the others are fitted as if it were not there.
+
+        Raises:
+            TypeError: if an argument is not numeric.
+            ValueError: as for :meth:`fit`, and if no data set has a start with a finite log-likelihood.
         """
         data = as_data(model, x, y, sample_weight, is_batch=True)
         if starts is not None and len(starts) != len(data.x):
             raise ValueError(f"starts must be given for each of {len(data.x)} data sets, got {len(starts)}")
         pinned = dependent_columns(data, has_offset=model.has_offset, is_fixed=fixes_columns(model))
-        objective, climb = self._run(model, data, pinned, starts)
-        return build_batch(model, objective, climb.ascent)
+        objective, optima = self._search(model, data, pinned, starts)
+        return build_batch(model, objective, optima.ascent)
 
-    def ends(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Ascent]:
+    def _best_optima(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Ascent]:
         """The log-likelihood of ``r`` checked data sets, and the best end on each, ``theta (r, 1, P)``."""
         pinned = dependent_columns(data, has_offset=model.has_offset, is_fixed=fixes_columns(model))
-        objective, climb = self._run(model, data, pinned)
-        return objective, climb.ascent
-
-    def _run(
-        self, model: MixtureOfExperts, data: Data, pinned: Tensor, own: Sequence[Sequence[Start]] | None = None
-    ) -> tuple[Objective, Climb]:
-        """Search, where nothing ties the search to the covariates' own coordinates in others."""
-        is_tied = self.start_at_model or own is not None or self.starts is not None or fixes_columns(model)
-        if isinstance(self.penalty, Penalty):
-            is_tied |= self.penalty.is_in_data_units or not self.penalty.is_smooth
-        chosen = None if is_tied else Coordinates.of(model, data)
-        if chosen is None:
-            return self._search(model, data, pinned, own)
-        inner, climb = self._search(model, chosen.data(data), pinned, own)
-        whole = self._objective(model, data, pinned)
-        models = [chosen.restored(fitted, index) for index, fitted in enumerate(best_models(model, inner, climb))]
-        with tqdm(disable=not self.progress, unit="iteration", desc=f"{type(self).__name__}, n={whole.n}") as bar:
-            found = best_end(
-                whole, self._climbed(whole, torch.cat([whole.read(fitted) for fitted in models]), bar, is_near=True)
-            )
-        return whole, found._replace(values=climb.values + found.values, ends=climb.ends)
+        objective, optima = self._search(model, data, pinned)
+        return objective, optima.ascent
 
     def _search(
         self, model: MixtureOfExperts, data: Data, pinned: Tensor, own: Sequence[Sequence[Start]] | None = None
-    ) -> tuple[Objective, Climb]:
+    ) -> tuple[Objective, Optima]:
         rng = np.random.default_rng(self.random_state)
         whole = self._objective(model, data, pinned)
 
@@ -229,18 +229,18 @@ class Estimator(ABC):
         with tqdm(disable=not self.progress, unit="iteration", desc=f"{type(self).__name__}, n={whole.n}") as bar:
             first, *larger = self._levels(whole, rng)
             part, objective = level(first)
-            starts = _on_rows([self.chosen_starts()] * len(data.x) if own is None else own, first, whole.n)
-            climb = self._climbed(objective, self._first(model, objective, part, starts, rng), bar)
-            rounds = self.rounds_of_moves(model, is_default=self.starts is None and own is None)
-            climb = self._moved(model, objective, part, climb, rng, bar, rounds)
-            ends = climb.ends
+            starts = _on_rows([self._chosen_starts()] * len(data.x) if own is None else own, first, whole.n)
+            optima = self._climbed(objective, self._first(model, objective, part, starts, rng), bar)
+            rounds = self._rounds_of_moves(model, is_default=self.starts is None and own is None)
+            optima = self._moved(model, objective, part, optima, rng, bar, rounds)
+            end_values = optima.end_values
             for rows in larger:
-                kept, source = contenders(model, objective, part, climb.ascent, self.n_keep), objective
+                kept, source = surviving(model, objective, part, optima.ascent, self.n_keep), objective
                 part, objective = level(rows)
-                climb = self._climbed(objective, objective.carry(kept, source), bar, is_near=True)
-            best = best_end(whole, climb)
-            whole, ascent = settled(whole, best.ascent)
-            return whole, best._replace(ascent=ascent, ends=ends)
+                optima = self._climbed(objective, objective.transfer(kept, source), bar, is_near=True)
+            best = best_end(whole, optima)
+            whole, ascent = in_result_coordinates(whole, best.ascent)
+            return whole, best._replace(ascent=ascent, end_values=end_values)
 
     def _levels(self, objective: Objective, rng: np.random.Generator) -> Iterator[Tensor | None]:
         """Rows to climb on, one random subset after another, each larger than the one before; at last None, for all."""
@@ -251,11 +251,15 @@ class Estimator(ABC):
         yield None
 
     def _objective(self, model: MixtureOfExperts, data: Data, pinned: Tensor) -> Objective:
-        objective = penalized(make_objective(model, data, self.variance_floor, pinned), self.penalty, model)
+        objective = make_objective(model, data, self.variance_floor, pinned)
+        if isinstance(objective, AutogradObjective):
+            objective = StandardizedObjective.of(model, data, self.variance_floor, objective)
+        objective = penalized(objective, self.penalty, model)
+        objective.least_observations = _coefficients(model, data)
         objective.has_chosen_floor = self.variance_floor >= _CHOSEN_FLOOR
         return objective
 
-    def _climbed(self, objective: Objective, theta: Tensor, bar: Any, *, is_near: bool = False) -> Climb:
+    def _climbed(self, objective: Objective, theta: Tensor, bar: Any, *, is_near: bool = False) -> Optima:
         values: list[Tensor] = []
 
         def record(value: Tensor) -> None:
@@ -264,9 +268,9 @@ class Estimator(ABC):
             bar.set_postfix({"log-likelihood": f"{float(value.max()):.6g}"})
 
         ascent = (self._climb_on if is_near else self._climb)(objective, theta, record)
-        return Climb(ascent, values, ascent.value)
+        return Optima(ascent, values, ascent.value)
 
-    def rounds_of_moves(self, model: MixtureOfExperts, *, is_default: bool) -> int:
+    def _rounds_of_moves(self, model: MixtureOfExperts, *, is_default: bool) -> int:
         """Most rounds of moves in fits of a model from starts that are the default ones, or others."""
         if self.n_moves is not None:
             return self.n_moves
@@ -278,19 +282,21 @@ class Estimator(ABC):
         model: MixtureOfExperts,
         objective: Objective,
         data: Data,
-        climb: Climb,
+        optima: Optima,
         rng: np.random.Generator,
         bar: Any,
         rounds: int,
-    ) -> Climb:
+    ) -> Optima:
         """Climbs from what moves of an expert make of the best end, as long as that finds better ones."""
+        # Each start climbs to the maximum of its own basin. A move takes one expert from where two do the work of one
+        # to where one does that of two, at once: EM would have to carry it there through models that fit worse.
         for _ in range(rounds if model.num_experts > 1 else 0):
-            starts = [[MoveAtom(fitted, _MOVES)] for fitted in best_models(model, objective, climb)]
+            starts = [[MoveAtom(fitted, _MOVES)] for fitted in best_models(model, objective, optima)]
             theta = _from_guesses(objective, data, starts, model.num_experts, rng)
-            count, climb = climb.ends.shape[1], joined(climb, self._climbed(objective, theta, bar))
-            if not improved(climb, count):
+            count, optima = optima.end_values.shape[1], concatenated(optima, self._climbed(objective, theta, bar))
+            if not found_better(optima, count):
                 break
-        return climb
+        return optima
 
     def _first(
         self,
@@ -308,7 +314,7 @@ class Estimator(ABC):
             raise ValueError("starts must hold one start or more where start_at_model is False, got none")
         return torch.cat(parts, 1)
 
-    def chosen_starts(self) -> Sequence[Start]:
+    def _chosen_starts(self) -> Sequence[Start]:
         """The starts of a fit: ``n_init`` default ones, or those given in turn, each at least once."""
         starts = default_starts(self.n_init) if self.starts is None else list(self.starts)
         if self.starts is not None and starts:
@@ -318,12 +324,19 @@ class Estimator(ABC):
     def _finish(self, objective: Objective, theta: Tensor, callback: Callable[[Tensor], None]) -> Ascent:
         """The second-order finish; L-BFGS for models with too many parameters for it."""
         is_large = objective.num_params > _LARGEST_HESSIAN and objective.is_by_autograd
-        if is_large and isinstance(objective, AutogradObjective | PenalizedObjective):
+        if is_large and isinstance(objective, AutogradObjective | StandardizedObjective | PenalizedObjective):
             return objective.climb(theta, _LBFGS_ITERATIONS)
         tol = self.tol * min(1.0, float(objective.mean_weight.min()))
         if isinstance(objective, LaplaceObjective):
             return objective.ascend(theta, self.max_iter, tol, callback)
         return newton_ascent(objective, theta, max_iter=self.max_iter, tol=tol, callback=callback)
+
+
+def _coefficients(model: MixtureOfExperts, data: Data) -> int:
+    """Numbers of the response that an expert's own parameters can reproduce; of a module at most those of a line."""
+    count = sum(parameter.numel() for parameter in model.experts.parameters() if parameter.requires_grad)
+    own = -(-count // (model.num_experts * data.y[0, 0].numel()))
+    return max(1, min(own, data.x.shape[-1] + 2))
 
 
 def _on_rows(starts: Sequence[Sequence[Start]], rows: Tensor | None, n: int) -> Sequence[Sequence[Start]]:

@@ -12,43 +12,78 @@ from ..data.dataset import Data
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Evaluation, Objective
 
-__all__ = ["Climb", "best_end", "best_models", "contenders", "improved", "joined", "ranking"]
+__all__ = ["Optima", "best_end", "best_models", "concatenated", "found_better", "ranking", "surviving"]
 
 _SAME_VALUE = 1e-6  # two ends whose log-likelihoods differ relatively by less are one
+_EQUAL = 1e-9  # ends that differ relatively by less are one to rounding: which is ahead says nothing
 _BEATEN = 4.0  # standard errors by which an end must lose to be left behind
 
 
-class Climb(NamedTuple):
-    """Where starts ended, the values on the way (one ``(r, s)`` tensor an iteration), and those of all the ends."""
+class Optima(NamedTuple):
+    """Where starts ended, the values on the way (one ``(r, s)`` tensor an iteration), and those of all the ends.
+
+    ``set_aside`` says which end of the first data set above the best one was passed over, and why; else it is empty.
+    """
 
     ascent: Ascent
     values: list[Tensor]
-    ends: Tensor
+    end_values: Tensor
+    set_aside: str = ""
 
 
 def ranking(objective: Objective, ends: Ascent) -> Tensor:
     """How good each end is, ``(r, s)``: its log-likelihood, but degenerate ends below all others.
 
-    A variance at its floor is degenerate where the floor is there to stop it, not where it was chosen as a constraint.
+    Ends are degenerate only where the likelihood has no bound, as that of experts with a variance of their own. A
+    variance at its floor is degenerate where the floor is there to stop it, not where it was chosen as a constraint.
     """
-    at_floor = objective.at_floor(ends.theta).any(-1) & (not objective.has_chosen_floor)
-    starved = (objective.observations(ends.theta) < objective.num_features + 2).any(-1)
+    at_floor, starved = _degeneracies(objective, ends)
     is_finite = torch.isfinite(ends.value)
     spread = 1.0 + 2.0 * torch.where(is_finite, ends.value, 0.0).abs().amax(1, keepdim=True)
     ranked = torch.where(at_floor | starved, ends.value - spread, ends.value)
     return torch.where(is_finite, ranked, -torch.inf)
 
 
-def best_end(objective: Objective, climb: Climb) -> Climb:
-    """The best end of each data set alone: every tensor with s = 1."""
-    if not bool(torch.isfinite(climb.ascent.value).any(1).all()):
+def _degeneracies(objective: Objective, ends: Ascent) -> tuple[Tensor, Tensor]:
+    """Which ends ``(r, s)`` have a variance at its floor, and which an expert on fewer observations than it needs."""
+    is_unbounded = bool(torch.isfinite(objective.lower).any())
+    at_floor = objective.at_floor(ends.theta).any(-1) & (is_unbounded and not objective.has_chosen_floor)
+    starved = (objective.observations(ends.theta) < objective.least_observations).any(-1) & is_unbounded
+    return at_floor, starved
+
+
+def _set_aside(objective: Objective, ends: Ascent, chosen: int) -> str:
+    """What to say where an end of the first data set is higher than the chosen one."""
+    value = torch.where(torch.isfinite(ends.value[0]), ends.value[0], -torch.inf)
+    highest = int(value.argmax())
+    if not float(value[highest] - value[chosen]) > _SAME_VALUE * (1.0 + abs(float(value[chosen]))):
+        return ""
+    at_floor, _ = _degeneracies(objective, ends)
+    reason = (
+        "has a variance at its floor (variance_floor=)"
+        if bool(at_floor[0, highest])
+        else f"rests an expert on fewer than {objective.least_observations} observations"
+    )
+    return (
+        f"an end with the higher value {float(value[highest]):.6g} was set aside, for it {reason}, and the likelihood "
+        "has no bound there"
+    )
+
+
+def best_end(objective: Objective, optima: Optima) -> Optima:
+    """The best end of each data set alone, the first of ends that are equal to rounding: every tensor with s = 1.
+
+    Raises:
+        ValueError: if no data set has an end with a finite log-likelihood; where some have one, the others keep theirs.
+    """
+    if not bool(torch.isfinite(optima.ascent.value).any()):
         raise ValueError(
             "no start has a finite log-likelihood: y may be impossible under the experts, or x or y too extreme; "
             "rescale them or try other starts"
         )
-    best = ranking(objective, climb.ascent).argmax(1)
+    best = _first_best(ranking(objective, optima.ascent), optima.ascent.converged)
     rows = torch.arange(len(best), device=best.device)
-    ascent = climb.ascent
+    ascent = optima.ascent
     evaluation = Evaluation(*(part[rows, best].unsqueeze(1) for part in ascent.evaluation))
     chosen = ascent._replace(
         theta=ascent.theta[rows, best].unsqueeze(1),
@@ -57,28 +92,40 @@ def best_end(objective: Objective, climb: Climb) -> Climb:
         converged=ascent.converged[rows, best].unsqueeze(1),
         evaluation=evaluation,
     )
-    return Climb(chosen, [value[rows, best].unsqueeze(1) for value in climb.values], ascent.value)
+    values = [value[rows, best].unsqueeze(1) for value in optima.values]
+    return Optima(chosen, values, ascent.value, _set_aside(objective, ascent, int(best[0])))
 
 
-def best_models(model: MixtureOfExperts, objective: Objective, climb: Climb) -> list[MixtureOfExperts]:
-    """The best end of each data set as a model, float64."""
-    models = [copy.deepcopy(model).to(torch.float64) for _ in climb.ends]
-    for index, (fitted, theta) in enumerate(zip(models, best_end(objective, climb).ascent.theta, strict=True)):
-        objective.write(theta[0], fitted, index)
+def _first_best(rank: Tensor, converged: Tensor) -> Tensor:
+    """Positions ``(r,)`` of the first best end, so that its experts have one order on all machines.
+
+    Starts that end at one maximum, with experts permuted, differ by rounding alone. Converged ends go before others.
+    """
+    best = rank.amax(1, keepdim=True)
+    is_best = rank >= best - _EQUAL * (1.0 + best.abs())
+    return (is_best.int() + (is_best & converged).int()).argmax(1)
+
+
+def best_models(model: MixtureOfExperts, objective: Objective, optima: Optima) -> list[MixtureOfExperts]:
+    """The best end of each data set as a model, float64; the model as it is where no end has a finite value."""
+    models = [copy.deepcopy(model).to(torch.float64) for _ in optima.end_values]
+    best = best_end(objective, optima).ascent
+    for index in torch.isfinite(best.value[:, 0]).nonzero().squeeze(-1).tolist():
+        objective.write(best.theta[index, 0], models[index], index)
     return models
 
 
-def improved(climb: Climb, count: int) -> bool:
+def found_better(optima: Optima, count: int) -> bool:
     """Whether a start after the first ``count`` ended clearly above all of those, on any data set."""
-    before, after = climb.ends[:, :count].amax(1), climb.ends[:, count:].amax(1)
+    before, after = optima.end_values[:, :count].amax(1), optima.end_values[:, count:].amax(1)
     return bool((after > before + _SAME_VALUE * (1.0 + before.abs())).any())
 
 
-def joined(first: Climb, second: Climb) -> Climb:
-    """The starts of two climbs of the same data sets as one climb; the shorter one stays where it ended."""
+def concatenated(first: Optima, second: Optima) -> Optima:
+    """The starts of two climbs of the same data sets as one optima; the shorter one stays where it ended."""
     length = max(len(first.values), len(second.values))
     values = [
-        torch.cat([climb.values[min(step, len(climb.values) - 1)] for climb in (first, second)], 1)
+        torch.cat([optima.values[min(step, len(optima.values) - 1)] for optima in (first, second)], 1)
         for step in range(length)
     ]
     a, b = first.ascent, second.ascent
@@ -91,10 +138,10 @@ def joined(first: Climb, second: Climb) -> Climb:
         max(a.num_iterations, b.num_iterations),
         evaluation,
     )
-    return Climb(ascent, values, torch.cat([first.ends, second.ends], 1))
+    return Optima(ascent, values, torch.cat([first.end_values, second.end_values], 1))
 
 
-def contenders(model: MixtureOfExperts, objective: Objective, data: Data, ends: Ascent, count: int) -> Tensor:
+def surviving(model: MixtureOfExperts, objective: Objective, data: Data, ends: Ascent, count: int) -> Tensor:
     """Parameters ``(r, c, P)`` of the ends on a subsample that may be best on more data, ``c <= count``, best first.
 
     Those are the best ends with different values, without the ones that are clearly beaten: the sum over observations
@@ -114,14 +161,17 @@ def contenders(model: MixtureOfExperts, objective: Objective, data: Data, ends: 
 
 
 def _distinct(value: Tensor, order: Tensor, count: int) -> list[int]:
-    """The first of ``order`` with different values, at most ``count``."""
+    """The first of ``order`` with different values, at most ``count``; of those equal to rounding the first start."""
     kept: list[int] = []
     for index in order.tolist():
-        gaps = [abs(float(value[index] - value[other])) for other in kept]
-        if all(gap > _SAME_VALUE * (1.0 + abs(float(value[index]))) for gap in gaps):
-            kept.append(index)
-        if len(kept) == count:
-            break
+        scale = 1.0 + abs(float(value[index]))
+        gaps = [abs(float(value[index] - value[other])) / scale for other in kept]
+        nearest = min(range(len(gaps)), key=gaps.__getitem__, default=None)
+        if nearest is None or gaps[nearest] > _SAME_VALUE:
+            if len(kept) < count:
+                kept.append(index)
+        elif gaps[nearest] <= _EQUAL:
+            kept[nearest] = min(kept[nearest], index)
     return kept
 
 

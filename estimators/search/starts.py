@@ -224,6 +224,8 @@ def _splits(x: Tensor, resp: Tensor, residual: Tensor | None, expert: int) -> li
     """Responsibilities ``(k + 1, n)`` of k experts of whom one is split, once along x and twice by its residual."""
     rest = [resp[j] for j in range(len(resp)) if j != expert]
     guesses = []
+    # 0.9 and not 1: both halves keep a share of every observation, so that the first M-step has enough rows for each,
+    # and EM can give observations back.
     for side in _sides(x, None if residual is None else residual[:, expert], resp[expert]):
         first = torch.where(side, 0.9, 0.1) * resp[expert]
         guesses.append(torch.stack([*rest, first, resp[expert] - first]))
@@ -232,6 +234,8 @@ def _splits(x: Tensor, resp: Tensor, residual: Tensor | None, expert: int) -> li
 
 def _sides(x: Tensor, residual: Tensor | None, weight: Tensor) -> list[Tensor]:
     centered = x - (weight.unsqueeze(-1) * x).sum(0) / weight.sum().clamp(min=1e-300)
+    # An expert stands for two where their lines cross or jump (halves along x), lie side by side (the sign of the
+    # residual), or differ in spread (its size).
     axis = torch.linalg.svd(centered * weight.sqrt().unsqueeze(-1), full_matrices=False).Vh[0]
     sides = [centered @ axis > 0]
     if residual is not None:

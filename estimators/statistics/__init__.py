@@ -1,1 +1,1 @@
-"""Covariances of estimates and Wald intervals."""
+"""Covariances of estimates and Wald intervals; start with ``covariance.py``."""

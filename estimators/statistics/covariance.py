@@ -23,12 +23,12 @@ class SingularInformationWarning(UserWarning):
     """The observed information is singular: some parameters have no standard error."""
 
 
-def inverse_information(hessian: Tensor, held: Tensor) -> Tensor:
+def inverse_information(hessian: Tensor, at_bound: Tensor) -> Tensor:
     """The inverse of the observed information ``-hessian``, NaN where a parameter is not determined.
 
     Args:
         hessian: of the log-likelihood at its maximum, ``(P, P)``.
-        held: parameters held at a bound, ``(P,)`` bool; they have no standard error either.
+        at_bound: parameters held at a bound, ``(P,)`` bool; they have no standard error either.
 
     Returns:
         ``(P, P)``; the rows and columns of held parameters, and of those in a direction in which the likelihood is flat
@@ -40,16 +40,16 @@ def inverse_information(hessian: Tensor, held: Tensor) -> Tensor:
         tensor([[0.2500,    nan],
                 [   nan,    nan]])
     """
-    inverse, undetermined = _regular_inverse(-hessian, held)
+    inverse, undetermined = _regular_inverse(-hessian, at_bound)
     return _masked(inverse, undetermined)
 
 
-def sandwich(hessian: Tensor, held: Tensor, scores: Tensor) -> Tensor:
+def sandwich(hessian: Tensor, at_bound: Tensor, scores: Tensor) -> Tensor:
     r"""The covariance :math:`H^{-1} (\sum_i s_i s_i^\top) H^{-1}`, right under misspecification too.
 
     Args:
         hessian: H of the log-likelihood at its maximum, ``(P, P)``.
-        held: parameters held at a bound, ``(P,)`` bool.
+        at_bound: parameters held at a bound, ``(P,)`` bool.
         scores: gradient of each observation's log-likelihood times its weight, ``(n, P)``.
 
     Returns:
@@ -64,7 +64,7 @@ def sandwich(hessian: Tensor, held: Tensor, scores: Tensor) -> Tensor:
         >>> sandwich(torch.tensor([[-3.0]]), torch.tensor([False]), scores)  # sum of squares over n squared
         tensor([[1.5556]])
     """
-    inverse, undetermined = _regular_inverse(-hessian, held)
+    inverse, undetermined = _regular_inverse(-hessian, at_bound)
     rows = scores @ inverse
     return _masked(rows.mT @ rows, undetermined)
 
@@ -73,10 +73,10 @@ def _masked(covariance: Tensor, undetermined: Tensor) -> Tensor:
     return covariance.masked_fill(undetermined.unsqueeze(-1) | undetermined, torch.nan)
 
 
-def _regular_inverse(information: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+def _regular_inverse(information: Tensor, at_bound: Tensor) -> tuple[Tensor, Tensor]:
     """The inverse on the directions with information, zero on the others; and which parameters those others involve."""
-    inverse, undetermined = torch.zeros_like(information), held.clone()
-    free = (~held).nonzero().squeeze(-1)
+    inverse, undetermined = torch.zeros_like(information), at_bound.clone()
+    free = (~at_bound).nonzero().squeeze(-1)
     if not len(free):
         return inverse, undetermined
     matrix = information[free][:, free]

@@ -24,7 +24,7 @@ def check_level(level: float) -> float:
     return float(level)
 
 
-def wald_intervals(values: np.ndarray, errors: np.ndarray, is_positive: np.ndarray, level: float) -> np.ndarray:
+def wald_intervals(values: np.ndarray, errors: np.ndarray, is_positive: np.ndarray, *, level: float) -> np.ndarray:
     r"""Intervals :math:`\hat\theta \pm z\,\mathrm{se}`, or :math:`\hat\theta \exp(\pm z\,\mathrm{se} / \hat\theta)`.
 
     Args:
@@ -42,7 +42,7 @@ def wald_intervals(values: np.ndarray, errors: np.ndarray, is_positive: np.ndarr
 
     Example:
         >>> import numpy as np
-        >>> wald_intervals(np.array([1.0, 1.0]), np.array([0.1, 0.1]), np.array([False, True]), 0.95).round(3)
+        >>> wald_intervals(np.array([1.0, 1.0]), np.array([0.1, 0.1]), np.array([False, True]), level=0.95).round(3)
         array([[0.804, 1.196],
                [0.822, 1.217]])
     """
@@ -89,6 +89,7 @@ def delta_method(
     function: Callable[[Mapping[str, Tensor]], Tensor],
     parameters: Mapping[str, float],
     covariance: np.ndarray,
+    *,
     level: float = 0.95,
 ) -> DeltaEstimate:
     r"""Standard errors of a function of parameters, :math:`\sqrt{\mathrm{diag}(J C J^\top)}`, J by autograd.
@@ -118,10 +119,12 @@ def delta_method(
             raise TypeError(f"function must return a torch.Tensor of the parameters, got {type(value).__name__}")
         return value
 
-    return estimate_at(flat, point, shared_tensor(np.asarray(covariance, dtype=np.float64)), level)
+    return estimate_at(flat, point, shared_tensor(np.asarray(covariance, dtype=np.float64)), level=level)
 
 
-def estimate_at(function: Callable[[Tensor], Tensor], point: Tensor, covariance: Tensor, level: float) -> DeltaEstimate:
+def estimate_at(
+    function: Callable[[Tensor], Tensor], point: Tensor, covariance: Tensor, *, level: float
+) -> DeltaEstimate:
     """The delta method for a ``function`` of one vector ``(P,)``."""
     leaf = point.detach().clone().requires_grad_()
     value = function(leaf)

@@ -63,6 +63,6 @@ class GradientRecursion(Recursion):
 
 def _value_and_gradient(objective: AutogradObjective, vector: Tensor) -> tuple[float, Tensor]:
     leaf = vector.detach().clone().requires_grad_()
-    value = objective._total(leaf, 0)
+    value = objective.total(leaf, 0)
     (gradient,) = torch.autograd.grad(value, leaf)
     return float(value.detach()), gradient

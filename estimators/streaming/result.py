@@ -56,11 +56,11 @@ class StreamResult(FittedMixture):
         with np.errstate(invalid="ignore"):
             return np.sqrt(np.diag(self._covariance))
 
-    def conf_int(self, level: float = 0.95) -> np.ndarray:
+    def conf_int(self, *, level: float = 0.95) -> np.ndarray:
         """Wald intervals ``(P, 2)``, those of positive parameters on the log scale."""
-        return wald_intervals(self.params, self.bse, self._is_positive, level)
+        return wald_intervals(self.params, self.bse, self._is_positive, level=level)
 
-    def summary(self, level: float = 0.95) -> Summary:
+    def summary(self, *, level: float = 0.95) -> Summary:
         """A table of the estimates: ``print`` it, or take ``to_frame()`` (pandas).
 
         Args:
@@ -83,7 +83,7 @@ class StreamResult(FittedMixture):
         if np.isnan(self.bse).any():
             notes.append("Parameters without a standard error: the information on them is singular or not known.")
         notes += [f"Warning: {remark}." for remark in self.warnings]
-        rows = table_rows(self.params, self.bse, self._is_positive, check_level(level))
+        rows = table_rows(self.params, self.bse, self._is_positive, level=check_level(level))
         return Summary(head, self.param_names, rows, notes, level)
 
     @property

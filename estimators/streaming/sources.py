@@ -111,7 +111,7 @@ def _column(batch: Any, name: str) -> np.ndarray:
 
 def _parquet() -> Any:
     try:
-        import pyarrow.parquet
+        import pyarrow.parquet  # an extra
     except ImportError as error:
         raise ImportError("pyarrow is needed to read Parquet: pip install 'mixkit[parquet]'") from error
     return pyarrow.parquet

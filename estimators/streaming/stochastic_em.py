@@ -11,7 +11,7 @@ from mixkit.mixture import MixtureOfExperts
 from ..em import EM
 from ..search.estimator import Estimator
 from .result import StreamResult
-from .stream import Stream
+from .stream import Stream, StreamSettings
 
 __all__ = ["StochasticEM"]
 
@@ -91,21 +91,20 @@ class StochasticEM:
         self.random_state = random_state
         self.progress = progress
 
-    def rows_of_start(self, num_params: int) -> int:
-        """Rows fitted at first, for a model of so many parameters."""
-        if self.start_rows is not None:
-            return self.start_rows
-        return min(max(_ROWS_PER_PARAMETER * num_params, _FEWEST_ROWS), _MOST_ROWS)
-
-    def starter(self) -> Estimator:
-        """The estimator of the first rows."""
-        if self._starter is not None:
-            return self._starter
-        return EM(n_init=self.n_init, random_state=self.random_state, variance_floor=self.variance_floor)
-
     def stream(self, model: MixtureOfExperts) -> Stream:
         """A fit of ``model`` to rows that come by and by, through :meth:`Stream.partial_fit`."""
-        return Stream(self, model)
+        settings = StreamSettings(
+            starter=self._starter or self._default_starter(),
+            start_rows=self.start_rows or _rows_of_start(model),
+            batch_size=self.batch_size,
+            power=self.power,
+            finish=self.finish,
+            variance_floor=self.variance_floor,
+        )
+        return Stream(settings, model)
+
+    def _default_starter(self) -> Estimator:
+        return EM(n_init=self.n_init, random_state=self.random_state, variance_floor=self.variance_floor)
 
     def fit(self, model: MixtureOfExperts, batches: Iterable[Any]) -> StreamResult:
         """Fit a copy of ``model`` to all rows of an iterable.
@@ -121,6 +120,7 @@ class StochasticEM:
             ValueError: for NaN, infinities, wrong shapes (the message begins with the batch), or no rows.
 
         Warns:
+            IllDeterminedStartWarning: as :meth:`Stream.partial_fit`.
             SingularInformationWarning: as :meth:`Stream.result`.
         """
         stream = self.stream(model)
@@ -130,6 +130,12 @@ class StochasticEM:
                 _take_in(stream, index, batch)
                 bar.update(stream.nobs - before)
         return stream.result()
+
+
+def _rows_of_start(model: MixtureOfExperts) -> int:
+    """Rows fitted at first, by the number of parameters."""
+    num_params = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return min(max(_ROWS_PER_PARAMETER * num_params, _FEWEST_ROWS), _MOST_ROWS)
 
 
 def _take_in(stream: Stream, index: int, batch: Any) -> None:

@@ -4,7 +4,8 @@ import copy
 import time
 import warnings
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,24 +13,44 @@ from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
 
-from ..data.collinearity import collinearity_remark, dependent_columns
+from ..data.collinearity import dependent_columns
 from ..data.columns import column_names, ordered_covariates
 from ..data.dataset import Data
 from ..objectives.autograd import AutogradObjective
 from ..objectives.softmax_gate.objective import LinearObjective
 from ..optimizers.objective import Objective
 from ..results.fit_result import FitResult
+from ..search.estimator import Estimator
 from ..statistics.covariance import inverse_information, propagate, warn_undetermined
 from .gradient import GradientRecursion
 from .linear import LinearRecursion
 from .recursion import Recursion
 from .result import StreamResult
 from .rows import Rows, checked_rows
+from .start import start_remarks
 
-if TYPE_CHECKING:
-    from .stochastic_em import StochasticEM
+__all__ = ["Stream", "StreamSettings"]
 
-__all__ = ["Stream"]
+
+@dataclass(frozen=True, eq=False)
+class StreamSettings:
+    """How a stream goes on; see :class:`~estimators.StochasticEM`, which makes them.
+
+    Attributes:
+        starter: estimator of the first rows.
+        start_rows: rows of the start.
+        batch_size: rows of a block.
+        power: a, the decay of the steps.
+        finish: whether models of the fast family take the second-order step.
+        variance_floor: least variance of an expert, as a share of that of y in the first rows.
+    """
+
+    starter: Estimator
+    start_rows: int
+    batch_size: int
+    power: float
+    finish: bool
+    variance_floor: float
 
 
 class Stream:
@@ -60,11 +81,11 @@ class Stream:
         StreamResult(k=1, nobs=150, num_blocks=2)
     """
 
-    def __init__(self, settings: "StochasticEM", model: MixtureOfExperts) -> None:
+    def __init__(self, settings: StreamSettings, model: MixtureOfExperts) -> None:
         self.settings, self.model, self.nobs = settings, copy.deepcopy(model).eval(), 0
         self.model.to(torch.float64)
         self._rows, self._recursion = Rows(), None
-        self.start_rows = settings.rows_of_start(sum(p.numel() for p in self.model.parameters() if p.requires_grad))
+        self.start_rows = settings.start_rows
         self._num_features: int | None = None
         self.feature_names: list[str] | None = None
         self._remarks: list[str] = []
@@ -90,6 +111,8 @@ class Stream:
         Warns:
             CollinearityWarning: when the start is fitted, if columns of its rows are constant or linear combinations
                 of others; where their coefficients are fixed at zero, they stay there for all of the stream.
+            IllDeterminedStartWarning: when the start is fitted, if its rows do not determine it: an expert collapsed on
+                a few of them, or the information is singular. All its remarks stay in the result's ``warnings``.
         """
         started, names = time.perf_counter(), column_names(x)
         if names is not None and self.feature_names is not None:
@@ -123,7 +146,7 @@ class Stream:
         weight = None if data.weight is None else data.weight[0]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return self.settings.starter().fit(self.model, data.x[0], data.y[0], weight)
+            return self.settings.starter.fit(self.model, data.x[0], data.y[0], weight)
 
     def _dependent(self, data: Data) -> Tensor:
         """Columns that are constant or combinations of others; warns of them."""
@@ -134,8 +157,7 @@ class Stream:
         blocks = self.start_rows / settings.batch_size
         floor = settings.variance_floor
         pinned = self._dependent(data)
-        remark = collinearity_remark(pinned, is_fixed=LinearObjective.supports(self.model))
-        self._remarks = [f"{remark} (in the first {self.start_rows} rows)"] if remark else []
+        self._remarks = start_remarks(fit, self.start_rows)
         if LinearObjective.supports(self.model):
             linear = LinearObjective(
                 self.model, data.x, data.y, data.weight, variance_floor=floor, pinned_columns=pinned
@@ -176,7 +198,7 @@ class Stream:
             names, params = list(to_user.names), to_user.values(theta).numpy(force=True)
             remarks = list(self._remarks)
             covariance = _covariance(recursion, theta) / self._unit
-            is_positive = to_user.is_log.numpy(force=True)
+            is_positive = to_user.is_positive.numpy(force=True)
         lost = np.isnan(np.diag(covariance))
         if not lost.all() or LinearObjective.supports(self.model):
             warn_undetermined([name for name, is_lost in zip(names, lost, strict=True) if is_lost])

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mixkit._precision import at_least_float32
+from mixkit._validation import at_least_float32
 from mixkit.gates import Gate
+from mixkit.gates.invariance import GateInvariance
 from mixkit.measure import MixingMeasure
 
-from .gate_translations import Freedom
 from .loss import rbar, voronoi_loss
 from .terms import assigned_gap, build_terms
 
@@ -68,7 +68,7 @@ def block_errors(fitted: MixingMeasure, truth: MixingMeasure, *, gate: Gate | No
     Args:
         fitted: a measure of k atoms, or a batch.
         truth: a measure of k* atoms.
-        gate: whose freedom of translation counts; a softmax gate's if None.
+        gate: whose invariance to translations counts; a softmax gate's if None.
 
     Raises:
         TypeError: if an argument is of another kind.
@@ -94,7 +94,7 @@ def atom_errors(fitted: MixingMeasure, truth: MixingMeasure, *, gate: Gate | Non
     Args:
         fitted: a measure of k atoms, or a batch.
         truth: a measure of k* atoms.
-        gate: whose freedom of translation counts; a softmax gate's if None.
+        gate: whose invariance to translations counts; a softmax gate's if None.
 
     Raises:
         TypeError: if an argument is of another kind.
@@ -109,7 +109,8 @@ def atom_errors(fitted: MixingMeasure, truth: MixingMeasure, *, gate: Gate | Non
     """
     at = _assigned(fitted, truth, gate)
     size = at.owner.sum(-2, keepdim=True).expand(at.owner.shape).gather(-1, at.cells.unsqueeze(-1)).squeeze(-1)
-    return AtomErrors(at.mass, *at.gaps.unbind(-1), size, at.cells)  # type: ignore[call-arg]
+    weight, slope, intercept, variance = at.gaps.unbind(-1)
+    return AtomErrors(at.mass, weight, slope, intercept, variance, size, at.cells)
 
 
 class _Assigned(NamedTuple):
@@ -125,7 +126,7 @@ class _Assigned(NamedTuple):
 def _assigned(fitted: MixingMeasure, truth: MixingMeasure, gate: Gate | None) -> _Assigned:
     """At the best assignment and translation of the over-specified loss."""
     loss = voronoi_loss(fitted, truth, gate=gate, rbar=rbar)
-    terms = build_terms(fitted, truth, loss.cells.unsqueeze(-2), Freedom.of(gate), None)
+    terms = build_terms(fitted, truth, loss.cells.unsqueeze(-2), GateInvariance.of(gate), None)
     names = ("gate_weight", "slope", "intercept", "variance")
     gaps = [assigned_gap(fitted, truth, name, terms.cells).squeeze(-3) for name in names]
     gaps[0] = gaps[0] - loss.shift.unsqueeze(-2)
@@ -143,4 +144,5 @@ def _by_true_atom(at: _Assigned, bias: Tensor) -> BlockErrors:
     means = (share.unsqueeze(-1) * at.gaps.unsqueeze(-2)).sum(-3)
     parts = torch.cat([at.relative_mass.unsqueeze(-1), means], -1)
     parts = torch.where((size == 0).unsqueeze(-1), torch.nan, parts)
-    return BlockErrors(*parts.unbind(-1), size)  # type: ignore[call-arg]
+    mass, gate, slope, intercept, variance = parts.unbind(-1)
+    return BlockErrors(mass, gate, slope, intercept, variance, size)

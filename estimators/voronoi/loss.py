@@ -8,10 +8,10 @@ from torch import Tensor
 
 from mixkit._validation import check_integer, check_tensor
 from mixkit.gates import Gate
+from mixkit.gates.invariance import GateInvariance
 from mixkit.measure import MixingMeasure
 
 from .cells import check_pair
-from .gate_translations import Freedom
 from .subsets import largest_sum, least_largest_sum
 from .terms import Terms, anchored_cells, build_terms
 from .translation import least_power_sum, weighted_median
@@ -110,7 +110,7 @@ def voronoi_loss(
         truth: a measure of k* atoms, of a batch shape that broadcasts with that of ``fitted``.
         rbar: the order of cells of m >= 2 atoms, such as :func:`rbar`; None for the exact loss.
         num_selected: experts that a top-K gate keeps, at most k*; None for all.
-        gate: whose freedom of translation counts; a softmax gate's if None.
+        gate: whose invariance to translations counts; a softmax gate's if None.
         cells: an assignment ``(*batch, k)`` to use, such as that of :func:`voronoi_cells`; the best if None.
 
     Returns:
@@ -137,11 +137,11 @@ def voronoi_loss(
         (0.1, tensor([-2.], dtype=torch.float64), tensor([1, 0]))
     """
     check_pair(fitted, truth)
-    freedom = Freedom.of(gate)
+    invariance = GateInvariance.of(gate)
     count = _check_count(num_selected, truth)
-    assigned = anchored_cells(fitted, truth, freedom) if cells is None else _check_cells(cells, fitted, truth)
-    terms = build_terms(fitted, truth, assigned, freedom, rbar)
-    scale, shift = _translation(terms, count, freedom)
+    assigned = anchored_cells(fitted, truth, invariance) if cells is None else _check_cells(cells, fitted, truth)
+    terms = build_terms(fitted, truth, assigned, invariance, rbar)
+    scale, shift = _translation(terms, count, invariance)
     return _least(terms, scale, shift, count)
 
 
@@ -151,7 +151,7 @@ def exact_loss(fitted: MixingMeasure, truth: MixingMeasure, *, gate: Gate | None
     Args:
         fitted: a measure of k atoms, or a batch.
         truth: a measure of k* atoms.
-        gate: whose freedom of translation counts; a softmax gate's if None.
+        gate: whose invariance to translations counts; a softmax gate's if None.
 
     Raises:
         TypeError: if an argument is of another kind.
@@ -175,7 +175,7 @@ def overspecified_loss(
     Args:
         fitted: a measure of k atoms, or a batch.
         truth: a measure of k* atoms.
-        gate: whose freedom of translation counts; a softmax gate's if None.
+        gate: whose invariance to translations counts; a softmax gate's if None.
         rbar: the order of cells of m >= 2 atoms.
 
     Raises:
@@ -208,13 +208,13 @@ def _check_cells(cells: Tensor, fitted: MixingMeasure, truth: MixingMeasure) -> 
     return cells.unsqueeze(-2).long()
 
 
-def _translation(terms: Terms, count: int, freedom: Freedom) -> tuple[Tensor, Tensor]:
+def _translation(terms: Terms, count: int, invariance: GateInvariance) -> tuple[Tensor, Tensor]:
     """``exp(t_0)``, ``(*batch, c)``, and ``t_1``, ``(*batch, c, d)``, at which each candidate is least."""
     if count < terms.true_mass.shape[-1]:
-        return least_largest_sum(terms, count, bias=freedom.bias, weight=freedom.weight)
+        return least_largest_sum(terms, count, bias=invariance.bias, weight=invariance.weight)
     ratio = terms.cell_mass / terms.true_mass
-    scale = weighted_median(ratio, terms.true_mass) if freedom.bias else torch.ones_like(ratio[..., 0])
-    if not freedom.weight:
+    scale = weighted_median(ratio, terms.true_mass) if invariance.bias else torch.ones_like(ratio[..., 0])
+    if not invariance.weight:
         return scale, torch.zeros_like(terms.gate_gap[..., 0, :])
     return scale, least_power_sum(terms.gate_gap, terms.mass, terms.power)
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mixkit._precision import at_least_float32
+from mixkit._validation import at_least_float32
+from mixkit.gates.invariance import GateInvariance
 from mixkit.measure import MixingMeasure
 
 from .cells import expert_atoms, pair_gaps
-from .gate_translations import Freedom
 
 __all__ = ["Terms", "anchored_cells", "assigned_gap", "build_terms"]
 
@@ -43,24 +43,28 @@ class Terms(NamedTuple):
         return (self.owner.to(value.dtype) * value.unsqueeze(-1)).sum(-2)
 
 
-def anchored_cells(fitted: MixingMeasure, truth: MixingMeasure, freedom: Freedom) -> Tensor:
+def anchored_cells(fitted: MixingMeasure, truth: MixingMeasure, invariance: GateInvariance) -> Tensor:
     """The cells under each translation that brings the gate weight of a fitted atom to that of a true one.
 
-    ``(*batch, k k*, k)``; the untranslated cells alone, ``(*batch, 1, k)``, if the weight has no freedom.
+    ``(*batch, k k*, k)``; the untranslated cells alone, ``(*batch, 1, k)``, if the weight has no invariance.
     """
     gate = pair_gaps(fitted.gate_weight.detach().double(), truth.gate_weight.detach().double())
     expert = pair_gaps(expert_atoms(fitted).detach().double(), expert_atoms(truth).detach().double())
-    shifts = gate.flatten(-3, -2) if freedom.weight else torch.zeros_like(gate[..., 0, :1, :])
+    shifts = gate.flatten(-3, -2) if invariance.weight else torch.zeros_like(gate[..., 0, :1, :])
     moved = gate.unsqueeze(-4) - shifts[..., None, None, :]
     return (moved.square().sum(-1) + expert.square().sum(-1).unsqueeze(-3)).argmin(-1)
 
 
 def build_terms(
-    fitted: MixingMeasure, truth: MixingMeasure, cells: Tensor, freedom: Freedom, rbar: Callable[[int], float] | None
+    fitted: MixingMeasure,
+    truth: MixingMeasure,
+    cells: Tensor,
+    invariance: GateInvariance,
+    rbar: Callable[[int], float] | None,
 ) -> Terms:
     """The terms of a loss for the assignments ``cells (*batch, c, k)``."""
     owner = torch.nn.functional.one_hot(cells, truth.num_experts).bool()
-    mass, true_mass = (_mass(measure, freedom).unsqueeze(-2) for measure in (fitted, truth))
+    mass, true_mass = (_mass(measure, invariance).unsqueeze(-2) for measure in (fitted, truth))
     mass = mass.expand(cells.shape)
     power = _powers(owner, rbar, mass)
     gaps = [assigned_gap(fitted, truth, name, cells) for name in ("gate_weight", "slope", "intercept", "variance")]
@@ -71,10 +75,10 @@ def build_terms(
     return Terms(cells, owner, mass, power, gaps[0], expert, cell_mass, true_mass.expand(cell_mass.shape))
 
 
-def _mass(measure: MixingMeasure, freedom: Freedom) -> Tensor:
+def _mass(measure: MixingMeasure, invariance: GateInvariance) -> Tensor:
     """``exp(beta_0)``, with sum one where the bias is free."""
     bias = at_least_float32(measure.gate_bias)
-    return torch.softmax(bias, -1) if freedom.bias else bias.exp()
+    return torch.softmax(bias, -1) if invariance.bias else bias.exp()
 
 
 def _powers(owner: Tensor, rbar: Callable[[int], float] | None, like: Tensor) -> Tensor:

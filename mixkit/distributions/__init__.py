@@ -1,4 +1,4 @@
-"""Component distributions that keep their precision in the tails, with the distribution functions that torch lacks."""
+"""Component distributions that keep their precision in the tails; start with ``per_component.py``."""
 
 from .atom import Atom
 from .atoms import has_atom

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributions
 
-from .._precision import at_least_float32
+from .._validation import at_least_float32
 
 __all__ = ["Categorical"]
 

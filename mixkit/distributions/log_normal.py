@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from .._precision import at_least_float32
+from .._validation import at_least_float32
 from .normal import Normal
 
 __all__ = ["LogNormal"]

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .._precision import at_least_float32
+from .._validation import at_least_float32
 
 __all__ = ["mixture_icdf"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from .._precision import at_least_float32
+from .._validation import at_least_float32
 
 __all__ = ["NegativeBinomial", "log1p_ratio", "negative_binomial_log_prob"]
 

@@ -7,7 +7,7 @@ import scipy.special
 import torch
 from torch import Tensor, distributions
 
-from .._precision import at_least_float32
+from .._validation import at_least_float32
 
 __all__ = ["StudentT", "log1p_square", "student_t_log_density", "student_t_log_normalizer"]
 

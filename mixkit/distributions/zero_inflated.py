@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import logsigmoid
 
-from .._precision import at_least_float32
+from .._validation import at_least_float32
 from .log_normal import LogNormal
 
 __all__ = ["ZeroInflatedLogNormal"]

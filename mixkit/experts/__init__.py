@@ -1,4 +1,4 @@
-"""Families of experts: one file each."""
+"""Families of experts: one file each; start with ``base.py``."""
 
 from .base import DensityExperts, DensityTerms, Experts, LocationExperts, MultiLocationExperts
 from .categorical import CategoricalExperts

@@ -1,4 +1,4 @@
-"""Gates: covariates to log-weights over experts, -inf for the unselected."""
+"""Gates: covariates to log-weights over experts, -inf for the unselected; start with ``gate.py``."""
 
 from .gate import Gate, Routing, entropy
 from .named import (
@@ -6,6 +6,8 @@ from .named import (
     activation_gate,
     constant_gate,
     dense_to_sparse_gate,
+    gate_by_name,
+    gate_names,
     laplace_gate,
     sigmoid_gate,
     softmax_gate,
@@ -20,6 +22,8 @@ __all__ = [
     "constant_gate",
     "dense_to_sparse_gate",
     "entropy",
+    "gate_by_name",
+    "gate_names",
     "laplace_gate",
     "sigmoid_gate",
     "softmax_gate",

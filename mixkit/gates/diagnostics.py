@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._precision import at_least_float32
-from .._validation import check_finite, check_last_dim, check_positive, check_tensor
+from .._validation import at_least_float32, check_finite, check_last_dim, check_positive, check_tensor
 from .gate import Gate, entropy
 
 __all__ = ["GateDiagnostics", "gate_diagnostics", "gradient_strength", "score_margin", "wasserstein_uniformity"]

@@ -1,16 +1,25 @@
 """Router losses: what keeps the experts of a sparse gate in use and its scores small.
 
-All take a ``mask`` that leaves padding out, sum in float32 at least, and return one loss per leading batch index. To
-pool a ``(batch, sequence, k)`` tensor over sequences, flatten it to ``(batch * sequence, k)`` first.
+All take a ``mask`` that leaves padding out, sum in float64, and return one loss per leading batch index. To pool a
+``(batch, sequence, k)`` tensor over sequences, flatten it to ``(batch * sequence, k)`` first.
+
+Logits are not log-weights, and the losses hold them apart: those of the weights refuse rows whose weights do not sum to
+1, the one of the logits refuses rows that are log-weights already. NaN and experts that are not there are errors, too,
+unless the mask leaves their row out.
 """
+
+import math
 
 import torch
 from torch import Tensor
 
-from .._precision import at_least_float32
-from .._validation import check_tensor
+from .._validation import at_least_float32, can_read_values, check_indices, check_integer, check_tensor
+from ..numerics.precision import wide_mean, wide_sum, widest_dtype
 
 __all__ = ["check_mask", "importance_loss", "load_balance_loss", "masked_mean", "router_z_loss", "selection_rate"]
+
+
+_ROUNDING = 0.1  # of a sum of weights whose logarithms are in bfloat16
 
 
 def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -21,18 +30,17 @@ def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
         mask: True where an observation counts, broadcastable to ``(*batch, n)``; all count if None.
 
     Returns:
-        ``(*batch, k)``, in float32 at least.
+        ``(*batch, k)``, in float32 at least, summed in float64.
 
     Raises:
         TypeError: if ``mask`` is not a boolean tensor.
         ValueError: if ``mask`` does not broadcast to the shape of ``values`` without its last dimension.
     """
-    wide = at_least_float32(values)
     if mask is None:
-        return wide.mean(-2) if wide.shape[-2] else wide.sum(-2)
+        return wide_mean(values, -2) if values.shape[-2] else wide_sum(values, -2)
     weights = check_mask(mask, values.shape[:-1]).unsqueeze(-1)
-    total = torch.where(weights, wide, 0.0).sum(-2)
-    return total / weights.sum(-2).clamp(min=1)
+    total = torch.where(weights, values, 0.0).sum(-2, dtype=widest_dtype(values))
+    return (total / weights.sum(-2).clamp(min=1)).to(torch.promote_types(values.dtype, torch.float32))
 
 
 def check_mask(mask: Tensor, rows: torch.Size) -> Tensor:
@@ -62,14 +70,54 @@ def selection_rate(indices: Tensor, num_experts: int, mask: Tensor | None = None
     Returns:
         ``(*batch, k)``, float32; sums to ``num_selected``.
 
+    Raises:
+        TypeError: if ``indices`` does not hold integers.
+        ValueError: if a row that counts names an expert outside 0 .. k - 1, or one twice.
+
     Example:
         >>> import torch
         >>> selection_rate(torch.tensor([[0, 1], [0, 2]]), 3)
         tensor([1.0000, 0.5000, 0.5000])
     """
+    counted = _checked_indices(indices, check_integer("num_experts", num_experts, low=1), mask)
     shape = (*indices.shape[:-1], num_experts)
-    selected = torch.zeros(shape, dtype=torch.float32, device=indices.device).scatter(-1, indices, 1.0)
+    selected = torch.zeros(shape, dtype=torch.float32, device=indices.device).scatter(-1, counted, 1.0)
     return masked_mean(selected, mask)
+
+
+def _checked_indices(indices: Tensor, num_experts: int, mask: Tensor | None) -> Tensor:
+    """The indices, those of rows that are masked out replaced by 0, 1, ..."""
+    check_tensor("indices", indices, floating=False)
+    if indices.ndim < 2 or not 1 <= indices.shape[-1] <= num_experts:
+        raise ValueError(
+            f"indices must have shape (*batch, n, num_selected) with num_selected from 1 to {num_experts}, "
+            f"got {tuple(indices.shape)}"
+        )
+    if mask is not None:
+        first = torch.arange(indices.shape[-1], device=indices.device, dtype=indices.dtype)
+        indices = torch.where(check_mask(mask, indices.shape[:-1]).unsqueeze(-1), indices, first)
+    check_indices("indices", indices, num_experts)
+    ordered = indices.sort(-1).values
+    if can_read_values(ordered) and (ordered[..., 1:] == ordered[..., :-1]).any():
+        raise ValueError("indices must name different experts in every row, got one that is named twice")
+    return indices.long()
+
+
+def _checked_weights(log_weights: Tensor, mask: Tensor | None) -> Tensor:
+    """The weights in float32 at least, 0 in rows that are masked out; the others sum to 1."""
+    wide = at_least_float32(check_tensor("log_weights", log_weights))
+    weights = _mask_out(wide, mask, -torch.inf).exp()
+    if can_read_values(weights):
+        total = wide_sum(weights.detach())
+        wanted = 1.0 if mask is None else check_mask(mask, total.shape).to(total)
+        error = (total - wanted).abs()
+        if not (error <= _ROUNDING).all():
+            raise ValueError(
+                "log_weights must be the logarithms of weights that sum to 1 in every row, such as "
+                "gate.normalizer(logits), not logits or probabilities; "
+                f"got a row that is off by {float(error.amax()):.3g}"
+            )
+    return weights
 
 
 def load_balance_loss(log_weights: Tensor, indices: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -88,6 +136,11 @@ def load_balance_loss(log_weights: Tensor, indices: Tensor, mask: Tensor | None 
     Returns:
         ``(*batch,)``; 0 if the mask keeps nothing.
 
+    Raises:
+        TypeError: if ``indices`` does not hold integers.
+        ValueError: if the weights of a row that counts do not sum to 1, as those of logits do not, or ``indices`` name
+            an expert outside 0 .. k - 1, or one twice.
+
     Example:
         >>> import torch
         >>> from mixkit.gates import topk_gate
@@ -96,9 +149,9 @@ def load_balance_loss(log_weights: Tensor, indices: Tensor, mask: Tensor | None 
         >>> load_balance_loss(gate.normalizer(routing.logits), routing.indices).item()
         1.0
     """
-    k = log_weights.shape[-1]
+    k = check_tensor("log_weights", log_weights).shape[-1]
     share = selection_rate(indices, k, mask) / indices.shape[-1]
-    weight = masked_mean(_mask_out(at_least_float32(log_weights), mask, -torch.inf).exp(), mask)
+    weight = masked_mean(_checked_weights(log_weights, mask), mask)
     return k * (share * weight).sum(-1)
 
 
@@ -115,12 +168,15 @@ def importance_loss(log_weights: Tensor, mask: Tensor | None = None) -> Tensor:
     Returns:
         ``(*batch,)``; 0 if the mask keeps nothing.
 
+    Raises:
+        ValueError: if the weights of a row that counts do not sum to 1, as those of logits do not.
+
     Example:
         >>> import torch
         >>> importance_loss(torch.tensor([[1.0, 0.0], [1.0, 0.0]]).log())
         tensor(1.)
     """
-    weight = masked_mean(_mask_out(at_least_float32(log_weights), mask, -torch.inf).exp(), mask)
+    weight = masked_mean(_checked_weights(log_weights, mask), mask)
     mean = weight.mean(-1, keepdim=True)
     return ((weight - mean) / torch.where(mean > 0, mean, 1.0)).square().mean(-1)
 
@@ -137,10 +193,28 @@ def router_z_loss(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     Returns:
         ``(*batch,)``; 0 if the mask keeps nothing.
 
+    Raises:
+        ValueError: if a row that counts has NaN, +inf or nothing finite, or if all rows are log-weights, of which the
+            loss is 0.
+
     Example:
         >>> import torch
         >>> router_z_loss(torch.tensor([[0.0, 0.0]])) == torch.log(torch.tensor(2.0)) ** 2
         tensor(True)
     """
-    totals = torch.logsumexp(_mask_out(at_least_float32(logits), mask, 0.0), -1, keepdim=True)
+    counted = _mask_out(at_least_float32(check_tensor("logits", logits)), mask, 0.0)
+    totals = torch.logsumexp(counted, -1, keepdim=True)
+    _check_totals(logits, totals.detach(), mask)
     return masked_mean(totals.square(), mask).squeeze(-1)
+
+
+def _check_totals(logits: Tensor, totals: Tensor, mask: Tensor | None) -> None:
+    """Refuse rows that hold no logits: not finite, or log-weights, which sum to 1 in every row."""
+    if not can_read_values(totals) or not totals.numel():
+        return
+    if not torch.isfinite(totals).all():
+        raise ValueError("logits must hold no NaN, no +inf and at least one finite entry in every row that counts")
+    counts = totals if mask is None else totals[check_mask(mask, logits.shape[:-1])]
+    rounding = 4.0 * torch.finfo(logits.dtype).eps * (1.0 + math.log(logits.shape[-1]))
+    if logits.shape[-1] > 1 and counts.numel() and (counts.abs() <= rounding).all():
+        raise ValueError("logits must be scores before the normalizer, got log-weights: every row sums to 1 after exp")

@@ -35,7 +35,7 @@ def expert_colors(k: int) -> list[Any]:
     """One color an expert: a color-blind-safe palette, matplotlib's viridis when there are more than six."""
     if k <= len(_COLORS):
         return list(_COLORS[:k])
-    from matplotlib import colormaps
+    from matplotlib import colormaps  # an extra
 
     return [colormaps["viridis"](value) for value in np.linspace(0.0, 0.95, k)]
 
@@ -49,7 +49,7 @@ def new_axes(ax: "Axes | None", *, size: tuple[float, float] = (7.0, 4.5)) -> "A
     if ax is not None:
         return ax
     try:
-        from matplotlib import pyplot as plt
+        from matplotlib import pyplot as plt  # an extra
     except ImportError as error:
         raise ImportError('pictures need matplotlib: pip install "mixkit[plot]"') from error
     return plt.subplots(figsize=size, layout="constrained")[1]

@@ -123,8 +123,8 @@ def _draw_bands(ax: "Axes", line: np.ndarray, law: ExpertMixture) -> None:
 
 def _draw_means(ax: "Axes", line: np.ndarray, law: ExpertMixture, colors: list[Any]) -> None:
     """The experts' means, as opaque as their weights are large, and the mean of the mixture."""
-    from matplotlib.collections import LineCollection
-    from matplotlib.colors import to_rgba
+    from matplotlib.collections import LineCollection  # an extra
+    from matplotlib.colors import to_rgba  # an extra
 
     weights, means = as_array(law.log_weights.exp()), as_array(law.components.mean)
     for j, color in enumerate(colors):

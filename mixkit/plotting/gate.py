@@ -143,8 +143,8 @@ def plot_gate_map(
 
 
 def _draw_regions(ax: "Axes", across: np.ndarray, up: np.ndarray, weights: np.ndarray) -> None:
-    from matplotlib.colors import to_rgb
-    from matplotlib.patches import Patch
+    from matplotlib.colors import to_rgb  # an extra
+    from matplotlib.patches import Patch  # an extra
 
     k = weights.shape[-1]
     colors, owner, top = expert_colors(k), weights.argmax(-1), weights.max(-1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["log_one_minus_exp_neg_exp", "safe_log", "safe_logsumexp"]
+__all__ = ["log_expm1", "log_one_minus_exp_neg_exp", "safe_log", "safe_logsumexp"]
 
 
 def safe_log(value: Tensor) -> Tensor:
@@ -18,6 +18,14 @@ def safe_logsumexp(scores: Tensor, dim: int = -1, *, keepdim: bool = False) -> T
     top = top.masked_fill(torch.isneginf(top), 0.0)
     total = safe_log((scores - top).exp().sum(dim, keepdim=True)) + top
     return total if keepdim else total.squeeze(dim)
+
+
+def log_expm1(value: Tensor) -> Tensor:
+    r""":math:`\log(e^x - 1)` of ``value >= 0``, -inf at zero; of large values the value itself, not an overflow."""
+    large = value > 1.0
+    small = torch.where(large, 1.0, value).expm1().log()
+    at_least_one = torch.where(large, value, 1.0)
+    return torch.where(large, at_least_one + torch.log(-torch.expm1(-at_least_one)), small)
 
 
 def log_one_minus_exp_neg_exp(log_rate: Tensor) -> Tensor:

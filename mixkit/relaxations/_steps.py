@@ -5,12 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["divide_by_temperature", "hard_with_gradient_of", "in_float32_at_least", "is_one"]
+from ..numerics.precision import clamp_to_dtype, smallest_divisor
 
-
-def in_float32_at_least(logits: Tensor) -> Tensor:
-    """``logits`` in float32 if they came in half precision, unchanged otherwise."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+__all__ = ["divide_by_temperature", "hard_with_gradient_of", "is_one", "one_hot_of", "one_hot_with_gradient_of"]
 
 
 def is_one(temperature: float | Tensor) -> bool:
@@ -19,13 +16,19 @@ def is_one(temperature: float | Tensor) -> bool:
 
 
 def divide_by_temperature(scores: Tensor, temperature: float | Tensor) -> Tensor:
-    """``scores / temperature``, whose gradient in the temperature is finite where a score is -inf."""
+    """``scores / temperature``, whose gradient in the temperature is finite where a score is -inf.
+
+    The largest score of a row is to be of order one. A temperature that the dtype of the scores cannot divide by is
+    moved into its range (:func:`mixkit.numerics.precision.clamp_to_dtype`), where a softmax is at its limit already.
+    """
     if not isinstance(temperature, Tensor):
-        return scores if is_one(temperature) else scores / temperature
+        return scores if is_one(temperature) else scores / clamp_to_dtype(float(temperature), scores.dtype)
+    wide = temperature.to(torch.promote_types(temperature.dtype, scores.dtype)).to(scores.device)
+    divisor = wide.clamp(smallest_divisor(scores.dtype), torch.finfo(scores.dtype).max).to(scores.dtype)
     if not temperature.requires_grad:
-        return scores / temperature.to(scores)
+        return scores / divisor
     absent = torch.isneginf(scores)
-    return (scores.masked_fill(absent, 0.0) / temperature.to(scores)).masked_fill(absent, -torch.inf)
+    return (scores.masked_fill(absent, 0.0) / divisor).masked_fill(absent, -torch.inf)
 
 
 class _Replace(torch.autograd.Function):
@@ -50,6 +53,45 @@ class _Replace(torch.autograd.Function):
         return soft_tangent.clone()
 
 
+class _OneHot(torch.autograd.Function):
+    """The one-hot rows of an index with the derivative of the second argument: one pass over memory."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(index: Tensor, soft: Tensor) -> Tensor:
+        return one_hot_of(index, soft)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, grad
+
+    @staticmethod
+    def jvp(ctx: Any, index_tangent: Tensor | None, soft_tangent: Tensor) -> Tensor:
+        return soft_tangent.clone()
+
+
+def one_hot_of(index: Tensor, like: Tensor) -> Tensor:
+    """One-hot rows of ``index (*batch, 1)`` of the shape and dtype of ``like``, without gradient."""
+    return torch.zeros_like(like.detach()).scatter_(-1, index, 1.0)
+
+
+def one_hot_with_gradient_of(index: Tensor, soft: Tensor) -> Tensor:
+    """The one-hot rows of ``index (*batch, 1)`` with the gradient of ``soft``, in forward and in reverse mode."""
+    if torch.compiler.is_compiling():
+        return one_hot_of(index, soft) + (soft - soft.detach())
+    return _OneHot.apply(index, soft)
+
+
 def hard_with_gradient_of(hard: Tensor, soft: Tensor) -> Tensor:
-    """The value of ``hard``, to the bit, with the gradient of ``soft``."""
+    """The value of ``hard``, to the bit, with the gradient of ``soft``, in forward and in reverse mode.
+
+    A compiler is shown arithmetic, which it can differentiate in every way; ``soft`` less itself is exactly zero.
+    """
+    if torch.compiler.is_compiling():
+        return hard + (soft - soft.detach())
     return _Replace.apply(hard, soft)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from .._validation import can_read_values, check_finite, check_integer, check_last_dim, check_tensor
 from ..gates.selections import top_k_mask
+from ..numerics.precision import widest_dtype
+from ..numerics.randomness import Randomness, as_generator
 from .subsets import RelaxedSubset, SubsetSampler
 
 __all__ = ["ConceptBottleneck", "ConceptReport"]
@@ -57,14 +59,19 @@ class ConceptBottleneck(nn.Module):
     Similarities ``s`` of an input with named concepts (image and text embeddings of CLIP, say) become activations
     ``a = W s``, of which ``num_selected`` are kept and read by a linear head:
 
-        logits = H (mask * a),     mask ~ Gumbel top-k on a in training, the top-k of a in evaluation.
+        logits = H (mask * a),     mask ~ Gumbel top-k on |a| in training, the top-k of |a| in evaluation.
 
     The mask is hard in both modes; its gradient is that of the relaxed choice, so ``W`` learns which concepts to show.
-    ``W`` starts as the identity: activation ``i`` begins as concept ``i`` itself. The paper makes its activations
-    sparse by a loss on Gumbel-softmax samples; here the choice itself is: exactly ``num_selected`` for every input.
-    Nothing but a loss on ``alignment`` ties an activation to its name as ``W`` learns.
+    A concept speaks by its absence too: what is ranked is the size of an activation, and one below zero keeps its sign.
 
-    Parameters are ``bottleneck`` (``W``, square) and ``head`` (``H (num_classes, num_concepts)``).
+    ``W`` is a diagonal of positive numbers, so that an activation is the concept it is named after, larger or smaller.
+    The paper has a square ``W`` (``mixing=True`` here, which starts as the identity): it may clean noisy similarities,
+    and may as well turn an activation into another quantity than its name says. Then nothing but a loss on
+    ``alignment`` ties them. The paper makes its activations sparse by a loss on Gumbel-softmax samples; here the choice
+    itself is: exactly ``num_selected`` for every input.
+
+    Parameters are ``log_scale (num_concepts,)``, the logarithm of the diagonal of ``W``, or with ``mixing``
+    ``bottleneck``, ``W`` itself, and ``head`` (``H (num_classes, num_concepts)``).
 
     Args:
         num_concepts: named concepts.
@@ -72,6 +79,7 @@ class ConceptBottleneck(nn.Module):
         num_selected: concepts kept for each input, from 1 to ``num_concepts``.
         concept_names: one for each concept; "concept 0", ... unless given.
         class_names: one for each class; "class 0", ... unless given.
+        mixing: whether ``W`` is a free square matrix.
         sampler: draws the mask in training; unless told ``RelaxedSubset(0.5, hard=True)``, straight-through Gumbel
             top-k.
         generator: source of the head's first weights.
@@ -87,6 +95,9 @@ class ConceptBottleneck(nn.Module):
              +1.800  striped (activation 0.900)
     """
 
+    log_scale: nn.Parameter | None
+    bottleneck: nn.Parameter | None
+
     def __init__(
         self,
         num_concepts: int,
@@ -95,8 +106,9 @@ class ConceptBottleneck(nn.Module):
         *,
         concept_names: Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
+        mixing: bool = False,
         sampler: SubsetSampler | None = None,
-        generator: torch.Generator | None = None,
+        generator: Randomness = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
@@ -107,20 +119,26 @@ class ConceptBottleneck(nn.Module):
         self.concept_names = _names("concept", concept_names, num_concepts)
         self.class_names = _names("class", class_names, num_classes)
         self.sampler = sampler or RelaxedSubset(0.5, hard=True)
-        self.bottleneck = nn.Parameter(torch.eye(num_concepts, dtype=dtype, device=device))
-        noise = torch.randn(num_classes, num_concepts, generator=generator, dtype=dtype, device=device)
+        self.register_parameter("log_scale", None)
+        self.register_parameter("bottleneck", None)
+        if mixing:
+            self.bottleneck = nn.Parameter(torch.eye(num_concepts, dtype=dtype, device=device))
+        else:
+            self.log_scale = nn.Parameter(torch.zeros(num_concepts, dtype=dtype, device=device))
+        source = as_generator(generator, device)
+        noise = torch.randn(num_classes, num_concepts, generator=source, dtype=dtype, device=device)
         self.head = nn.Parameter(noise / num_selected**0.5)
 
-    def forward(self, similarities: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, similarities: Tensor, generator: Randomness = None) -> Tensor:
         """Class logits ``(*batch, num_classes)`` of ``similarities (*batch, num_concepts)``."""
         return self.shown(similarities, generator) @ self.head.T
 
-    def shown(self, similarities: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def shown(self, similarities: Tensor, generator: Randomness = None) -> Tensor:
         """What the head reads, ``(*batch, num_concepts)``: the activations chosen, and 0 for the others."""
         activations = self.activations(similarities)
         if self.training:
-            return activations * self.sampler(activations, self.num_selected, generator)
-        return activations * top_k_mask(activations, self.num_selected).to(activations.dtype)
+            return activations * self.sampler(activations.abs(), self.num_selected, generator)
+        return activations * top_k_mask(activations.abs(), self.num_selected).to(activations.dtype)
 
     def activations(self, similarities: Tensor) -> Tensor:
         """``W s``, before any choice, ``(*batch, num_concepts)``."""
@@ -128,22 +146,26 @@ class ConceptBottleneck(nn.Module):
         check_last_dim("similarities", similarities, self.num_concepts, "concepts")
         if can_read_values(similarities):
             check_finite("similarities", similarities)
-        return similarities @ self.bottleneck.T
+        if self.bottleneck is not None:
+            return similarities @ self.bottleneck.T
+        return similarities if self.log_scale is None else similarities * self.log_scale.exp()
 
     def alignment(self, similarities: Tensor) -> Tensor:
         """Mean correlation, over ``n`` rows, of each activation with the concept it is named after; in [-1, 1].
 
-        A free ``W`` may turn an activation into another quantity than its name says. Adding a multiple of
-        ``1 - alignment`` to the loss holds the names true, as the similarity loss of the paper does. A concept that is
-        constant over the rows counts 0.
+        A free ``W`` (``mixing=True``) may turn an activation into another quantity than its name says. Adding a
+        multiple of ``1 - alignment`` to the loss holds the names true, as the similarity loss of the paper does. A
+        concept that is constant over the rows counts 0. In float32 at least, and summed in float64.
         """
         activations = self.activations(similarities)
         if activations.ndim != 2:
             raise ValueError(f"similarities must have shape (n, num_concepts), got {tuple(similarities.shape)}")
-        centered = [values - values.mean(0) for values in (activations, similarities)]
+        wide = [values.to(widest_dtype(values)) for values in (activations, similarities)]
+        centered = [values - values.mean(0) for values in wide]
         size = centered[0].square().sum(0) * centered[1].square().sum(0)
         product = (centered[0] * centered[1]).sum(0)
-        return torch.where(size > 0, product * torch.where(size > 0, size, 1).rsqrt(), 0).mean()
+        mean = torch.where(size > 0, product * torch.where(size > 0, size, 1).rsqrt(), 0).mean()
+        return mean.to(torch.promote_types(activations.dtype, torch.float32))
 
     @torch.no_grad()
     def report(self, similarities: Tensor) -> ConceptReport:
@@ -151,7 +173,7 @@ class ConceptBottleneck(nn.Module):
         if similarities.ndim != 2:
             raise ValueError(f"similarities must have shape (n, num_concepts), got {tuple(similarities.shape)}")
         activations = self.activations(similarities)
-        mask = top_k_mask(activations, self.num_selected)
+        mask = top_k_mask(activations.abs(), self.num_selected)
         probability, predicted = torch.softmax((activations * mask.to(activations.dtype)) @ self.head.T, dim=-1).max(-1)
         contributions = (activations * self.head[predicted]).masked_fill(~mask, -torch.inf)
         added, concepts = contributions.topk(self.num_selected, dim=-1)
@@ -169,13 +191,15 @@ class ConceptBottleneck(nn.Module):
     def choice_frequency(self, similarities: Tensor) -> Tensor:
         """Share of the inputs predicted to be of a class for which each concept was chosen.
 
-        Shape ``(num_classes, num_concepts)``; rows sum to ``num_selected``, or are NaN for a class never predicted.
+        Shape ``(num_classes, num_concepts)``, in float32 at least; rows sum to ``num_selected``, or are NaN for a class
+        never predicted.
         """
         chosen = self.report(similarities)
-        counts = torch.zeros(self.num_classes, self.num_concepts, dtype=similarities.dtype, device=similarities.device)
-        rows = chosen.predicted.unsqueeze(-1).expand_as(chosen.concepts)
-        counts.index_put_((rows, chosen.concepts), counts.new_ones(()), accumulate=True)
-        return counts / torch.bincount(chosen.predicted, minlength=self.num_classes).unsqueeze(-1).to(counts.dtype)
+        cells = chosen.predicted.unsqueeze(-1) * self.num_concepts + chosen.concepts
+        counts = torch.bincount(cells.flatten(), minlength=self.num_classes * self.num_concepts)
+        of_class = torch.bincount(chosen.predicted, minlength=self.num_classes).unsqueeze(-1)
+        share = counts.reshape(self.num_classes, -1).to(widest_dtype(similarities)) / of_class
+        return share.to(torch.promote_types(similarities.dtype, torch.float32))
 
     def extra_repr(self) -> str:
         """The sizes."""

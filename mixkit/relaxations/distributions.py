@@ -8,9 +8,11 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .._validation import can_read_values, check_tensor
+from ..numerics.precision import wide_sum, widest_dtype
+from ..numerics.randomness import Randomness
 from ._checks import check_logits, check_temperature
-from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
-from .noise import one_hot_argmax, perturb
+from ._steps import divide_by_temperature, hard_with_gradient_of
+from .noise import centered, one_hot_argmax, perturb
 
 __all__ = ["LogRelaxedOneHot", "harden", "log_simplex"]
 
@@ -22,7 +24,7 @@ class _LogSimplex(constraints.Constraint):
     event_dim = 1
 
     def check(self, value: Tensor) -> Tensor:
-        total = torch.logsumexp(in_float32_at_least(value), -1)
+        total = torch.logsumexp(value.to(widest_dtype(value)), -1)
         rounding = torch.finfo(value.dtype).eps * (8.0 + 4.0 * torch.tensor(float(value.shape[-1])).log().item())
         return total.abs() <= rounding
 
@@ -67,7 +69,8 @@ class LogRelaxedOneHot(TorchDistribution):
         probs: probabilities ``(*batch, k)``, zeros allowed, normalized by us; or
         logits: unnormalized log-probabilities ``(*batch, k)``, -inf allowed. Exactly one of the two.
 
-    Values have the dtype of the parameters; log-probabilities are in float32 at least.
+    Values have the dtype of the logits, at its lowest number where they are below it; log-probabilities are in float32
+    at least, and summed in float64.
 
     Raises:
         ValueError: if not exactly one of ``probs`` and ``logits`` is given, a row holds NaN, +inf or nothing of
@@ -97,10 +100,11 @@ class LogRelaxedOneHot(TorchDistribution):
         self.logits = check_logits(_logits_of(probs, logits))
         check_temperature(temperature)
         if not isinstance(temperature, Tensor):
-            temperature = in_float32_at_least(self.logits).new_tensor(temperature)
+            temperature = self.logits.new_tensor(temperature, dtype=widest_dtype(self.logits))
         batch_shape = torch.broadcast_shapes(temperature.shape, self.logits.shape[:-1])
         self.temperature = temperature
         self.logits = self.logits.expand(*batch_shape, -1)
+        validate_args = validate_args if can_read_values(self.logits) else False
         super().__init__(batch_shape, self.logits.shape[-1:], validate_args=validate_args)
 
     @property
@@ -117,13 +121,13 @@ class LogRelaxedOneHot(TorchDistribution):
         new._validate_args = self._validate_args
         return new
 
-    def rsample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Any = (), generator: Randomness = None) -> Tensor:
         """Values ``(*sample_shape, *batch, k)``, differentiable in logits and temperature."""
-        logits = in_float32_at_least(self.logits).expand(self._extended_shape(torch.Size(sample_shape)))
+        logits = self.logits.expand(self._extended_shape(torch.Size(sample_shape)))
         scores = divide_by_temperature(perturb(logits, generator=generator), self._column_temperature())
-        return _cast_finite(scores.log_softmax(-1), self.logits.dtype)
+        return _cast_finite(scores.log_softmax(-1), logits)
 
-    def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, sample_shape: Any = (), generator: Randomness = None) -> Tensor:
         """Values ``(*sample_shape, *batch, k)`` without gradient."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator)
@@ -132,25 +136,25 @@ class LogRelaxedOneHot(TorchDistribution):
         """Log-density ``(..., *batch)``; -inf where a value is -inf and its logit is not, or the other way round."""
         if self._validate_args:
             self._validate_sample(value)
-        logits, value = torch.broadcast_tensors(in_float32_at_least(self.logits), in_float32_at_least(value))
+        wide = widest_dtype(self.logits)
+        logits, value = torch.broadcast_tensors(self.logits.to(wide), value.to(wide))
         absent, gone = torch.isneginf(logits), torch.isneginf(value)
-        temperature = self._column_temperature()
-        scores = logits - temperature.to(value) * value.masked_fill(absent | gone, 0.0)
+        temperature = self._column_temperature().to(logits)
+        scores = centered(logits) - temperature * value.masked_fill(absent | gone, 0.0)
         terms = scores.log_softmax(-1).masked_fill(absent, 0.0).sum(-1)
         size = (~absent).sum(-1).to(terms)
-        log_prob = torch.lgamma(size) + (size - 1.0) * temperature.to(value).squeeze(-1).log() + terms
-        return log_prob.masked_fill((absent != gone).any(-1), -torch.inf)
+        log_prob = torch.lgamma(size) + (size - 1.0) * temperature.squeeze(-1).log() + terms
+        log_prob = log_prob.masked_fill((absent != gone).any(-1), -torch.inf)
+        return log_prob.to(torch.promote_types(self.logits.dtype, torch.float32))
 
     def _column_temperature(self) -> Tensor:
         return self.temperature.unsqueeze(-1)
 
 
-def _cast_finite(log_relaxed: Tensor, dtype: torch.dtype) -> Tensor:
-    """The value in ``dtype``; what a half-precision range cannot hold stays finite at its lowest number."""
-    if dtype == log_relaxed.dtype:
-        return log_relaxed
-    lowest = torch.finfo(dtype).min
-    return torch.where(torch.isneginf(log_relaxed), log_relaxed, log_relaxed.clamp(min=lowest)).to(dtype)
+def _cast_finite(log_relaxed: Tensor, logits: Tensor) -> Tensor:
+    """The value in the dtype of the logits, at its lowest number where it is below; -inf where the logit is alone."""
+    finite = log_relaxed.clamp(min=torch.finfo(logits.dtype).min).to(logits.dtype)
+    return torch.where(torch.isneginf(logits), -torch.inf, finite)
 
 
 def _logits_of(probs: Tensor | None, logits: Tensor | None) -> Tensor:
@@ -161,4 +165,4 @@ def _logits_of(probs: Tensor | None, logits: Tensor | None) -> Tensor:
     given = check_tensor("probs", probs)
     if can_read_values(given) and not bool((given >= 0).all()):
         raise ValueError(f"probs must be non-negative, got a smallest entry of {float(given.min())}")
-    return (given / given.sum(-1, keepdim=True)).log()
+    return (given / wide_sum(given, keepdim=True).to(given.dtype)).log()

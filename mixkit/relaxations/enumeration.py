@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from .._validation import check_integer
-from ._steps import in_float32_at_least
+from ..numerics.precision import wide_sum
+from ..numerics.randomness import Randomness
 from .gradient_estimator import Function, GradientEstimator, evaluate
 from .score_function import choice_log_prob
 
@@ -51,7 +52,7 @@ class Enumeration(GradientEstimator):
         *,
         num_samples: int,
         choice_dims: int,
-        generator: torch.Generator | None,
+        generator: Randomness,
     ) -> Tensor:
         """The exact expectation; ``num_samples`` and ``generator`` play no part."""
         outer, inner = logits.shape[: logits.ndim - 1 - choice_dims], logits.shape[logits.ndim - 1 - choice_dims : -1]
@@ -60,9 +61,9 @@ class Enumeration(GradientEstimator):
             raise ValueError(f"the joint choices must number at most max_terms={self.max_terms}, got {terms}")
         choices = joint_choices(tuple(inner), logits.shape[-1], like=logits)
         choices = choices.reshape(terms, *([1] * len(outer)), *inner, logits.shape[-1]).expand(terms, *logits.shape)
-        prob = choice_log_prob(in_float32_at_least(logits), choices, choice_dims).exp()
+        prob = choice_log_prob(logits, choices, choice_dims).exp()
         values = evaluate(function, choices, choice_dims)
-        return (prob.to(values.dtype) * values.masked_fill(prob == 0.0, 0.0)).sum(0)
+        return wide_sum(prob * values.masked_fill(prob == 0.0, 0.0), 0).to(values.dtype)
 
     def extra_repr(self) -> str:
         """The settings."""

@@ -3,10 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from .._validation import check_integer
+from ..numerics.precision import wide_mean
+from ..numerics.randomness import Randomness, as_generator
 from ._checks import check_logits
 
 __all__ = ["Function", "GradientEstimator", "PathEstimator", "expectation"]
@@ -26,7 +27,7 @@ class GradientEstimator(nn.Module, ABC):
         *,
         num_samples: int,
         choice_dims: int,
-        generator: torch.Generator | None,
+        generator: Randomness,
     ) -> Tensor:  # (*outer,)
         """The estimate :func:`expectation` returns; its arguments have been checked."""
 
@@ -38,7 +39,7 @@ class PathEstimator(GradientEstimator):
     """
 
     @abstractmethod
-    def forward(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, logits: Tensor, generator: Randomness = None) -> Tensor:
         """One differentiable sample ``(*batch, k)``."""
 
     def estimate(
@@ -48,11 +49,12 @@ class PathEstimator(GradientEstimator):
         *,
         num_samples: int,
         choice_dims: int,
-        generator: torch.Generator | None,
+        generator: Randomness,
     ) -> Tensor:
         """The mean of ``function`` over ``num_samples`` samples."""
         samples = self(logits.expand(num_samples, *logits.shape), generator)
-        return evaluate(function, samples, choice_dims).mean(0)
+        values = evaluate(function, samples, choice_dims)
+        return wide_mean(values, 0).to(values.dtype)
 
 
 def evaluate(function: Function, choices: Tensor, choice_dims: int) -> Tensor:
@@ -76,7 +78,7 @@ def expectation(
     estimator: GradientEstimator,
     num_samples: int = 1,
     choice_dims: int = 0,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Tensor:  # (*outer,)
     r"""Estimate :math:`\mathbb{E}\, f(d)` for independent categorical choices d, with a gradient in their logits.
 
@@ -91,7 +93,7 @@ def expectation(
         estimator: how to differentiate, such as ``ReinMax()`` or ``LeaveOneOut()``.
         num_samples: draws of all choices that are averaged, at least 1.
         choice_dims: how many dimensions before the last one hold choices that enter ``function`` together.
-        generator: source of randomness; torch's default when None.
+        generator: source of randomness, or a seed; torch's default when None.
 
     Returns:
         One estimate per outer index, shape ``(*outer,)``.
@@ -103,6 +105,7 @@ def expectation(
     Example:
         Three fair coins, and the square of the number of heads:
 
+        >>> import torch
         >>> from mixkit.relaxations import Enumeration
         >>> logits = torch.zeros(3, 2, requires_grad=True)
         >>> square = lambda coins: coins[..., 1].sum(-1) ** 2
@@ -116,4 +119,10 @@ def expectation(
     check_integer("choice_dims", choice_dims, low=0, high=logits.ndim - 1)
     if not isinstance(estimator, GradientEstimator):
         raise TypeError(f"estimator must be a GradientEstimator object such as ReinMax(), got {estimator!r}")
-    return estimator.estimate(function, logits, num_samples=num_samples, choice_dims=choice_dims, generator=generator)
+    return estimator.estimate(
+        function,
+        logits,
+        num_samples=num_samples,
+        choice_dims=choice_dims,
+        generator=as_generator(generator, logits.device),
+    )

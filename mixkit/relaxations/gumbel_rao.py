@@ -1,13 +1,13 @@
 """Gumbel-Rao: the straight-through Gumbel-softmax gradient averaged over the noise that gives the same draw."""
 
-import torch
 from torch import Tensor
 
 from .._validation import check_integer
+from ..numerics.randomness import Randomness, as_generator
 from ._checks import check_logits, check_temperature
-from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
+from ._steps import divide_by_temperature, hard_with_gradient_of
 from .gradient_estimator import PathEstimator
-from .noise import conditional_gumbel, sample_one_hot
+from .noise import centered, conditional_gumbel, sample_one_hot
 from .tempered import TemperatureLike, Tempered
 
 __all__ = ["GumbelRao", "gumbel_rao"]
@@ -18,7 +18,7 @@ def gumbel_rao(
     temperature: float | Tensor = 0.5,
     *,
     num_samples: int = 10,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Tensor:
     r"""A one-hot draw d with the gradient of
     :math:`\frac{1}{S} \sum_s \operatorname{softmax}((\theta + g_s) / \tau)`, :math:`g_s` drawn given d.
@@ -42,13 +42,14 @@ def gumbel_rao(
         Paulus, Maddison and Krause (2021), arXiv 2010.04838.
 
     Example:
+        >>> import torch
         >>> gumbel_rao(torch.zeros(5), num_samples=3, generator=torch.Generator().manual_seed(0)).sum()
         tensor(1.)
     """
     check_logits(logits)
     check_temperature(temperature)
     check_integer("num_samples", num_samples, low=1)
-    scores = in_float32_at_least(logits)
+    scores, generator = centered(logits), as_generator(generator, logits.device)
     one_hot = sample_one_hot(scores, generator=generator)
     draws = one_hot.expand(num_samples, *one_hot.shape)
     noise = (conditional_gumbel(scores.detach(), draws, generator=generator) - scores.detach()).nan_to_num(0.0)
@@ -64,6 +65,7 @@ class GumbelRao(Tempered, PathEstimator):
         num_samples: conditional draws averaged in the gradient, at least 1.
 
     Example:
+        >>> import torch
         >>> GumbelRao(0.5, num_samples=4)
         GumbelRao(
           num_samples=4
@@ -75,7 +77,7 @@ class GumbelRao(Tempered, PathEstimator):
         super().__init__(temperature)
         self.num_samples = check_integer("num_samples", num_samples, low=1)
 
-    def forward(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, logits: Tensor, generator: Randomness = None) -> Tensor:
         """A one-hot sample ``(*batch, k)`` with a gradient."""
         return gumbel_rao(logits, self.temperature_at(logits), num_samples=self.num_samples, generator=generator)
 

@@ -1,12 +1,12 @@
 """Gumbel-softmax and its straight-through form."""
 
-import torch
 from torch import Tensor
 
+from ..numerics.randomness import Randomness
 from ._checks import check_logits, check_temperature
-from ._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
+from ._steps import divide_by_temperature, one_hot_with_gradient_of
 from .gradient_estimator import PathEstimator
-from .noise import one_hot_argmax, perturb
+from .noise import perturb
 from .tempered import TemperatureLike, Tempered
 
 __all__ = ["GumbelSoftmax", "StraightThroughGumbelSoftmax", "gumbel_softmax"]
@@ -17,7 +17,7 @@ def gumbel_softmax(
     temperature: float | Tensor = 1.0,
     *,
     hard: bool = False,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Tensor:
     r"""A relaxed draw of one category, :math:`y = \operatorname{softmax}((\theta + g) / \tau)` with Gumbel noise g.
 
@@ -41,15 +41,16 @@ def gumbel_softmax(
         Jang, Gu and Poole (2017), arXiv 1611.01144; Maddison, Mnih and Teh (2017), arXiv 1611.00712.
 
     Example:
+        >>> import torch
         >>> logits = torch.tensor([[0.0, 1.0, -torch.inf]])
         >>> gumbel_softmax(logits, 0.5, hard=True, generator=torch.Generator().manual_seed(0)).sum(-1)
         tensor([1.])
     """
     check_logits(logits)
     check_temperature(temperature)
-    perturbed = perturb(in_float32_at_least(logits), generator=generator)
+    perturbed = perturb(logits, generator=generator)
     soft = divide_by_temperature(perturbed, temperature).softmax(-1)
-    value = hard_with_gradient_of(one_hot_argmax(perturbed), soft) if hard else soft
+    value = one_hot_with_gradient_of(perturbed.detach().argmax(-1, keepdim=True), soft) if hard else soft
     return value.to(logits.dtype)
 
 
@@ -60,6 +61,7 @@ class GumbelSoftmax(Tempered, PathEstimator):
         temperature: a positive number or a :class:`mixkit.gates.temperatures.Temperature` (learnable or scheduled).
 
     Example:
+        >>> import torch
         >>> relax = GumbelSoftmax(0.5)
         >>> relax(torch.zeros(4, 3), generator=torch.Generator().manual_seed(0)).shape
         torch.Size([4, 3])
@@ -68,7 +70,7 @@ class GumbelSoftmax(Tempered, PathEstimator):
     def __init__(self, temperature: TemperatureLike = 1.0) -> None:
         super().__init__(temperature)
 
-    def forward(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, logits: Tensor, generator: Randomness = None) -> Tensor:
         """A relaxed sample ``(*batch, k)``."""
         return gumbel_softmax(logits, self.temperature_at(logits), generator=generator)
 
@@ -80,6 +82,7 @@ class StraightThroughGumbelSoftmax(Tempered, PathEstimator):
         temperature: a positive number or a :class:`mixkit.gates.temperatures.Temperature` (learnable or scheduled).
 
     Example:
+        >>> import torch
         >>> choose = StraightThroughGumbelSoftmax(0.5)
         >>> choose(torch.zeros(4, 3), generator=torch.Generator().manual_seed(0)).sum(-1)
         tensor([1., 1., 1., 1.])
@@ -88,6 +91,6 @@ class StraightThroughGumbelSoftmax(Tempered, PathEstimator):
     def __init__(self, temperature: TemperatureLike = 1.0) -> None:
         super().__init__(temperature)
 
-    def forward(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, logits: Tensor, generator: Randomness = None) -> Tensor:
         """A one-hot sample ``(*batch, k)`` with a gradient."""
         return gumbel_softmax(logits, self.temperature_at(logits), hard=True, generator=generator)

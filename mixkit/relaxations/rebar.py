@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor
 
-from ._steps import divide_by_temperature, in_float32_at_least
+from ..numerics.precision import wide_mean
+from ..numerics.randomness import Randomness, as_generator
+from ._steps import divide_by_temperature
 from .gradient_estimator import Function, GradientEstimator, evaluate
-from .noise import conditional_gumbel, one_hot_argmax, perturb
+from .noise import centered, conditional_gumbel, one_hot_argmax, perturb
 from .score_function import choice_log_prob
 from .tempered import TemperatureLike, Tempered
 
@@ -57,19 +59,20 @@ class Rebar(Tempered, GradientEstimator):
         *,
         num_samples: int,
         choice_dims: int,
-        generator: torch.Generator | None,
+        generator: Randomness,
     ) -> Tensor:
         """The mean of ``function`` over one-hot draws, with the REBAR gradient."""
-        scores = in_float32_at_least(logits).expand(num_samples, *logits.shape)
+        generator = as_generator(generator, logits.device)
+        scores = centered(logits).expand(num_samples, *logits.shape)
         free = perturb(scores, generator=generator)
         one_hot = one_hot_argmax(free)
         bound = conditional_gumbel(scores, one_hot, generator=generator)
         value = evaluate(function, one_hot.to(logits.dtype), choice_dims)
         at_free, at_bound = (self._at_relaxed(function, z, logits, choice_dims) for z in (free, bound))
-        log_prob = choice_log_prob(in_float32_at_least(logits), one_hot, choice_dims)
+        log_prob = choice_log_prob(logits, one_hot, choice_dims)
         score = (value - self.scale * at_bound).detach() * (log_prob - log_prob.detach())
         control = self.scale * ((at_free - at_free.detach()) - (at_bound - at_bound.detach()))
-        return (value + score.to(value.dtype) + control).mean(0)
+        return wide_mean(value + score.to(value.dtype) + control, 0).to(value.dtype)
 
     def _at_relaxed(self, function: Function, perturbed: Tensor, logits: Tensor, choice_dims: int) -> Tensor:
         relaxed = divide_by_temperature(perturbed, self.temperature_at(logits)).softmax(-1)

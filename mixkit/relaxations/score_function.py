@@ -1,9 +1,10 @@
 """The score-function estimator with a leave-one-out baseline."""
 
-import torch
 from torch import Tensor
 
-from ._steps import in_float32_at_least
+from .._validation import at_least_float32
+from ..numerics.precision import wide_mean, wide_sum
+from ..numerics.randomness import Randomness
 from .gradient_estimator import Function, GradientEstimator, evaluate
 from .noise import sample_one_hot
 
@@ -22,12 +23,13 @@ def choice_log_prob(logits: Tensor, one_hot: Tensor, choice_dims: int = 0) -> Te
         ``(..., *outer)``; -inf for a choice of a category of probability zero.
 
     Example:
+        >>> import torch
         >>> choice_log_prob(torch.zeros(4), torch.tensor([0.0, 1.0, 0.0, 0.0]))
         tensor(-1.3863)
     """
-    log_probs = logits.log_softmax(-1).expand(one_hot.shape)
+    log_probs = at_least_float32(logits).log_softmax(-1).expand(one_hot.shape)
     chosen = log_probs.gather(-1, one_hot.argmax(-1, keepdim=True)).squeeze(-1)
-    return chosen.sum(tuple(range(-choice_dims, 0))) if choice_dims else chosen
+    return wide_sum(chosen, tuple(range(-choice_dims, 0))) if choice_dims else chosen
 
 
 class LeaveOneOut(GradientEstimator):
@@ -43,6 +45,7 @@ class LeaveOneOut(GradientEstimator):
         Williams (1992); Kool, van Hoof and Welling (2019), "Buy 4 REINFORCE samples, get a baseline for free!".
 
     Example:
+        >>> import torch
         >>> from mixkit.relaxations import expectation
         >>> logits = torch.zeros(2, requires_grad=True)
         >>> draw = torch.Generator().manual_seed(0)
@@ -59,14 +62,14 @@ class LeaveOneOut(GradientEstimator):
         *,
         num_samples: int,
         choice_dims: int,
-        generator: torch.Generator | None,
+        generator: Randomness,
     ) -> Tensor:
         """The mean of ``function``, with the leave-one-out gradient."""
         if num_samples < 2:
             raise ValueError(f"num_samples must be at least 2 for LeaveOneOut, got {num_samples}")
         one_hot = sample_one_hot(logits.expand(num_samples, *logits.shape), generator=generator)
         values = evaluate(function, one_hot, choice_dims)
-        log_prob = choice_log_prob(in_float32_at_least(logits), one_hot, choice_dims)
-        centered = (values - values.mean(0)).detach() * (num_samples / (num_samples - 1))
+        log_prob = choice_log_prob(logits, one_hot, choice_dims)
+        centered = (values - wide_mean(values, 0)).detach() * (num_samples / (num_samples - 1))
         score = (centered * (log_prob - log_prob.detach())).to(values.dtype)
-        return (values + score).mean(0)
+        return wide_mean(values + score, 0).to(values.dtype)

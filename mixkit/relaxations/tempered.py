@@ -2,9 +2,8 @@
 
 from torch import Tensor, nn
 
-from .._validation import check_positive, check_tensor
+from .._validation import at_least_float32, check_positive, check_tensor
 from ..gates.temperatures import FixedTemperature, Temperature
-from ._steps import in_float32_at_least
 
 __all__ = ["TemperatureLike", "Tempered"]
 
@@ -41,7 +40,7 @@ class Tempered(nn.Module):
         """
         if isinstance(self.temperature, FixedTemperature):
             return self.temperature.value
-        temperature = self.temperature(in_float32_at_least(check_tensor("logits", logits)))
+        temperature = self.temperature(at_least_float32(check_tensor("logits", logits)))
         while temperature.ndim > logits.ndim and temperature.shape[0] == 1:
             temperature = temperature.squeeze(0)
         pairs = zip(reversed(temperature.shape), reversed(logits.shape), strict=False)

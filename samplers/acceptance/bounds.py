@@ -15,14 +15,14 @@ _ENUMERATE = 16
 
 
 def optimal_acceptance(target_probs: Tensor, draft_probs: Tensor, num_drafts: int | Tensor) -> Tensor:
-    r"""Largest acceptance of any lossless verifier of identical independent drafts: $\min_S q(S) + 1 - p(S)^m$.
+    r"""Largest acceptance of any lossless verifier of identical independent drafts: :math:`\min_S q(S) + 1 - p(S)^m`.
 
-    The minimum is over prefixes of the tokens sorted by $q/p$: one sort and two cumulative sums, in float64.
+    The minimum is over prefixes of the tokens sorted by :math:`q/p`: one sort and two cumulative sums, in float64.
 
     Args:
-        target_probs: Target probabilities $q$ ``(..., v)``.
-        draft_probs: Draft probabilities $p$ ``(..., v)``.
-        num_drafts: Number of drafts $m$, at least 1: an integer, or integers ``(...)``.
+        target_probs: Target probabilities :math:`q` ``(..., v)``.
+        draft_probs: Draft probabilities :math:`p` ``(..., v)``.
+        num_drafts: Number of drafts :math:`m`, at least 1: an integer, or integers ``(...)``.
 
     Returns:
         Acceptance ``(...)``, float64.
@@ -47,7 +47,8 @@ def optimal_acceptance(target_probs: Tensor, draft_probs: Tensor, num_drafts: in
 
 
 def optimal_acceptance_different(target_probs: Tensor, draft_probs: Tensor) -> Tensor:
-    r"""Largest acceptance for independent drafts that differ, $\min_S q(S) + 1 - \prod_i p_i(S)$, over all subsets S.
+    r"""Largest acceptance for independent drafts that differ, :math:`\min_S q(S) + 1 - \prod_i p_i(S)`, over all
+    subsets S.
 
     Args:
         target_probs: Target probabilities ``(..., v)``, v at most 16.
@@ -73,9 +74,9 @@ def optimal_acceptance_different(target_probs: Tensor, draft_probs: Tensor) -> T
 def acceptance_bound(target_probs: Tensor, draft_probs: Tensor) -> Tensor:
     r"""Upper bound on the acceptance of drafts that differ, at any vocabulary.
 
-    The minimum of $q(S) + 1 - \prod_i p_i(S)$ over prefixes of several orders: the tokens sorted by $q/p_i$ for each
-    draft, by $q/\sum_i p_i$, and by $q/\sum_i s_i p_i$ with $s$ taken from the best prefix found before. Tight where
-    all drafts are identical.
+    The minimum of :math:`q(S) + 1 - \prod_i p_i(S)` over prefixes of several orders: the tokens sorted by :math:`q/p_i`
+    for each draft, by :math:`q/\sum_i p_i`, and by :math:`q/\sum_i s_i p_i` with :math:`s` taken from the best prefix
+    found before. Tight where all drafts are identical.
 
     Args:
         target_probs: Target probabilities ``(..., v)``.
@@ -113,7 +114,7 @@ def _prefix_bound(target: Tensor, drafts: Tensor, law: Tensor) -> tuple[Tensor, 
 
 
 def can_accept_always(target_probs: Tensor, draft_probs: Tensor, num_drafts: int | None = None) -> Tensor:
-    r"""Whether some lossless verifier accepts with probability 1: $q(S) \ge \prod_i p_i(S)$ for every subset S.
+    r"""Whether some lossless verifier accepts with probability 1: :math:`q(S) \ge \prod_i p_i(S)` for every subset S.
 
     Args:
         target_probs: Target probabilities ``(..., v)``.
@@ -140,7 +141,7 @@ def linear_program_acceptance(target_probs: Tensor, draft_probs: Tensor) -> floa
     r"""Optimal acceptance of one node by linear programming (HiGHS): the reference for small alphabets.
 
     Variables are the masses sent from each set of drafted tokens to each of its tokens: no set sends more than its
-    probability, no token receives more than $q$; the total is the acceptance.
+    probability, no token receives more than :math:`q`; the total is the acceptance.
 
     Args:
         target_probs: Target probabilities ``(v,)``.
@@ -197,6 +198,8 @@ def _subsets(v: int, device: torch.device) -> Tensor:
 def _laws(target_probs: Tensor, draft_probs: Tensor) -> tuple[Tensor, Tensor]:
     target, draft = check_probs("target_probs", target_probs), check_probs("draft_probs", draft_probs)
     check_same_vocabulary(target, draft)
+    if draft.ndim > 1 and 0 in draft.shape[-2:-1] and target.ndim < draft.ndim:
+        raise ValueError(f"draft_probs must hold at least one draft, got shape {tuple(draft.shape)}")
     target, draft = target.double(), draft.double()
     return target / target.sum(-1, keepdim=True), draft / draft.sum(-1, keepdim=True)
 

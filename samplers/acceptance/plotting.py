@@ -64,7 +64,7 @@ def plot_acceptance(
         num_drafts: Numbers of drafts.
         ax: Axes to draw on; a new figure's by default.
     """
-    import matplotlib.pyplot as plt
+    import matplotlib.pyplot as plt  # an extra
 
     counts = list(num_drafts)
     curves = acceptance_curves(target, draft, rules, counts)

@@ -1,9 +1,9 @@
 """A source of decisions that follows every branch instead of drawing one."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ..verification.multidraft.cells import cell_distributions, winning_law
 from ..verification.sources import CellLaws, RandomSource
 
 
@@ -54,16 +54,7 @@ class Branches(RandomSource):
 
     def highest(self, laws: CellLaws, active: Tensor) -> Tensor:
         """Branch to every contestant that can win."""
-        return self._record.decide(self._index, winning_law(_dense(laws), active))
-
-
-def _dense(laws: CellLaws) -> Tensor:
-    """Law of each contestant's cell ``(r, m, n)``."""
-    row, column, pool = (laws.choice[..., 1:] > 0).nonzero(as_tuple=True)
-    weights = laws.pool(row, pool).double()
-    weights = weights / weights.sum(-1, keepdim=True) * laws.choice[row, column, pool + 1][:, None]
-    dense = weights.new_zeros(*laws.own.shape, weights.shape[-1]).index_put((row, column), weights, accumulate=True)
-    return dense.scatter_add(-1, laws.own[..., None], laws.choice[..., :1].double())
+        return self._record.decide(self._index, winning_law(cell_distributions(laws), active))
 
 
 class _Record:
@@ -103,37 +94,3 @@ class _Record:
         decisions = self.decisions[row].masked_fill(steps > depth[:, None], -1)
         decisions[torch.arange(row.numel()), depth] = branch
         return row, decisions
-
-
-def winning_law(weights: Tensor, active: Tensor) -> Tensor:
-    r"""Probability ``(r, m)`` that each contestant holds the highest cell, ties broken uniformly.
-
-    $\sum_z L_i(z) \int_0^1 \prod_{j \ne i} (\sum_{y<z} L_j(y) + s L_j(z)) \, ds$: ties behave as if the place inside a
-    cell were uniform. The integral is a polynomial's, exact by Gauss-Legendre quadrature.
-
-    Args:
-        weights: Weights over ordered cells ``(r, m, n)``.
-        active: Contestants that take part ``(r, m)``.
-
-    Example:
-        >>> import torch
-        >>> winning_law(torch.tensor([[[1.0, 1.0], [0.0, 1.0]]]), torch.tensor([[True, True]]))
-        tensor([[0.2500, 0.7500]], dtype=torch.float64)
-    """
-    law = weights.double() / weights.sum(-1, keepdim=True, dtype=torch.float64).clamp_min(1e-300)
-    below = law.cumsum(-1) - law
-    points, sizes = _legendre(law.shape[1] // 2 + 1)
-    held = below[..., None] + law[..., None] * points
-    held = torch.where(active[..., None, None], held, 1.0)
-    wins = [(law[:, i] * (_product_but(held, i) * sizes).sum(-1)).sum(-1) * active[:, i] for i in range(law.shape[1])]
-    return torch.stack(wins, -1)
-
-
-def _product_but(held: Tensor, left_out: int) -> Tensor:
-    return torch.cat([held[:, :left_out], held[:, left_out + 1 :]], 1).prod(1)
-
-
-def _legendre(count: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights on [0, 1], exact for polynomials of degree below ``2 * count``."""
-    points, sizes = np.polynomial.legendre.leggauss(count)
-    return torch.from_numpy((points + 1) / 2), torch.from_numpy(sizes / 2)

@@ -6,7 +6,7 @@ from torch import Tensor
 from .node import compute_dtype
 from .results import Info, Verification
 from .sources import RandomSource
-from .speculative import accept_probability, residual_weights
+from .speculative import accept_ratio, residual_weights
 from .verifier import Verifier
 from .verify_drafts import DraftBlock
 
@@ -14,9 +14,10 @@ from .verify_drafts import DraftBlock
 class BlockVerification(Verifier):
     r"""Block verification of one draft: never accepts fewer tokens on average than `SpeculativeSampling`.
 
-    With $w_0 = 1$ and $w_i = \min(1, w_{i-1} \, q(x_i)/p(x_i))$, the first $i$ tokens of a draft of length $t$ are kept
-    with probability $h_i = s_i / (s_i + 1 - w_i)$, $s_i = \sum_y (w_i q_i(y) - p_i(y))_+$, and $h_t = w_t$. The longest
-    kept prefix is accepted; the next token is drawn from $(w_i q_i - p_i)_+$, or from the target after the whole draft.
+    With :math:`w_0 = 1` and :math:`w_i = \min(1, w_{i-1} \, q(x_i)/p(x_i))`, the first :math:`i` tokens of a draft of
+    length :math:`t` are kept with probability :math:`h_i = s_i / (s_i + 1 - w_i)`,
+    :math:`s_i = \sum_y (w_i q_i(y) - p_i(y))_+`, and :math:`h_t = w_t`. The longest kept prefix is accepted; the next
+    token is drawn from :math:`(w_i q_i - p_i)_+`, or from the target after the whole draft.
 
     Source: Sun et al. (2024), arXiv 2403.10444, algorithm 2 and theorem 1.
 
@@ -61,7 +62,8 @@ def _chain(block: DraftBlock) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def prefix_weights(target: Tensor, draft: Tensor, tokens: Tensor) -> Tensor:
-    r"""Weights $w_0 = 1$, $w_i = \min(1, w_{i-1} \, q(x_i) / p(x_i))$ of the prefixes of a draft ``(B, t+1)``.
+    r"""Weights :math:`w_0 = 1`, :math:`w_i = \min(1, w_{i-1} \, q(x_i) / p(x_i))` of the prefixes of a
+    draft ``(B, t+1)``.
 
     Args:
         target: Target probabilities ``(B, t+1, v)``.
@@ -72,12 +74,12 @@ def prefix_weights(target: Tensor, draft: Tensor, tokens: Tensor) -> Tensor:
     here = target[:, : tokens.shape[1]].gather(-1, tokens[..., None])
     there = draft.gather(-1, tokens[..., None])
     for q, p in zip(here[..., 0].unbind(1), there[..., 0].unbind(1), strict=True):
-        weights.append(accept_probability(weights[-1] * q, p))
+        weights.append(accept_ratio(weights[-1] * q, p))
     return torch.stack(weights, -1)
 
 
 def keep_probability(target: Tensor, draft: Tensor, weight: Tensor, length: Tensor) -> Tensor:
-    r"""Probability $h_i$ of keeping each prefix ``(B, t+1)``; 1 for the empty one, 0 past the end.
+    r"""Probability :math:`h_i` of keeping each prefix ``(B, t+1)``; 1 for the empty one, 0 past the end.
 
     Args:
         target: Target probabilities ``(B, t+1, v)``.

@@ -11,8 +11,9 @@ _NOISE = 1e-3
 def check_shared_rows(name: str, rows: Tensor, sharing: Tensor, rule: str) -> None:
     r"""Refuse rows of logits that differ among drafts that share a prefix.
 
-    Entries $a$ and $b$ agree if $|a - b| \le 2 \epsilon \max(|a|, |b|, 1) + 10^{-3}$, $\epsilon$ of their dtype, as
-    given or with the rows' maxima taken off: rounding, and the noise of a matrix product in float32, no more.
+    Entries :math:`a` and :math:`b` agree if :math:`|a - b| \le 2 \epsilon \max(|a|, |b|, 1) + 10^{-3}`,
+    :math:`\epsilon` of their dtype, as given or with the rows' maxima taken off: rounding, and the noise of a matrix
+    product in float32, no more.
 
     Args:
         name: Name of the argument.
@@ -22,10 +23,18 @@ def check_shared_rows(name: str, rows: Tensor, sharing: Tensor, rule: str) -> No
     """
     if rows.shape[1] == 1 or rows.stride(1) == 0 or not sharing.any():
         return
-    first = first_true(sharing)
+    own = torch.arange(rows.shape[1], device=rows.device).expand_as(sharing)
+    check_led_rows(name, rows, torch.where(sharing, first_true(sharing)[:, None], own), rule)
+
+
+def check_led_rows(name: str, rows: Tensor, leader: Tensor, rule: str) -> None:
+    """`check_shared_rows` for several prefixes at once: each draft's row must be that of its leader ``(r, m)``."""
+    if rows.shape[1] == 1 or rows.stride(1) == 0:
+        return
     for i in range(1, rows.shape[1]):
-        which = (sharing[:, i] & (first < i)).nonzero()[:, 0]
-        one, other = _pair(rows, which, first[which], i)
+        which = (leader[:, i] < i).nonzero()[:, 0]
+        first = leader[which, i]
+        one, other = _pair(rows, which, first, i)
         if torch.equal(one, other):
             continue
         apart, centered = _apart(one, other), _apart(_centered(one), _centered(other), one, other)
@@ -34,7 +43,7 @@ def check_shared_rows(name: str, rows: Tensor, sharing: Tensor, rule: str) -> No
             row, token = bad[0].tolist()
             raise ValueError(
                 f"{name} must be {rule}, got {float(one[row, token]):.6g} and {float(other[row, token]):.6g} for token "
-                f"{token} in drafts {int(first[which[row]])} and {i}"
+                f"{token} in drafts {int(first[row])} and {i}"
             )
 
 

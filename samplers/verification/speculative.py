@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .._validation import check_rows, check_unit
 from .node import Decision, Node
 from .results import Verification
 from .single_row import verify_one
@@ -12,13 +13,18 @@ from .verify_drafts import DraftBlock
 
 
 def accept_probability(target: Tensor, draft: Tensor) -> Tensor:
-    r"""Probability $\min(1, q / p)$ of accepting a token of target probability $q$ and draft probability $p$.
+    r"""Probability :math:`\min(1, q / p)` of accepting a token of target probability :math:`q` and draft probability
+    :math:`p`.
 
-    Zero where $q = 0$, one where $p = 0 < q$. Shapes broadcast.
+    Zero where :math:`q = 0`, one where :math:`p = 0 < q`. Shapes broadcast.
 
     Args:
         target: Target probabilities of the drafted tokens.
         draft: Draft (or selection) probabilities of the same tokens.
+
+    Raises:
+        TypeError: If an argument is no tensor of floating point numbers.
+        ValueError: If an entry lies outside [0, 1].
 
     Source: Leviathan, Kalman and Matias (2023), arXiv 2211.17192; Chen et al. (2023), arXiv 2302.01318.
 
@@ -27,17 +33,28 @@ def accept_probability(target: Tensor, draft: Tensor) -> Tensor:
         >>> accept_probability(torch.tensor([0.2, 0.5, 0.0]), torch.tensor([0.4, 0.1, 0.0]))
         tensor([0.5000, 1.0000, 0.0000])
     """
+    check_unit("target", target)
+    check_unit("draft", draft)
+    return accept_ratio(target, draft)
+
+
+def accept_ratio(target: Tensor, draft: Tensor) -> Tensor:
+    """`accept_probability` without its checks, for rules that have checked their block."""
     return torch.where(target >= draft, (target > 0).to(target.dtype), target / torch.where(draft > 0, draft, 1.0))
 
 
 def residual(target: Tensor, draft: Tensor) -> Tensor:
-    r"""Law $(q - p)_+ / \sum_y (q - p)_+(y)$ to draw from after a rejection.
+    r"""Law :math:`(q - p)_+ / \sum_y (q - p)_+(y)` to draw from after a rejection.
 
-    Where $q \le p$ everywhere nothing can be rejected; the row returned is then the target itself, never NaN.
+    Where :math:`q \le p` everywhere nothing can be rejected; the row returned is then the target itself, never NaN.
 
     Args:
         target: Target probabilities ``(..., v)``.
         draft: Draft (or selection) probabilities ``(..., v)``.
+
+    Raises:
+        TypeError: If an argument is no tensor of floating point numbers.
+        ValueError: If rows are no probabilities, or their vocabularies differ.
 
     Source: Leviathan, Kalman and Matias (2023), arXiv 2211.17192.
 
@@ -46,6 +63,12 @@ def residual(target: Tensor, draft: Tensor) -> Tensor:
         >>> residual(torch.tensor([0.2, 0.5, 0.3]), torch.tensor([0.8, 0.1, 0.1]))
         tensor([0.0000, 0.6667, 0.3333])
     """
+    check_rows(target=target, draft=draft)
+    return normalized_residual(target, draft)
+
+
+def normalized_residual(target: Tensor, draft: Tensor) -> Tensor:
+    """`residual` without its checks."""
     weights = residual_weights(target, draft)
     return weights / weights.sum(-1, keepdim=True)
 
@@ -58,13 +81,18 @@ def residual_weights(target: Tensor, draft: Tensor) -> Tensor:
 
 
 def output_law(target: Tensor, selection: Tensor) -> Tensor:
-    r"""Law of the output when a token of distribution $x$ is offered to a target $q$: the target, whatever $x$ is.
+    r"""Law of the output when a token of distribution :math:`x` is offered to a target :math:`q`: the target, whatever
+    :math:`x` is.
 
-    $\min(x, q) + (1 - \sum \min(x, q)) \cdot$ `residual`. Computed from the pieces, so that a wrong piece shows.
+    :math:`\min(x, q) + (1 - \sum \min(x, q)) \cdot` `residual`. Computed from the pieces, so that a wrong piece shows.
 
     Args:
         target: Target probabilities ``(..., v)``.
         selection: Probabilities of the token offered ``(..., v)``.
+
+    Raises:
+        TypeError: If an argument is no tensor of floating point numbers.
+        ValueError: If rows are no probabilities, or their vocabularies differ.
 
     Source: Khisti et al. (2024), arXiv 2410.18234, theorem 1.
 
@@ -73,29 +101,41 @@ def output_law(target: Tensor, selection: Tensor) -> Tensor:
         >>> output_law(torch.tensor([0.2, 0.5, 0.3]), torch.tensor([0.8, 0.1, 0.1]))
         tensor([0.2000, 0.5000, 0.3000])
     """
-    accepted = selection * accept_probability(target, selection)
-    return accepted + (1 - accepted.sum(-1, keepdim=True)).clamp_min(0.0) * residual(target, selection)
+    check_rows(target=target, selection=selection)
+    accepted = selection * accept_ratio(target, selection)
+    return accepted + (1 - accepted.sum(-1, keepdim=True)).clamp_min(0.0) * normalized_residual(target, selection)
 
 
 def acceptance(target: Tensor, selection: Tensor) -> Tensor:
-    r"""Probability $\sum_y \min(x(y), q(y))$ that a token of distribution $x$ is accepted: 1 - total variation.
+    r"""Probability :math:`\sum_y \min(x(y), q(y))` that a token of distribution :math:`x` is accepted: 1 - total
+    variation.
 
     Args:
         target: Target probabilities ``(..., v)``.
         selection: Probabilities of the token offered ``(..., v)``.
+
+    Raises:
+        TypeError: If an argument is no tensor of floating point numbers.
+        ValueError: If rows are no probabilities, or their vocabularies differ.
 
     Example:
         >>> import torch
         >>> acceptance(torch.tensor([0.2, 0.5, 0.3]), torch.tensor([0.8, 0.1, 0.1]))
         tensor(0.4000)
     """
+    check_rows(target=target, selection=selection)
+    return common_mass(target, selection)
+
+
+def common_mass(target: Tensor, selection: Tensor) -> Tensor:
+    """`acceptance` without its checks."""
     return torch.minimum(target, selection).sum(-1)
 
 
 def offer(target: Tensor, selection: Tensor, token: Tensor, source: RandomSource) -> Decision:
     """Offer tokens ``(r,)`` drawn from ``selection (r, v)`` to the target ``(r, v)``: accept, or draw the residual."""
     chosen = token[:, None]
-    probability = accept_probability(target.gather(-1, chosen), selection.gather(-1, chosen))[:, 0]
+    probability = accept_ratio(target.gather(-1, chosen), selection.gather(-1, chosen))[:, 0]
     accepted = source.accept(probability)
     if accepted.all():
         return Decision(token, probability)
@@ -106,7 +146,8 @@ def offer(target: Tensor, selection: Tensor, token: Tensor, source: RandomSource
 
 
 class SpeculativeSampling(NodeVerifier):
-    r"""Speculative sampling of one draft: accept $x$ with probability $\min(1, q(x)/p(x))$, else draw from $(q - p)_+$.
+    r"""Speculative sampling of one draft: accept :math:`x` with probability :math:`\min(1, q(x)/p(x))`, else draw from
+    :math:`(q - p)_+`.
 
     Source: Leviathan, Kalman and Matias (2023), arXiv 2211.17192, algorithm 1; Chen et al. (2023), arXiv 2302.01318.
 
@@ -128,14 +169,15 @@ class SpeculativeSampling(NodeVerifier):
         return offer(node.target, node.draft, node.tokens[:, 0], source)
 
     def acceptance(self, target: Tensor, drafts: Tensor) -> Tensor:
-        r"""Acceptance $\sum_y \min(p(y), q(y))$ ``(r,)`` at one node, from probabilities ``(r, v)`` and ``(r, 1, v)``.
+        r"""Acceptance :math:`\sum_y \min(p(y), q(y))` ``(r,)`` at one node, from probabilities ``(r, v)`` and
+        ``(r, 1, v)``.
 
         Raises:
             ValueError: If there are several drafts.
         """
         if drafts.shape[1] != 1:
             raise ValueError(f"drafts must have shape (r, 1, v) for speculative sampling, got {tuple(drafts.shape)}")
-        return acceptance(target, drafts[:, 0])
+        return common_mass(target, drafts[:, 0])
 
     def _verify(self, block: DraftBlock, source: RandomSource) -> Verification:
         """One row alone takes a path with less overhead, for the same tokens from the same draws."""

@@ -1,15 +1,19 @@
 """The interface of every verifier: drafts and two laws in, tokens that follow the target law out."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from .._validation import check_block_shapes, check_lengths
+from .kept_tokens import kept_tokens, old_ids
 from .node import Decision, Node
 from .results import Verification
 from .sources import Randomness, RandomSource, as_source
+from .token_tree import TokenTree, TreeVerification
 from .verify_drafts import DraftBlock, check_block, verify_drafts
+from .verify_tree import walk_tree
 
 
 class Verifier(ABC):
@@ -51,7 +55,7 @@ class Verifier(ABC):
             target_logits: Target distribution after each prefix of each draft ``(B, [m,] t+1, v)``.
             draft_logits: Law that each draft token was drawn from ``(B, [m,] t, v)``; None for drafts without a
                 distribution (n-grams, argmax, retrieved text). There the token is drawn from the target and accepted
-                if a draft holds it, which is what every optimal lossless rule comes to.
+                if a draft holds it, the optimal lossless rule for deterministic drafts.
             draft_tokens: Drafted token ids ``(B, [m,] t)``, of any integer dtype.
             lengths: Draft lengths ``(B,)`` or ``(B, m)`` in ``0..t``; what lies beyond is padding and never read.
             generator: One generator or seed, a sequence of one for each row (then a row's tokens do not depend on the
@@ -89,14 +93,26 @@ class Verifier(ABC):
         block = check_block(block)
         if block.draft is None:
             return verify_drafts(block, source, None, precise=False)
-        return self.rule(block, source)
+        kept = kept_tokens(block.target, block.draft)
+        if kept is None:
+            return self.rule(block, source)
+        found = self.rule(block.restricted(kept), source)
+        return replace(found, tokens=old_ids(found.tokens, kept))
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({settings})"
 
 
-class NodeVerifier(Verifier):
+class TreeRule(Verifier):
+    """A verifier of trees too; see `TreeVerifier`, which checks what it is given."""
+
+    @abstractmethod
+    def tree(self, tree: TokenTree, source: RandomSource) -> TreeVerification:
+        """Verify a checked tree; all randomness comes from ``source``."""
+
+
+class NodeVerifier(TreeRule):
     """A verifier made of one rule, applied at every position to the drafts that still agree with the output.
 
     Drafts that agree so far are independent draws from their laws at the next position, so a rule that is lossless at
@@ -126,3 +142,7 @@ class NodeVerifier(Verifier):
     def rule(self, block: DraftBlock, source: RandomSource) -> Verification:
         """Walk along the block."""
         return verify_drafts(block, source, self.node, precise=self.precise)
+
+    def tree(self, tree: TokenTree, source: RandomSource) -> TreeVerification:
+        """Walk down the tree."""
+        return walk_tree(tree, self.node, source, precise=self.precise)

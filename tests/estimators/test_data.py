@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from estimators.data.dataset.dataset import numeric_tensor, shared_tensor
 
 from estimators import (
     EM,
@@ -14,6 +13,7 @@ from estimators import (
     MixtureOfExpertsClassifier,
     MixtureOfExpertsRegressor,
 )
+from estimators.data.tensors import numeric_tensor, shared_tensor
 
 from .models import softmax_model
 

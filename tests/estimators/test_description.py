@@ -189,12 +189,12 @@ class TestReplicates:
         with pytest.raises(StudyMismatchError, match="estimator"):
             bootstrap(result, 2, estimator=second, random_state=0, path=path)
         with pytest.raises(StudyMismatchError, match="resampling"):
-            bootstrap(result, 2, estimator=first, kind=OwnResampling(), random_state=0, path=path)
+            bootstrap(result, 2, estimator=first, resampling=OwnResampling(), random_state=0, path=path)
 
     def test_other_priors_are_another_test(self, tmp_path):
         path, settings = tmp_path / "test.sqlite", {"n_init": 1, "n_moves": 0}
         first, second = (EM(penalty=LogPrior({"slope": Normal(0.0, std)}), **settings) for std in (1.0, 1.1))
         x, y = load_tone()
-        bootstrap_lrt(x[:40], y[:40], 1, estimator=first, n_replicates=1, random_state=0, path=path)
+        bootstrap_lrt(x[:40], y[:40], 1, estimator=first, num_replicates=1, random_state=0, path=path)
         with pytest.raises(StudyMismatchError, match="estimator"):
-            bootstrap_lrt(x[:40], y[:40], 1, estimator=second, n_replicates=1, random_state=0, path=path)
+            bootstrap_lrt(x[:40], y[:40], 1, estimator=second, num_replicates=1, random_state=0, path=path)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 from sklearn.mixture import GaussianMixture
 
 from estimators import EM, GivenResponsibilities, RandomPartition
+from estimators.data.dataset import Data
 from estimators.objectives.choose import make_objective
 from estimators.optimizers.em_iterations import em_iterations
 from mixkit import ConstantPredictor, GaussianExperts, MixtureOfExperts, constant_gate
@@ -93,7 +93,12 @@ def test_an_expert_without_data_keeps_its_coefficients():
     given = torch.zeros((1, 1, 2, len(y)), dtype=DTYPE)
     given[:, :, 0] = 1.0
     theta = objective.from_responsibilities(given)
-    assert bool(torch.isfinite(theta).all())
+    model = softmax_model(1, 2)
+    objective.write(theta[0, 0], model)
+    predictor = model.experts.predictor
+    slope, intercept = np.polyfit(x[:, 0], y, 1)
+    np.testing.assert_allclose(predictor.slope.detach()[:, 0], [slope, 0.0], atol=1e-12)
+    np.testing.assert_allclose(predictor.intercept.detach(), [intercept, y.mean()])  # where all starts begin
     assert bool(torch.isfinite(objective.evaluate(theta).value).all())
 
 

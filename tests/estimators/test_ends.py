@@ -5,12 +5,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import as_data
 
 from estimators import EM
+from estimators.data.dataset import as_data
 from estimators.objectives.choose import make_objective
 from estimators.optimizers.newton import newton_ascent
-from estimators.search.optima import contenders, ranking
+from estimators.search.optima import Optima, _distinct, best_end, ranking, surviving
 from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
 from mixkit.datasets import load_faithful, load_mcycle
 
@@ -24,7 +24,7 @@ def problem():
     model = MixtureOfExperts(softmax_gate(1, 2, **settings), linear_gaussian_experts(1, 2, **settings))
     data = as_data(model, x, y, None, is_batch=False)
     objective = make_objective(model, data, 1e-6, torch.zeros(1, dtype=torch.bool))
-    theta = EM(random_state=0).ends(model, data)[1].theta
+    theta = EM(random_state=0)._best_optima(model, data)[1].theta
     return model, objective, data, theta
 
 
@@ -36,21 +36,48 @@ def test_a_clearly_beaten_end_is_left_behind(problem):
     model, objective, data, theta = problem
     worse = theta.clone()
     worse[..., -2:] += 2.0  # both log standard deviations
-    kept = contenders(model, objective, data, ends_at(objective, worse, theta), 4)
+    kept = surviving(model, objective, data, ends_at(objective, worse, theta), 4)
     assert torch.equal(kept, theta)
 
 
 def test_an_end_within_chance_goes_on_behind_the_best(problem):
     model, objective, data, theta = problem
     close = theta + 0.01
-    kept = contenders(model, objective, data, ends_at(objective, close, theta), 4)
+    kept = surviving(model, objective, data, ends_at(objective, close, theta), 4)
     assert torch.equal(kept, torch.cat([theta, close], 1))
-    assert torch.equal(contenders(model, objective, data, ends_at(objective, close, theta), 1), theta)
+    assert torch.equal(surviving(model, objective, data, ends_at(objective, close, theta), 1), theta)
 
 
 def test_equal_ends_are_one(problem):
     model, objective, data, theta = problem
-    assert contenders(model, objective, data, ends_at(objective, theta, theta, theta), 4).shape == theta.shape
+    assert torch.equal(surviving(model, objective, data, ends_at(objective, theta, theta, theta), 4), theta)
+
+
+def chosen_of(objective, ends, values, converged):
+    """The position of the best end, of ends with given values."""
+    told = ends._replace(value=torch.tensor([values], dtype=DTYPE), converged=torch.tensor([converged]))
+    best = best_end(objective, Optima(told, [], told.value)).ascent.theta
+    (position,) = (ends.theta == best).all(-1)[0].nonzero()
+    return position.item()
+
+
+def test_of_ends_that_are_equal_to_rounding_the_first_is_best(problem):
+    """Else the order of the experts would be another on another processor."""
+    _, objective, _, theta = problem
+    ends = ends_at(objective, theta, theta + 0.01, theta + 0.02)
+    assert chosen_of(objective, ends, [-300.0, -300.0 + 1e-12, -300.0 - 1e-12], [True] * 3) == 0
+    assert chosen_of(objective, ends, [-300.0 - 1e-5, -300.0, -300.0 + 1e-12], [True] * 3) == 1
+    assert chosen_of(objective, ends, [-300.0, -300.0 - 1e-12, -300.0], [False, True, True]) == 1
+    assert chosen_of(objective, ends, [-torch.inf, -300.0, -torch.inf], [False] * 3) == 1
+
+
+def test_of_equal_ends_that_go_on_the_first_start_stands_for_all(problem):
+    model, objective, data, theta = problem
+    ends = ends_at(objective, theta, theta + 0.01, theta + 0.02)
+    nearly = ends._replace(value=torch.tensor([[-310.0 - 1e-12, -300.0, -310.0]], dtype=DTYPE))
+    assert torch.equal(surviving(model, objective, data, nearly, 1), theta + 0.01)
+    different = _distinct(nearly.value[0], torch.tensor([1, 2, 0]), 4)
+    assert different == [1, 0]
 
 
 def test_ends_that_are_not_finite_rank_last_and_do_not_disturb_the_others(problem):

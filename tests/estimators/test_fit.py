@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 
 import estimators.search.estimator
 from estimators import EM, MLE, CollinearityWarning, KMeansXY, SingularInformationWarning, SplitAtom
+from estimators.data.dataset import Data
 from estimators.objectives.autograd import AutogradObjective
 from estimators.objectives.choose import make_objective
 from mixkit import (
@@ -74,7 +74,7 @@ def test_autograd_and_matrix_products_agree(case):
     slow = AutogradObjective(model, data, variance_floor=1e-6)
     at_fast, at_slow = fast.read(model), slow.read(model)
     torch.testing.assert_close(fast.value(at_fast), slow.value(at_slow))
-    torch.testing.assert_close(fast.shares(at_fast), slow.shares(at_slow))
+    torch.testing.assert_close(fast.expected_counts(at_fast), slow.expected_counts(at_slow))
     gain_fast, gain_slow = ((o.em_step(t)[0]) for o, t in ((fast, at_fast), (slow, at_slow)))
     torch.testing.assert_close(gain_fast, gain_slow)
     # Newton's decrement g' H^-1 g does not depend on the coordinates.

@@ -3,19 +3,20 @@
 import itertools
 import pickle
 import sqlite3
+import sys
 import warnings
 
 import joblib
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 from scipy.stats import norm, skew
 from torch.distributions import Gamma, Normal
 
 from estimators import EM, MLE, KMeansXY, MixtureOfExpertsRegressor, SingularInformationWarning
-from estimators.inference import Cases, Parametric, RandomWeights, bootstrap
-from estimators.inference.bootstrap import _Refits, warm_start
+from estimators.data.dataset import Data
+from estimators.inference import Cases, Parametric, RandomWeights, Resampling, bootstrap
+from estimators.inference.bootstrap import _Refits
 from estimators.inference.bootstrap_intervals import INTERVALS, Replicates, acceleration
 from estimators.objectives.choose import make_objective
 from estimators.penalties import Lasso, LogPrior, Ridge
@@ -62,7 +63,7 @@ class TestRefits:
         assert found.converged.all()
 
     def test_random_weights_refit_weighted_least_squares(self, line):
-        found = bootstrap(line, 3, kind=RandomWeights(), random_state=3)
+        found = bootstrap(line, 3, resampling=RandomWeights(), random_state=3)
         x, y = (part.numpy() for part in load_ethanol())
         design = np.column_stack([x, np.ones(len(y))])
         weight = np.random.default_rng(np.random.SeedSequence(3, spawn_key=(0,))).exponential(size=len(y))
@@ -72,7 +73,7 @@ class TestRefits:
 
     def test_the_parametric_law_of_one_expert_is_known(self, line):
         """Standard errors of 1,000 replicates have a relative error of 1 / sqrt(2000): 4.4 of them are 10%."""
-        found = bootstrap(line, 1_000, kind="parametric", random_state=0)
+        found = bootstrap(line, 1_000, resampling="parametric", random_state=0)
         np.testing.assert_allclose(found.bse[:3], line.bse[:3], rtol=0.1)
         n = line.nobs
         means = found.replicates[:, 3] ** 2 / line.params[3] ** 2 * n  # chi-square of n - 3 degrees of freedom
@@ -83,7 +84,7 @@ class TestRefits:
         """On 1,000 observations; 200 replicates have relative errors of 5%, so 30% is beyond five of them."""
         x, y = reference_truth().sample_xy(1_000, generator=seeded(0))
         result = EM(random_state=0, n_init=2).fit(softmax_model(1, 2), x, y)
-        found = bootstrap(result, 200, kind=kind, random_state=0)
+        found = bootstrap(result, 200, resampling=kind, random_state=0)
         np.testing.assert_allclose(found.bse, result.bse, rtol=0.3)
         assert (found.num_failed, found.num_not_converged) == (0, 0)
         for method in INTERVALS:
@@ -101,14 +102,14 @@ class TestRefits:
     def test_other_processes_find_the_same(self, tone):
         """What a worker is sent, and sends back."""
         end = tone.maximum
-        refits = _Refits(tone.model, end.objective, end.theta, Cases(), warm_start(tone.estimator), 5)
+        refits = _Refits(tone.model, end.objective, end.theta, Cases(), tone.estimator._warm_start(), 5)
         twin = pickle.loads(pickle.dumps(refits))
         assert twin.run([0, 1]) == refits.run([0, 1])
         assert twin.design() == refits.design()
 
     def test_batches_and_single_refits_agree(self, tone, monkeypatch):
         together = bootstrap(tone, 6, random_state=1)
-        monkeypatch.setattr("estimators.inference.bootstrap._LARGEST_GROUP", 1)
+        monkeypatch.setattr(sys.modules["estimators.inference.bootstrap"], "_LARGEST_GROUP", 1)
         apart = bootstrap(tone, 6, random_state=1)
         np.testing.assert_allclose(together.replicates, apart.replicates, rtol=1e-5, atol=1e-6)
 
@@ -125,7 +126,7 @@ class TestRefits:
     @pytest.mark.parametrize("first", [None, Ridge(5.0, 5.0), Lasso(5.0, 5.0), PRIOR], ids=repr)
     @pytest.mark.parametrize("second", [None, Ridge(50.0, 50.0), Lasso(0.5, 0.5), PRIOR], ids=repr)
     def test_refits_may_have_another_penalty_than_the_fit(self, first, second, monkeypatch):
-        monkeypatch.setattr("estimators.inference.bootstrap._LARGEST_GROUP", 3)
+        monkeypatch.setattr(sys.modules["estimators.inference.bootstrap"], "_LARGEST_GROUP", 3)
         result = EM(penalty=first, random_state=0, n_init=2, n_moves=0).fit(softmax_model(1, 2), *load_tone())
         other = EM(penalty=second, start_at_model=True, random_state=0, n_init=0)
         found = bootstrap(result, 3, random_state=0, estimator=other)
@@ -150,8 +151,18 @@ class TestRefits:
             warnings.simplefilter("ignore", SingularInformationWarning)
             result = EM(random_state=0, n_init=2).fit(model, x, y, weight)
             found = bootstrap(result, 3, random_state=0)
-        assert found.replicates.shape == (3, result.df_model)
+            same = bootstrap(result, 2, resampling=NoResampling(), random_state=0)
         assert np.isfinite(found.replicates).all()
+        assert len(np.unique(found.replicates.round(6), axis=0)) == 3
+        np.testing.assert_allclose(same.replicates, np.tile(result.params, (2, 1)), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(same.llf, result.llf, rtol=1e-9)
+
+
+class NoResampling(Resampling):
+    """The data as they are."""
+
+    def draw(self, model, data, rngs):
+        return Data(*(part.expand(len(rngs), *part.shape[1:]) for part in data))
 
 
 class TestFamilies:
@@ -226,8 +237,8 @@ class TestAlignment:
         """Refits of an estimator that numbers the experts the other way."""
 
         class Switching(MLE):
-            def ends(self, model, data):
-                objective, ascent = super().ends(model, data)
+            def _best_optima(self, model, data):
+                objective, ascent = super()._best_optima(model, data)
                 theta = ascent.theta.clone()
                 for r in range(len(theta)):
                     theta[r, 0] = TestAlignment.switched(objective, theta[r, 0])
@@ -250,7 +261,7 @@ class TestAlignment:
 class TestKeeping:
     def test_a_file_takes_up_where_it_stopped(self, tone, tmp_path, monkeypatch):
         path, whole = tmp_path / "b.sqlite", bootstrap(tone, 120, random_state=1)
-        calls, real = [], Estimator.ends
+        calls, real = [], Estimator._best_optima
 
         def counted(self, model, data):
             calls.append(len(data.x))
@@ -258,7 +269,7 @@ class TestKeeping:
                 raise KeyboardInterrupt
             return real(self, model, data)
 
-        monkeypatch.setattr(Estimator, "ends", counted)
+        monkeypatch.setattr(Estimator, "_best_optima", counted)
         with pytest.raises(KeyboardInterrupt):
             bootstrap(tone, 120, random_state=1, path=path)
         found = bootstrap(tone, 120, random_state=1, path=path)
@@ -272,7 +283,7 @@ class TestKeeping:
         bootstrap(tone, 2, random_state=1, path=path)
         for call, word in (
             (lambda: bootstrap(tone, 2, random_state=2, path=path), "seed"),
-            (lambda: bootstrap(tone, 2, random_state=1, kind="parametric", path=path), "resampling"),
+            (lambda: bootstrap(tone, 2, random_state=1, resampling="parametric", path=path), "resampling"),
             (lambda: bootstrap(line, 2, random_state=1, path=path), "data"),
             (lambda: bootstrap(tone, 2, random_state=1, extra_starts=1, path=path), "estimator"),
         ):
@@ -292,10 +303,10 @@ class TestKeeping:
 
     def test_failures_are_counted_and_left_out(self, tone, monkeypatch):
         class Moody(MLE):
-            def ends(self, model, data):
+            def _best_optima(self, model, data):
                 if len(data.x) > 1 or float(data.y[0, 0]) > 2.0:
                     raise ValueError("no mood")
-                objective, ascent = super().ends(model, data)
+                objective, ascent = super()._best_optima(model, data)
                 return objective, ascent._replace(converged=torch.zeros_like(ascent.converged))
 
         found = bootstrap(tone, 30, random_state=0, estimator=Moody(n_init=0, starts=[], start_at_model=True))
@@ -323,7 +334,7 @@ class TestKeeping:
 
     def test_too_few_fits_are_no_bootstrap(self, tone):
         class Broken(MLE):
-            def ends(self, model, data):
+            def _best_optima(self, model, data):
                 raise ValueError("never")
 
         found = bootstrap(tone, 3, random_state=0, estimator=Broken())
@@ -335,9 +346,9 @@ class TestIntervals:
     def test_methods_are_what_they_say(self, tone):
         found = bootstrap(tone, 200, random_state=0)
         low, high = np.quantile(found.replicates, [0.05, 0.95], axis=0, method="weibull")
-        np.testing.assert_allclose(found.conf_int(0.9, method="percentile"), np.stack([low, high], 1))
+        np.testing.assert_allclose(found.conf_int(level=0.9, method="percentile"), np.stack([low, high], 1))
         plain = ~tone.is_positive
-        basic, normal = (found.conf_int(0.9, method=method) for method in ("basic", "normal"))
+        basic, normal = (found.conf_int(level=0.9, method=method) for method in ("basic", "normal"))
         np.testing.assert_allclose(basic[plain], (2 * tone.params[:, None] - np.stack([high, low], 1))[plain])
         np.testing.assert_allclose(basic[~plain].prod(1), (tone.params**4 / low / high)[~plain])
         half = norm.ppf(0.95) * found.bse
@@ -345,14 +356,14 @@ class TestIntervals:
         np.testing.assert_allclose(normal[~plain].prod(1), tone.params[~plain] ** 2)
         np.testing.assert_allclose(found.bias, found.replicates.mean(0) - tone.params)
         np.testing.assert_allclose(np.sqrt(np.diag(found.cov_params())), found.bse)
-        frame = found.to_frame(0.9)
+        frame = found.to_frame(level=0.9)
         assert list(frame.columns) == ["coef", "std err", "bias", "[0.05", "0.95]"]
         assert list(frame.index) == tone.param_names
 
     def test_the_corrected_ends_written_out(self, tone):
         found = bootstrap(tone, 199, random_state=0)
         for method, used in (("bc", np.zeros(8)), ("bca", found.acceleration)):
-            ends = found.conf_int(0.9, method=method)
+            ends = found.conf_int(level=0.9, method=method)
             for j in range(8):
                 column = np.sort(found.replicates[:, j])
                 z = norm.ppf((column < tone.params[j]).mean())
@@ -414,8 +425,8 @@ class TestRequests:
     @pytest.mark.parametrize(
         ("settings", "error", "message"),
         [
-            ({"n_replicates": 1}, ValueError, "n_replicates must be at least 2"),
-            ({"kind": "wild"}, ValueError, "kind must be one of"),
+            ({"num_replicates": 1}, ValueError, "num_replicates must be at least 2"),
+            ({"resampling": "wild"}, ValueError, "resampling must be one of"),
             ({"random_state": "seed"}, TypeError, "random_state must be"),
             ({"random_state": -1}, ValueError, "random_state must not be negative"),
             ({"path": "b.sqlite"}, ValueError, "random_state must be a seed"),
@@ -425,7 +436,7 @@ class TestRequests:
     )
     def test_bad_requests_are_refused(self, tone, settings, error, message):
         with pytest.raises(error, match=message):
-            bootstrap(tone, **{"n_replicates": 2, **settings})
+            bootstrap(tone, **{"num_replicates": 2, **settings})
 
     def test_a_regressor_is_no_result(self):
         with pytest.raises(TypeError, match=r"its \.result_\), got MixtureOfExpertsRegressor"):
@@ -435,8 +446,8 @@ class TestRequests:
         x, y = load_tone()
         weight = torch.linspace(0.5, 2.0, len(y), dtype=DTYPE)
         result = EM(random_state=0, n_init=2).fit(softmax_model(1, 2), x, y, weight)
-        with pytest.raises(ValueError, match="needs observations without weights, got sample weights; use 'case'"):
-            bootstrap(result, 2, kind=Parametric(), random_state=0)
+        with pytest.raises(ValueError, match="needs rows without weights, got sample weights; use 'case'"):
+            bootstrap(result, 2, resampling=Parametric(), random_state=0)
         drawn = Cases().draw(result.model, result.maximum.data, [np.random.default_rng(0)])
         rows = np.random.default_rng(0).integers(len(y), size=len(y))
         np.testing.assert_array_equal(drawn.weight[0], weight[rows])

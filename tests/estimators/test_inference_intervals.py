@@ -9,8 +9,18 @@ import pytest
 import torch
 from scipy.stats import chi2, norm
 
-from estimators import EM, MLE, SingularInformationWarning
-from estimators.inference import DataRemovedError, ProfileWarning, profile_intervals, profile_likelihood
+from estimators import EM, MLE, MixtureOfExpertsRegressor, SingularInformationWarning
+from estimators.bayes import LaplaceApproximation, Posterior
+from estimators.inference import (
+    BootstrapResult,
+    DataRemovedError,
+    ProfileWarning,
+    delta_method,
+    profile_intervals,
+    profile_likelihood,
+    wald_intervals,
+)
+from estimators.streaming import StreamResult
 from mixkit import (
     MixtureOfExperts,
     constant_gate,
@@ -122,30 +132,39 @@ def jump():
 
 class TestWald:
     def test_intervals_are_symmetric_and_those_of_scales_symmetric_in_the_logarithm(self, tone):
-        ends, quantile = tone.conf_int(0.9, kind="sandwich"), norm.ppf(0.95)
+        ends, quantile = tone.conf_int(level=0.9, cov_type="sandwich"), norm.ppf(0.95)
         errors, positive = tone.standard_errors("sandwich"), tone.is_positive
         expected = tone.params[:, None] + quantile * errors[:, None] * np.array([-1, 1])
         np.testing.assert_allclose(ends[~positive], expected[~positive])
         np.testing.assert_allclose(ends[positive].prod(1), tone.params[positive] ** 2)
+        ratio = np.exp(2.0 * quantile * errors[positive] / tone.params[positive])
+        np.testing.assert_allclose(ends[positive, 1] / ends[positive, 0], ratio)
         assert positive.tolist() == [name.startswith("std") for name in tone.param_names]
 
+    def test_intervals_of_scales_are_those_of_their_logarithm(self):
+        """The delta method for log theta, whose standard error is se / theta, at estimates far from one."""
+        values, errors = np.array([0.02, 0.5, 1.0, 40.0]), np.array([0.01, 0.1, 0.3, 4.0])
+        ends = wald_intervals(values, errors, np.ones(4, dtype=bool), level=0.9)
+        step = norm.ppf(0.95) * errors / values
+        np.testing.assert_allclose(np.log(ends), np.log(values)[:, None] + step[:, None] * np.array([-1, 1]))
+
     def test_the_summary_shows_what_was_asked_for(self, tone):
-        frame = tone.to_frame(kind="sandwich", level=0.9)
+        frame = tone.to_frame(cov_type="sandwich", level=0.9)
         assert list(frame.columns) == ["coef", "std err", "z", "P>|z|", "[0.05", "0.95]"]
         assert list(frame.index) == tone.param_names
         np.testing.assert_array_equal(frame["std err"], tone.standard_errors("sandwich"))
-        np.testing.assert_array_equal(frame[["[0.05", "0.95]"]], tone.conf_int(0.9, kind="sandwich"))
-        text = str(tone.summary(kind="sandwich", level=0.9))
+        np.testing.assert_array_equal(frame[["[0.05", "0.95]"]], tone.conf_int(level=0.9, cov_type="sandwich"))
+        text = str(tone.summary(cov_type="sandwich", level=0.9))
         assert "sandwich" in text
         assert "[0.05" in text
 
     @pytest.mark.parametrize(
         ("call", "message"),
         [
-            (lambda r: r.cov_params("hessian"), "kind must be one of"),
-            (lambda r: r.conf_int(1.0), "level must be strictly between 0 and 1, got 1.0"),
+            (lambda r: r.cov_params("hessian"), "cov_type must be one of"),
+            (lambda r: r.conf_int(level=1.0), "level must be strictly between 0 and 1, got 1.0"),
             (lambda r: r.conf_int(method="exact"), "method must be one of"),
-            (lambda r: r.conf_int(kind="nonsense", method="profile"), "kind must be one of"),
+            (lambda r: r.conf_int(cov_type="nonsense", method="profile"), "cov_type must be one of"),
             (lambda r: r.summary(level=-0.1), "level must be"),
             (lambda r: r.mean_conf_int([[1.0, 2.0]]), r"x must have shape \(n, 1\)"),
             (lambda r: r.mean_conf_int([[np.nan]]), "x must be finite"),
@@ -159,7 +178,36 @@ class TestWald:
 
     def test_a_level_must_be_a_number(self, tone):
         with pytest.raises(TypeError, match="level must be a number"):
-            tone.conf_int("0.9")
+            tone.conf_int(level="0.9")
+
+    def test_a_level_goes_by_its_name(self, tone):
+        """Others ask for alpha: ``conf_int(0.05)`` must not be an interval that covers once in twenty times."""
+        mapping = dict(zip(tone.param_names, tone.params.tolist(), strict=True))
+        calls = [
+            lambda: tone.conf_int(0.05),
+            lambda: tone.summary(0.05),
+            lambda: tone.delta_method(lambda p: p["std[0]"], 0.05),
+            lambda: tone.mean_conf_int([[2.0]], 0.05),
+            lambda: profile_intervals(tone, None, 0.05),
+            lambda: wald_intervals(tone.params, tone.bse, tone.is_positive, 0.05),
+            lambda: delta_method(lambda p: p["std[0]"], mapping, tone.cov_params(), 0.05),
+            lambda: BootstrapResult.conf_int(None, 0.05),
+            lambda: BootstrapResult.to_frame(None, 0.05),
+            lambda: StreamResult.conf_int(None, 0.05),
+            lambda: StreamResult.summary(None, 0.05),
+            lambda: Posterior.interval(None, 0.05),
+            lambda: Posterior.summary(None, 0.05),
+            lambda: Posterior.mean_interval(None, [[2.0]], 0.05),
+            lambda: Posterior.predict_interval(None, [[2.0]], 0.05),
+            lambda: LaplaceApproximation.interval(None, 0.05),
+            lambda: LaplaceApproximation.summary(None, 0.05),
+            lambda: MixtureOfExpertsRegressor.predict_interval(None, [[2.0]], 0.05),
+        ]
+        for call in calls:
+            with pytest.raises(TypeError, match="positional argument"):
+                call()
+        low, high = tone.conf_int(level=0.05).T  # by name it is what it says
+        assert ((high - low) < 0.1 * (tone.conf_int()[:, 1] - tone.conf_int()[:, 0])).all()
 
     def test_without_the_data_what_was_computed_stays(self, tone):
         result = pickle.loads(pickle.dumps(tone))
@@ -228,7 +276,8 @@ class TestDeltaMethod:
             return weight * lines[0] + (1 - weight) * lines[1]
 
         for kind in ("observed", "sandwich"):
-            expected, found = tone.delta_method(mean, 0.8, kind=kind), tone.mean_conf_int(x[:, None], 0.8, kind=kind)
+            expected = tone.delta_method(mean, level=0.8, cov_type=kind)
+            found = tone.mean_conf_int(x[:, None], level=0.8, cov_type=kind)
             np.testing.assert_allclose(found.value, expected.value, rtol=1e-10)
             np.testing.assert_allclose(found.interval, expected.interval, rtol=1e-7)
 
@@ -239,6 +288,9 @@ class TestDeltaMethod:
         assert np.isnan(result.bse).any()
         band = result.mean_conf_int(np.linspace(3.0, 57.0, 50)[:, None])
         assert np.isfinite(band.interval).all()
+        np.testing.assert_allclose(band.value, result.predict(np.linspace(3.0, 57.0, 50)[:, None]))
+        np.testing.assert_allclose(band.interval.mean(-1), band.value)
+        assert (np.diff(band.interval)[:, 0] > 0.1).all()
 
 
 class TestProfile:
@@ -247,7 +299,7 @@ class TestProfile:
         design, residual = least_squares()
         n, variance, quantile = len(residual), np.mean(residual**2), chi2.ppf(level, 1)
         half = np.sqrt(n * variance * np.diag(np.linalg.inv(design.T @ design)) * np.expm1(quantile / n))
-        ends = line.conf_int(level, method="profile")
+        ends = line.conf_int(level=level, method="profile")
         np.testing.assert_allclose(ends[:3], line.params[:3, None] + half[:, None] * np.array([-1, 1]), rtol=1e-6)
         ratio = np.log(ends[3] / variance**0.5)
         np.testing.assert_allclose(n * (2 * ratio + np.exp(-2 * ratio) - 1), quantile, rtol=1e-5)

@@ -108,7 +108,7 @@ class TestLikelihoodRatio:
 class TestBootstrap:
     def test_replicates_are_likelihood_ratios_of_simulated_data(self):
         x, y = load_co2_gnp()
-        found = bootstrap_lrt(x, y, 1, n_replicates=4, random_state=0)
+        found = bootstrap_lrt(x, y, 1, num_replicates=4, random_state=0)
         assert found.statistic == pytest.approx(2 * (found.large.llf - found.small.llf))
         assert (found.replicates > 0).all()
         expected = (1 + (found.replicates >= found.statistic).sum()) / 5
@@ -118,13 +118,13 @@ class TestBootstrap:
     def test_it_resumes_and_refuses_another_design(self, tmp_path):
         x, y = load_co2_gnp()
         path, settings = tmp_path / "t.sqlite", {"random_state": 0, "estimator": EM(n_init=1)}
-        first = bootstrap_lrt(x, y, 1, n_replicates=2, path=path, **settings)
-        more = bootstrap_lrt(x, y, 1, n_replicates=4, path=path, **settings)
-        alone = bootstrap_lrt(x, y, 1, n_replicates=4, **settings)
+        first = bootstrap_lrt(x, y, 1, num_replicates=2, path=path, **settings)
+        more = bootstrap_lrt(x, y, 1, num_replicates=4, path=path, **settings)
+        alone = bootstrap_lrt(x, y, 1, num_replicates=4, **settings)
         np.testing.assert_array_equal(more.replicates, alone.replicates)
         np.testing.assert_array_equal(more.replicates[:2], first.replicates)
         with pytest.raises(StudyMismatchError, match="models"):
-            bootstrap_lrt(x, y, 2, n_replicates=2, path=path, **settings)
+            bootstrap_lrt(x, y, 2, num_replicates=2, path=path, **settings)
 
     def test_two_clear_lines_are_two_experts(self):
         """Two against one is rejected with all replicates; three against two is not at 10% (fixed seed)."""
@@ -133,20 +133,20 @@ class TestBootstrap:
         y = torch.where(torch.arange(60) % 2 == 0, 3.0 - x[:, 0], -3.0 + 2 * x[:, 0])
         y = y + 0.5 * torch.randn(60, dtype=DTYPE, generator=generator)
         estimator = EM(n_init=1)
-        assert bootstrap_lrt(x, y, 1, n_replicates=9, random_state=0, estimator=estimator).p_value == 0.1
-        assert bootstrap_lrt(x, y, 2, n_replicates=9, random_state=0, estimator=estimator).p_value > 0.1
+        assert bootstrap_lrt(x, y, 1, num_replicates=9, random_state=0, estimator=estimator).p_value == 0.1
+        assert bootstrap_lrt(x, y, 2, num_replicates=9, random_state=0, estimator=estimator).p_value > 0.1
 
     def test_an_estimator_that_starts_at_the_model_alone_does_so(self):
         x, y = load_co2_gnp()
         estimator = EM(start_at_model=True, n_init=0)
-        found = bootstrap_lrt(x, y, 1, n_replicates=3, random_state=0, estimator=estimator)
+        found = bootstrap_lrt(x, y, 1, num_replicates=3, random_state=0, estimator=estimator)
         assert found.num_failed == 0
         assert len(found.small.start_llf) == 1
         assert len(found.large.start_llf) == 1 + 3  # the model, and three splits of one expert
 
     def test_bad_requests_are_refused(self):
         x, y = load_co2_gnp()
-        with pytest.raises(ValueError, match="k must be at least 1"):
+        with pytest.raises(ValueError, match="num_experts must be at least 1"):
             bootstrap_lrt(x, y, 0)
         with pytest.raises(ValueError, match=r"build\(1\) must have 1 experts, got 2"):
             bootstrap_lrt(x, y, 1, build=lambda k: softmax_model(1, 2))

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 from scipy import stats
 from sklearn.linear_model import QuantileRegressor
 
 from estimators import EM, MLE
+from estimators.data.dataset import Data
 from estimators.objectives.choose import make_objective
 from estimators.objectives.softmax_gate.laplace_experts import LaplaceObjective
 from estimators.optimizers.em_iterations import em_iterations

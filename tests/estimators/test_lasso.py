@@ -6,14 +6,15 @@ import re
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 from sklearn.linear_model import ElasticNet
 from sklearn.linear_model import Lasso as SklearnLasso
 
 from estimators import EM, MLE
+from estimators.data.dataset import Data
 from estimators.objectives.choose import make_objective
 from estimators.optimizers.em_iterations import em_iterations
-from estimators.penalties import Lasso, Ridge, penalized
+from estimators.penalties import Lasso, Ridge
+from estimators.penalties.build import penalized
 from estimators.penalties.split import SplitObjective
 from mixkit import (
     CategoricalExperts,

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 
+from estimators.data.dataset import Data
 from estimators.objectives.softmax_gate import design
 from estimators.objectives.softmax_gate.likelihood import log_joint
 from estimators.objectives.softmax_gate.objective import LinearObjective
@@ -107,12 +107,12 @@ def test_some_of_the_data_sets_have_their_own_values(case):
     part = whole.on_sets(sets)
     for own, all_of_them in zip(part.evaluate(theta[sets]), whole.evaluate(theta), strict=True):
         torch.testing.assert_close(own, all_of_them[sets], rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(part.shares(theta[sets]), whole.shares(theta)[sets])
+    torch.testing.assert_close(part.expected_counts(theta[sets]), whole.expected_counts(theta)[sets])
 
 
 def test_shares_sum_to_the_weights():
     model, objective, data = objective_of(LINEAR_CASES[0], weighted=True)
-    shares = objective.shares(objective.read(model))
+    shares = objective.expected_counts(objective.read(model))
     torch.testing.assert_close(shares.sum(), data.weight.sum())
 
 
@@ -127,9 +127,9 @@ def test_one_expert_has_no_gate():
 def test_names_follow_the_parameter_vector():
     model, objective, _ = objective_of(LINEAR_CASES[1])
     theta = objective.read(model)[0, 0]
-    estimate = objective.estimate(theta, torch.eye(len(theta), dtype=DTYPE))
-    assert len(set(estimate.names)) == objective.num_params
-    named = dict(zip(estimate.names, estimate.values.tolist(), strict=True))
+    to_user = objective.user_map()
+    assert len(set(to_user.names)) == objective.num_params
+    named = dict(zip(to_user.names, to_user.values(theta).tolist(), strict=True))
     assert named["std[0]"] == pytest.approx(float(model.experts.log_std.detach().exp()))
     assert named["slope[2,x1]"] == pytest.approx(float(model.experts.predictor.slope[2, 1].detach()))
     weight = model.gate.score.weight.detach()

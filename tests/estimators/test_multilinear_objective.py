@@ -5,11 +5,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from estimators import EM, MLE, SingularInformationWarning
+from estimators.data.dataset import Data
 from estimators.objectives.autograd import AutogradObjective
 from estimators.objectives.choose import make_objective
 from estimators.objectives.multi_location.objective import MultiLinearObjective
@@ -116,7 +116,7 @@ def test_value_and_derivatives_are_those_of_the_model(name, gate):
     torch.testing.assert_close(evaluation.gradient[0, 0], gradient)
     torch.testing.assert_close(evaluation.hessian[0, 0], torch.autograd.functional.hessian(value, theta[0, 0]))
     torch.testing.assert_close(objective.scores(theta[0, 0]).sum(0), gradient)
-    torch.testing.assert_close(objective.shares(theta).sum(), data.weight.sum())
+    torch.testing.assert_close(objective.expected_counts(theta).sum(), data.weight.sum())
 
 
 @every_family
@@ -168,7 +168,7 @@ def test_reading_writing_and_carrying_keep_the_model(name):
     objective.write(theta[0, 0], twin)
     torch.testing.assert_close(twin.log_prob(data.x[0], data.y[0]), model.log_prob(data.x[0], data.y[0]))
     other = objective_of(model, Data(3.0 * data.x + 1.0, data.y, None))
-    torch.testing.assert_close(other.carry(theta, objective), other.read(model))
+    torch.testing.assert_close(other.transfer(theta, objective), other.read(model))
     to_user = objective.user_map()
     named = dict(zip(to_user.names, to_user.values(theta[0, 0]).tolist(), strict=True))
     assert len(named) == objective.num_params

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 from sklearn.linear_model import LinearRegression, PoissonRegressor
 
 from estimators import EM, MLE, CollinearityWarning, MixtureOfExpertsRegressor
+from estimators.data.dataset import Data
 from estimators.objectives.autograd import AutogradObjective
 from estimators.objectives.choose import make_objective
 from estimators.objectives.softmax_gate.objective import LinearObjective

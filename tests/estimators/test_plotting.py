@@ -28,7 +28,7 @@ def _figures_are_closed_and_settings_kept():
 @pytest.fixture(scope="module")
 def selection():
     return select_experts(
-        *load_faithful(), k=[1, 2, 3], criterion="cv", folds=2, random_state=0, estimator=EM(n_init=3)
+        *load_faithful(), num_experts=[1, 2, 3], criterion="cv", folds=2, random_state=0, estimator=EM(n_init=3)
     )
 
 
@@ -64,7 +64,7 @@ def test_the_profile_crosses_the_quantile_at_the_ends_of_its_interval(selection,
     np.testing.assert_allclose(profile.get_ydata(), np.maximum(expected, 0.0), atol=1e-9)
     assert quantile.get_ydata()[0] == pytest.approx(chi2.ppf(0.9, 1))
     assert estimate.get_xdata()[0] == fit.params[index]
-    low, high = fit.conf_int(0.9, method="profile")[index]
+    low, high = fit.conf_int(level=0.9, method="profile")[index]
     assert (ax.patches[0].get_x(), ax.patches[0].get_width()) == (pytest.approx(low), pytest.approx(high - low))
     away = (
         fit.params[index] * np.log(values / fit.params[index]) if parameter == "std[1]" else values - fit.params[index]
@@ -76,7 +76,7 @@ def test_a_parameter_without_bounds_has_no_picture():
     x = torch.linspace(-1, 1, 80, dtype=torch.float64).unsqueeze(-1)
     noise = 0.01 * torch.randn(80, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     y = torch.where(x[:, 0] > 0, 5.0 + x[:, 0], -5.0 - x[:, 0]) + noise  # a gate that may as well jump
-    fit = select_experts(x, y, k=[2], random_state=0, estimator=EM(n_init=2)).best
+    fit = select_experts(x, y, num_experts=[2], random_state=0, estimator=EM(n_init=2)).best
     with pytest.raises(ValueError, match=r"parameter must have a standard error .* got 'gate_weight\[0,x0\]'"):
         plot_profile(fit, "gate_weight[0,x0]", num_points=5)
 
@@ -85,7 +85,7 @@ def test_replicates_and_their_interval(selection):
     found = bootstrap(selection.fits[1], 60, random_state=0)
     ax = found.plot("slope[0,x0]", level=0.8, method="percentile")
     index = found.param_names.index("slope[0,x0]")
-    low, high = found.conf_int(0.8, method="percentile")[index]
+    low, high = found.conf_int(level=0.8, method="percentile")[index]
     band, *bars = ax.patches
     assert (band.get_x(), band.get_width()) == (pytest.approx(low), pytest.approx(high - low))
     assert sum(bar.get_height() * bar.get_width() for bar in bars) == pytest.approx(1.0, abs=0.02)
@@ -101,7 +101,7 @@ def test_curves_of_criteria_touch_zero_at_their_choice(selection):
     for container, name in zip(ax.containers, ("aic", "bic", "icl", "cv-max"), strict=True):
         line = container[0]
         np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
-        assert line.get_ydata()[selection.k.index(selection.choose(name))] == 0.0
+        assert line.get_ydata()[selection.num_experts.index(selection.choose(name))] == 0.0
         assert min(line.get_ydata()) == 0.0
     values = selection.values["bic"]
     np.testing.assert_allclose(ax.containers[1][0].get_ydata(), values - values.min())

@@ -69,7 +69,7 @@ def test_density_quantiles_and_distribution_agree(fitted):
     quantiles = fitted.predict_quantiles(x[:20], levels)
     law = fitted.predict_distribution(x[:20])
     np.testing.assert_allclose(law.cdf(torch.as_tensor(quantiles.T)).T, np.tile(levels, (20, 1)), atol=1e-10)
-    interval = fitted.predict_interval(x[:20], coverage=0.8)
+    interval = fitted.predict_interval(x[:20], level=0.8)
     np.testing.assert_allclose(interval, fitted.predict_quantiles(x[:20], [0.1, 0.9]))
     resp = fitted.responsibilities(x, y)
     np.testing.assert_allclose(resp.sum(1), 1.0)
@@ -77,7 +77,7 @@ def test_density_quantiles_and_distribution_agree(fitted):
 
 def test_intervals_cover_as_they_say(fitted):
     x, y = faithful()
-    low, high = fitted.predict_interval(x, coverage=0.9).T
+    low, high = fitted.predict_interval(x, level=0.9).T
     share = ((y >= low) & (y <= high)).mean()
     assert abs(share - 0.9) < norm.isf(5e-6) * np.sqrt(0.09 / len(y))
 
@@ -171,7 +171,7 @@ def test_an_unfinished_fit_warns():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gate": "hard"}, r"gate must be a Gate or one of \['laplace', 'sigmoid', 'softmax'\], got 'hard'"),
+        ({"gate": "hard"}, r"gate must be a Gate or one of \['activation', .*'temperature'\], got 'hard'"),
         ({"n_experts": 0}, "n_experts must be at least 1, got 0"),
         ({"n_experts": 300}, "at least as many rows as experts, 300"),
         ({"gate": topk_gate(1, 4, 2, generator=seeded(0))}, "gate must have n_experts=2 experts"),
@@ -187,8 +187,8 @@ def test_bad_predictions_are_refused(fitted):
     for method in (fitted.score_samples, fitted.responsibilities):
         with pytest.raises(ValueError, match="y must have one value for each of 2 rows of X, got 3"):
             method(x[:2], y[:3])
-    with pytest.raises(ValueError, match=r"coverage must be strictly between 0 and 1, got 1\.5"):
-        fitted.predict_interval(x, coverage=1.5)
+    with pytest.raises(ValueError, match=r"level must be strictly between 0 and 1, got 1\.5"):
+        fitted.predict_interval(x, level=1.5)
     with pytest.raises(ValueError, match=r"probabilities in \[0, 1\]"):
         fitted.predict_quantiles(x, [1.5])
     with pytest.raises(NotFittedError):

@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 import torch
-from estimators.data.dataset.dataset import Data
 
 from estimators import EM, MLE
+from estimators.data.dataset import Data
 from estimators.objectives.autograd import AutogradObjective
 from estimators.objectives.choose import make_objective
 from estimators.objectives.smooth_gate.objective import SmoothGateObjective
@@ -101,7 +101,7 @@ def test_everything_is_that_of_autograd(gate, experts):
     ):
         torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-9, msg=lambda text, n=name: f"{n}: {text}")
     torch.testing.assert_close(fast.scores(theta[0, 0]), slow.scores(theta[0, 0]), rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(fast.shares(theta), slow.shares(theta), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(fast.expected_counts(theta), slow.expected_counts(theta), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("gate", ["laplace", "top-2 sigmoid", "linear, temperature"])
@@ -171,7 +171,7 @@ def test_fits_reach_the_maxima_of_autograd(gate, estimator, monkeypatch):
 def test_scores_that_overflow_are_nan_for_their_vector_alone():
     fast, _ = both("squared distance", "gaussian")
     theta = points(fast, 1, 2)
-    theta[0, 1, fast.vector.names.index("gate.score.center[0,0]")] = 1e200
+    theta[0, 1, fast.user_map().names.index("gate_center[0,x0]")] = 1e200
     found = fast.evaluate(theta)
     assert torch.isfinite(fast.value(theta)).tolist() == [[True, False]]
     assert torch.isfinite(found.value).tolist() == [[True, False]]

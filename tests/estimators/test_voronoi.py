@@ -11,7 +11,7 @@ from scipy.optimize import least_squares, minimize, minimize_scalar
 from torch.distributions import Normal
 
 from estimators.voronoi import (
-    Freedom,
+    GateInvariance,
     atom_errors,
     block_errors,
     density_distances,
@@ -107,7 +107,7 @@ def _golden(function, low: float, high: float) -> float:
     return min(result.fun, function(low), function(high))
 
 
-def _least(value, d: int, freedom: Freedom) -> float:
+def _least(value, d: int, freedom: GateInvariance) -> float:
     def over_scale(t) -> float:
         return _golden(lambda s: value(s, t), 0.0, 60.0) if freedom.bias else value(1.0, t)
 
@@ -127,7 +127,7 @@ def _least(value, d: int, freedom: Freedom) -> float:
 @pytest.mark.parametrize("seed", range(2))
 def test_losses_of_one_covariate_agree_with_brute_force(gate, k, k_0, count, seed):
     fitted, truth = random_measure(k, 1, seed), random_measure(k_0, 1, seed + 100)
-    freedom = Freedom.of(GATES[gate]())
+    freedom = GateInvariance.of(GATES[gate]())
     for order in (None, rbar):
         loss = voronoi_loss(fitted, truth, rbar=order, num_selected=count, gate=GATES[gate]())
         expected = brute_force(fitted, truth, order or (lambda m: 1.0), count, freedom)
@@ -141,7 +141,7 @@ def test_losses_of_several_covariates_agree_with_brute_force(d, seed):
     fitted, truth = random_measure(3, d, seed), random_measure(2, d, seed + 50)
     for order in (None, rbar):
         loss = voronoi_loss(fitted, truth, rbar=order)
-        expected = brute_force(fitted, truth, order or (lambda m: 1.0), 2, Freedom())
+        expected = brute_force(fitted, truth, order or (lambda m: 1.0), 2, GateInvariance())
         assert float(loss.total) <= expected + 1e-9
         assert float(loss.total) == pytest.approx(expected, rel=1e-7, abs=1e-8)
 
@@ -266,7 +266,7 @@ def test_subset_losses_of_several_covariates_contain_those_of_one(d, count, seed
 @pytest.mark.parametrize(("gate", "order", "seed"), [("softmax", None, 0), ("softmax", rbar, 1), ("sigmoid", None, 2)])
 def test_no_translation_near_the_best_lowers_the_subset_loss(gate, order, seed):
     fitted, truth = random_measure(4, 2, seed), random_measure(3, 2, seed + 10)
-    freedom = Freedom.of(GATES[gate]())
+    freedom = GateInvariance.of(GATES[gate]())
     loss = voronoi_loss(fitted, truth, rbar=order, num_selected=2, gate=GATES[gate]())
     terms = build_terms(fitted, truth, loss.cells.unsqueeze(-2), freedom, order)
     generator = seeded(8)
@@ -291,7 +291,7 @@ def test_no_translation_near_the_best_lowers_the_subset_loss(gate, order, seed):
     ],
 )
 def test_freedom_of_gates_leaves_their_densities_alone(gate, freedom):
-    assert Freedom.of(gate) == freedom
+    assert GateInvariance.of(gate) == freedom
     truth = random_measure(2, 1, 0)
     x = torch.randn(20, 1, dtype=DTYPE, generator=seeded(1))
     y = torch.randn(20, dtype=DTYPE, generator=seeded(2))
@@ -448,4 +448,4 @@ def test_other_kinds_are_refused():
     with pytest.raises(TypeError, match="fitted must be a MixingMeasure"):
         exact_loss(torch.zeros(2), reference_truth())
     with pytest.raises(TypeError, match="gate must be a"):
-        Freedom.of(object())
+        GateInvariance.of(object())

@@ -27,6 +27,19 @@ def test_the_update_of_a_covariance_maximizes_the_likelihood(kind, shared):
         assert gradient.abs().max() < 1e-10 * weight.sum()
 
 
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("kind", COVARIANCES)
+def test_the_update_of_independent_models_is_that_of_each_alone(kind, shared):
+    residual, weight = normal(4, 50, P, seed=3), normal(4, 50, K).exp()
+    scatter = torch.einsum("bnk,bnp,bnq->bkpq", weight, residual, residual)
+    together = kind(K, P, shared=shared, batch_shape=(4,), dtype=torch.float64)
+    together.update(scatter, weight.sum(-2), 1e-9)
+    for index in range(4):
+        alone = kind(K, P, shared=shared, dtype=torch.float64)
+        alone.update(scatter[index], weight[index].sum(-2), 1e-9)
+        torch.testing.assert_close(together.scale_tril()[index], alone.scale_tril(), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", COVARIANCES)
 def test_the_update_of_a_covariance_keeps_its_floor(kind):
     covariance = kind(2, P, dtype=torch.float64)

@@ -172,3 +172,53 @@ def test_bad_masks_are_named(loss):
         loss(*routed(), torch.ones(N, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"mask must broadcast to shape \(12,\), got shape \(13,\)"):
         loss(*routed(), torch.ones(N + 1, dtype=torch.bool))
+
+
+def test_logits_are_not_taken_for_log_weights():
+    """Raw logits gave losses of 6 to 21, where 1 is even, and no error."""
+    logits, log_weights, indices = routed()
+    for wrong in (logits, log_weights.exp()):
+        with pytest.raises(ValueError, match="log_weights must be the logarithms of weights that sum to 1"):
+            load_balance_loss(wrong, indices)
+        with pytest.raises(ValueError, match="log_weights must be the logarithms of weights that sum to 1"):
+            importance_loss(wrong)
+    with pytest.raises(ValueError, match="logits must be scores before the normalizer, got log-weights"):
+        router_z_loss(log_weights)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_numbers_that_are_none_are_refused(bad):
+    logits, log_weights, indices = routed()
+    logits[3, 1], log_weights[3, 1] = bad, bad
+    for call in (
+        lambda: load_balance_loss(log_weights, indices),
+        lambda: importance_loss(log_weights),
+        lambda: router_z_loss(logits),
+    ):
+        with pytest.raises(ValueError, match="must"):
+            call()
+
+
+@pytest.mark.parametrize("bad", [-1, K])
+def test_experts_that_are_not_there_are_refused(bad):
+    _, log_weights, indices = routed()
+    indices[3, 1] = bad
+    with pytest.raises(ValueError, match=rf"indices must lie in \[0, {K}\), got entries from"):
+        selection_rate(indices, K)
+    with pytest.raises(ValueError, match="indices must lie in"):
+        load_balance_loss(log_weights, indices)
+    padding = torch.arange(N) != 3
+    assert selection_rate(indices, K, padding).sum().item() == pytest.approx(SELECTED)
+
+
+def test_experts_named_twice_are_refused():
+    with pytest.raises(ValueError, match="indices must name different experts"):
+        selection_rate(torch.tensor([[0, 0]]), K)
+    with pytest.raises(TypeError, match="indices must have an integer dtype"):
+        selection_rate(torch.zeros(3, 1), K)
+
+
+def test_means_of_many_rows_are_summed_in_float64():
+    values = torch.full((3_000_000, 1), 0.1)
+    assert masked_mean(values).item() == values[0].item()
+    assert masked_mean(values, torch.ones(3_000_000, dtype=torch.bool)).item() == values[0].item()

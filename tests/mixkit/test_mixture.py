@@ -166,8 +166,14 @@ def test_expanding_keeps_whether_values_are_checked(checked):
 def test_weights_and_components_broadcast():
     law = ExpertMixture(double(0.2, 0.8).log(), Normal(normal(3, 5, 2), torch.ones(2).double()))
     assert law.batch_shape == (3, 5)
-    other = ExpertMixture(torch.log_softmax(normal(3, 5, 2), -1), Normal(double(0.0, 1.0), double(1.0, 1.0)))
+    y = normal(3, 5, seed=7)
+    components = Normal(normal(3, 5, 2), torch.ones(2).double()).log_prob(y.unsqueeze(-1))
+    torch.testing.assert_close(law.log_prob(y), (components + double(0.2, 0.8).log()).logsumexp(-1))
+    weights = torch.log_softmax(normal(3, 5, 2), -1)
+    other = ExpertMixture(weights, Normal(double(0.0, 1.0), double(1.0, 1.0)))
     assert other.batch_shape == other.sample(generator=seeded()).shape == (3, 5)
+    components = Normal(double(0.0, 1.0), double(1.0, 1.0)).log_prob(y.unsqueeze(-1))
+    torch.testing.assert_close(other.log_prob(y), (components + weights).logsumexp(-1))
 
 
 class TestChecks:
@@ -213,6 +219,8 @@ class TestChecks:
     def test_validation_may_be_switched_off(self):
         law = ExpertMixture(torch.zeros(2), self.components, validate_args=False)
         assert law.batch_shape == ()
+        density = 2.0 * Normal(0.0, 1.0).log_prob(torch.tensor(0.3)).exp()  # as the weights say: twice one
+        torch.testing.assert_close(law.log_prob(torch.tensor(0.3)), density.log())
 
     def test_rounded_weights_pass(self):
         for dtype in (torch.bfloat16, torch.float16, torch.float32):

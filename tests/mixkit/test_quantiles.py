@@ -169,3 +169,5 @@ def test_quantiles_carry_no_gradient():
 def test_probabilities_outside_zero_and_one(value, shown):
     with pytest.raises(ValueError, match=rf"value must hold probabilities in \[0, 1\], got {shown}"):
         LAWS["normal"].icdf(torch.tensor([0.5, value]))
+    with pytest.raises(ValueError, match=f"got {shown}"):  # the ends themselves are probabilities
+        LAWS["normal"].icdf(torch.tensor([0.0, 1.0, value]))

@@ -123,7 +123,9 @@ def test_the_two_rankings_differ_by_the_bias():
 
 def test_slopes_may_lack_the_batch_of_the_scores():
     slope, bias = torch.zeros(5, K), normal(2, 1, K)
-    assert select(TopKBySlope(2), slope + bias, slope).shape == (2, 5, K)
+    found = select(TopKBySlope(2), slope + bias, slope)
+    assert torch.equal(found, select(TopKBySlope(2), slope + bias, slope.expand(2, 5, K)))
+    assert torch.equal(found > -INF, torch.tensor([True, True, *[False] * (K - 2)]).expand(2, 5, K))  # ties: the first
 
 
 def test_noise_is_for_training_and_follows_the_generator():
@@ -214,6 +216,8 @@ def test_a_group_of_negative_merit_may_win_and_no_masked_group_slips_in():
         (lambda: TopKByScore(0), "num_selected must be at least 1, got 0"),
         (lambda: NoisyTopK(3, 1, 2), "num_experts must be at least 3, got 2"),
         (lambda: BiasedTopK(1, 4, merit_size=0), "merit_size must be at least 1, got 0"),
+        (lambda: BiasedTopK(1, 4, num_groups=0), "num_groups must be at least 1, got 0"),
+        (lambda: BiasedTopK(1, 4, num_groups=5), "num_groups must be at most 4, got 5"),
         (lambda: BiasedTopK(1, 4, num_groups=3), "num_groups must divide num_experts=4, got 3"),
         (lambda: BiasedTopK(1, 4, num_groups=2, num_selected_groups=3), "num_selected_groups must be at most 2, got 3"),
         (

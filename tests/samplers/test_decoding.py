@@ -123,6 +123,11 @@ def test_padding_of_the_target_vocabulary_is_never_decoded():
     torch.testing.assert_close(exact_law(decoder, [1], 3), expected, rtol=0, atol=1e-12)
 
 
+def test_a_vocabulary_of_one_token_is_decoded(generator):
+    decoder = SpeculativeDecoder(Table(8), Table(9), draft_length=2, vocab_size=1)
+    assert decoder.decode([[0]], max_new_tokens=5, generator=generator).sequences[0].tolist() == [0] * 6
+
+
 def test_law_with_drafts_without_a_law():
     target = Table(10)
     decoder = SpeculativeDecoder(target, PromptLookup(2, 2))

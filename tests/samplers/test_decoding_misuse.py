@@ -28,6 +28,7 @@ from .test_decoding import Table, V, exact_law
         (lambda: SpeculativeDecoder(3, Table(0)), TypeError, "model must be a callable"),
         (lambda: SpeculativeDecoder(Table(0), Table(0), num_drafts=2), ValueError, "num_drafts must be at most 1"),
         (lambda: SpeculativeDecoder(Table(0), Table(0), draft_length=0), ValueError, "draft_length must be at least 1"),
+        (lambda: SpeculativeDecoder(Table(0), Table(0), vocab_size=0), ValueError, "vocab_size must be at least 1"),
         (lambda: SpeculativeDecoder(Table(0), [Table(0)], SamplerMatch(), num_drafts=2), ValueError, "one entry"),
         (
             lambda: SpeculativeDecoder(Table(0), Table(0), processors=(TopK(1), TopK(2))),

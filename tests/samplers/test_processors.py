@@ -7,6 +7,7 @@ import torch
 from transformers.generation import logits_process as hf
 
 from samplers.processors import Chain, Epsilon, Eta, MinP, Processor, Temperature, TopK, TopP, Typical
+from samplers.processors.typical import atypicality
 
 PAIRS = {
     "top_k": [(TopK(k, n), hf.TopKLogitsWarper(k, min_tokens_to_keep=n)) for k in (1, 3, 50) for n in (1, 5)],
@@ -78,6 +79,25 @@ def test_typical_where_ties_move_the_sums(mass, generator):
     order = (row.log_softmax(-1) + (row.softmax(-1) * -row.log_softmax(-1)).sum()).abs().argsort(-1)
     for beside in row.gather(-1, order).softmax(-1).cumsum(-1)[0, 1000:4000:500].tolist():
         assert torch.equal(Typical(beside)(IDS, row), hf.TypicalLogitsWarper(beside)(IDS, row))
+
+
+def test_typical_tells_neighboring_distances_apart(generator):
+    """Tokens at neighboring float32 distances: where the nearer reaches the mass, the farther is not kept."""
+    scores, found = 0.3 * torch.randn(4, 5000, generator=generator), 0
+    scores[:, 7] = 11.0  # entropy is low, so that the many others are as far from it as float32 tells numbers apart
+    for row in scores:
+        distance, index = atypicality(row).sort()
+        cumulative = row[index].softmax(-1).cumsum(-1)
+        (places,) = (distance.view(torch.int32).diff() == 1).nonzero(as_tuple=True)
+        for place in places.tolist():
+            if distance[place] == distance[place - 1] or cumulative[place] - cumulative[place - 1] < 2e-6:
+                continue
+            mass = float(cumulative[place - 1] + cumulative[place]) / 2.0
+            kept = Typical(mass).process(row) > -torch.inf
+            assert kept.sum() == place + 1
+            assert not kept[index[place + 1]]
+            found += 1
+    assert found > 5
 
 
 def test_any_leading_dimensions(generator):

@@ -4,6 +4,7 @@ import itertools
 import math
 import pickle
 
+import mpmath
 import pytest
 import torch
 from scipy import integrate, stats
@@ -221,7 +222,8 @@ def test_extremes_are_finite_in_every_dtype(law, dtype, generator):
     logits = torch.tensor([[1e4, 0.0, -1e4, -torch.inf], [0.0, 0.0, 0.0, -torch.inf]]).to(dtype).requires_grad_(True)
     log_weights = law.sample(logits, generator=generator)
     assert log_weights.dtype == torch.promote_types(dtype, torch.float32)
-    assert not torch.isnan(log_weights).any()
+    torch.testing.assert_close(log_weights.exp().sum(-1), torch.ones(2).to(log_weights.dtype), rtol=1e-5, atol=1e-5)
+    assert (log_weights[:, 3] == -torch.inf).all()
     log_prob = law.log_prob(log_weights, logits)
     assert torch.isfinite(log_prob).all()
     (gradient,) = torch.autograd.grad(log_prob.sum(), logits)
@@ -407,3 +409,43 @@ def test_seeds_are_as_good_as_generators():
     assert torch.equal(rows[1], LAWS[0].sample(logits[1:], generator=2)[0])
     with pytest.raises(TypeError, match=r"generator must be a torch.Generator or a seed, got str"):
         LAWS[0].sample(logits, generator="1")
+
+
+def test_composed_tokens_reach_the_tail_of_a_large_vocabulary():
+    """Cumulative sums in float32 stopped at the first token: none of the tail in a million draws."""
+    probs = torch.full((100_001,), 2e-8)
+    probs[0] = 0.998
+    tokens = ComposedTokens(50_000).sample_tokens(probs.log().expand(4, -1), generator=torch.Generator().manual_seed(0))
+    count = int((tokens > 0).sum())
+    assert stats.binomtest(count, tokens.numel(), 0.002 / float(probs.double().sum())).pvalue > 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tokens_cut_off_are_never_composed(dtype):
+    logits = torch.tensor([-torch.inf, 0.0, -torch.inf, 1.0, -torch.inf], dtype=dtype)
+    tokens = ComposedTokens(20_000).sample_tokens(logits, generator=torch.Generator().manual_seed(0))
+    assert set(tokens.tolist()) == {1, 3}
+
+
+def test_dirichlet_at_concentrations_that_float32_does_not_hold():
+    """Weights below the smallest number were all equal: the uniform mixture in 92% of the draws."""
+    logits = torch.tensor([0.5, 0.3, 0.2]).log()
+    weights = DirichletTokens(1e-39).sample(logits.expand(2000, -1), generator=torch.Generator().manual_seed(0)).exp()
+    assert torch.equal(weights.amax(-1), torch.ones(2000))
+    assert stats.chisquare(weights.sum(0).double(), [1000, 600, 400]).pvalue > 1e-5
+
+
+@pytest.mark.parametrize("concentration", [1e-6, 0.1, 1.0, 31.0, 1e3, 1e8, 1e12])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dirichlet_density_against_mpmath(concentration, dtype):
+    logits = torch.tensor([0.5, 0.3, 0.2], dtype=dtype).log()
+    law = DirichletTokens(concentration)
+    draw = law.sample(logits, generator=torch.Generator().manual_seed(0))
+    with mpmath.workdps(60):
+        weights = [mpmath.e ** mpmath.mpf(v) for v in logits.double().tolist()]
+        alpha = [mpmath.mpf(concentration) * w / sum(weights) for w in weights]
+        point = [mpmath.mpf(v) for v in draw.double().tolist()]
+        total = mpmath.log(sum(mpmath.e**v for v in point))
+        terms = [a * (v - total) - mpmath.loggamma(a) for a, v in zip(alpha, point, strict=True)]
+        expected = float(mpmath.loggamma(concentration) + sum(terms))
+    assert law.log_prob(draw, logits).item() == pytest.approx(expected, rel=2e-6 if dtype == torch.float32 else 1e-11)

@@ -13,6 +13,7 @@ from samplers import (
     GumbelListCoupling,
     ImportanceWeighted,
     KSequential,
+    MultiBlockVerifier,
     OptimalVerifier,
     RecursiveRejection,
     SamplerMatch,
@@ -71,6 +72,8 @@ ROWS = {
     "k-sequential": Row(KSequential(), different=False, cost=2),
     "optimal": Row(OptimalVerifier(), different=False, cost=2),
     "optimal-binned": Row(OptimalVerifier(bins=6), different=False, cost=2),
+    "multi-block": Row(MultiBlockVerifier(), different=False),
+    "multi-block-k-seq": Row(MultiBlockVerifier(budgets="k-seq"), different=False),
     "weighted": Row(WeightedVerifier(steps=3, levels=12, span=3.0), cost=4),
     "importance": Row(ImportanceWeighted(solved=2), cost=8),
     "importance-truncated": Row(ImportanceWeighted(solved=2, alphabet=3, guard=False), cost=8),
@@ -253,7 +256,9 @@ def test_single_draft_rules_refuse_many_drafts(verifier, generator):
         verifier.verify(*a_block(ROWS["match"]), generator=generator)
 
 
-@pytest.mark.parametrize("verifier", [KSequential(), OptimalVerifier(), OptimalVerifier(bins=8)], ids=repr)
+@pytest.mark.parametrize(
+    "verifier", [KSequential(), OptimalVerifier(), OptimalVerifier(bins=8), MultiBlockVerifier()], ids=repr
+)
 def test_rules_of_identical_drafts_refuse_different_ones(verifier, generator):
     target, draft, _ = a_block(ROWS["match"])
     draft = draft.clone()

@@ -1,1 +1,1 @@
-"""Experts of several linear locations, or of several families: exact derivatives by matrix products."""
+"""Experts of several linear locations, or of several families: matrix products; start with ``objective.py``."""

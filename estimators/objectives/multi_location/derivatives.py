@@ -14,7 +14,7 @@ Those of the complete data (memberships known) are :math:`w w^\top - \mathrm{dia
 :math:`r_j \partial_{ab} f_j`. Derived here; checked against autograd in the tests.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ from mixkit.experts.base import DensityTerms
 from .families import Block
 
 __all__ = ["Point", "complete_pairs", "observed_pairs", "slope_rows"]
+
+Place = TypeVar("Place", int, Tensor)
 
 
 class Point(NamedTuple):
@@ -91,6 +93,6 @@ def complete_pairs(point: Point, blocks: list[Block]) -> list[Tensor]:
     return parts
 
 
-def pair(i, j):  # type: ignore[no-untyped-def]
+def pair(i: Place, j: Place) -> Place:
     """Where pair (i >= j) stands in a lower triangle listed row by row."""
     return i * (i + 1) // 2 + j

@@ -1,1 +1,1 @@
-"""Any smooth gate before experts with linear predictors: derivatives of the gate by autograd, others by products."""
+"""Any smooth gate before experts with linear predictors; start with ``objective.py``."""

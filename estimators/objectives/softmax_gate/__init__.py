@@ -1,1 +1,1 @@
-"""Models with linear predictors: exact derivatives by matrix products."""
+"""Models with linear predictors: exact derivatives by matrix products; start with ``objective.py``."""

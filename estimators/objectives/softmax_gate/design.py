@@ -13,6 +13,7 @@ __all__ = [
     "Chunk",
     "Design",
     "Scaling",
+    "moments",
 ]
 
 _CACHE_ENTRIES = 2**25  # at most 256 MiB of stored outer products in float64
@@ -31,21 +32,24 @@ class Scaling(NamedTuple):
     @classmethod
     def of(cls, x: Tensor, y: Tensor, weight: Tensor | None, *, scale_response: bool) -> "Scaling":
         """Weighted moments of each data set; constants get scale 1, and an unscaled response mean 0 and scale 1."""
-        x_mean, x_std = _moments(x, None if weight is None else weight.unsqueeze(-1), -2)
+        x_mean, x_std = moments(x, None if weight is None else weight.unsqueeze(-1), -2)
         if not scale_response:
             return cls(x_mean, x_std, torch.zeros_like(y[:, 0]), torch.ones_like(y[:, 0]))
-        return cls(x_mean, x_std, *_moments(y, weight, -1))
+        return cls(x_mean, x_std, *moments(y, weight, -1))
 
 
-def _moments(values: Tensor, weight: Tensor | None, dim: int) -> tuple[Tensor, Tensor]:
-    if weight is None:
-        mean = values.mean(dim)
-        variance = values.var(dim, correction=0)
-    else:
-        total = weight.sum(dim)
-        mean = (weight * values).sum(dim) / total
-        variance = (weight * (values - mean.unsqueeze(dim)).square()).sum(dim) / total
-    std = variance.sqrt()
+def moments(values: Tensor, weight: Tensor | None, dim: int) -> tuple[Tensor, Tensor]:
+    """Weighted means and standard deviations over one dimension; constants get scale 1.
+
+    Deviations are squared in units of the largest, so that neither tiny nor huge ones leave float64.
+    """
+    share = None if weight is None else weight / weight.sum(dim, keepdim=True)
+    mean = values.mean(dim) if share is None else (share * values).sum(dim)
+    deviation = values - mean.unsqueeze(dim)
+    largest = deviation.abs().amax(dim, keepdim=True)
+    squares = (deviation / torch.where(largest > 0, largest, 1.0)).square()
+    variance = squares.mean(dim) if share is None else (share * squares).sum(dim)
+    std = largest.squeeze(dim) * variance.sqrt()
     negligible = std <= 1e-13 * torch.maximum(values.amax(dim), -values.amin(dim))
     return mean, torch.where(negligible, torch.ones_like(std), std)
 

@@ -20,6 +20,7 @@ of other families do, and ``converged`` stays False where they end at a kink.
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.optimize
@@ -37,7 +38,7 @@ from ..packed_symmetric import unpack_symmetric
 from .design import Chunk
 from .layout import Coefficients, Layout
 from .likelihood import Posterior, against, posterior, weighted
-from .m_step import ExpertStep, expert_columns, expert_step
+from .m_step import ExpertStep, expert_columns, register_step
 from .objective import LinearObjective
 
 __all__ = ["LaplaceObjective"]
@@ -85,9 +86,7 @@ class _LaplaceStep(ExpertStep):
         )
 
 
-@expert_step.register
-def _(experts: LaplaceExperts) -> ExpertStep:
-    return _LaplaceStep(experts.shared_scale)
+register_step(LaplaceExperts, lambda experts: _LaplaceStep(experts.shared_scale))
 
 
 class _ExpectedCurvature(LaplaceExperts):
@@ -116,7 +115,7 @@ class LaplaceObjective(LinearObjective):
         **settings: likewise.
     """
 
-    def __init__(self, *arguments, **settings) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.experts = _ExpectedCurvature.of(self.experts)
         places = self.layout.index[self.layout.expert_positions]

@@ -1,4 +1,4 @@
-"""Normalizers: scores to log-weights that sum to 1 after exp, -inf staying -inf."""
+"""Normalizers: scores to log-weights that sum to 1 after exp, -inf staying -inf; start with ``base.py``."""
 
 from .base import Normalizer
 from .links import LinkNormalizer, NormalizedSigmoid, Softmax, SoftplusL1, StableMax

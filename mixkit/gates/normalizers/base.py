@@ -1,12 +1,12 @@
 """What every normalizer is."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ..._precision import at_least_float32
-from ..._validation import can_read_values, check_tensor
+from ..._validation import at_least_float32, can_read_values, check_tensor
 from ..router_losses import check_mask
 
 __all__ = ["Normalizer"]
@@ -27,6 +27,7 @@ class Normalizer(nn.Module, ABC):
             ``masked_log_weights``, too.
     """
 
+    computed_by: ClassVar[tuple[str, ...]] = ("forward", "log_weights", "masked_log_weights")
     shift_invariant: bool
     couples_rows: bool = False
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..._precision import at_least_float32
+from ..._validation import at_least_float32
 from .base import Normalizer
 
 __all__ = ["LinkNormalizer", "NormalizedSigmoid", "Softmax", "SoftplusL1", "StableMax"]

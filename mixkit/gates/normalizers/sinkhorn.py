@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..._precision import at_least_float32
-from ..._validation import check_integer
+from ..._validation import at_least_float32, check_integer
 from ..router_losses import check_mask
 from .base import Normalizer, check_rows
 

@@ -1,4 +1,4 @@
-"""Scores: what a gate thinks of each expert at each x, before temperature, selection and normalization."""
+"""Scores: what a gate thinks of each expert at each x, before all else; start with ``base.py``."""
 
 from .base import Score
 from .linear import ActivationScore, ConstantScore, LinearScore, QuadraticScore

@@ -1,4 +1,4 @@
-"""Selections: which experts a gate keeps at each x; the scores of the others become -inf."""
+"""Selections: which experts a gate keeps at each x; others get a score of -inf; start with ``base.py``."""
 
 from .base import Dense, Selection, keep, top_k_mask
 from .biased import BiasedTopK

@@ -1,20 +1,20 @@
 """Top-K with a selection bias that balances the load and stays out of the weights."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..._precision import at_least_float32
-from ..._validation import check_finite, check_integer, check_positive
+from ..._validation import at_least_float32, check_finite, check_integer, check_positive
+from ...numerics.buffers import KeepsFloat32
+from ...numerics.randomness import Randomness
 from .base import keep, top_k_mask
 from .topk import TopKByScore
 
 __all__ = ["BiasedTopK"]
 
 
-class BiasedTopK(TopKByScore):
+class BiasedTopK(KeepsFloat32, TopKByScore):
     r"""Keep the K largest :math:`\text{affinity}(s_j) + b_j`; the weights see :math:`s_j` alone.
 
     The loss-free load balancing of Wang et al. (2024), arXiv 2408.15664: no gradient reaches b; ``update_bias``
@@ -54,6 +54,7 @@ class BiasedTopK(TopKByScore):
 
     selection_bias: Tensor
     shift_invariant = False
+    float32_buffers = ("selection_bias",)
 
     def __init__(
         self,
@@ -90,13 +91,6 @@ class BiasedTopK(TopKByScore):
                 f"{self.num_groups} groups, got {self.num_selected}"
             )
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "BiasedTopK":
-        before = self.selection_bias
-        super()._apply(fn, recurse)
-        if self.selection_bias.dtype != before.dtype:
-            self.selection_bias = before.to(self.selection_bias.device)
-        return self
-
     def ranking(self, scores: Tensor) -> Tensor:
         """What the experts are ranked on, ``(*batch, n, k)``; -inf for experts that cannot be selected."""
         with torch.no_grad():
@@ -109,9 +103,7 @@ class BiasedTopK(TopKByScore):
         best = top_k_mask(_group_merit(groups, self.merit_size), self.num_selected_groups).unsqueeze(-1)
         return torch.where(best, groups, -torch.inf).flatten(-2)
 
-    def forward(
-        self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def forward(self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: Randomness = None) -> Tensor:
         """The scores ``(*batch, n, k)``, -inf where unselected."""
         return keep(scores, top_k_mask(self.ranking(scores), self.num_selected))
 

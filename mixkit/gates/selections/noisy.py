@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from ..._precision import at_least_float32
-from ..._validation import check_integer
+from ..._validation import at_least_float32, check_integer
+from ...numerics.randomness import Randomness, as_generator
 from .base import keep, top_k_mask
 from .topk import TopKByScore
 
@@ -53,19 +53,20 @@ class NoisyTopK(TopKByScore):
         columns = check_integer("num_features", num_features, low=1)
         self.noise_weight = nn.Parameter(torch.zeros(*batch_shape, rows, columns, dtype=dtype, device=device))
 
-    def forward(
-        self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def forward(self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: Randomness = None) -> Tensor:
         """The (in training mode, noisy) scores ``(*batch, n, k)``, -inf where unselected."""
-        if self.training:
-            scores = scores + self.noise_std(x) * _normal_like(scores, generator)
-        return keep(scores, top_k_mask(scores, self.num_selected))
+        if not self.training:
+            return keep(scores, top_k_mask(scores, self.num_selected))
+        noise = self.noise_std(x) * _normal_like(scores, generator)
+        ranking = scores - scores.detach().amax(-1, keepdim=True) + noise  # scores of 1e7 leave no digits for the noise
+        return keep(scores + noise, top_k_mask(ranking, self.num_selected))
 
     def noise_std(self, x: Tensor) -> Tensor:
         """Standard deviation of the noise, ``(*batch, n, k)``."""
         return nn.functional.softplus(x @ self.noise_weight.mT)
 
 
-def _normal_like(scores: Tensor, generator: torch.Generator | None) -> Tensor:
+def _normal_like(scores: Tensor, generator: Randomness) -> Tensor:
     dtype = at_least_float32(scores.new_empty(0)).dtype
-    return torch.randn(scores.shape, dtype=dtype, device=scores.device, generator=generator).to(scores.dtype)
+    source = as_generator(generator, scores.device)
+    return torch.randn(scores.shape, dtype=dtype, device=scores.device, generator=source).to(scores.dtype)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..._validation import check_integer
+from ...numerics.randomness import Randomness
 from .base import Selection, keep, top_k_mask
 
 __all__ = ["TopKByScore", "TopKBySlope"]
@@ -23,14 +24,14 @@ class TopKByScore(Selection):
     """
 
     num_selected: int
+    reads_scores_alone = True
+    reads_slope_scores = False
 
     def __init__(self, num_selected: int) -> None:
         super().__init__()
         self.num_selected = check_integer("num_selected", num_selected, low=1)
 
-    def forward(
-        self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def forward(self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: Randomness = None) -> Tensor:
         """The scores ``(*batch, n, k)``, -inf where unselected."""
         return keep(scores, top_k_mask(scores, self.num_selected))
 
@@ -49,6 +50,9 @@ class TopKBySlope(TopKByScore):
     Args:
         num_selected: how many experts to keep at every row, K.
 
+    Raises:
+        ValueError: on use, if a score is NaN, or fewer than K are above -inf.
+
     Example:
         >>> import torch
         >>> slope_scores, bias = torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([9.0, 0.0, 0.0])
@@ -56,9 +60,9 @@ class TopKBySlope(TopKByScore):
         tensor([[-inf, 3., 2.]])
     """
 
-    def forward(
-        self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    reads_scores_alone = True
+
+    def forward(self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: Randomness = None) -> Tensor:
         """The scores ``(*batch, n, k)``, -inf where unselected."""
-        ranking = torch.where(scores > -torch.inf, slope_scores, -torch.inf)
+        ranking = torch.where(scores > -torch.inf, slope_scores, scores)  # a score of NaN stays, and is refused
         return keep(scores, top_k_mask(ranking, self.num_selected))

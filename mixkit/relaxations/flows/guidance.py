@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..._validation import check_finite, check_integer
+from ...numerics.randomness import Randomness
 from ..noise import sample_one_hot
 
 
@@ -49,11 +50,11 @@ class StraightThroughGuidance:
         check_integer("num_samples", self.num_samples, low=1)
         check_finite("scale", torch.as_tensor(float(self.scale)))
 
-    def __call__(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, logits: Tensor, generator: Randomness = None) -> Tensor:
         """Logits of the guided distribution, shape ``(*batch, length, v)``."""
         return torch.log_softmax(logits, dim=-1) + self.scale * self.gradient(logits, generator)
 
-    def gradient(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def gradient(self, logits: Tensor, generator: Randomness = None) -> Tensor:
         """Mean classifier gradient over sequences drawn from ``softmax(logits)``, shape ``(*batch, length, v)``."""
         repeated = logits.detach().expand(self.num_samples, *logits.shape)
         one_hot = sample_one_hot(repeated, generator=generator)

@@ -8,6 +8,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from ..._validation import at_least_float32
+from ...numerics.precision import wide_mean, wide_sum
+from ...numerics.randomness import Randomness, as_generator
 from .paths import GumbelSoftmaxPath
 
 Denoiser: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -20,7 +23,7 @@ def denoising_loss(
     path: GumbelSoftmaxPath,
     *,
     num_categories: int,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Cross-entropy of the tokens under the denoiser at uniform times, in nats per token: a scalar.
@@ -38,7 +41,7 @@ def denoising_loss(
     """
     log_x, t = _draw(tokens, path, num_categories, generator, dtype)
     logits = denoiser(log_x, t)
-    return torch.nn.functional.cross_entropy(logits.flatten(0, -2), tokens.flatten())
+    return torch.nn.functional.cross_entropy(at_least_float32(logits).flatten(0, -2), tokens.flatten())
 
 
 def flow_matching_loss(
@@ -47,7 +50,7 @@ def flow_matching_loss(
     path: GumbelSoftmaxPath,
     *,
     num_categories: int,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Conditional flow matching: mean squared error of the velocity, summed over the vocabulary; a scalar.
@@ -67,7 +70,7 @@ def flow_matching_loss(
     time = t.unsqueeze(-1)
     predicted = path.velocity(log_x, torch.log_softmax(denoiser(log_x, t), dim=-1), time)
     target = path.velocity(log_x, _log_one_hot(tokens, log_x), time)
-    return (predicted - target).square().sum(-1).mean()
+    return wide_mean(wide_sum((predicted - target).square()).flatten())
 
 
 def score_matching_loss(
@@ -76,7 +79,7 @@ def score_matching_loss(
     path: GumbelSoftmaxPath,
     *,
     num_categories: int,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Denoising score matching in ``log x``: mean squared error, summed over the vocabulary; a scalar.
@@ -100,20 +103,20 @@ def score_matching_loss(
     predicted = path.score(log_x, torch.log_softmax(denoiser(log_x, t), dim=-1), time)
     target = path.score(log_x, _log_one_hot(tokens, log_x), time)
     scale = num_categories * path.temperature(time).unsqueeze(-1)
-    return ((predicted - target) / scale).square().sum(-1).mean()
+    return wide_mean(wide_sum(((predicted - target) / scale).square()).flatten())
 
 
 def _draw(
     tokens: Tensor,
     path: GumbelSoftmaxPath,
     num_categories: int,
-    generator: torch.Generator | None,
+    generator: Randomness,
     dtype: torch.dtype | None,
 ) -> tuple[Tensor, Tensor]:
     """Uniform times, one for each sequence, and the path's points at them."""
     if tokens.ndim < 1:
         raise ValueError("tokens must have shape (*batch, length), got a scalar")
-    dtype = dtype or torch.get_default_dtype()
+    dtype, generator = dtype or torch.get_default_dtype(), as_generator(generator, tokens.device)
     t = torch.rand(tokens.shape[:-1], generator=generator, dtype=dtype, device=tokens.device)
     log_x = path.sample(tokens, t.unsqueeze(-1), num_categories=num_categories, generator=generator, dtype=dtype)
     return log_x, t

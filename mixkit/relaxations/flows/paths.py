@@ -14,9 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..._validation import can_read_values, check_positive, check_tensor
+from ..._validation import at_least_float32, can_read_values, check_positive, check_tensor
+from ...numerics.precision import wide_sum
+from ...numerics.randomness import Randomness
+from .._log_space import log_expm1
+from .._steps import divide_by_temperature
 from ..distributions import LogRelaxedOneHot
-from ..noise import gumbel_like
+from ..noise import perturb
 from .curves import ConstantCurve, Curve, ExponentialCurve, LinearCurve
 
 
@@ -75,14 +79,16 @@ class GumbelSoftmaxPath:
         t: Tensor | float,  # broadcastable to (*batch,)
         *,
         num_categories: int,
-        generator: torch.Generator | None = None,
+        generator: Randomness = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:  # (*batch, v)
         """Draw ``log_x`` at time ``t`` given the tokens; shape ``(*batch, v)``."""
-        one_hot = _one_hot(tokens, num_categories, dtype or torch.get_default_dtype())
+        dtype = dtype or torch.get_default_dtype()
+        one_hot = _one_hot(tokens, num_categories, torch.promote_types(dtype, torch.float32))
         time = _as_time(t, one_hot)
-        scores = self.signal(time).unsqueeze(-1) * one_hot + gumbel_like(one_hot, generator=generator)
-        return torch.log_softmax(scores / self.temperature(time).unsqueeze(-1), dim=-1).to(one_hot.dtype)
+        perturbed = perturb(self.signal(time).unsqueeze(-1) * one_hot, generator=generator)
+        scores = divide_by_temperature(perturbed, self.temperature(time).unsqueeze(-1))
+        return torch.log_softmax(scores, dim=-1).clamp(min=torch.finfo(dtype).min).to(dtype)
 
     def velocity(
         self,
@@ -95,11 +101,11 @@ class GumbelSoftmaxPath:
         ``log_posterior`` is the log-probability of each token given the point: a learned denoiser's for the marginal
         velocity, the log of a one-hot vector (0 and -inf) for the conditional one.
         """
-        time = _as_time(t, log_x)
+        time, wide = _as_time(t, log_x), at_least_float32(log_x)
         temperature = self.temperature(time).unsqueeze(-1)
-        pull = self.signal.derivative(time).unsqueeze(-1) / temperature * log_posterior.exp()
+        pull = self.signal.derivative(time).unsqueeze(-1) / temperature * at_least_float32(log_posterior).exp()
         sharpening = -self.temperature.derivative(time).unsqueeze(-1) / temperature
-        return _tangent(log_x, pull + sharpening * log_x)
+        return _tangent(wide, pull + sharpening * wide).to(log_x.dtype)
 
     def noise_free_velocity(self, log_x: Tensor, log_posterior: Tensor, t: Tensor | float) -> Tensor:
         r"""The velocity in the form published (Eq. 13): ``d(signal / temperature)/dt x_k (e_k - x)``; for comparison.
@@ -110,7 +116,8 @@ class GumbelSoftmaxPath:
         time = _as_time(t, log_x)
         signal, temperature = self.signal(time), self.temperature(time)
         rate = (self.signal.derivative(time) - signal * self.temperature.derivative(time) / temperature) / temperature
-        return _tangent(log_x, rate.unsqueeze(-1) * log_posterior.exp())
+        drift = rate.unsqueeze(-1) * at_least_float32(log_posterior).exp()
+        return _tangent(at_least_float32(log_x), drift).to(log_x.dtype)
 
     def log_prob(self, log_x: Tensor, tokens: Tensor, t: Tensor | float) -> Tensor:  # (*batch,)
         """Log-density of ``log x_t`` given the tokens, with respect to Lebesgue measure on its log-ratios to one entry.
@@ -119,7 +126,7 @@ class GumbelSoftmaxPath:
         the density of ``x_t`` on the simplex.
         """
         time = _as_time(t, log_x)
-        logits = self.signal(time).unsqueeze(-1) * _one_hot(tokens, log_x.shape[-1], log_x.dtype)
+        logits = self.signal(time).unsqueeze(-1) * _one_hot(tokens, log_x.shape[-1], time.dtype)
         return LogRelaxedOneHot(self.temperature(time), logits=logits, validate_args=False).log_prob(log_x)
 
     def log_posterior(self, log_x: Tensor, log_prior: Tensor, t: Tensor | float) -> Tensor:  # (*batch, v)
@@ -128,7 +135,8 @@ class GumbelSoftmaxPath:
         ``p(k | x) \propto prior_k e^a (1 + (e^a - 1) r_k)^{-v}`` with ``a = signal(t)``, ``r = softmax(-T log x)``.
         """
         time = _as_time(t, log_x)
-        return torch.log_softmax(log_prior - log_x.shape[-1] * self._excess(log_x, time)[1], dim=-1)
+        excess = self._excess(at_least_float32(log_x), time)[1]
+        return torch.log_softmax(at_least_float32(log_prior) - log_x.shape[-1] * excess, dim=-1).to(log_x.dtype)
 
     def score(self, log_x: Tensor, log_posterior: Tensor, t: Tensor | float) -> Tensor:  # (*batch, v)
         r"""Gradient of the log-density of ``log x`` (entries sum to 0), averaged over the posterior.
@@ -137,12 +145,12 @@ class GumbelSoftmaxPath:
         is the average over ``p(k | x)``, taken here in closed form in O(v).
         """
         time = _as_time(t, log_x)
-        log_rest, excess = self._excess(log_x, time)
-        log_share = log_posterior - excess  # log of p_k / (1 + (e^a - 1) r_k)
-        log_signal = torch.log(torch.expm1(self.signal(time))).unsqueeze(-1)
+        log_rest, excess = self._excess(at_least_float32(log_x), time)
+        log_share = at_least_float32(log_posterior) - excess  # log of p_k / (1 + (e^a - 1) r_k)
+        log_signal = log_expm1(self.signal(time)).unsqueeze(-1)
         mean = log_rest + torch.logaddexp(log_share.logsumexp(-1, keepdim=True), log_signal + log_share)
         temperature = self.temperature(time).unsqueeze(-1)
-        return temperature * (log_x.shape[-1] * mean.exp() - 1)
+        return (temperature * (log_x.shape[-1] * mean.exp() - 1)).to(log_x.dtype)
 
     def recovery_probability(self, t: Tensor | float, num_categories: int) -> Tensor:
         """Probability that the largest entry of ``x_t`` is the token: ``e^a / (e^a + v - 1)``, ``a = signal(t)``."""
@@ -152,7 +160,7 @@ class GumbelSoftmaxPath:
     def _excess(self, log_x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """``log r`` and ``log(1 + (e^a - 1) r)`` for ``r = softmax(-T log x)``."""
         log_rest = torch.log_softmax(-self.temperature(time).unsqueeze(-1) * log_x, dim=-1)
-        log_signal = torch.log(torch.expm1(self.signal(time))).unsqueeze(-1)
+        log_signal = log_expm1(self.signal(time)).unsqueeze(-1)
         return log_rest, torch.nn.functional.softplus(log_signal + log_rest)
 
 
@@ -199,7 +207,7 @@ def _tangent(log_x: Tensor, drift: Tensor) -> Tensor:
     """``x * (drift - <x, drift>)``, with 0 where x is 0."""
     x = log_x.exp()
     drift = torch.where(log_x == -torch.inf, 0, drift)
-    return x * (drift - (x * drift).sum(-1, keepdim=True))
+    return x * (drift - wide_sum(x * drift, keepdim=True))
 
 
 def _one_hot(tokens: Tensor, num_categories: int, dtype: torch.dtype) -> Tensor:
@@ -217,8 +225,8 @@ def _one_hot(tokens: Tensor, num_categories: int, dtype: torch.dtype) -> Tensor:
 
 
 def _as_time(t: Tensor | float, like: Tensor) -> Tensor:
-    """``t`` on the device and with the dtype of ``like``, checked to lie in [0, 1]."""
-    time = torch.as_tensor(t, dtype=like.dtype, device=like.device)
+    """``t`` on the device and with the dtype of ``like``, in float32 at least, checked to lie in [0, 1]."""
+    time = torch.as_tensor(t, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
     if can_read_values(time) and not ((time >= 0) & (time <= 1)).all():
         raise ValueError(f"t must lie in [0, 1], got {t if time.ndim == 0 else 'entries outside'}")
     return time

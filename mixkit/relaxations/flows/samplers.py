@@ -13,8 +13,10 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from ..._validation import check_integer, check_positive
-from ..noise import gumbel_like
+from ..._validation import at_least_float32, check_integer, check_positive
+from ...numerics.randomness import Randomness, as_generator
+from .._steps import divide_by_temperature
+from ..noise import centered, gumbel_like
 from .losses import Denoiser
 from .paths import GumbelSoftmaxPath
 
@@ -104,6 +106,11 @@ class SciPyIntegrator(Integrator):
         return solution.t.tolist(), states
 
 
+def _time(scores: Tensor, t: float) -> Tensor:
+    """The time ``t`` in float32 at least, so that half precision does not round it."""
+    return scores.new_tensor(t, dtype=torch.promote_types(scores.dtype, torch.float32))
+
+
 def _grid(num_steps: int) -> list[float]:
     return [step / num_steps for step in range(num_steps + 1)]
 
@@ -111,7 +118,7 @@ def _grid(num_steps: int) -> list[float]:
 class Guidance(Protocol):
     """Turns the denoiser's logits into guided ones."""
 
-    def __call__(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, logits: Tensor, generator: Randomness = None) -> Tensor:
         """Guided logits ``(*batch, length, v)``."""
 
 
@@ -140,7 +147,7 @@ def sample_flow(
     num_categories: int,
     integrator: Integrator | None = None,
     guidance: Guidance | None = None,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> FlowSample:
@@ -178,17 +185,20 @@ def sample_flow(
             f"got {float(path.signal(torch.zeros(())))}, under which the start depends on the data"
         )
     empty = torch.empty(*shape, num_categories, dtype=dtype, device=device)
+    generator = as_generator(generator, empty.device)
     start = gumbel_like(empty, generator=generator).to(empty.dtype)
 
     def log_point(scores: Tensor, t: float) -> Tensor:
-        return torch.log_softmax(scores / path.temperature(scores.new_tensor(t)), dim=-1)
+        tempered = divide_by_temperature(centered(scores), path.temperature(_time(scores, t)))
+        return torch.log_softmax(tempered, dim=-1).to(scores.dtype)
 
     def field(scores: Tensor, t: float) -> Tensor:
         times = scores.new_full(scores.shape[:-2], t)
         logits = denoiser(log_point(scores, t), times)
         if guidance is not None:
             logits = guidance(logits, generator)
-        return path.signal.derivative(scores.new_tensor(t)) * torch.softmax(logits, dim=-1)
+        posterior = torch.softmax(at_least_float32(logits), dim=-1)
+        return (path.signal.derivative(_time(scores, t)) * posterior).to(scores.dtype)
 
     times, states = (integrator or Heun()).integrate(field, start)
     trajectory = [log_point(scores, t) for t, scores in zip(times, states, strict=True)]

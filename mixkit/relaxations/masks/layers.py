@@ -24,7 +24,7 @@ def add_masks(
 
     Weights go on learning beside their masks unless frozen before, ``model.requires_grad_(False)``, as MaskLLM does.
     A mask is moved to the device of its weight, and to its dtype if that is the wider one: masks of weights in half
-    precision learn in the precision they were built in, float32 unless told.
+    precision learn in the precision they were built in, float32 unless told. Layers that share a weight share its mask.
 
     Args:
         model: changed in place.
@@ -37,7 +37,8 @@ def add_masks(
 
     Raises:
         TypeError: if ``make`` returns no mask.
-        ValueError: if no layer is of these types, one is masked already, or the generator of a mask is on another
+        ValueError: if no layer is of these types, one is masked already, one shares its weight with a module that is
+            not masked, or the generator of a mask is on another
             device than the weight.
 
     Example:
@@ -55,8 +56,25 @@ def add_masks(
     already = [name for name, layer in layers.items() if parametrize.is_parametrized(layer, "weight")]
     if already:
         raise ValueError(f"model must have no mask or other parametrization on its weights yet, got {already}")
-    masks = {name: _mask_for(layer.weight.detach(), make) for name, layer in layers.items()}
+    _check_ties(model, layers)
+    of_weight: dict[int, NMMask] = {}
+    for layer in layers.values():
+        if id(layer.weight) not in of_weight:
+            of_weight[id(layer.weight)] = _mask_for(layer.weight.detach(), make)
+    masks = {name: of_weight[id(layer.weight)] for name, layer in layers.items()}
     return {name: _add_mask(layer, masks[name]) for name, layer in layers.items()}
+
+
+def _check_ties(model: nn.Module, layers: dict[str, Any]) -> None:
+    """Refuse a weight that a module without a mask shares: it would see the mask only once the mask is made hard."""
+    masked = {id(layer.weight): name for name, layer in layers.items()}
+    owners = {f"{name}.weight" if name else "weight" for name in layers}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) in masked and name not in owners:
+            raise ValueError(
+                f"model must not share the weight of a masked layer with a module of another type, "
+                f"got that of {masked[id(parameter)]!r} as {name!r}; untie them, or add its type to layer_types"
+            )
 
 
 def _mask_for(weight: Tensor, make: Callable[[Tensor], NMMask]) -> NMMask:
@@ -109,7 +127,8 @@ def retained_energy(model: nn.Module) -> Tensor:
     MaskLLM (arXiv:2409.17481) subtracts ``lambda sum ||W * M||^2``, lambda = 1e-5, so that large weights are kept and
     gradients do not vanish; the expectation here is exact and has no noise.
     """
-    energies = [mask.retained_energy(_steps(layer).original) for _, layer, mask in masked_layers(model)]
+    weights = {id(_steps(layer).original): (_steps(layer).original, mask) for _, layer, mask in masked_layers(model)}
+    energies = [mask.retained_energy(weight) for weight, mask in weights.values()]  # a weight that layers share: once
     if not energies:
         raise ValueError("model must have masks (add_masks), got none")
     return torch.stack(energies).sum()

@@ -7,9 +7,11 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ..._validation import check_integer, check_positive
+from ..._validation import at_least_float32, check_integer, check_positive
 from ...gates.selections import top_k_mask
 from ...gates.temperatures import ScheduledTemperature
+from ...numerics.buffers import KeepsFloat32
+from ...numerics.precision import widest_dtype
 from ...schedules import LinearSchedule, Schedule
 from ..gradient_estimator import PathEstimator
 from ..gumbel_softmax import GumbelSoftmax
@@ -19,7 +21,7 @@ from .patterns import check_groups, check_nm, from_groups, nm_patterns, to_group
 _DEFAULT_SCALE = LinearSchedule(100.0, 500.0, 2000)
 
 
-class NMMask(nn.Module, ABC):
+class NMMask(KeepsFloat32, ABC):
     """A learnable N:M mask for one weight: the parametrization ``weight -> weight * mask``.
 
     In training mode ``forward`` multiplies by a differentiable random mask, in evaluation mode by the most probable
@@ -37,6 +39,8 @@ class NMMask(nn.Module, ABC):
     step: Tensor
     scale_value: Tensor
 
+    float32_buffers = ("scale_value",)
+
     def __init__(
         self,
         shape: torch.Size | tuple[int, ...],
@@ -53,7 +57,7 @@ class NMMask(nn.Module, ABC):
         self.shape, self.num_kept, self.group_size, self.dim = torch.Size(shape), num_kept, group_size, dim
         self.scale, self.generator = scale, generator
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
-        self.register_buffer("scale_value", torch.tensor(scale(0)))
+        self.register_buffer("scale_value", torch.tensor(scale(0), dtype=torch.float32))
 
     @abstractmethod
     def sample_groups(self) -> Tensor:
@@ -86,7 +90,9 @@ class NMMask(nn.Module, ABC):
 
     def retained_energy(self, weight: Tensor) -> Tensor:
         """``E ||weight * mask||^2`` over hard masks, exact: ``sum_i weight_i^2 P(i kept)``; a scalar."""
-        return (weight.square() * self.marginals().to(weight.dtype)).sum()
+        wide = widest_dtype(weight)
+        energy = (weight.to(wide).square() * self.marginals().to(wide)).sum()
+        return energy.to(torch.promote_types(weight.dtype, torch.float32))
 
     @torch.no_grad()
     def advance(self) -> None:
@@ -181,11 +187,13 @@ class PatternMask(NMMask):
 
     def sample_groups(self) -> Tensor:
         """``y S`` with ``y`` a differentiable choice of pattern."""
-        return self.estimator(self.scale_value * self.logits, self.generator) @ self.patterns
+        chosen = self.estimator(self.scale_value * at_least_float32(self.logits), self.generator)
+        return chosen @ self.patterns.to(chosen)
 
     def marginal_groups(self) -> Tensor:
         """``softmax(scale pi) S``."""
-        return torch.softmax(self.scale_value * self.logits, dim=-1) @ self.patterns
+        probs = torch.softmax(self.scale_value * at_least_float32(self.logits), dim=-1)
+        return probs @ self.patterns.to(probs)
 
     def mode_groups(self) -> Tensor:
         """The pattern of the largest logit, the first of equals."""
@@ -245,11 +253,11 @@ class SubsetMask(NMMask):
 
     def sample_groups(self) -> Tensor:
         """A random subset, as the sampler draws it."""
-        return self.sampler(self.scale_value * self.logits, self.num_kept, self.generator)
+        return self.sampler(self.scale_value * at_least_float32(self.logits), self.num_kept, self.generator)
 
     def marginal_groups(self) -> Tensor:
         """Exact inclusion probabilities of the exponential family."""
-        return subset_log_marginals(self.scale_value * self.logits, self.num_kept).exp().to(self.logits.dtype)
+        return subset_log_marginals(self.scale_value * at_least_float32(self.logits), self.num_kept).exp()
 
     def mode_groups(self) -> Tensor:
         """The N largest logits, the lower index of equals."""

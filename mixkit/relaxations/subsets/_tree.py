@@ -7,6 +7,7 @@ weights. The tree has log2(k) levels, each one batched tensor operation, and cos
 import torch
 from torch import Tensor
 
+from ...numerics.randomness import Randomness
 from .._log_space import safe_logsumexp
 from ..noise import perturb
 
@@ -68,7 +69,7 @@ def _outside_of_child(outside: Tensor, sibling: Tensor) -> Tensor:
     return safe_logsumexp(windows + sibling.unsqueeze(-2))
 
 
-def sample_counts(levels: list[Tensor], num_selected: int, generator: torch.Generator | None) -> Tensor:
+def sample_counts(levels: list[Tensor], num_selected: int, generator: Randomness) -> Tensor:
     """An exact draw ``(*batch, nodes of the leaves)`` of zeros and ones, split from the root down to the leaves."""
     counts = torch.full_like(levels[-1][..., 0], num_selected, dtype=torch.long)
     for level in reversed(levels[:-1]):

@@ -3,8 +3,11 @@
 import torch
 from torch import Tensor
 
+from ...numerics.precision import widest_dtype
+from ...numerics.randomness import Randomness, as_generator
 from .._checks import check_subset_logits
-from .._steps import hard_with_gradient_of, in_float32_at_least
+from .._steps import hard_with_gradient_of
+from ._centered import narrow, wide_centered
 from ._tree import root_log_partition, sample_counts, tree_levels, tree_log_marginals
 from .laws import SubsetLaw
 from .sampler import SubsetSampler
@@ -30,7 +33,12 @@ def subset_log_partition(logits: Tensor, num_selected: int) -> Tensor:
         tensor(10.)
     """
     check_subset_logits(logits, num_selected)
-    return root_log_partition(tree_levels(in_float32_at_least(logits), num_selected), num_selected)
+    offset = num_selected * logits.detach().to(widest_dtype(logits)).amax(-1)
+    return narrow(offset + _log_partition(wide_centered(logits), num_selected), logits)
+
+
+def _log_partition(scores: Tensor, num_selected: int) -> Tensor:
+    return root_log_partition(tree_levels(scores, num_selected), num_selected)
 
 
 def subset_log_marginals(logits: Tensor, num_selected: int) -> Tensor:
@@ -53,8 +61,11 @@ def subset_log_marginals(logits: Tensor, num_selected: int) -> Tensor:
         tensor([0.6667, 0.6667, 0.0000, 0.6667])
     """
     check_subset_logits(logits, num_selected)
-    levels = tree_levels(in_float32_at_least(logits), num_selected)
-    return tree_log_marginals(levels, num_selected)[..., : logits.shape[-1]]
+    return narrow(_log_marginals(wide_centered(logits), num_selected), logits)
+
+
+def _log_marginals(scores: Tensor, num_selected: int) -> Tensor:
+    return tree_log_marginals(tree_levels(scores, num_selected), num_selected)[..., : scores.shape[-1]]
 
 
 class ExponentialFamilySubset(SubsetLaw):
@@ -79,16 +90,16 @@ class ExponentialFamilySubset(SubsetLaw):
         tensor(1.)
     """
 
-    def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-        levels = tree_levels(in_float32_at_least(self.logits).expand(shape), self.num_selected)
+    def _draw(self, shape: torch.Size, generator: Randomness) -> Tensor:
+        levels = tree_levels(wide_centered(self.logits).expand(shape), self.num_selected)
         return sample_counts(levels, self.num_selected, generator)[..., : shape[-1]]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability ``(..., *batch)``; -inf if an item of logit -inf is selected."""
         value = self._checked(value)
-        logits = in_float32_at_least(self.logits)
-        chosen = torch.where(value > 0, logits, 0.0).sum(-1)
-        return chosen - subset_log_partition(self.logits, self.num_selected)
+        scores = wide_centered(self.logits)
+        chosen = torch.where(value > 0, scores, 0.0).sum(-1)
+        return narrow(chosen - _log_partition(scores, self.num_selected), self.logits)
 
     @property
     def mean(self) -> Tensor:
@@ -98,13 +109,15 @@ class ExponentialFamilySubset(SubsetLaw):
     @property
     def variance(self) -> Tensor:
         """Variances of the entries of the mask, ``(*batch, k)``."""
-        return self.mean * (1.0 - self.mean)
+        mean = _log_marginals(wide_centered(self.logits), self.num_selected).exp()
+        return narrow(mean * (1.0 - mean), self.logits)
 
     def entropy(self) -> Tensor:
         r"""Entropy in nats, :math:`\log Z_K - \sum_i \pi_i \theta_i`, ``(*batch,)``."""
-        logits = in_float32_at_least(self.logits)
-        finite = torch.where(torch.isneginf(logits), 0.0, logits)
-        return subset_log_partition(logits, self.num_selected) - (self.mean * finite).sum(-1)
+        scores = wide_centered(self.logits)
+        finite = torch.where(torch.isneginf(scores), 0.0, scores)
+        mean = _log_marginals(scores, self.num_selected).exp()
+        return narrow(_log_partition(scores, self.num_selected) - (mean * finite).sum(-1), self.logits)
 
 
 class Simple(SubsetSampler):
@@ -122,11 +135,12 @@ class Simple(SubsetSampler):
 
     hard = True
 
-    def forward(self, logits: Tensor, num_selected: int, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, logits: Tensor, num_selected: int, generator: Randomness = None) -> Tensor:
         """A mask ``(*batch, k)`` of zeros and ones."""
         check_subset_logits(logits, num_selected)
-        levels = tree_levels(in_float32_at_least(logits), num_selected)
+        levels = tree_levels(wide_centered(logits), num_selected)
         soft = tree_log_marginals(levels, num_selected)[..., : logits.shape[-1]].exp()
+        generator = as_generator(generator, logits.device)
         fixed = [level.detach() for level in levels]
         hard = sample_counts(fixed, num_selected, generator)[..., : logits.shape[-1]]
-        return hard_with_gradient_of(hard.to(soft), soft).to(logits.dtype)
+        return hard_with_gradient_of(hard.to(logits.dtype), soft.to(logits.dtype))

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ..._validation import check_integer
 from ...gates.selections import Selection, top_k_mask
+from ...numerics.randomness import Randomness
 from .._log_space import safe_log
 from .sampler import SubsetSampler
 
@@ -50,9 +51,7 @@ class SampledTopK(Selection):
         """K; None, for all, while training with a sampler of soft masks."""
         return self._size if self.sampler.hard or not self.training else None
 
-    def forward(
-        self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def forward(self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: Randomness = None) -> Tensor:
         """The scores ``(*batch, n, k)``, -inf where unselected."""
         if not self.training:
             return torch.where(top_k_mask(scores, self._size), scores, -torch.inf)

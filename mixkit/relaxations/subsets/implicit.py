@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ..._validation import check_positive
 from ...gates.selections import top_k_mask
+from ...numerics.randomness import Randomness
 from .._checks import check_subset_logits
-from .._steps import in_float32_at_least
-from ..noise import gumbel_like
+from ..noise import centered, gumbel_like
 from .sampler import SubsetSampler
 
 __all__ = ["ImplicitMLE"]
@@ -66,10 +66,10 @@ class ImplicitMLE(SubsetSampler):
         self.strength = float(check_positive("strength", strength))
         self.noise_scale = float(check_positive("noise_scale", noise_scale))
 
-    def forward(self, logits: Tensor, num_selected: int, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, logits: Tensor, num_selected: int, generator: Randomness = None) -> Tensor:
         """A mask ``(*batch, k)`` of zeros and ones."""
         check_subset_logits(logits, num_selected)
-        keys = in_float32_at_least(logits) + self.noise_scale * gumbel_like(logits, generator=generator)
+        keys = centered(logits) + self.noise_scale * gumbel_like(logits, generator=generator)
         return _TargetDifference.apply(keys, num_selected, self.strength).to(logits.dtype)
 
     def extra_repr(self) -> str:

@@ -10,6 +10,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
+from ..._validation import can_read_values
+from ...numerics.randomness import Randomness, as_generator
 from .._checks import check_subset_logits
 
 __all__ = ["SubsetLaw", "all_subsets"]
@@ -64,6 +66,7 @@ class SubsetLaw(TorchDistribution):
     def __init__(self, num_selected: int, logits: Tensor, validate_args: bool | None = None) -> None:
         self.logits = check_subset_logits(logits, num_selected)
         self.num_selected = int(num_selected)
+        validate_args = validate_args if can_read_values(logits) else False
         super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=True, event_dim=1)
@@ -85,13 +88,14 @@ class SubsetLaw(TorchDistribution):
         masks = masks.reshape(-1, *([1] * len(self.batch_shape)), self.event_shape[0])
         return masks.expand(-1, *self.batch_shape, -1) if expand else masks
 
-    def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, sample_shape: Any = (), generator: Randomness = None) -> Tensor:
         """Masks ``(*sample_shape, *batch, k)`` in the dtype of the logits."""
         with torch.no_grad():
-            return self._draw(self._extended_shape(torch.Size(sample_shape)), generator).to(self.logits.dtype)
+            source = as_generator(generator, self.logits.device)
+            return self._draw(self._extended_shape(torch.Size(sample_shape)), source).to(self.logits.dtype)
 
     @abstractmethod
-    def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+    def _draw(self, shape: torch.Size, generator: Randomness) -> Tensor:
         """Masks of the given shape."""
 
     def _checked(self, value: Tensor) -> Tensor:

@@ -5,8 +5,10 @@ from torch import Tensor
 
 from ..._validation import check_integer, check_positive
 from ...gates.selections import top_k_mask
+from ...numerics.precision import wide_mean, wide_sum
+from ...numerics.randomness import Randomness, as_generator
 from .._checks import check_subset_logits
-from .._steps import in_float32_at_least
+from ..noise import centered
 from .sampler import SubsetSampler
 
 __all__ = ["PerturbedTopK"]
@@ -44,18 +46,19 @@ class PerturbedTopK(SubsetSampler):
         self.num_samples = check_integer("num_samples", num_samples, low=1)
         self.control_variate = bool(control_variate)
 
-    def forward(self, logits: Tensor, num_selected: int, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, logits: Tensor, num_selected: int, generator: Randomness = None) -> Tensor:
         """A soft mask ``(*batch, k)``, a mean of ``num_samples`` masks."""
         check_subset_logits(logits, num_selected)
-        scores = in_float32_at_least(logits)
+        scores = centered(logits)
         fixed = scores.detach()
         shape = (self.num_samples, *scores.shape)
-        noise = torch.randn(shape, dtype=scores.dtype, device=scores.device, generator=generator)
+        source = as_generator(generator, scores.device)
+        noise = torch.randn(shape, dtype=scores.dtype, device=scores.device, generator=source)
         masks = top_k_mask(fixed + self.scale * noise, num_selected).to(scores)
         step = torch.where(torch.isneginf(fixed), 0.0, scores) - torch.where(torch.isneginf(fixed), 0.0, fixed)
-        along = (noise * step).sum(-1, keepdim=True) / self.scale
-        centered = masks - top_k_mask(fixed, num_selected).to(scores) if self.control_variate else masks
-        return (masks.mean(0) + (centered * along).mean(0)).to(logits.dtype)
+        along = wide_sum(noise * step, keepdim=True) / self.scale
+        moved = masks - top_k_mask(fixed, num_selected).to(scores) if self.control_variate else masks
+        return (wide_mean(masks, 0) + wide_mean(moved * along, 0)).to(logits.dtype)
 
     def extra_repr(self) -> str:
         """The settings."""

@@ -5,10 +5,13 @@ import math
 import torch
 from torch import Tensor
 
+from ..._validation import can_read_values, check_indices, check_tensor
 from ...gates.selections import top_k_mask
+from ...numerics.randomness import Randomness
+from .._checks import check_logits, check_subset_logits
 from .._log_space import log_one_minus_exp_neg_exp, safe_logsumexp
-from .._steps import in_float32_at_least
 from ..noise import perturb
+from ._centered import narrow, wide_centered
 from .laws import SubsetLaw
 
 __all__ = ["PlackettLuceSubset", "ordered_log_prob", "subset_log_prob"]
@@ -26,6 +29,10 @@ def ordered_log_prob(logits: Tensor, order: Tensor) -> Tensor:
     Returns:
         ``(..., *batch)``, in float32 at least.
 
+    Raises:
+        TypeError: if ``order`` does not hold integers.
+        ValueError: if ``order`` names an item twice or one that is not there.
+
     References:
         Plackett (1975), "The analysis of permutations", Applied Statistics 24.
 
@@ -33,14 +40,29 @@ def ordered_log_prob(logits: Tensor, order: Tensor) -> Tensor:
         >>> ordered_log_prob(torch.zeros(4), torch.tensor([2, 0])).exp()
         tensor(0.0833)
     """
-    logits = in_float32_at_least(logits).expand(*order.shape[:-1], logits.shape[-1])
+    _check_order(check_logits(logits), order)
+    scores = wide_centered(logits).expand(*order.shape[:-1], logits.shape[-1])
     steps = torch.arange(order.shape[-1], device=order.device)
-    drawn_at = torch.full(logits.shape, order.shape[-1], device=order.device).scatter(
+    drawn_at = torch.full(scores.shape, order.shape[-1], device=order.device).scatter(
         -1, order, steps.expand(order.shape)
     )
     gone = drawn_at.unsqueeze(-2) < steps.unsqueeze(-1)
-    left = safe_logsumexp(torch.where(gone, -torch.inf, logits.unsqueeze(-2)))
-    return (logits.gather(-1, order) - left).sum(-1)
+    left = safe_logsumexp(torch.where(gone, -torch.inf, scores.unsqueeze(-2)))
+    chosen = scores.gather(-1, order)
+    never = torch.isneginf(chosen)
+    steps_log_prob = torch.where(never, 0.0, chosen) - torch.where(never, 0.0, left)
+    return narrow(steps_log_prob.masked_fill(never, -torch.inf).sum(-1), logits)
+
+
+def _check_order(logits: Tensor, order: Tensor) -> None:
+    """Refuse an order that names an item twice, or none of the k."""
+    check_tensor("order", order, floating=False)
+    if order.ndim == 0 or not 1 <= order.shape[-1] <= logits.shape[-1]:
+        raise ValueError(f"order must name from 1 to k={logits.shape[-1]} items, got shape {tuple(order.shape)}")
+    check_indices("order", order, logits.shape[-1])
+    items = order.sort(-1).values
+    if can_read_values(items) and (items[..., 1:] == items[..., :-1]).any():
+        raise ValueError("order must name different items in every row, got one that is named twice")
 
 
 def subset_log_prob(logits: Tensor, mask: Tensor, num_selected: int) -> Tensor:
@@ -63,6 +85,10 @@ def subset_log_prob(logits: Tensor, mask: Tensor, num_selected: int) -> Tensor:
     Returns:
         ``(..., *batch)``, in float32 at least, differentiable in the logits.
 
+    Raises:
+        ValueError: if a mask has another number of ones than ``num_selected``, which is to be in 1..k, or a row of
+            ``logits`` has NaN, +inf or too few finite entries.
+
     References:
         The integral is that of Kool, van Hoof and Welling (2020), arXiv 2002.06043; the change of variable is ours.
 
@@ -70,15 +96,18 @@ def subset_log_prob(logits: Tensor, mask: Tensor, num_selected: int) -> Tensor:
         >>> subset_log_prob(torch.zeros(4), torch.tensor([1.0, 0.0, 1.0, 0.0]), 2).exp()
         tensor(0.1667)
     """
-    logits, mask = torch.broadcast_tensors(in_float32_at_least(logits), mask)
-    others = safe_logsumexp(torch.where(mask > 0, -torch.inf, logits))
+    check_subset_logits(logits, num_selected)
+    scores, mask = torch.broadcast_tensors(wide_centered(logits), mask)
+    if can_read_values(mask) and (mask.count_nonzero(-1) != num_selected).any():
+        raise ValueError(f"mask must have num_selected={num_selected} nonzero entries in every row, got other numbers")
+    others = safe_logsumexp(torch.where(mask > 0, -torch.inf, scores))
     order = mask.to(torch.float32).topk(num_selected, dim=-1).indices
-    chosen = logits.gather(-1, order)
+    chosen = scores.gather(-1, order)
     complete, impossible = torch.isneginf(others), torch.isneginf(chosen).any(-1)
     trivial = complete | impossible
     log_rates = torch.where(trivial.unsqueeze(-1), 0.0, chosen) - torch.where(trivial, 0.0, others).unsqueeze(-1)
     log_prob = torch.where(complete, torch.zeros_like(others), _arrival_integral(log_rates))
-    return torch.where(impossible, -torch.inf, log_prob)
+    return narrow(torch.where(impossible, -torch.inf, log_prob), logits)
 
 
 def _arrival_integral(log_rates: Tensor) -> Tensor:
@@ -125,8 +154,8 @@ class PlackettLuceSubset(SubsetLaw):
         tensor(1.)
     """
 
-    def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-        keys = perturb(in_float32_at_least(self.logits).expand(shape), generator=generator)
+    def _draw(self, shape: torch.Size, generator: Randomness) -> Tensor:
+        keys = perturb(self.logits.expand(shape), generator=generator)
         return top_k_mask(keys, self.num_selected)
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor
 
+from ..._validation import at_least_float32
 from ...gates.selections import top_k_mask
-from .._checks import check_subset_logits
+from ...numerics.randomness import Randomness
+from .._checks import check_subset_logits, check_temperature
 from .._log_space import safe_logsumexp
-from .._steps import divide_by_temperature, hard_with_gradient_of, in_float32_at_least
-from ..noise import one_hot_argmax, perturb
+from .._steps import divide_by_temperature, hard_with_gradient_of
+from ..noise import centered, one_hot_argmax, perturb
 from ..tempered import TemperatureLike, Tempered
 from .sampler import SubsetSampler
 
@@ -30,16 +32,24 @@ def successive_softmax(keys: Tensor, num_selected: int, temperature: float | Ten
     Returns:
         ``(*batch, k)``; rows sum to K and tend to the top-K mask as the temperature falls.
 
+    Raises:
+        ValueError: if ``num_selected`` is not in 1..k, a row has NaN, +inf or too few finite entries, or the
+            temperature is not positive.
+
     Example:
         >>> successive_softmax(torch.tensor([3.0, 2.0, 1.0]), 2, 0.01).round()
         tensor([1., 1., 0.])
     """
-    total = torch.zeros_like(keys)
+    check_subset_logits(keys, num_selected, "keys")
+    check_temperature(temperature)
+    left = at_least_float32(keys)
+    total = torch.zeros_like(left)
     for _ in range(num_selected):
-        scores = divide_by_temperature(keys, temperature)
+        left = centered(left)
+        scores = divide_by_temperature(left, temperature)
         total = total + scores.softmax(-1)
-        keys = keys + _log_complement(scores)
-    return total
+        left = left + _log_complement(scores)
+    return total.to(keys.dtype)
 
 
 def _log_complement(scores: Tensor) -> Tensor:
@@ -70,10 +80,10 @@ class RelaxedSubset(Tempered, SubsetSampler):
         super().__init__(temperature)
         self.hard = bool(hard)
 
-    def forward(self, logits: Tensor, num_selected: int, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, logits: Tensor, num_selected: int, generator: Randomness = None) -> Tensor:
         """A mask ``(*batch, k)``, inside the simplex of K or, if hard, of zeros and ones."""
         check_subset_logits(logits, num_selected)
-        keys = perturb(in_float32_at_least(logits), generator=generator)
+        keys = perturb(logits, generator=generator)
         soft = successive_softmax(keys, num_selected, self.temperature_at(logits))
         value = hard_with_gradient_of(top_k_mask(keys, num_selected).to(soft), soft) if self.hard else soft
         return value.to(logits.dtype)

@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor, nn
+
+from ...numerics.randomness import Randomness
 
 __all__ = ["SubsetSampler"]
 
@@ -18,7 +19,7 @@ class SubsetSampler(nn.Module, ABC):
     hard: bool = False
 
     @abstractmethod
-    def forward(self, logits: Tensor, num_selected: int, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, logits: Tensor, num_selected: int, generator: Randomness = None) -> Tensor:
         """A mask ``(*batch, k)`` in the dtype of ``logits`` whose rows sum to ``num_selected``.
 
         Args:

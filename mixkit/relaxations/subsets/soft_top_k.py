@@ -1,13 +1,15 @@
 """The soft top-k operator: sigmoids with one threshold, which sum to K."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..._validation import at_least_float32
+from ...numerics.precision import wide_sum
+from ...numerics.randomness import Randomness
 from .._checks import check_subset_logits, check_temperature
-from .._steps import divide_by_temperature, in_float32_at_least
+from .._steps import divide_by_temperature
 from ..tempered import TemperatureLike, Tempered
 from .sampler import SubsetSampler
 
@@ -44,48 +46,55 @@ def soft_top_k(logits: Tensor, num_selected: int, temperature: float | Tensor = 
     """
     check_subset_logits(logits, num_selected)
     check_temperature(temperature)
-    scores = divide_by_temperature(in_float32_at_least(logits), temperature)
-    return _SoftTopK.apply(scores, num_selected).to(logits.dtype)
+    wide = at_least_float32(logits)
+    if num_selected == logits.shape[-1]:
+        return torch.ones_like(logits) + 0.0 * torch.where(torch.isneginf(logits), 0.0, logits)
+    kth = wide.detach().topk(num_selected, dim=-1).values.amin(-1, keepdim=True)
+    scores = _within_reach(divide_by_temperature(wide - kth, temperature))
+    return torch.sigmoid(scores + _threshold(scores, num_selected)).to(logits.dtype)
 
 
-class _SoftTopK(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(scores: Tensor, num_selected: int) -> Tensor:
-        return _threshold_sigmoid(scores, num_selected)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
-        ctx.save_for_backward(output)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (mask,) = ctx.saved_tensors
-        slope = mask * (1.0 - mask)
-        total = slope.sum(-1, keepdim=True)
-        mean = (slope * grad).sum(-1, keepdim=True) / torch.where(total > 0, total, 1.0)
-        return slope * (grad - mean), None
+def _within_reach(scores: Tensor) -> Tensor:
+    """Scores at distances from the K-th beyond which a sigmoid is 0 or 1 to the last digit, wherever the threshold."""
+    reach = -2.0 * math.log(torch.finfo(scores.dtype).tiny) + 32.0
+    absent = torch.isneginf(scores)
+    return scores.masked_fill(absent, 0.0).clamp(-reach, reach).masked_fill(absent, -torch.inf)
 
 
-def _threshold_sigmoid(scores: Tensor, num_selected: int) -> Tensor:
-    if num_selected == scores.shape[-1]:
-        return torch.ones_like(scores)
-    top = scores.topk(num_selected + 1, dim=-1).values
-    kth, following = top[..., -2:-1], top[..., -1:]
-    forced = torch.isneginf(following)  # exactly K finite entries: the mask is theirs
-    following = torch.where(forced, kth, following)
-    threshold = _bisect(scores - kth, following - kth, num_selected)
-    return torch.where(forced, (scores >= kth).to(scores), torch.sigmoid(scores - kth + threshold))
+def _threshold(scores: Tensor, num_selected: int) -> Tensor:
+    """The t at which ``sigmoid(scores + t)`` sums to K, with its derivatives to third order.
+
+    Bisection gives the value. Two steps of Newton's method follow, of length zero in value: each doubles the order to
+    which the derivatives are those of the implicit function, so that none has to be written, in either mode.
+    """
+    threshold = _bisect(scores.detach(), num_selected)
+    for _ in range(2):
+        shifted = scores + threshold
+        slope = wide_sum(torch.sigmoid(shifted) * torch.sigmoid(-shifted), keepdim=True)
+        excess = _excess(scores, threshold, num_selected)
+        flat = slope < torch.finfo(slope.dtype).tiny
+        threshold = threshold - torch.where(flat, 0.0, (excess - excess.detach()) / torch.where(flat, 1.0, slope))
+    return threshold
 
 
-def _bisect(scores: Tensor, following: Tensor, num_selected: int) -> Tensor:
-    """The t at which ``sigmoid(scores + t)`` sums to K; the K-th largest score is 0, the next ``following``."""
+def _excess(scores: Tensor, threshold: Tensor, num_selected: int) -> Tensor:
+    """The sum of ``sigmoid(scores + threshold)`` less K, as what the others have less what the top lacks of 1.
+
+    So it has a sign even where all sigmoids are 0 or 1 to the last digit.
+    """
+    top, shifted = scores >= 0, scores + threshold
+    parts = torch.where(top, -torch.sigmoid(-shifted), torch.sigmoid(shifted))
+    return wide_sum(parts, keepdim=True) + (top.sum(-1, keepdim=True) - num_selected)
+
+
+def _bisect(scores: Tensor, num_selected: int) -> Tensor:
+    """The threshold; the K-th largest score is 0."""
+    following = scores.topk(num_selected + 1, dim=-1).values[..., -1:]
     low = torch.full_like(following, -math.log(scores.shape[-1] - num_selected))
-    high = math.log(num_selected) - following
+    high = math.log(num_selected) - following.clamp(min=torch.finfo(scores.dtype).min / 4)
     for _ in range(64 if scores.dtype == torch.float64 else 40):
         middle = (low + high) / 2.0
-        above = torch.sigmoid(scores + middle).sum(-1, keepdim=True) > num_selected
+        above = _excess(scores, middle, num_selected) > 0
         low, high = torch.where(above, low, middle), torch.where(above, middle, high)
     return (low + high) / 2.0
 
@@ -104,6 +113,6 @@ class SoftTopK(Tempered, SubsetSampler):
     def __init__(self, temperature: TemperatureLike = 1.0) -> None:
         super().__init__(temperature)
 
-    def forward(self, logits: Tensor, num_selected: int, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, logits: Tensor, num_selected: int, generator: Randomness = None) -> Tensor:
         """A soft mask ``(*batch, k)``."""
         return soft_top_k(logits, num_selected, self.temperature_at(logits))

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..node import Decision, Node
 from ..shared_prefix import check_shared_rows
 from ..sources import RandomSource
-from ..speculative import acceptance, offer
+from ..speculative import common_mass, offer
 from ..verifier import NodeVerifier
 
 
@@ -27,7 +27,7 @@ class Selection(Protocol):
 class CanonicalVerifier(NodeVerifier):
     r"""Select one draft, then offer it to the target by speculative sampling against its distribution.
 
-    Any selection is lossless as long as its marginal $x$ is exact; acceptance is $\sum_y \min(x(y), q(y))$.
+    Any selection is lossless as long as its marginal :math:`x` is exact; acceptance is :math:`\sum_y \min(x(y), q(y))`.
 
     Source: Khisti et al. (2024), arXiv 2410.18234, theorem 1.
     """
@@ -43,7 +43,7 @@ class CanonicalVerifier(NodeVerifier):
         return offer_selected(node, self.selection(node), source)
 
     def acceptance(self, target: Tensor, drafts: Tensor) -> Tensor:
-        r"""Probability $\sum_y \min(x(y), q(y))$ that the selected draft is accepted at one node.
+        r"""Probability :math:`\sum_y \min(x(y), q(y))` that the selected draft is accepted at one node.
 
         A draw from the residual may still hit one of the other drafts; that comes on top, except at the optimum.
 
@@ -56,8 +56,8 @@ class CanonicalVerifier(NodeVerifier):
         """
         node = node_of(target, drafts)
         if node.num_drafts == 1:
-            return acceptance(node.target, node.draft)
-        return acceptance(node.target, self.selection(node).marginal)
+            return common_mass(node.target, node.draft)
+        return common_mass(node.target, self.selection(node).marginal)
 
 
 def offer_selected(node: Node, plan: Selection, source: RandomSource) -> Decision:

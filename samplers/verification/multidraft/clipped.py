@@ -1,6 +1,6 @@
 """The optimal distribution of the selected token for identical drafts: a likelihood ratio, clipped on both sides."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -10,15 +10,17 @@ from .sorting import sort_with_order
 
 @dataclass(frozen=True)
 class ClippedRatio:
-    r"""The optimum over groups of tokens, sorted by $q/p$ ascending.
+    r"""The optimum over groups of tokens, sorted by :math:`q/p` ascending.
 
     Attributes:
         order: Groups in sorted order ``(r, n)``.
-        draft: Draft probabilities $p$, sorted ``(r, n)``.
-        ratio: $x/p$, ascending ``(r, n)``.
-        marginal: Law $x$ of the selected group, sorted ``(r, n)``.
-        highest: Distribution of the highest group among $m$ draws, $F_y - F_{y-1}$ with $F = P^m$, sorted ``(r, n)``.
-        acceptance: The optimal acceptance $\alpha^*$ ``(r,)``.
+        draft: Draft probabilities :math:`p`, sorted ``(r, n)``.
+        ratio: :math:`x/p`, ascending ``(r, n)``.
+        marginal: Law :math:`x` of the selected group, sorted ``(r, n)``.
+        highest: Distribution of the highest group among :math:`m` draws, :math:`F_y - F_{y-1}` with :math:`F = P^m`,
+            sorted ``(r, n)``.
+        acceptance: The optimal acceptance :math:`\alpha^*` ``(r,)``.
+        high: The upper clip ``(r,)``: :math:`\min(x, q) = \min(q, hi \, p)`.
     """
 
     order: Tensor
@@ -27,12 +29,19 @@ class ClippedRatio:
     marginal: Tensor
     highest: Tensor
     acceptance: Tensor
+    high: Tensor
+
+    def take(self, rows: Tensor) -> "ClippedRatio":
+        """Return the rows ``(s,)`` alone, in ascending order."""
+        if rows.numel() == self.order.shape[0]:
+            return self
+        return ClippedRatio(*(getattr(self, part.name)[rows] for part in fields(self)))
 
 
 def power(base: Tensor, count: Tensor) -> Tensor:
     """Return ``base (r, n)`` to the integer powers ``count (r,)``, at least 1, by squaring."""
     result, square = None, base
-    bits = int(count.max()).bit_length()
+    bits = int(count.max()).bit_length() if count.numel() else 0
     for bit in range(bits):
         odd = ((count >> bit) & 1).bool()
         if odd.all():
@@ -55,32 +64,75 @@ def sort_by_ratio(target: Tensor, draft: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def best_prefix(target_sum: Tensor, ceiling: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Return the minimum of $q(S) + 1 - p(S)^m$ over prefixes S, the empty one too, and the size of S, both ``(r,)``.
+    r"""Return the minimum of :math:`q(S) + 1 - p(S)^m` over prefixes S, the empty one too, and the size of S, both
+    ``(r,)``.
 
     Args:
-        target_sum: $q(S)$ of the prefixes ``(r, n)``.
-        ceiling: $p(S)^m$ ``(r, n)``.
+        target_sum: :math:`q(S)` of the prefixes ``(r, n)``.
+        ceiling: :math:`p(S)^m` ``(r, n)``.
     """
     slack, last = (target_sum - ceiling).min(-1)
     return 1 + slack.clamp_max(0.0), torch.where(slack < 0, last + 1, 0)
 
 
 def clipped_ratio(target: Tensor, draft: Tensor, count: Tensor) -> ClippedRatio:
-    r"""Solve $\max_x \sum \min(x, q)$ over the laws $x$ that a selection among $m$ draws from $p$ can have.
+    r"""Solve :math:`\max_x \sum \min(x, q)` over the laws :math:`x` that a selection among :math:`m` draws from
+    :math:`p` can have.
 
-    Let $S$ be the prefix that minimizes $q(S) + 1 - p(S)^m$: the minimum is $\alpha^*$. On S, $x = \max(q, lo \, p)$
-    with $x(S) = p(S)^m$; off S, $x = \min(q, hi \, p)$ with $x = 1 - p(S)^m$ there. As $lo \le 1 \le hi$, in all $x = p
-    \, \mathrm{clip}(q/p, lo, hi)$.
+    Let :math:`S` be the prefix that minimizes :math:`q(S) + 1 - p(S)^m`: the minimum is :math:`\alpha^*`. On S,
+    :math:`x = \max(q, lo \, p)` with :math:`x(S) = p(S)^m`; off S, :math:`x = \min(q, hi \, p)` with
+    :math:`x = 1 - p(S)^m` there. As :math:`lo \le 1 \le hi`, in all :math:`x = p \, \mathrm{clip}(q/p, lo, hi)`.
 
     Args:
         target: Target probabilities of groups ``(r, n)``.
         draft: Draft probabilities of groups ``(r, n)``.
         count: Number of drafts ``(r,)``, at least 1.
     """
+    return clip_sorted(sort_groups(target, draft), count)
+
+
+@dataclass(frozen=True)
+class SortedGroups:
+    """Groups sorted by :math:`q/p` ascending, whatever the number of drafts.
+
+    Attributes:
+        order: Groups in sorted order ``(r, n)``.
+        ratio: :math:`q/p`, ascending ``(r, n)``; infinite for groups that the draft never holds.
+        draft: Draft probabilities, sorted ``(r, n)``.
+        target_sum: Running sums of the target probabilities ``(r, n)``.
+        draft_sum: Running sums of the draft probabilities ``(r, n)``.
+    """
+
+    order: Tensor
+    ratio: Tensor
+    draft: Tensor
+    target_sum: Tensor
+    draft_sum: Tensor
+
+    def ceiling(self, count: Tensor) -> Tensor:
+        """Probability ``(r, n)`` that ``count (r,)`` draws all lie in a prefix."""
+        return power((self.draft_sum / self.draft_sum[:, -1:]).clamp_max_(1.0), count)
+
+    def take(self, rows: Tensor) -> "SortedGroups":
+        """Return the rows ``(s,)`` alone, in ascending order."""
+        if rows.numel() == self.order.shape[0]:
+            return self
+        return SortedGroups(*(getattr(self, part.name)[rows] for part in fields(self)))
+
+
+def sort_groups(target: Tensor, draft: Tensor) -> SortedGroups:
+    """Sort groups ``(r, n)`` by the ratio of target to draft."""
     ratio, order = sort_by_ratio(target, draft)
     p, q_sum = draft.gather(-1, order), target.gather(-1, order).cumsum(-1)
-    p_sum = p.cumsum(-1)
-    ceiling = power((p_sum / p_sum[:, -1:]).clamp_max_(1.0), count)
+    return SortedGroups(order, ratio, p, q_sum, p.cumsum(-1))
+
+
+def clip_sorted(groups: SortedGroups, count: Tensor, weight: Tensor | None = None) -> ClippedRatio:
+    """`clipped_ratio` of sorted groups, for a target of total ``weight (r,)`` in (0, 1]; None stands for 1."""
+    ratio, p, q_sum, p_sum = groups.ratio, groups.draft, groups.target_sum, groups.draft_sum
+    if weight is not None:
+        ratio, q_sum = ratio * weight[:, None], q_sum * weight[:, None]
+    ceiling = groups.ceiling(count)
     acceptance, size = best_prefix(q_sum, ceiling)
     low, high = _clips(ratio, p_sum, q_sum, ceiling, size[:, None])
     clipped = ratio.clamp(low, high)
@@ -90,7 +142,7 @@ def clipped_ratio(target: Tensor, draft: Tensor, count: Tensor) -> ClippedRatio:
         marginal = torch.where(p > 0, marginal, 0.0)
     highest = ceiling.clone()
     highest[:, 1:] -= ceiling[:, :-1]
-    return ClippedRatio(order, p, clipped, marginal, highest, acceptance.clamp(0.0, 1.0))
+    return ClippedRatio(groups.order, p, clipped, marginal, highest, acceptance.clamp(0.0, 1.0), high[:, 0])
 
 
 def _clips(ratio: Tensor, p_sum: Tensor, q_sum: Tensor, ceiling: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,12 +9,13 @@ from ..verifier import NodeVerifier
 
 
 class GumbelListCoupling(NodeVerifier):
-    r"""Gumbel lists (GLS): draft $i$ holds $\arg\min S_i(y)/p_i(y)$, the output is $\arg\min_y \min_i S_i(y)/q(y)$.
+    r"""Gumbel lists (GLS): draft :math:`i` holds :math:`\arg\min S_i(y)/p_i(y)`, the output is
+    :math:`\arg\min_y \min_i S_i(y)/q(y)`.
 
-    All $S_i(y)$ are independent standard exponentials. They are drawn here, given the drafts: the smallest of the
-    $S_i(y)/p_i(y)$ is a standard exponential $e$ at $y = x_i$, and elsewhere $S_i(y) = e \, p_i(y)$ plus a fresh
-    exponential. So drafts may come from any sampler of their laws, and may differ. Acceptance is at least
-    `list_matching_bound`.
+    All :math:`S_i(y)` are independent standard exponentials. They are drawn here, given the drafts: the smallest of the
+    :math:`S_i(y)/p_i(y)` is a standard exponential :math:`e` at :math:`y = x_i`, and elsewhere
+    :math:`S_i(y) = e \, p_i(y)` plus a fresh exponential. So drafts may come from any sampler of their laws, and may
+    differ. Acceptance is at least `list_matching_bound`.
 
     Source: Rowan et al. (2025), list-level distribution coupling, arXiv 2506.05632.
 
@@ -47,8 +48,8 @@ class GumbelListCoupling(NodeVerifier):
 def list_matching_bound(target: Tensor, draft: Tensor, num_drafts: int) -> Tensor:
     r"""Lower bound on the acceptance of `GumbelListCoupling` for identical drafts.
 
-    $\sum_y m / (\sum_z \max(q_z/q_y, p_z/p_y) + (m - 1)/q_y)$: the probability that the output is the token of the very
-    draft whose race decided it.
+    :math:`\sum_y m / (\sum_z \max(q_z/q_y, p_z/p_y) + (m - 1)/q_y)`: the probability that the output is the token of
+    the very draft whose race decided it.
 
     Args:
         target: Target probabilities ``(..., v)``.
@@ -56,7 +57,7 @@ def list_matching_bound(target: Tensor, draft: Tensor, num_drafts: int) -> Tenso
         num_drafts: Number of drafts.
 
     Returns:
-        Bound ``(...)``. Memory is $v^2$ for each row.
+        Bound ``(...)``. Memory is :math:`v^2` for each row.
 
     Example:
         >>> import torch

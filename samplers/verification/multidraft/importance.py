@@ -9,7 +9,7 @@ from mixkit._validation import check_integer
 
 from ..node import Decision, Node
 from ..sources import RandomSource
-from ..speculative import acceptance
+from ..speculative import common_mass
 from .base import CanonicalVerifier, offer_selected
 from .pairs import solve_pairs
 from .recursive import RecursiveRejection, recursive_acceptance
@@ -18,12 +18,12 @@ from .recursive import RecursiveRejection, recursive_acceptance
 class ImportanceWeighted(CanonicalVerifier):
     r"""Canonical two-step selection by a tournament of pairs whose weights solve a truncated linear program.
 
-    The winner of the drafts so far, of distribution $a$, meets the next draft, of distribution $b$: from the pair
-    $\{i, j\}$ token $i$ is selected with probability $w_{ij}$. Tokens are ordered by $q - (a + b)/2$ descending. Among
-    the first ``solved`` tokens the weights maximize acceptance, a linear program solved as a maximal flow
-    (`solve_pairs`); beyond them the
-    token earlier in the order is selected; among tokens past the first ``alphabet``, the winner so far. The
-    distribution of the selected token is a sum, so it is exact.
+    The winner of the drafts so far, of distribution :math:`a`, meets the next draft, of distribution :math:`b`: from
+    the pair :math:`\{i, j\}` token :math:`i` is selected with probability :math:`w_{ij}`. Tokens are ordered by
+    :math:`q - (a + b)/2` descending. Among the first ``solved`` tokens the weights maximize acceptance, a linear
+    program solved as a maximal flow (`solve_pairs`); beyond them the token earlier in the order is selected; among
+    tokens past the first ``alphabet``, the winner so far. The distribution of the selected token is a sum, so it is
+    exact.
 
     Args:
         solved: Tokens in the linear program (the paper's truncated LP).
@@ -55,7 +55,7 @@ class ImportanceWeighted(CanonicalVerifier):
         plan = self.selection(node)
         if not self.guard:
             return offer_selected(node, plan, source)
-        worse = acceptance(node.target, plan.marginal) < recursive_acceptance(node.target, node.drafts) - 1e-12
+        worse = common_mass(node.target, plan.marginal) < recursive_acceptance(node.target, node.drafts) - 1e-12
         token, probability = torch.empty_like(node.tokens[:, 0]), node.target.new_empty(node.num_rows)
         for mask in (worse, ~worse):
             rows = mask.nonzero()[:, 0]

@@ -5,17 +5,19 @@ from torch import Tensor
 
 from ..node import Decision, Node
 from ..sources import RandomSource
-from ..speculative import accept_probability
+from ..speculative import accept_ratio
 from ..verifier import NodeVerifier
 from .base import check_identical, node_of
 
 
 class KSequential(NodeVerifier):
-    r"""K-SEQ for identical drafts: accept the first $x_i$ to pass a test of probability $\min(1, q/(\rho p))$.
+    r"""K-SEQ for identical drafts: accept the first :math:`x_i` to pass a test of probability
+    :math:`\min(1, q/(\rho p))`.
 
-    $\rho$ is the smallest at which the residual is not negative: with $\beta(\rho) = \sum_y \min(p, q/\rho)$, the
-    root of $1 - (1 - \beta)^m = \rho \beta$ in $[1, m]$. If no draft passes, the token is drawn from $q - \min(p,
-    q/\rho) (1 - (1-\beta)^m)/\beta$. Acceptance is $1 - (1 - \beta)^m$.
+    :math:`\rho` is the smallest at which the residual is not negative: with
+    :math:`\beta(\rho) = \sum_y \min(p, q/\rho)`, the root of :math:`1 - (1 - \beta)^m = \rho \beta` in :math:`[1, m]`.
+    If no draft passes, the token is drawn from :math:`q - \min(p, q/\rho) (1 - (1-\beta)^m)/\beta`. Acceptance is
+    :math:`1 - (1 - \beta)^m`.
 
     Source: Sun et al. (2023), SpecTr, arXiv 2310.15141, algorithm 2 and theorem 2.
 
@@ -32,7 +34,7 @@ class KSequential(NodeVerifier):
         check_identical(node)
         target, draft = node.target, node.draft
         rho, beta, passed = division(target, draft, node.num_active)
-        test = accept_probability(target.gather(-1, node.tokens), rho[:, None] * draft.gather(-1, node.tokens))
+        test = accept_ratio(target.gather(-1, node.tokens), rho[:, None] * draft.gather(-1, node.tokens))
         test = torch.where(node.active, test, 0.0)
         missed = torch.cat([torch.ones_like(test[:, :1]), (1 - test).cumprod(-1)], -1)
         which = source.choose(torch.cat([test * missed[:, :-1], missed[:, -1:]], -1))
@@ -59,13 +61,13 @@ class KSequential(NodeVerifier):
 
 
 def division(target: Tensor, draft: Tensor, count: Tensor, *, steps: int = 40) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Return $\rho$, $\beta(\rho)$ and the acceptance ``(r,)``, by bisection that ends on the lawful side.
+    r"""Return :math:`\rho`, :math:`\beta(\rho)` and the acceptance ``(r,)``, by bisection that ends on the lawful side.
 
     Args:
         target: Target probabilities ``(r, v)``.
         draft: Draft probabilities ``(r, v)``.
         count: Number of drafts ``(r,)``.
-        steps: Halvings of $[1, m]$.
+        steps: Halvings of :math:`[1, m]`.
     """
     low, high = torch.ones_like(target[:, 0]), count.to(target.dtype)
     for _ in range(steps):

@@ -8,7 +8,8 @@ from ..verifier import NodeVerifier
 
 
 class SamplerMatch(NodeVerifier):
-    r"""Draw $z$ from the target and accept it if a draft holds it: acceptance $\sum_y q(y) (1 - \prod_i (1 - p_i(y)))$.
+    r"""Draw :math:`z` from the target and accept it if a draft holds it: acceptance
+    :math:`\sum_y q(y) (1 - \prod_i (1 - p_i(y)))`.
 
     It reads no draft distribution, so drafts may be anything. Source: the naive scheme of Miao et al. (2023), arXiv
     2305.09781.

@@ -16,17 +16,19 @@ from .pools import Pools, pair_runs
 
 
 class OptimalVerifier(CanonicalVerifier):
-    r"""Reaches the optimal acceptance of identical independent drafts, $\min_S q(S) + 1 - p(S)^m$, at any vocabulary.
+    r"""Reaches the optimal acceptance of identical independent drafts, :math:`\min_S q(S) + 1 - p(S)^m`, at any
+    vocabulary.
 
-    The distribution of the selected draft is $x = p \cdot \mathrm{clip}(q/p, lo, hi)$ (see `clipped_ratio`). It is
-    realized by
-    scores: each draft holds a cell, most often its own token's, in the order of $q/p$, and the draft in the highest
-    cell is selected (see `Pools`). One sort and a few passes over the vocabulary; no linear program and no iteration.
+    The distribution of the selected draft is :math:`x = p \cdot \mathrm{clip}(q/p, lo, hi)` (see `clipped_ratio`). It
+    is realized by scores: each draft holds a cell, most often its own token's, in the order of :math:`q/p`, and the
+    draft in the highest cell is selected (see `Pools`). One sort and a few passes over the vocabulary; no linear
+    program and no iteration.
 
     Args:
-        bins: None for the exact optimum. With a number, tokens are grouped by $\log q/p$ on a grid and no vocabulary is
-            sorted: the output distribution stays exact, acceptance loses at most the relative width of a bin.
-        span: The grid covers $|\log q/p| \le$ span; tokens beyond share the end bins.
+        bins: None for the exact optimum. With a number, tokens are grouped by :math:`\log q/p` on a grid and no
+            vocabulary is sorted: the output distribution stays exact, acceptance loses at most the relative width of a
+            bin.
+        span: The grid covers :math:`|\log q/p| \le` span; tokens beyond share the end bins.
 
     Source: the optimum as a linear program is Khisti et al. (2024), arXiv 2410.18234, theorems 1 to 3; the closed
     form and its scores were derived for this package.
@@ -100,15 +102,19 @@ class ScoreSelection:
 
     def select(self, tokens: Tensor, active: Tensor, source: RandomSource) -> Tensor:
         """Draw a cell for each draft and return the highest's."""
-        own, pools = self._own_cells(tokens), self.pools
+        return source.highest(self.cell_laws(tokens), active)
+
+    def cell_laws(self, tokens: Tensor) -> CellLaws:
+        """Laws of the cells that drafts of given tokens ``(r, m)`` hold."""
+        own, pools = self.own_cells(tokens), self.pools
         rows = torch.arange(own.shape[0], device=own.device)
         weights = pools.weights(
             rows[:, None, None], own[..., None], torch.arange(pools.level.shape[1], device=own.device)
         )
         keep = (1 - weights.sum(-1, keepdim=True)).clamp_min(0.0)
-        return source.highest(CellLaws(own, torch.cat([keep, weights], -1), pools.cells), active)
+        return CellLaws(own, torch.cat([keep, weights], -1), pools.cells)
 
-    def _own_cells(self, tokens: Tensor) -> Tensor:
+    def own_cells(self, tokens: Tensor) -> Tensor:
         """Place of each draft's group in the sorted order ``(r, m)``."""
         groups = tokens if self.group_of is None else self.group_of.gather(-1, tokens)
         steps = torch.arange(self.plan.order.shape[1], device=tokens.device).expand_as(self.plan.order)

@@ -9,16 +9,16 @@ _NOISE = 1e-16
 
 
 def solve_pairs(target: Tensor, sure: Tensor, mass: Tensor) -> Tensor:
-    r"""Maximize $\sum_k \min(q_k, c_k + \sum_j M_{kj} w_{kj})$ over $w_{kj} = 1 - w_{jk} \in [0, 1]$.
+    r"""Maximize :math:`\sum_k \min(q_k, c_k + \sum_j M_{kj} w_{kj})` over :math:`w_{kj} = 1 - w_{jk} \in [0, 1]`.
 
     The mass of each pair is divided between its two tokens. A division is optimal if and only if no path of pairs leads
-    from a token that has more than $q$ to one that has less; shortest paths are emptied until there is none (Edmonds
-    and Karp 1972). Each row is solved by itself.
+    from a token that has more than :math:`q` to one that has less; shortest paths are emptied until there is none
+    (Edmonds and Karp 1972). Each row is solved by itself.
 
     Args:
-        target: $q$ ``(r, s)``.
-        sure: $c$ ``(r, s)``.
-        mass: $M$ ``(r, s, s)``, symmetric; the diagonal is not used.
+        target: :math:`q` ``(r, s)``.
+        sure: :math:`c` ``(r, s)``.
+        mass: :math:`M` ``(r, s, s)``, symmetric; the diagonal is not used.
 
     Returns:
         Weights ``(r, s, s)``, zero on the diagonal.

@@ -15,11 +15,12 @@ _LONG = 4096
 class Pools:
     r"""Pools of sorted groups; each pairs a run of groups to be pushed up with a later run to be pushed down.
 
-    A draft of group $y$ takes cell $y$ with probability $1 - \sum_k w_k(y)$, else pool $k$ with probability $w_k(y)$,
-    and then a cell $z$ of the pool with probability proportional to $p(z) w_k(z)$. The draft in the highest cell is
-    selected. In all, cells are held with the probabilities $p$, so a cell's draft is selected with the rate of the
-    highest of $m$ draws; a pool's mean rate is its level $c_k$, and $w_k(y) = f_k |x(y) - h(y)| / |c_k p(y) - h(y)|$,
-    where $h$ is the distribution of the highest draw and $f_k$ the share of the run's gap that the pool evens out.
+    A draft of group :math:`y` takes cell :math:`y` with probability :math:`1 - \sum_k w_k(y)`, else pool :math:`k` with
+    probability :math:`w_k(y)`, and then a cell :math:`z` of the pool with probability proportional to
+    :math:`p(z) w_k(z)`. The draft in the highest cell is selected. In all, cells are held with the probabilities
+    :math:`p`, so a cell's draft is selected with the rate of the highest of :math:`m` draws; a pool's mean rate is its
+    level :math:`c_k`, and :math:`w_k(y) = f_k |x(y) - h(y)| / |c_k p(y) - h(y)|`, where :math:`h` is the distribution
+    of the highest draw and :math:`f_k` the share of the run's gap that the pool evens out.
 
     Attributes:
         up: First and last group of each pool's lower run ``(r, k, 2)``.
@@ -36,7 +37,7 @@ class Pools:
     plan: ClippedRatio
 
     def weights(self, row: Tensor, cell: Tensor, pool: Tensor) -> Tensor:
-        """Return $w$ for rows, groups and pools, all of one shape after broadcasting."""
+        """Return :math:`w` for rows, groups and pools, all of one shape after broadcasting."""
         plan = self.plan
         p, x, h = (law[row, cell] for law in (plan.draft, plan.marginal, plan.highest))
         return _weights(p, x, h, self.level[row, pool], self._part(row, cell, pool))

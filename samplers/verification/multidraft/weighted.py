@@ -14,20 +14,22 @@ from .weights import Laws, WeightGrid, solve_weights
 
 
 class WeightedVerifier(CanonicalVerifier):
-    r"""Selects draft $i$ with probability $w(X_i) / \sum_j w(X_j)$, where each draft has its own distribution $p_i$.
+    r"""Selects draft :math:`i` with probability :math:`w(X_i) / \sum_j w(X_j)`, where each draft has its own
+    distribution :math:`p_i`.
 
-    The distribution of the selected token is $x(y) = \sum_i p_i(y) R_i(w(y))$ with the one-dimensional integrals
-    $R_i(w) = \int_0^\infty w e^{-s w} \prod_{j \ne i} \phi_j(s) \, ds$ and $\phi_j(s) = \sum_y p_j(y) e^{-s w(y)}$,
-    computed to about 1e-15 by the trapezoid rule in $\log s$. Weights take values on a grid, so the rates $R_i$ are two
-    matrix products whatever the vocabulary is. Each step moves every $\log w(y)$ towards the solution of
-    $x(y) = q(y)$ at the rates as they are, found by bisection since rates ascend with the weight; the best weights on
-    the way are kept. Steps are taken on up to 4,096 tokens that stand for all, and the others respond to the rates
-    found. Whatever the weights, $x$ is exact and the output lossless.
+    The distribution of the selected token is :math:`x(y) = \sum_i p_i(y) R_i(w(y))` with the one-dimensional integrals
+    :math:`R_i(w) = \int_0^\infty w e^{-s w} \prod_{j \ne i} \phi_j(s) \, ds` and
+    :math:`\phi_j(s) = \sum_y p_j(y) e^{-s w(y)}`, computed to about 1e-15 by the trapezoid rule in :math:`\log s`.
+    Weights take values on a grid, so the rates :math:`R_i` are two matrix products whatever the vocabulary is. Each
+    step moves every :math:`\log w(y)` towards the solution of :math:`x(y) = q(y)` at the rates as they are, found by
+    bisection since rates ascend with the weight; the best weights on the way are kept. Steps are taken on up to 4,096
+    tokens that stand for all, and the others respond to the rates found. Whatever the weights, :math:`x` is exact and
+    the output lossless.
 
     Args:
         steps: Most steps towards the target.
         levels: Values that a weight can take.
-        span: The values cover $|\log w| \le$ span.
+        span: The values cover :math:`|\log w| \le` span.
 
     Source: importance-weighted selection is Khisti et al. (2024), arXiv 2410.18234, section 4; the integral and the
     steps were derived for this package.

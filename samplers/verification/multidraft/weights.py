@@ -18,7 +18,7 @@ class WeightGrid:
 
     Attributes:
         levels: How many.
-        span: They cover $|\log w| \le$ span.
+        span: They cover :math:`|\log w| \le` span.
 
     Example:
         >>> grid = WeightGrid(levels=5, span=2.0)
@@ -177,10 +177,11 @@ def weigh(laws: Laws, grid: WeightGrid, level: Tensor) -> Weights:
 
 
 def selection_rates(laws: Laws, grid: WeightGrid, level: Tensor) -> Tensor:
-    r"""Probability ``(r, m, levels)`` that draft $i$ is selected if its token has a weight $w$ of the grid.
+    r"""Probability ``(r, m, levels)`` that draft :math:`i` is selected if its token has a weight :math:`w` of the grid.
 
-    It is $\int_0^\infty w e^{-s w} \prod_{j \ne i} \phi_j(s) \, ds$ with $\phi_j(s) = \sum_y p_j(y) e^{-s w(y)}$, by
-    the trapezoid rule in $\log s$: to about 1e-15 for laws in float64, 1e-6 in float32.
+    It is :math:`\int_0^\infty w e^{-s w} \prod_{j \ne i} \phi_j(s) \, ds` with
+    :math:`\phi_j(s) = \sum_y p_j(y) e^{-s w(y)}`, by the trapezoid rule in :math:`\log s`: to about 1e-15 for laws in
+    float64, 1e-6 in float32.
 
     Args:
         laws: The laws.
@@ -221,7 +222,7 @@ def _tiny(values: Tensor) -> float:
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)
 def kernels(grid: WeightGrid, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    r"""Return $e^{-s w}$ ``(levels, n)`` and the quadrature weights times $s w e^{-s w}$ ``(n, levels)``."""
+    r"""Return :math:`e^{-s w}` ``(levels, n)``, and quadrature weights times :math:`s w e^{-s w}` ``(n, levels)``."""
     left, right, step = (39.0, 4.0, 0.25) if dtype == torch.float64 else (14.0, 3.0, 0.5)
     count = ceil((left + right + 2 * grid.span) / step)
     log_s = -grid.span - left + step * torch.arange(count, device=device, dtype=torch.float64)

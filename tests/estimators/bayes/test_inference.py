@@ -73,7 +73,7 @@ def test_laplace_reports_users_parameters(line):
     np.testing.assert_allclose(np.sort(at.params), np.sort(center))
     np.testing.assert_allclose(np.sort(at.std), np.sort(np.sqrt(np.diag(covariance))))
     half = norm.ppf(0.95) * at.std
-    np.testing.assert_allclose(at.interval(0.9), at.params[:, None] + np.outer(half, [-1.0, 1.0]))
+    np.testing.assert_allclose(at.interval(level=0.9), at.params[:, None] + np.outer(half, [-1.0, 1.0]))
 
 
 def test_the_table_of_laplace_is_near_that_of_a_fit():
@@ -89,14 +89,14 @@ def test_the_table_of_laplace_is_near_that_of_a_fit():
     np.testing.assert_allclose(at.std, fit.bse, rtol=0.25)
     ends = at.interval()
     np.testing.assert_allclose(ends[-2:].prod(1), at.params[-2:] ** 2)  # standard deviations: the log scale
-    table = at.summary(0.9)
+    table = at.summary(level=0.9)
     frame = table.to_frame()
     assert list(frame.columns) == ["mode", "std", "0.05", "0.95"]
-    np.testing.assert_array_equal(frame.to_numpy(), np.column_stack([at.params, at.std, at.interval(0.9)]))
+    np.testing.assert_array_equal(frame.to_numpy(), np.column_stack([at.params, at.std, at.interval(level=0.9)]))
     assert "Log-evidence" in str(table)
     assert "Gates are relative to expert 1" in str(table)
     with pytest.raises(ValueError, match="level must be strictly between 0 and 1"):
-        at.summary(1.5)
+        at.summary(level=1.5)
     with pytest.raises(ValueError, match="bayes must be given"):
         LaplaceApproximation(at.mode, at.factor, at.log_density, True).summary()
 

@@ -37,7 +37,7 @@ def test_a_prior_or_a_hidden_layer_may_tell_experts_apart():
     prior = {"slope": dist.Normal(torch.tensor([[0.0], [1.0], [2.0]], dtype=DTYPE), 1.0)}
     bayes = BayesianMixtureOfExperts(GAUSSIAN.model(), *GAUSSIAN.data(), priors=prior)
     assert not is_exchangeable(bayes, near(bayes).mode)
-    assert isinstance(labeling(bayes, near(bayes)), Unlabeled)
+    assert isinstance(labeling(bayes, near(bayes).mode, near(bayes).factor), Unlabeled)
 
 
 def test_experts_of_one_network_are_its_last_rows():
@@ -50,7 +50,7 @@ def test_experts_of_one_network_are_its_last_rows():
 def test_of_all_permutations_of_a_draw_one_is_in_order(case, ordering):
     bayes = BayesianMixtureOfExperts(case.model(), *case.data(), ordering=ordering)
     at = near(bayes)
-    labels, draws = labeling(bayes, at), draws_of(bayes, at)
+    labels, draws = labeling(bayes, at.mode, at.factor), draws_of(bayes, at)
     assert labels.num_copies == math.factorial(K)
     held = []
     for order in itertools.permutations(range(K)):
@@ -67,7 +67,7 @@ def test_the_nearest_names_undo_a_permutation(monkeypatch):
     bayes = BayesianMixtureOfExperts(GAUSSIAN.model(), *GAUSSIAN.data())
     at = near(bayes, 0.02)
     draws, order = draws_of(bayes, at), torch.tensor([2, 0, 1]).expand(20, -1)
-    labels = NearestLabels(bayes, at)
+    labels = NearestLabels(bayes, at.mode, at.factor)
     shifted = {n: v + 1.0 if n in bayes.translated else v for n, v in permute(bayes, draws, order).items()}
     found = labels.order(shifted)
     assert found.tolist() == [[1, 2, 0]] * 20

@@ -22,7 +22,7 @@ def small_study(**changes) -> RateStudy:
         "estimator": EM(),
         "losses": [ExactLoss()],
         "sample_sizes": [60, 120],
-        "replicates": 3,
+        "num_replicates": 3,
         "seed": 1,
         "start": Oracle(),
         "batch_size": 1,

@@ -20,7 +20,7 @@ def numbers(results) -> dict:
 
 
 def study_of(**changes):
-    return small_study(**({"batch_size": BATCH, "replicates": 5, "sample_sizes": [60, 120, 1500]} | changes))
+    return small_study(**({"batch_size": BATCH, "num_replicates": 5, "sample_sizes": [60, 120, 1500]} | changes))
 
 
 def top_k(k: int):
@@ -76,7 +76,7 @@ def test_only_small_samples_and_starts_that_allow_it_are_batched():
 
 def test_an_extension_finds_the_same_bits_and_what_was_left_over(tmp_path, monkeypatch):
     path = tmp_path / "study.sqlite"
-    study_of(replicates=1, sample_sizes=[60]).run(path, progress=False)
+    study_of(num_replicates=1, sample_sizes=[60]).run(path, progress=False)
     ran = []
     monkeypatch.setattr(
         "estimators.rates.study.run_block", lambda study, block: ran.append(block) or run_block(study, block)

@@ -13,7 +13,7 @@ from .designs import compared_study, small_study
 
 DESIGN = """
 sample_sizes = [60, 120]
-replicates = 2
+num_replicates = 2
 seed = 3
 losses = [{kind = "D1"}, {kind = "density", points = 4}]
 covariates = {kind = "uniform", low = -1.0}
@@ -45,7 +45,7 @@ num_experts = 3
 def results(tmp_path_factory):
     path = tmp_path_factory.mktemp("study") / "study.sqlite"
     losses = [ExactLoss(), BlockLoss(), DensityLoss(points=4)]
-    return small_study(losses=losses, sample_sizes=[60, 120, 240], replicates=4).run(path, progress=False)
+    return small_study(losses=losses, sample_sizes=[60, 120, 240], num_replicates=4).run(path, progress=False)
 
 
 def test_tables_hold_what_the_rows_do(results):
@@ -54,7 +54,7 @@ def test_tables_hold_what_the_rows_do(results):
         "D1", "mass", "gate", "slope alone", "intercept alone", "variance alone", "hellinger", "total variation", "kl"
     }  # fmt: skip
     d1 = table[table.loss == "D1"].iloc[0]
-    assert (d1["n from"], d1["n to"], d1["declared"]) == (60, 240, -0.5)
+    assert (d1["n from"], d1["n to"], d1["theory"]) == (60, 240, -0.5)
     assert d1["verdict"] in ("agrees", "slower", "faster", "undecided")
     assert "2305.03288" in d1["source"]
     at_60 = sizes[(sizes.loss == "D1") & (sizes.n == 60)].iloc[0]
@@ -91,7 +91,7 @@ def test_a_slope_of_one_size_is_refused(tmp_path):
         results.slope("fit", "D1")
 
 
-@pytest.mark.parametrize(("old", "new"), [("[60, 120]", "[60]"), ("replicates = 2", "replicates = 1")])
+@pytest.mark.parametrize(("old", "new"), [("[60, 120]", "[60]"), ("num_replicates = 2", "num_replicates = 1")])
 def test_the_command_reports_without_slopes_where_there_are_none(tmp_path, capsys, old, new):
     design, out = tmp_path / "design.toml", tmp_path / "out"
     design.write_text(DESIGN.replace(old, new), encoding="utf-8")
@@ -143,7 +143,7 @@ def test_pictures_have_a_panel_a_loss(results):
     assert titles == ["D1", "hellinger"]
     assert all(ax.get_xscale() == ax.get_yscale() == "log" for ax in figure.axes)
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert labels[1] == "declared -0.5"
+    assert labels[1] == "theory -0.5"
     plt.close(figure)
     with pytest.raises(ValueError, match="names must be among"):
         results.plot(["D7"])
@@ -169,7 +169,7 @@ def test_the_command_runs_resumes_and_reports(tmp_path, capsys):
     assert main([str(design), "--out", str(out), "--quiet"]) == 0
     assert "8 of 8 fits" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} >= {"results.sqlite", "rates.csv", "sizes.csv", "report.html"}
-    design.write_text(DESIGN.replace("replicates = 2", "replicates = 3"), encoding="utf-8")
+    design.write_text(DESIGN.replace("num_replicates = 2", "num_replicates = 3"), encoding="utf-8")
     assert main([str(design), "--out", str(out), "--quiet"]) == 0
     assert "12 of 12 fits" in capsys.readouterr().out
     design.write_text(DESIGN.replace("seed = 3", "seed = 4"), encoding="utf-8")
@@ -196,8 +196,8 @@ def test_candidates_of_a_file_fit_the_gate_of_the_truth_unless_they_say_another(
     assert [type(gate.normalizer) for gate in gates] == [NormalizedSigmoid, Softmax]
     assert gates[0].num_experts == 3
     found = StudyResults(study, {})
-    assert set(found.declared("exact")) == {"hellinger", "total variation", "kl"}
-    assert found.declared("direct") == {}
+    assert set(found.theoretical_rates("exact")) == {"hellinger", "total variation", "kl"}
+    assert found.theoretical_rates("direct") == {}
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_gates_that_lack_a_setting_are_refused(tmp_path):
 
 
 def test_nothing_to_draw_is_said(tmp_path):
-    results = compared_study(sample_sizes=[60], replicates=1).run(tmp_path / "study.sqlite", progress=False)
+    results = compared_study(sample_sizes=[60], num_replicates=1).run(tmp_path / "study.sqlite", progress=False)
     with pytest.raises(ValueError, match=r"results must have a loss at two sizes .* sample_sizes \[60\]"):
         results.table()
     with pytest.raises(ValueError, match="a loss at two sizes"):

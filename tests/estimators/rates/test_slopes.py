@@ -17,12 +17,12 @@ from estimators.rates import (
     StudyResults,
     UniformCovariates,
     compare_laws,
-    declared_rates,
     fit_slope,
     judge,
     median,
     required_sample_size,
     required_size,
+    theoretical_rates,
     trimmed_mean,
 )
 from estimators.rates.replicates import Row, Task
@@ -91,7 +91,7 @@ def test_replicates_without_a_loss_leave_the_others_paired():
 
 def test_nested_studies_pair_by_replicate_whichever_are_missing():
     study = RateStudy(
-        reference_truth(), UniformCovariates(), EM(), [ExactLoss()], [100, 1000], replicates=40, seed=0, nested=True
+        reference_truth(), UniformCovariates(), EM(), [ExactLoss()], [100, 1000], num_replicates=40, seed=0, nested=True
     )
     common = np.random.default_rng(0).lognormal(size=40)
 
@@ -196,7 +196,7 @@ def test_bounds_of_sample_sizes_hold():
     assert missed <= binom.isf(1e-5, 40, 0.2)
 
 
-def test_declared_rates():
+def test_theoretical_rates():
     gates = {
         "softmax": softmax_gate(1, 3, generator=seeded(0)),
         "topk": topk_gate(1, 3, 2, generator=seeded(0)),
@@ -204,31 +204,31 @@ def test_declared_rates():
         "activation": activation_gate(1, 3, generator=seeded(0)),
     }
     for name in ("softmax", "topk"):
-        exact, over = (declared_rates(gates[name], 3, k) for k in (3, 2))
+        exact, over = (theoretical_rates(gates[name], 3, k) for k in (3, 2))
         assert {exact[loss].exponent for loss in ("D1", "gate", "slope alone", "hellinger")} == {-0.5}
         assert (over["gate"].exponent, over["intercept shared"].exponent) == (-0.125, -0.125)
         assert (over["slope shared"].exponent, over["variance shared"].exponent) == (-0.25, -0.25)
         assert (over["D2"].exponent, over["mass"].exponent) == (-0.5, -0.5)
-    assert declared_rates(gates["softmax"], 4, 2)["gate"].exponent == pytest.approx(-1 / 12)
-    assert declared_rates(gates["linear"], 3, 3)["beta_1"].exponent is None
-    assert declared_rates(gates["activation"], 3, 3)["tau"].exponent == -0.5
+    assert theoretical_rates(gates["softmax"], 4, 2)["gate"].exponent == pytest.approx(-1 / 12)
+    assert theoretical_rates(gates["linear"], 3, 3)["beta_1"].exponent is None
+    assert theoretical_rates(gates["activation"], 3, 3)["tau"].exponent == -0.5
     score = LinearScore(1, 3, generator=seeded(0))
     warm = Gate(score, temperature=LearnableTemperature(), normalizer=NormalizedSigmoid())
-    found = declared_rates(warm, 3, 3)  # as behind the softmax, beta_1 / tau alone is identified
+    found = theoretical_rates(warm, 3, 3)  # as behind the softmax, beta_1 / tau alone is identified
     assert (found["tau"].exponent, found["beta_1"].exponent, found["hellinger"].exponent) == (None, None, -0.5)
     assert "gate" not in found
     laplace, sigmoid = laplace_gate(1, 3, generator=seeded(0)), sigmoid_gate(1, 3, generator=seeded(0))
-    over = declared_rates(laplace, 3, 2)
+    over = theoretical_rates(laplace, 3, 2)
     assert (over["gate"].exponent, over["slope shared"].exponent) == (-0.25, -0.25)
     assert (over["intercept shared"].exponent, over["variance shared"].exponent) == (-0.125, -0.25)
-    assert {rates["gate"].exponent for rates in (declared_rates(g, 3, 3) for g in (laplace, sigmoid))} == {-0.5}
-    assert set(declared_rates(sigmoid, 3, 2)) == {"hellinger", "total variation", "kl"}
-    exact, over = (declared_rates(topk_gate(1, 3, 1, generator=seeded(0)), 3, k) for k in (3, 2))
+    assert {rates["gate"].exponent for rates in (theoretical_rates(g, 3, 3) for g in (laplace, sigmoid))} == {-0.5}
+    assert set(theoretical_rates(sigmoid, 3, 2)) == {"hellinger", "total variation", "kl"}
+    exact, over = (theoretical_rates(topk_gate(1, 3, 1, generator=seeded(0)), 3, k) for k in (3, 2))
     assert {exact[loss].exponent for loss in ("D1", "D2", "gate", "mass")} == {None}
     assert (exact["slope alone"].exponent, exact["hellinger"].exponent, over["hellinger"].exponent) == (-0.5,) * 3
     assert "slope alone" not in over
     for gate in (laplace_gate(1, 3, squared=True, generator=seeded(0)), Gate(CosineScore(1, 3, generator=seeded(0)))):
-        assert declared_rates(gate, 3, 2) == {}
+        assert theoretical_rates(gate, 3, 2) == {}
 
 
 @pytest.mark.parametrize(
@@ -284,5 +284,5 @@ def gate_cases() -> list[tuple[str, Gate, Gate, bool]]:
 def test_rates_are_declared_for_gates_of_the_true_kind_alone(gate, true_gate, expected):
     assert is_well_specified(gate, true_gate) is expected
     k, true_k = gate.num_experts, true_gate.num_experts
-    found = declared_rates(gate, k, true_k, true_gate=true_gate)
-    assert found == (declared_rates(gate, k, true_k) if expected else {})
+    found = theoretical_rates(gate, k, true_k, true_gate=true_gate)
+    assert found == (theoretical_rates(gate, k, true_k) if expected else {})

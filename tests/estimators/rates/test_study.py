@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -38,7 +39,7 @@ from estimators.rates import (
 )
 from estimators.rates.batches import blocks_of
 from estimators.rates.replicates import Task, run_block, run_task
-from estimators.rates.store import ResultStore
+from estimators.replication.record_store import RecordStore
 from mixkit import Gate, MixingMeasure, laplace_gate, sigmoid_gate, softmax_gate, topk_gate
 
 from ..models import reference_truth, seeded
@@ -67,7 +68,7 @@ def test_an_extended_study_keeps_what_is_done(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "estimators.rates.study.run_block", lambda study, block: ran.extend(block) or run_block(study, block)
     )
-    larger = small_study(sample_sizes=[60, 90, 120], replicates=4)
+    larger = small_study(sample_sizes=[60, 90, 120], num_replicates=4)
     extended = larger.run(path, progress=False)
     assert len(ran) == 12 - 6
     assert {task.n for task in ran if task.replicate < 3} == {90}
@@ -88,7 +89,7 @@ def slow(study, block):
     time.sleep(0.2)
     return rows
 module.run_block = slow
-small_study(replicates=30, batch_size={batch_size}).run({path!r}, progress=False)
+small_study(num_replicates=30, batch_size={batch_size}).run({path!r}, progress=False)
 """
 
 
@@ -102,7 +103,7 @@ def test_a_killed_study_loses_nothing_finished_and_resumes(tmp_path, batch_size)
     process.wait()
     process.stdout.close()
     finished = {tuple(map(int, line.split())) for line in lines[:-1]}
-    study = small_study(replicates=12, batch_size=batch_size)
+    study = small_study(num_replicates=12, batch_size=batch_size)
     kept = {(task.n, task.replicate) for task in study.results(path).rows}
     assert finished <= kept
     assert len(kept) < len(study.tasks)
@@ -147,11 +148,11 @@ def test_bad_files_are_refused(tmp_path):
 
 
 def test_a_damaged_file_is_refused_and_left_alone(tmp_path):
-    study, path = small_study(replicates=20), tmp_path / "study.sqlite"
+    study, path = small_study(num_replicates=20), tmp_path / "study.sqlite"
     row = run_task(study, study.tasks[0])
-    with ResultStore(path, study.identity()) as store:
+    with RecordStore(path, study.identity(), content="rate study") as store:
         for task in study.tasks:
-            store.append([type(row)(**{**vars(row), "task": task})])
+            store.append([replace(row, task=task).to_record()])
     whole = path.read_bytes()
     broken = whole[:4096] + bytes(reversed(whole[4096:12000])) + whole[12000:]
     path.write_bytes(broken)
@@ -171,7 +172,7 @@ def gate_of(build, num_features: int, num_experts: int) -> Gate:
         ({"sample_sizes": [100, 100]}, ValueError, "sample_sizes must increase"),
         ({"sample_sizes": [3]}, ValueError, "at least twice the 2 experts"),
         ({"sample_sizes": [10.5]}, TypeError, "sample_sizes must be one or more integers"),
-        ({"replicates": 0}, ValueError, "replicates must be at least 1"),
+        ({"num_replicates": 0}, ValueError, "replicates must be at least 1"),
         ({"seed": -1}, ValueError, "seed must be at least 0"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
         ({"sample_sizes": 100}, TypeError, "sample_sizes must be one or more integers in a list, got 100"),
@@ -230,9 +231,11 @@ def test_a_misspecified_gate_must_be_asked_for_and_has_no_declared_exponent():
     }
     study = small_study(estimator=candidates, gate=gate_of(sigmoid_gate, 1, 2))
     results = StudyResults(study, {})
-    assert results.declared("wrong") == {}
-    assert results.declared("right")["D1"].exponent == -0.5
-    assert StudyResults(small_study(gate=gate_of(softmax_gate, 1, 2)), {}).declared("fit")["D1"].exponent == -0.5
+    assert results.theoretical_rates("wrong") == {}
+    assert results.theoretical_rates("right")["D1"].exponent == -0.5
+    assert (
+        StudyResults(small_study(gate=gate_of(softmax_gate, 1, 2)), {}).theoretical_rates("fit")["D1"].exponent == -0.5
+    )
 
 
 def test_no_workers_are_refused(tmp_path):
@@ -242,15 +245,15 @@ def test_no_workers_are_refused(tmp_path):
 
 
 def test_the_exact_loss_of_more_experts_says_why_no_rate_is_declared():
-    declared = StudyResults(small_study(num_experts=3), {}).declared("fit")["D1"]
-    assert declared.exponent is None
-    assert "OverspecifiedLoss" in declared.source
+    rate = StudyResults(small_study(num_experts=3), {}).theoretical_rates("fit")["D1"]
+    assert rate.exponent is None
+    assert "OverspecifiedLoss" in rate.source
 
 
 def test_seeds_belong_to_size_and_replicate():
     study = small_study()
     x, y = draw_data(study, 60, 0)
-    assert all(torch.equal(a, b) for a, b in zip((x, y), draw_data(small_study(replicates=9), 60, 0), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip((x, y), draw_data(small_study(num_replicates=9), 60, 0), strict=True))
     assert not torch.equal(y, draw_data(study, 60, 1)[1])
     assert not torch.equal(y, draw_data(study, 120, 0)[1][:60])
     assert not torch.equal(y, draw_data(small_study(seed=2), 60, 0)[1])
@@ -306,7 +309,7 @@ def test_starts_end_at_one_maximum_and_grow_from_fewer_experts():
 
 
 def test_several_draws_near_the_truth_never_end_lower_than_the_first():
-    settings = {"sample_sizes": [200], "replicates": 2, "num_experts": 3, "estimator": EM(em_iter=0)}
+    settings = {"sample_sizes": [200], "num_replicates": 2, "num_experts": 3, "estimator": EM(em_iter=0)}
     one, four = (small_study(start=NearTruth(0.3, draws), **settings) for draws in (1, 4))
     for task in one.tasks:
         assert run_task(four, task).llf >= run_task(one, task).llf
@@ -330,7 +333,7 @@ def test_atoms_to_split_are_named_and_what_is_not_learned_gets_no_noise():
 
 
 def test_starts_grown_on_a_subsample_end_at_the_same_maximum():
-    settings = {"sample_sizes": [1500], "replicates": 2, "start": DataDriven()}
+    settings = {"sample_sizes": [1500], "num_replicates": 2, "start": DataDriven()}
     whole, part = (small_study(estimator=EM(n_init=2, subsample=size), **settings) for size in (3000, 200))
     for task in whole.tasks:
         rows = [run_task(study, task) for study in (whole, part)]
@@ -353,14 +356,14 @@ def test_studies_of_other_gates_declare_their_rates(tmp_path, gate):
     )
     table = study.run(tmp_path / "study.sqlite", progress=False).table()
     assert set(table.loss) >= {"D1", "gate", "mass", "slope alone", "hellinger"}
-    assert set(table[table.loss != "kl"].declared) == {-0.5}
+    assert set(table[table.loss != "kl"].theory) == {-0.5}
 
 
 def test_more_experts_fit_better_from_every_start(tmp_path):
-    exact = small_study(sample_sizes=[300], replicates=1)
+    exact = small_study(sample_sizes=[300], num_replicates=1)
     llf = run_task(exact, exact.tasks[0]).llf
     for start in (Oracle(), DataDriven()):
-        study = small_study(sample_sizes=[300], replicates=1, num_experts=4, start=start, estimator=EM(n_init=2))
+        study = small_study(sample_sizes=[300], num_replicates=1, num_experts=4, start=start, estimator=EM(n_init=2))
         row = run_task(study, study.tasks[0])
         assert row.error == ""
         assert row.llf > llf
@@ -400,8 +403,8 @@ def test_memory_does_not_grow_with_the_number_of_fits(tmp_path, monkeypatch):
     )
     peaks = []
     for replicates in (200, 800):
-        study = small_study(replicates=replicates)
-        with ResultStore(tmp_path / f"{replicates}.sqlite", study.identity()) as store:
+        study = small_study(num_replicates=replicates)
+        with study._store(tmp_path / f"{replicates}.sqlite") as store:
             blocks = blocks_of(study, study.tasks)
             tracemalloc.start()
             study._work(store, blocks, 1, False)
@@ -426,7 +429,7 @@ def test_dask_workers_may_die(tmp_path):
         distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
-        study = small_study(replicates=12)
+        study = small_study(num_replicates=12)
         victim = next(iter(client.run(os.getpid).values()))
         kill = _kill_after_first_row(tmp_path / "study.sqlite", victim)
         with parallel_config(backend="dask"):
@@ -441,7 +444,7 @@ import os, signal, sqlite3, sys, time
 path, victim = sys.argv[1], int(sys.argv[2])
 while True:
     try:
-        if sqlite3.connect(path).execute("SELECT count(*) FROM fits").fetchone()[0] > 0:
+        if sqlite3.connect(path).execute("SELECT count(*) FROM records").fetchone()[0] > 0:
             break
     except sqlite3.Error:
         pass

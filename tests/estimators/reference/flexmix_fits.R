@@ -8,7 +8,7 @@
 suppressMessages(library(flexmix))
 
 here <- "tests/estimators/reference"
-tone <- read.csv("mixkit/data/tone.csv")
+tone <- read.csv("mixkit/datasets/tone.csv")
 lines <- read.csv(file.path(here, "crossing_lines.csv"))
 
 standard_errors <- function(name, gate, formula, data, concomitant, cluster) {

@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import as_data
 from sklearn.model_selection import KFold, TimeSeriesSplit
 
 from estimators import EM, MLE
+from estimators.data.dataset import as_data
 from estimators.model_selection import HeldOut, duplicate_expert, effective_df, responsibility_entropy, select_experts
 from estimators.model_selection.path import fit_from, fit_path
 from estimators.penalties import Lasso, Ridge
@@ -42,13 +42,13 @@ def reference():
 
 @pytest.fixture(scope="module")
 def selection(reference):
-    return select_experts(*reference, k=range(1, 5), criterion="cv", random_state=0, estimator=EM(n_init=4))
+    return select_experts(*reference, range(1, 5), criterion="cv", random_state=0, estimator=EM(n_init=4))
 
 
 class TestThePath:
     @pytest.mark.parametrize("load", [load_faithful, load_tone], ids=["faithful", "tone"])
     def test_the_log_likelihood_does_not_fall_with_k(self, load):
-        found = select_experts(*load(), k=range(1, 6), random_state=0, estimator=EM(n_init=3))
+        found = select_experts(*load(), num_experts=range(1, 6), random_state=0, estimator=EM(n_init=3))
         llf = np.array([fit.llf for fit in found.fits])
         assert (np.diff(llf) >= -1e-6).all()
         assert found.is_monotone
@@ -80,18 +80,18 @@ class TestThePath:
         assert step.result.llf >= before.llf - 1e-9 * abs(before.llf)
 
     def test_a_size_has_the_same_fit_whatever_sizes_are_asked_for(self, reference):
-        few = select_experts(*reference, k=[1, 3], random_state=0, estimator=EM(n_init=2))
-        all_of_them = select_experts(*reference, k=range(1, 4), random_state=0, estimator=EM(n_init=2))
-        assert few.k == (1, 3)
+        few = select_experts(*reference, [1, 3], random_state=0, estimator=EM(n_init=2))
+        all_of_them = select_experts(*reference, range(1, 4), random_state=0, estimator=EM(n_init=2))
+        assert few.num_experts == (1, 3)
         assert few.fits[1].llf == all_of_them.fits[2].llf
 
     def test_the_same_seed_gives_the_same_bits(self, reference):
-        first, second = (select_experts(*reference, k=[2, 3], random_state=7, estimator=EM(n_init=2)) for _ in "ab")
+        first, second = (select_experts(*reference, [2, 3], random_state=7, estimator=EM(n_init=2)) for _ in "ab")
         for one, other in zip(first.fits, second.fits, strict=True):
             assert np.array_equal(one.params, other.params)
 
     def test_a_generator_may_give_the_seed(self, reference):
-        found = select_experts(*reference, k=[2], random_state=np.random.default_rng(1), estimator=EM(n_init=2))
+        found = select_experts(*reference, [2], random_state=np.random.default_rng(1), estimator=EM(n_init=2))
         assert found.best.converged
 
 
@@ -170,6 +170,11 @@ class TestCriteria:
         twice = responsibility_entropy(model, torch.cat([x, x]), torch.cat([y, y]), torch.cat([weight, 0 * weight]))
         assert responsibility_entropy(model, x, y, weight) == pytest.approx(twice)
 
+    def test_a_response_that_is_no_number_is_refused(self):
+        x, y = torch.zeros(3, 1, dtype=DOUBLE), torch.tensor([0.0, torch.nan, 1.0], dtype=DOUBLE)
+        with pytest.raises(ValueError, match="y must be finite"):
+            responsibility_entropy(softmax_model(1, 3), x, y)
+
     @pytest.mark.parametrize("criterion", ["bic", "icl", "cv"])
     def test_the_truth_is_found(self, selection, criterion):
         assert selection.choose(criterion) == 2
@@ -180,16 +185,16 @@ class TestCriteria:
             assert y.shape == (600,)
             return result.llf
 
-        found = select_experts(*reference, k=[1, 2], criterion=worst, random_state=0, estimator=EM(n_init=2))
+        found = select_experts(*reference, [1, 2], criterion=worst, random_state=0, estimator=EM(n_init=2))
         assert found.criterion == "worst"
-        assert found.best_k == 1
+        assert found.best_num_experts == 1
         assert found.criteria == ["aic", "bic", "icl", "worst"]
 
     def test_equal_values_choose_the_smaller(self, reference):
         found = select_experts(
-            *reference, k=[1, 2], criterion=lambda result, x, y: 0.0, random_state=0, estimator=EM(n_init=1)
+            *reference, [1, 2], criterion=lambda result, x, y: 0.0, random_state=0, estimator=EM(n_init=1)
         )
-        assert found.best_k == 1
+        assert found.best_num_experts == 1
 
 
 class TestEffectiveDegreesOfFreedom:
@@ -199,8 +204,8 @@ class TestEffectiveDegreesOfFreedom:
         freedom = []
         for strength in (1e-8, 1.0, 10.0, 100.0, 1e8):
             penalty = Ridge(gate=0.0, experts=strength)
-            found = select_experts(x, y, k=[1], estimator=MLE(n_init=1, penalty=penalty), random_state=0)
-            freedom.append(effective_df(found.best))
+            found = select_experts(x, y, [1], estimator=MLE(n_init=1, penalty=penalty), random_state=0)
+            freedom.append(effective_df(found.best.maximum))
             expected = np.log(len(y)) * freedom[-1] - 2 * found.best.llf
             assert found.values["bic"][0] == pytest.approx(expected)
         assert freedom[0] == pytest.approx(4.0, abs=1e-4)
@@ -219,7 +224,7 @@ class TestEffectiveDegreesOfFreedom:
         information = (design * rate[:, None]).T @ design
         penalty = torch.diag(information.new_tensor([50.0, 0.0]))
         expected = torch.trace(torch.linalg.solve(information + penalty, information))
-        assert effective_df(fit) == pytest.approx(float(expected), rel=1e-6)
+        assert effective_df(fit.maximum) == pytest.approx(float(expected), rel=1e-6)
 
     def test_the_lasso_has_one_for_each_coefficient_left(self, reference):
         x, y = reference
@@ -228,21 +233,21 @@ class TestEffectiveDegreesOfFreedom:
         zeroed = fit.maximum.objective.zeroed
         assert zeroed
         left = fit.df_model - len(zeroed)
-        assert effective_df(fit) == pytest.approx(left, abs=1e-8)
+        assert effective_df(fit.maximum) == pytest.approx(left, abs=1e-8)
         fit.remove_data()
         assert (fit.effective_df, fit.aic) == pytest.approx((left, 2 * left - 2 * fit.llf))
         assert fit.bic == pytest.approx(left * np.log(600) - 2 * fit.llf)
         assert f"{left:.1f}" in str(fit.summary())
 
     def test_without_a_penalty_they_are_all(self, selection):
-        assert [effective_df(fit) for fit in selection.fits] == [fit.df_model for fit in selection.fits]
+        assert [effective_df(fit.maximum) for fit in selection.fits] == [fit.df_model for fit in selection.fits]
 
 
 class TestCrossValidation:
     def test_it_is_the_log_density_of_rows_left_out(self, reference):
         """With two folds of one fixed split, against a fit by hand."""
         x, y = reference
-        found = select_experts(x, y, k=[2], criterion="cv", folds=KFold(2), random_state=0, estimator=MLE(n_init=3))
+        found = select_experts(x, y, [2], criterion="cv", folds=KFold(2), random_state=0, estimator=MLE(n_init=3))
         for train, test in KFold(2).split(x):
             with torch.no_grad():
                 by_hand = MLE(n_init=5, random_state=1).fit(softmax_model(1, 2), x[train], y[train])
@@ -250,13 +255,18 @@ class TestCrossValidation:
             np.testing.assert_allclose(found.held_out.log_density[0, test], expected, atol=1e-4)
 
     def test_workers_do_not_change_it(self, reference):
-        settings = {"k": [2], "criterion": "cv", "folds": 2, "random_state": 0, "estimator": EM(n_init=2)}
+        settings = {"num_experts": [2], "criterion": "cv", "folds": 2, "random_state": 0, "estimator": EM(n_init=2)}
         alone, together = (select_experts(*reference, n_jobs=n, **settings) for n in (1, 2))
         assert np.array_equal(alone.held_out.log_density, together.held_out.log_density)
 
     def test_rows_never_held_out_do_not_count(self, reference):
         found = select_experts(
-            *reference, k=[1], criterion="cv", folds=TimeSeriesSplit(3), random_state=0, estimator=EM(n_init=1)
+            *reference,
+            num_experts=[1],
+            criterion="cv",
+            folds=TimeSeriesSplit(3),
+            random_state=0,
+            estimator=EM(n_init=1),
         )
         assert found.held_out.weight[:150].sum() == 0
         assert np.isfinite(found.held_out.mean).all()
@@ -289,7 +299,7 @@ class TestOffsets:
     def test_a_known_part_of_a_normal_response_is_as_if_taken_off(self, reference):
         x, y = reference
         known = torch.randn(len(y), 1, dtype=DOUBLE, generator=seeded(5))
-        settings = {"k": [1, 2], "random_state": 0, "estimator": EM(n_init=3)}
+        settings = {"num_experts": [1, 2], "random_state": 0, "estimator": EM(n_init=3)}
         plain = select_experts(x, y, **settings)
         found = select_experts(torch.cat([x, known], 1), y + known[:, 0], offset=True, **settings)
         np.testing.assert_allclose(found.values["bic"], plain.values["bic"], rtol=1e-8)
@@ -300,13 +310,13 @@ class TestOffsets:
         exposure = 0.5 + torch.rand(200, 1, dtype=DOUBLE, generator=seeded(2))
         y = torch.poisson(torch.exp(1.0 + 0.5 * x[:, 0]) * exposure[:, 0], generator=seeded(3))
         rows = torch.cat([x, exposure.log()], 1)
-        settings = {"k": [1, 2], "random_state": 0, "estimator": EM(n_init=2)}
+        settings = {"num_experts": [1, 2], "random_state": 0, "estimator": EM(n_init=2)}
         own = select_experts(
             rows, y, experts=lambda d, k: PoissonExperts(LinearPredictor(d - 1, k, offset=True)), **settings
         )
         named = select_experts(rows, y, experts="poisson", offset=True, **settings)
         np.testing.assert_array_equal(own.values["bic"], named.values["bic"])
-        assert named.best_k == 1
+        assert named.best_num_experts == 1
         slope, error = named.fits[0].params[0], named.fits[0].bse[0]
         assert abs(slope - 0.5) < 5.0 * error  # false alarms: 1 in a million
 
@@ -314,17 +324,17 @@ class TestOffsets:
     def test_experts_without_one_are_refused(self, reference, parts):
         x, y = reference
         with pytest.raises(ValueError, match="offset must be False for experts without one, got True"):
-            select_experts(torch.cat([x, x], 1), y, k=[1], offset=True, **parts)
+            select_experts(torch.cat([x, x], 1), y, num_experts=[1], offset=True, **parts)
 
 
 class TestFamiliesAndGates:
     def test_counts(self):
         found = select_experts(
-            *load_patents(), k=range(1, 4), experts="poisson", random_state=0, estimator=EM(n_init=3)
+            *load_patents(), num_experts=range(1, 4), experts="poisson", random_state=0, estimator=EM(n_init=3)
         )
         assert found.is_monotone
         assert isinstance(found.best.model.experts, PoissonExperts)
-        assert found.best_k > 1
+        assert found.best_num_experts > 1
 
     @pytest.mark.parametrize(
         "gate",
@@ -333,11 +343,11 @@ class TestFamiliesAndGates:
     )
     def test_gates_by_name_and_by_function(self, gate):
         x, y = load_faithful()
-        found = select_experts(x[:80], y[:80], k=[1, 2], gate=gate, random_state=0, estimator=EM(n_init=2))
+        found = select_experts(x[:80], y[:80], num_experts=[1, 2], gate=gate, random_state=0, estimator=EM(n_init=2))
         assert found.fits[1].model.num_experts == 2
 
     def test_student_experts_by_name(self):
-        found = select_experts(*load_tone(), k=[1], experts="student_t", random_state=0, estimator=EM(n_init=2))
+        found = select_experts(*load_tone(), [1], experts="student_t", random_state=0, estimator=EM(n_init=2))
         assert any(name.startswith("df") for name in found.best.param_names)
 
     def test_a_builder_of_sparse_models(self):
@@ -347,7 +357,7 @@ class TestFamiliesAndGates:
             gate = topk_gate(1, k, min(2, k), generator=seeded(k))
             return MixtureOfExperts(gate, linear_gaussian_experts(1, k, generator=seeded(k)))
 
-        found = select_experts(x - x.mean(0), y, k=[2, 3], model=build, random_state=0, estimator=EM(n_init=3))
+        found = select_experts(x - x.mean(0), y, [2, 3], model=build, random_state=0, estimator=EM(n_init=3))
         assert found.fits[1].model.gate.num_selected == 2
 
     def test_a_builder_of_vector_responses(self):
@@ -360,7 +370,7 @@ class TestFamiliesAndGates:
         found = select_experts(
             x[:100],
             torch.stack([y, y.flip(0)], -1)[:100],
-            k=[1, 2],
+            num_experts=[1, 2],
             model=build,
             estimator=EM(n_init=1),
             random_state=0,
@@ -370,8 +380,8 @@ class TestFamiliesAndGates:
     def test_weights_are_passed_on(self, reference):
         x, y = reference
         weight = torch.where(y > 5.0, 1.0, 0.0).double()
-        found = select_experts(x, y, k=[1], sample_weight=weight, random_state=0)
-        kept = select_experts(x[y > 5.0], y[y > 5.0], k=[1], random_state=0)
+        found = select_experts(x, y, [1], sample_weight=weight, random_state=0)
+        kept = select_experts(x[y > 5.0], y[y > 5.0], num_experts=[1], random_state=0)
         assert found.best.llf == pytest.approx(kept.best.llf)
 
 
@@ -385,7 +395,7 @@ class TestTheResult:
 
     def test_it_prints_the_table_with_the_choice_marked(self, selection):
         lines = repr(selection).splitlines()
-        assert lines[0] == "ExpertSelection(best_k=2, criterion='cv')"
+        assert lines[0] == "ExpertSelection(2 experts, criterion='cv')"
         assert [line.startswith("*") for line in lines[2:]] == [False, True, False, False]
 
     def test_it_can_be_pickled(self, selection):
@@ -403,11 +413,11 @@ class TestTheResult:
 
         x, y = load_faithful()
         frame = pd.DataFrame(x.numpy(), columns=["minutes"])
-        found = select_experts(frame, y.numpy(), k=[2], random_state=0, estimator=EM(n_init=2))
+        found = select_experts(frame, y.numpy(), num_experts=[2], random_state=0, estimator=EM(n_init=2))
         assert "slope[0,minutes]" in found.best.param_names
 
     def test_a_criterion_that_was_not_computed(self, reference):
-        found = select_experts(*reference, k=[1], random_state=0, estimator=EM(n_init=1))
+        found = select_experts(*reference, [1], random_state=0, estimator=EM(n_init=1))
         with pytest.raises(ValueError, match=r"criterion must be one of \['aic', 'bic', 'icl'\], got 'cv'"):
             found.choose("cv")
 
@@ -416,16 +426,16 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("settings", "error", "message"),
         [
-            ({"k": [0, 1]}, ValueError, "k must be at least 1, got 0"),
-            ({"k": []}, ValueError, "k must hold at least one number of experts, got none"),
-            ({"k": [2, 2]}, ValueError, r"k must be increasing, got \[2, 2\]"),
-            ({"k": [3, 1]}, ValueError, r"k must be increasing, got \[3, 1\]"),
-            ({"k": [1.5]}, TypeError, "k must hold integers"),
-            ({"k": [1, 21]}, ValueError, "k must hold at most 20, the number of rows of X, got 21"),
+            ({"num_experts": [0, 1]}, ValueError, "num_experts must be at least 1, got 0"),
+            ({"num_experts": []}, ValueError, "num_experts must hold at least one number of experts, got none"),
+            ({"num_experts": [2, 2]}, ValueError, r"num_experts must be increasing, got \[2, 2\]"),
+            ({"num_experts": [3, 1]}, ValueError, r"num_experts must be increasing, got \[3, 1\]"),
+            ({"num_experts": [1.5]}, TypeError, "num_experts must hold integers"),
+            ({"num_experts": [1, 21]}, ValueError, "num_experts must hold at most 20, the number of rows of X, got 21"),
             (
-                {"k": [1, 18], "criterion": "cv"},
+                {"num_experts": [1, 18], "criterion": "cv"},
                 ValueError,
-                "k must hold at most 16, the number of rows of a training set, got 18",
+                "num_experts must hold at most 16, the number of rows of a training set, got 18",
             ),
             ({"criterion": "dic"}, ValueError, "criterion must be one of .* or a function, got 'dic'"),
             ({"criterion": 3}, TypeError, "criterion must be one of .* or a function, got int"),
@@ -443,27 +453,30 @@ class TestBadInput:
     def test_it_is_named(self, settings, error, message):
         x, y = load_faithful()
         with pytest.raises(error, match=message):
-            select_experts(x[:20], y[:20], **{"k": [1], "random_state": 0, **settings})
+            select_experts(x[:20], y[:20], **{"num_experts": [1], "random_state": 0, **settings})
 
     def test_data_of_another_shape(self):
         with pytest.raises(ValueError, match=r"X must have shape \(n, d\), got \(20,\)"):
-            select_experts(torch.ones(20), torch.ones(20), k=[1])
+            select_experts(torch.ones(20), torch.ones(20), num_experts=[1])
         with pytest.raises(ValueError, match="y must have one row for each"):
-            select_experts(torch.ones(20, 1), torch.ones(19), k=[1])
+            select_experts(torch.ones(20, 1), torch.ones(19), num_experts=[1])
 
     def test_a_criterion_that_is_not_a_number(self, reference):
         def broken(result, x, y):
             return float("nan")
 
         with pytest.raises(ValueError, match="criterion must return numbers, got NaN from broken"):
-            select_experts(*reference, k=[1], criterion=broken, random_state=0, estimator=EM(n_init=1))
+            select_experts(*reference, [1], criterion=broken, random_state=0, estimator=EM(n_init=1))
 
     def test_a_splitter_that_repeats_rows(self, reference):
         from sklearn.model_selection import RepeatedKFold
 
         with pytest.raises(ValueError, match="folds must hold out every row at most once"):
             select_experts(
-                *reference, k=[1], criterion="cv", folds=RepeatedKFold(n_splits=2, n_repeats=2, random_state=0)
+                *reference,
+                num_experts=[1],
+                criterion="cv",
+                folds=RepeatedKFold(n_splits=2, n_repeats=2, random_state=0),
             )
 
 
@@ -471,5 +484,10 @@ def test_responsibilities_given_by_the_user_follow_the_folds(reference):
     x, y = reference
     guess = torch.stack([(y > 5).double(), (y <= 5).double()]) * 0.8 + 0.1
     estimator = EM(n_init=1, starts=[GivenResponsibilities(guess)])
-    found = select_experts(x, y, k=[2], criterion="cv", folds=3, estimator=estimator, random_state=0)
-    assert np.isfinite(found.held_out.log_density).all()
+    found = select_experts(x, y, [2], criterion="cv", folds=KFold(3), estimator=estimator, random_state=0)
+    for train, test in KFold(3).split(x):
+        alone = EM(n_init=1, starts=[GivenResponsibilities(guess[:, train])], n_moves=0, random_state=0)
+        model = alone.fit(softmax_model(x.shape[1], 2), x[train], y[train]).model
+        with torch.no_grad():
+            expected = model.log_prob(x[test], y[test])
+        np.testing.assert_allclose(found.held_out.log_density[0, test], expected, rtol=1e-4, atol=1e-4)

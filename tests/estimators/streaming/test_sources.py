@@ -54,7 +54,7 @@ class TestArrays:
         np.testing.assert_array_equal(fit.params, mapped.params)
 
     def test_a_mapped_array_is_not_copied(self, on_disk):
-        from estimators.data.dataset.dataset import as_data
+        from estimators.data.dataset import as_data
 
         data = as_data(softmax_model(1, 2), *on_disk, None, is_batch=False)
         assert data.x.data_ptr() == on_disk[0].ctypes.data

@@ -1,12 +1,15 @@
 """EM on streams: as good as a fit to all rows, whatever the pieces in which they come."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
-from estimators.data.dataset.dataset import CollinearityWarning
 
 from estimators import EM, MLE, LocalLines, SingularInformationWarning
-from estimators.streaming import StochasticEM, Stream, array_batches
+from estimators.data.collinearity import CollinearityWarning
+from estimators.data.dataset import Data
+from estimators.streaming import IllDeterminedStartWarning, StochasticEM, Stream, array_batches
 from estimators.streaming.linear import LinearRecursion
 from mixkit import (
     MixingMeasure,
@@ -148,19 +151,50 @@ def test_weights_are_counts(reference):
     np.testing.assert_allclose(np.sort(counted.bse), np.sort(written.bse), rtol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
-@pytest.mark.parametrize("scale", [1e-6, 1.0 / 6000])
+@pytest.mark.parametrize("scale", [1e-6, 1.0 / 3000])
 def test_weights_of_another_scale_change_errors_alone(reference, scale):
-    x, y, _ = reference
+    """Twenty foreign rows on the way: there the second-order step is out of reach, and EM's is taken."""
+    x, y = reference[0][:3000], reference[1][:3000].clone()
+    y[1500:1520] += 1.5 * (-1.0) ** torch.arange(20)
     starter = MLE(starts=[LocalLines()], n_init=1, random_state=0)
     settings = StochasticEM(start_rows=600, batch_size=100, starter=starter)
-    plain = settings.fit(softmax_model(1, 3), [(x[:6000], y[:6000])])  # one expert too many: steps need all checks
-    scaled = settings.fit(softmax_model(1, 3), [(x[:6000], y[:6000], torch.full((6000,), scale, dtype=DTYPE))])
-    np.testing.assert_allclose(scaled.params, plain.params, rtol=1e-6)
-    np.testing.assert_allclose(scaled.bse * scale**0.5, plain.bse, rtol=1e-6)
-    np.testing.assert_allclose(scaled.history, plain.history, rtol=1e-6)
+    plain = settings.stream(softmax_model(1, 2))
+    scaled = settings.stream(softmax_model(1, 2))
+    kinds = []  # whether the iterate after each block is EM's
+    for rows, response in zip(x.split(100), y.split(100), strict=True):
+        plain.partial_fit(rows, response)
+        scaled.partial_fit(rows, response, torch.full((100,), scale, dtype=DTYPE))
+        kinds.append(plain._recursion is not None and plain._recursion._best is None)
+    assert kinds[15]
+    assert not kinds[14]
+    assert not kinds[-1]
+    plain, scaled = plain.result(), scaled.result()
+    np.testing.assert_allclose(scaled.params, plain.params, rtol=1e-9)
+    np.testing.assert_allclose(scaled.bse * scale**0.5, plain.bse, rtol=1e-9)
+    np.testing.assert_allclose(scaled.history, plain.history, rtol=1e-9)
 
 
+def test_a_block_that_speaks_against_the_way_stops_it(reference):
+    """Rows whose density falls along the second-order step by more than chance refuse it, the others take it."""
+    x, y, _ = reference
+    stream = StochasticEM(start_rows=600, batch_size=100, random_state=0).stream(softmax_model(1, 2))
+    recursion = stream.partial_fit(x[:700], y[:700])._recursion
+    recursion.theta = recursion.theta + 0.01
+    end = recursion.expansions.maximum(recursion.theta[0, 0]).end
+    x, y = x[700:1700], y[700:1700]
+    log_density = []
+    for theta in (recursion.theta[0, 0], end):
+        model = softmax_model(1, 2)
+        recursion.objective.write(theta, model)
+        log_density.append(model.log_prob(x, y))
+    falls = log_density[1] < log_density[0]
+    assert 100 < int(falls.sum()) < 900
+    for rows, is_refused in ((falls, True), (~falls, False)):
+        block = recursion.objective.on_rows(Data(x[None, rows], y[None, rows], None))
+        assert (recursion._newton_end(block, float(block.value(recursion.theta))) is None) == is_refused
+
+
+@pytest.mark.filterwarnings("ignore::estimators.streaming.IllDeterminedStartWarning")  # it ends early
 @pytest.mark.parametrize("case", LINEAR_CASES, ids=lambda case: case.name)
 def test_block_sums_are_the_derivatives_of_the_objective(case):
     model, (x, y) = case.model(2, 3, 0), case.data(200, 2, 0)
@@ -176,6 +210,7 @@ def test_block_sums_are_the_derivatives_of_the_objective(case):
 STAYS_AT_ANOTHER_MAXIMUM = ("softmax, student t", "softmax, constant mean")  # a stream keeps to that of its first rows
 
 
+@pytest.mark.filterwarnings("ignore::estimators.streaming.IllDeterminedStartWarning")
 @pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
 @pytest.mark.parametrize("case", LINEAR_CASES, ids=lambda case: case.name)
 def test_every_linear_model_learns_from_a_stream(case):
@@ -226,7 +261,8 @@ OTHERS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")  # of the first 200 rows
+@pytest.mark.filterwarnings("ignore::estimators.streaming.IllDeterminedStartWarning")  # the first 200 rows
+@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
 @pytest.mark.parametrize("name", list(OTHERS))
 def test_other_models_step_along_the_gradient(name):
     x, y = reference_truth().sample_xy(6000, generator=seeded(3))
@@ -326,23 +362,59 @@ def test_a_table(reference):
     table = result.summary(level=0.9)
     np.testing.assert_array_equal(table.values[:, 0], result.params)
     np.testing.assert_array_equal(table.values[:, 1], result.bse)
-    np.testing.assert_array_equal(table.values[:, 4:], result.conf_int(0.9))
+    np.testing.assert_array_equal(table.values[:, 4:], result.conf_int(level=0.9))
     assert list(table.to_frame().index) == result.param_names
     assert "One pass" in str(table)
     assert np.isnan(table.values[-2:, 2:4]).all()  # standard deviations: no z
 
 
-@pytest.mark.parametrize("start_rows", [500, 5000])  # a stream; a fit of all rows
-def test_missing_standard_errors_are_warned_of(start_rows):
+def collapsing():
+    """Half of the rows without noise, on a line of their own: its expert's variance falls to the floor."""
+    x = torch.rand(1500, 1, dtype=DTYPE, generator=seeded(5))
+    y = 3.0 - 2.0 * x[:, 0] + 0.3 * torch.randn(1500, dtype=DTYPE, generator=seeded(6))
+    return x, torch.where(x[:, 0] < 0.5, 1.0 + x[:, 0], y)
+
+
+def abrupt():
     """Lines that change abruptly at 1/2, with a gap: the likelihood rises as the gate's weights do."""
     rng = np.random.default_rng(0)
     x = rng.uniform(0.0, 0.4, size=(2500, 1)) + 0.6 * rng.integers(2, size=(2500, 1))
-    y = np.where(x[:, 0] < 0.5, 1 + x[:, 0], 3 - 2 * x[:, 0]) + 0.05 * rng.normal(size=2500)
+    return x, np.where(x[:, 0] < 0.5, 1 + x[:, 0], 3 - 2 * x[:, 0]) + 0.05 * rng.normal(size=2500)
+
+
+@pytest.mark.filterwarnings("ignore::estimators.streaming.IllDeterminedStartWarning")
+@pytest.mark.parametrize("start_rows", [500, 5000])  # a stream; a fit of all rows
+def test_missing_standard_errors_are_warned_of(start_rows):
+    x, y = abrupt()
     settings = StochasticEM(start_rows=start_rows, batch_size=500, starter=EM(n_init=2, random_state=0))
     with pytest.warns(SingularInformationWarning, match=r"no standard error for gate_weight\[0,x0\], gate_bias\[0\]$"):
         result = settings.fit(softmax_model(1, 2), [(x, y)])
     assert np.isnan(result.bse).tolist() == [True, True] + [False] * 6
     assert "Parameters without a standard error" in str(result.summary())
+
+
+@pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (collapsing, "a variance is at its floor: an expert may have collapsed on a few observations"),
+        (abrupt, r"no standard error for gate_weight\[0,x0\], gate_bias\[0\]: the observed information is singular"),
+    ],
+)
+def test_a_start_that_its_rows_do_not_determine_is_told_of(data, reason):
+    x, y = data()
+    stream = StochasticEM(start_rows=500, batch_size=250, n_init=2, random_state=0).stream(softmax_model(1, 2))
+    with pytest.warns(IllDeterminedStartWarning, match=f"the first 500 rows do not determine .*{reason}"):
+        stream.partial_fit(x[:800], y[:800])
+    result = stream.partial_fit(x[800:], y[800:]).result()  # once
+    assert any(re.match(reason + r".* \(in the first 500 rows\)", remark) for remark in result.warnings)
+    assert "(in the first 500 rows)" in str(result.summary())
+
+
+def test_a_start_that_its_rows_determine_has_no_remarks(reference):
+    x, y, _ = reference
+    stream = StochasticEM(start_rows=600, batch_size=100, random_state=0).stream(softmax_model(1, 2))
+    assert stream.partial_fit(x[:1000], y[:1000]).result().warnings == []
 
 
 @pytest.mark.parametrize("n", [400, 1500])  # a fit of all rows; a stream

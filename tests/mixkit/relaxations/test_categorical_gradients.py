@@ -204,6 +204,18 @@ def test_the_parameters_of_the_function_get_their_gradient(generator):
         assert ((gradient - 2 * weight.detach() / 3).abs() < z_bound(9) * spread).all()
 
 
+def test_rebar_takes_the_whole_control_variate_by_default():
+    def gradient(estimator):
+        logits = torch.tensor([0.3, -0.2, 0.9], dtype=torch.float64, requires_grad=True)
+        function = lambda d: (d @ torch.tensor([1.0, 2.0, -1.0], dtype=torch.float64)) ** 2  # noqa: E731
+        value = expectation(function, logits, estimator=estimator, num_samples=8, generator=seeded(3))
+        return torch.autograd.grad(value, logits)[0]
+
+    assert Rebar().scale == 1.0
+    assert torch.equal(gradient(Rebar()), gradient(Rebar(0.5, scale=1.0)))
+    assert not torch.equal(gradient(Rebar()), gradient(Rebar(0.5, scale=0.9)))
+
+
 def test_leave_one_out_needs_two_samples(generator):
     with pytest.raises(ValueError, match="num_samples must be at least 2 for LeaveOneOut, got 1"):
         expectation(lambda d: d.sum(-1), torch.zeros(2), estimator=LeaveOneOut(), generator=generator)

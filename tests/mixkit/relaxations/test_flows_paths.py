@@ -169,7 +169,10 @@ def test_score_is_the_gradient_of_the_marginal_density(path, drawn):
 def test_score_at_time_zero_needs_no_posterior(path):
     log_x = point(path, torch.zeros(3, V).double(), noise(3, V), torch.zeros(3).double())
     score = path.score(log_x, torch.full((3, V), -math.log(V), dtype=torch.float64), 0.0)
-    assert torch.isfinite(score).all()
+    log_x.requires_grad_(True)
+    densities = [path.log_prob(log_x, torch.full((3,), k), torch.zeros(3).double()) for k in range(V)]
+    (mean_gradient,) = torch.autograd.grad(torch.stack(densities).mean(0).sum(), log_x)
+    torch.testing.assert_close(score, mean_gradient)
 
 
 def test_sample_follows_the_law(generator):
@@ -194,8 +197,11 @@ def test_dtype_follows(dtype, generator):
     path = gumbel_softmax_path()
     log_x = path.sample(torch.arange(3), 0.5, num_categories=3, generator=generator, dtype=dtype)
     assert log_x.dtype == dtype
-    assert path.velocity(log_x, log_x, 0.5).dtype == dtype
-    assert path.score(log_x, log_x, 0.5).dtype == dtype
+    tolerance = {"rtol": 10 * torch.finfo(dtype).eps, "atol": 10 * torch.finfo(dtype).eps}
+    for value in (path.velocity, path.score):
+        assert value(log_x, log_x, 0.5).dtype == dtype
+        exact = value(log_x.double(), log_x.double(), 0.5)
+        torch.testing.assert_close(value(log_x, log_x, 0.5).double(), exact, **tolerance)
 
 
 @pytest.mark.parametrize("name", ["velocity", "score", "log_posterior"])
@@ -206,6 +212,11 @@ def test_extremes_stay_finite_with_finite_gradients(name):
     (gradient,) = torch.autograd.grad(value.sum(), log_x)
     assert torch.isfinite(value).all()
     assert torch.isfinite(gradient).all()
+    if name == "log_posterior":
+        expected = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)  # the prior is as certain
+        assert torch.equal(value.exp(), expected)
+    else:
+        torch.testing.assert_close(value.sum(-1), torch.zeros(2, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", ["velocity", "score", "log_posterior"])

@@ -198,6 +198,9 @@ def test_extreme_logits_give_finite_gradients():
     mask.logits.data[:] = torch.tensor([1e4, -1e4, 0.0, 1e4, 3.0, -1e4])
     (mask(torch.ones(3, 8, dtype=torch.float64)).sum() + mask.retained_energy(torch.ones(3, 8).double())).backward()
     assert torch.isfinite(mask.logits.grad).all()
+    gradient = mask.logits.grad
+    assert (gradient[..., [1, 2, 4, 5]] == 0.0).all()  # patterns that are never drawn
+    assert gradient.sum(-1).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("make", [PatternMask, SubsetMask])
@@ -230,7 +233,9 @@ def test_vmap_over_weights():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_dtype_of_the_weight_is_kept(dtype):
     mask = pattern_mask()
-    assert mask(torch.ones(3, 8, dtype=dtype)).dtype == dtype
+    weight = torch.arange(24.0).reshape(3, 8)
+    assert mask(weight.to(dtype)).dtype == dtype
+    torch.testing.assert_close(mask.eval()(weight.to(dtype)).double(), mask(weight.double()), rtol=1e-2, atol=0.0)
 
 
 def test_parametrized_model_trains_and_hardens(model):

@@ -8,15 +8,20 @@ write-ahead log makes an append one sequential write, and lets others read while
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, Self
 
-__all__ = ["DesignFile", "ResultsFileError", "StudyMismatchError"]
+__all__ = ["Key", "RecordStore", "ResultsFileError", "StudyMismatchError"]
+
+Key = tuple[str | int, ...]
+"""What a record goes by: numbers and words."""
 
 _MEMORY = ":memory:"
 _LONGEST_SHOWN = 120  # letters of a setting in a message
+_VERSION = 2  # of the format
 _META = "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
+_RECORDS = "CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID"
 
 
 class ResultsFileError(ValueError):
@@ -27,24 +32,28 @@ class StudyMismatchError(ResultsFileError):
     """The results file belongs to a study of another design."""
 
 
-class DesignFile:
-    """An open results file. A subclass names its format and its table, and reads and writes the records.
+class RecordStore:
+    """An open results file: records of numbers and words, as JSON, each under a key.
 
     Args:
         path: the file; it is made if it does not exist. None for memory.
         design: what identifies the run, by name. It is kept in a new file and compared with that of an old one.
+        content: what the records are, in a word or two; a file of other content is refused.
 
     Raises:
         ResultsFileError: if the file cannot be written, is damaged, or holds something else.
         StudyMismatchError: if it belongs to another design.
+
+    Example:
+        >>> with RecordStore(None, {"seed": "0"}, content="example") as store:
+        ...     store.append([(("a", 1), {"value": 0.5})])
+        ...     store.keys(), dict(store.items())
+        ({('a', 1)}, {('a', 1): {'value': 0.5}})
     """
 
-    _FORMAT: ClassVar[str]
-    _TABLE: ClassVar[str]
-    _COLUMNS: ClassVar[str]
-
-    def __init__(self, path: str | os.PathLike[str] | None, design: dict[str, str]) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, design: dict[str, str], *, content: str) -> None:
         self.name = _MEMORY if path is None else str(path)
+        self._format = f"mixkit {content} {_VERSION}"
         if path is not None:
             _check_path(Path(path))
         try:
@@ -58,7 +67,7 @@ class DesignFile:
         if damage != "ok":
             raise ResultsFileError(f"path must be an undamaged results file, got {self.name}: {damage}")
         tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables and tables != {"meta", self._TABLE}:
+        if tables and tables != {"meta", "records"}:
             raise ResultsFileError(f"path must be a results file, got {self.name} with tables {sorted(tables)}")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
@@ -68,18 +77,18 @@ class DesignFile:
 
     def _create(self, design: dict[str, str]) -> None:
         """Make the tables, unless another process has in the meantime: the design of the first one stays."""
-        meta = [("format", self._FORMAT), ("design", json.dumps(design))]
+        meta = [("format", self._format), ("design", json.dumps(design))]
         self._connection.execute("BEGIN IMMEDIATE")
         self._connection.execute(_META)
-        self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self._TABLE} {self._COLUMNS}")
+        self._connection.execute(_RECORDS)
         self._connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", meta)
         self._connection.execute("COMMIT")
 
     def _check_design(self, design: dict[str, str]) -> None:
         meta = dict(self._connection.execute("SELECT key, value FROM meta"))
-        if meta.get("format") != self._FORMAT:
+        if meta.get("format") != self._format:
             raise ResultsFileError(
-                f"path must be a results file of format {self._FORMAT!r}, got {meta.get('format')!r}"
+                f"path must be a results file of format {self._format!r}, got {meta.get('format')!r}"
             )
         stored = json.loads(meta["design"])
         different = sorted(key for key in stored.keys() | design.keys() if stored.get(key) != design.get(key))
@@ -91,15 +100,21 @@ class DesignFile:
                 f"for example {key}: {_excerpt(old, new)} there, {_excerpt(new, old)} here. Use another path"
             )
 
-    def _write(self, records: Iterable[tuple[object, ...]]) -> None:
+    def keys(self) -> set[Key]:
+        """Keys of the records that are there."""
+        return {tuple(json.loads(key)) for (key,) in self._connection.execute("SELECT key FROM records")}
+
+    def append(self, records: Iterable[tuple[Key, Mapping[str, Any]]]) -> None:
         """Keep some records, all or none of them: when this returns they are on disk."""
-        rows = list(records)
-        if not rows:
-            return
-        marks = ", ".join("?" * len(rows[0]))
+        rows = [(json.dumps(key), json.dumps(record)) for key, record in records]
         self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany(f"INSERT OR REPLACE INTO {self._TABLE} VALUES ({marks})", rows)
+        self._connection.executemany("INSERT OR REPLACE INTO records VALUES (?, ?)", rows)
         self._connection.execute("COMMIT")
+
+    def items(self) -> Iterator[tuple[Key, dict[str, Any]]]:
+        """All the records with their keys, in no order."""
+        for key, record in self._connection.execute("SELECT key, record FROM records"):
+            yield tuple(json.loads(key)), json.loads(record)
 
     def close(self) -> None:
         """Close the file."""

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-from mixkit.gates import Gate
+from .gate import Gate
 
-__all__ = ["Freedom"]
+__all__ = ["GateInvariance"]
 
 
-class Freedom(NamedTuple):
+class GateInvariance(NamedTuple):
     """Translations of the gate that leave every conditional density as it is.
 
     Attributes:
@@ -16,17 +16,17 @@ class Freedom(NamedTuple):
 
     Example:
         >>> import torch
-        >>> from mixkit import laplace_gate
-        >>> Freedom.of(laplace_gate(1, 2, generator=torch.Generator().manual_seed(0)))
-        Freedom(bias=True, weight=False)
+        >>> from mixkit.gates import laplace_gate
+        >>> GateInvariance.of(laplace_gate(1, 2, generator=torch.Generator().manual_seed(0)))
+        GateInvariance(bias=True, weight=False)
     """
 
     bias: bool = True
     weight: bool = True
 
     @classmethod
-    def of(cls, gate: Gate | None) -> "Freedom":
-        """The freedom of a gate: both for softmax and top-K gates (and for None), with or without a temperature; the
+    def of(cls, gate: Gate | None) -> "GateInvariance":
+        """That of a gate: both for softmax and top-K gates (and for None), with or without a temperature; the
         bias alone for activation and Laplace gates; none for sigmoid gates.
 
         Raises:
@@ -38,4 +38,4 @@ class Freedom(NamedTuple):
             raise TypeError(f"gate must be a mixkit.gates.Gate or None, got {type(gate).__name__}")
         if not gate.shift_invariant:
             return cls(False, False)
-        return cls("bias" in gate.score.translated, "weight" in gate.score.translated)
+        return cls("bias" in gate.score.translated, gate.score.weight_name in gate.score.translated)

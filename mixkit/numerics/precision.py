@@ -1,0 +1,42 @@
+"""Working precision: float16 and bfloat16 are stored, not computed in, and sums are taken in float64.
+
+What dtype to add up in, and whether a number survives the dtype it is used in, is answered here and nowhere else.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["clamp_to_dtype", "wide_mean", "wide_sum", "widest_dtype"]
+
+
+def widest_dtype(like: Tensor) -> torch.dtype:
+    """The dtype to add up in on the device of ``like``: float64, but float32 where a device has no float64."""
+    return torch.float32 if like.device.type == "mps" else torch.float64
+
+
+def wide_sum(value: Tensor, dim: int | tuple[int, ...] = -1, *, keepdim: bool = False) -> Tensor:
+    """The sum over ``dim``, added up in float64 whatever the dtype of ``value``; in float32 at least."""
+    total = value.sum(dim, keepdim=keepdim, dtype=widest_dtype(value))
+    return total.to(torch.promote_types(value.dtype, torch.float32))
+
+
+def wide_mean(value: Tensor, dim: int | tuple[int, ...] = -1) -> Tensor:
+    """The mean over ``dim``, added up in float64 whatever the dtype of ``value``; in float32 at least."""
+    mean = value.mean(dim, dtype=widest_dtype(value))
+    return mean.to(torch.promote_types(value.dtype, torch.float32))
+
+
+def clamp_to_dtype(number: float, dtype: torch.dtype) -> float:
+    r"""The positive ``number`` moved to the nearest one that entries of ``dtype`` can be divided by without harm.
+
+    In float32 that range is :math:`[2^{-120}, 3.4 \cdot 10^{38}]`: a smaller divisor would become 0, or take numbers of
+    magnitude 22, the largest noise there is, beyond the dtype. What is divided is at a limit there already.
+    """
+    return min(max(number, smallest_divisor(dtype)), torch.finfo(dtype).max)
+
+
+def smallest_divisor(dtype: torch.dtype) -> float:
+    """A power of two, 64 times the smallest normal number: what 22 is divided by without overflow."""
+    return 64.0 * 2.0 ** math.ceil(math.log2(torch.finfo(dtype).tiny))

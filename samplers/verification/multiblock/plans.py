@@ -1,0 +1,127 @@
+"""What the two-phase rule asks of a node: how much it accepts at a given weight, and the budgets of its tokens."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_LONG = 1 << 14
+
+
+@dataclass(frozen=True)
+class LevelRows:
+    """The distributions of ``r`` nodes and what is drafted below them.
+
+    Attributes:
+        target: Target probabilities ``(r, v)``.
+        draft: Probabilities that the children of each node were drawn from ``(r, v)``.
+        tokens: Drafted children ``(r, c)``.
+        active: Which children are real ``(r, c)``.
+        leads: Which children are the first that hold their token ``(r, c)``.
+    """
+
+    target: Tensor
+    draft: Tensor
+    tokens: Tensor
+    active: Tensor
+    leads: Tensor
+
+    @property
+    def count(self) -> Tensor:
+        """Number of children ``(r,)``."""
+        return self.active.sum(-1)
+
+    def common(self, nodes: Tensor, of_target: Tensor, of_draft: Tensor) -> Tensor:
+        r"""Sums :math:`\sum_y \min(c_p \, p(y), c_q \, q(y))` ``(s,)`` at some nodes, float64.
+
+        Args:
+            nodes: Places in the level ``(s,)``.
+            of_target: :math:`c_p` ``(s,)``.
+            of_draft: :math:`c_q` ``(s,)``.
+        """
+        if not is_long(self.target):
+            p = self.target[nodes] * of_target.to(self.target)[:, None]
+            return torch.minimum(p, self.draft[nodes] * of_draft.to(self.draft)[:, None]).sum(-1).double()
+        p, q, found = torch.empty_like(self.target[0]), torch.empty_like(self.draft[0]), []
+        for node, a, b in zip(nodes.tolist(), of_target.tolist(), of_draft.tolist(), strict=True):
+            torch.mul(self.target[node], a, out=p)
+            other = self.draft[node] if b == 1 else torch.mul(self.draft[node], b, out=q)
+            found.append(float(torch.minimum(p, other, out=p).sum()))
+        return of_target.new_tensor(found)
+
+
+def is_long(rows: Tensor) -> bool:
+    """Whether rows ``(..., v)`` are best taken one at a time: on a CPU, when one fills a good part of its cache."""
+    return rows.device.type == "cpu" and rows.shape[-1] >= _LONG
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    r"""The accepted mass of each token, :math:`\min(c_p \, p(y), c_q \, q(y))`, of nodes ``(r,)`` of weight ``w``.
+
+    What a node of weight :math:`w` does not accept, :math:`(w p - \min(c_p p, c_q q))_+`, is where the token after it
+    comes from.
+
+    Attributes:
+        weight: :math:`w` ``(r,)``.
+        of_target: :math:`c_p \le w` ``(r,)``.
+        of_draft: :math:`c_q` ``(r,)``.
+    """
+
+    weight: Tensor
+    of_target: Tensor
+    of_draft: Tensor
+
+    def leftover(self, target: Tensor, draft: Tensor) -> Tensor:
+        """Weights ``(r, v)`` of the token after a stop at the node; the target where nothing is left."""
+        accepted = torch.minimum(self.of_target.to(target)[:, None] * target, self.of_draft.to(draft)[:, None] * draft)
+        left = (self.weight.to(target)[:, None] * target).sub_(accepted).clamp_min_(0.0)
+        return torch.where(left.sum(-1, keepdim=True) > 0, left, target)
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    r"""A level whose weights are known.
+
+    Attributes:
+        budgets: :math:`b_y` of each distinct drafted token ``(r, c)``, in the column that leads it; 0 elsewhere.
+        ceiling: The accepted mass of every token.
+    """
+
+    budgets: Tensor
+    ceiling: Ceiling
+
+
+class LevelPlans(ABC):
+    r"""Plans the nodes of a level: deterministic functions of their rows, of what is drafted there, and of ``w``.
+
+    The rule is lossless if, for the drafted tuple :math:`T` of a node, budgets satisfy :math:`b_y(T) \ge 0`,
+    :math:`\sum_y b_y(T) \le 1`, and :math:`E \, b_y(T) = a(y) \le w p(y)`; `solve` must return exactly
+    :math:`\sum_y a(y)`.
+
+    Attributes:
+        num_trials: Weights at which `solve` is tried to put siblings in order; 0 for the order of their budgets.
+        precise: Whether rows must be float64 whatever the dtype of the logits.
+        solution_size: Numbers in a solution.
+    """
+
+    num_trials: int = 0
+    precise: bool = False
+    solution_size: int = 0
+
+    def __init__(self, rows: LevelRows):
+        self.rows = rows
+
+    @abstractmethod
+    def solve(self, nodes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return the accepted mass :math:`A(w)` ``(s,)`` and the solution ``(s, solution_size)`` of some nodes.
+
+        Args:
+            nodes: Places in the level ``(s,)``.
+            weight: Weights :math:`w \in (0, 1]` ``(s,)``.
+        """
+
+    @abstractmethod
+    def at(self, weight: Tensor, solution: Tensor) -> NodePlan:
+        """Plan all nodes at their weights ``(r,)`` (0 for nodes that are never reached), as `solve` solved them."""

@@ -1,0 +1,185 @@
+"""Rows of distributions by rows of a drafted tree, for blocks and for trees."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from ..node import compute_dtype
+from ..shared_prefix import check_led_rows, check_shared_rows, leaders
+from ..token_tree import TokenTree
+from ..verify_drafts import DraftBlock
+from .levels import Level, TreeShape, merged_leaders
+from .plans import Ceiling, LevelRows, is_long
+from .two_phase import Stops
+
+
+class Rows(ABC):
+    """The distributions of drafted trees.
+
+    Args:
+        target: Target logits ``(B, ..., v)``.
+        draft: Draft logits ``(B, ..., v)``.
+        tokens: Token of each drafted node ``(B, n)``.
+        precise: Whether probabilities are float64 whatever the dtype of the logits.
+    """
+
+    def __init__(self, target: Tensor, draft: Tensor | None, tokens: Tensor, precise: bool):
+        if draft is None:
+            raise ValueError("draft_logits must be given to verify drafts as a whole, got None")
+        self._target, self._draft = target, draft
+        self.tokens, self.dtype = torch.nn.functional.pad(tokens, (1, 0)), compute_dtype(target, precise=precise)
+
+    @abstractmethod
+    def _target_place(self, row: Tensor, node: Tensor) -> tuple[Tensor, ...]:
+        """Where the target's logits after rows ``node (r,)`` of the trees ``row (r,)`` lie."""
+
+    @abstractmethod
+    def _draft_place(self, row: Tensor, child: Tensor) -> tuple[Tensor, ...]:
+        """Where the logits that drafted nodes were drawn from lie."""
+
+    def target(self, row: Tensor, node: Tensor) -> Tensor:
+        """Target probabilities ``(r, v)``."""
+        return self._softmax(self._target, self._target_place(row, node))
+
+    def draft(self, row: Tensor, child: Tensor) -> Tensor:
+        """Draft probabilities ``(r, v)``."""
+        return self._softmax(self._draft, self._draft_place(row, child))
+
+    def _softmax(self, logits: Tensor, place: tuple[Tensor, ...]) -> Tensor:
+        """Probabilities of rows of logits; long rows are not copied before."""
+        if not is_long(logits):
+            return logits[place].softmax(-1, dtype=self.dtype)
+        found = logits.new_empty(len(place[0]), logits.shape[-1], dtype=self.dtype)
+        for out, *at in zip(found, *(part.tolist() for part in place), strict=True):
+            torch.softmax(logits[tuple(at)], -1, dtype=self.dtype, out=out)
+        return found
+
+    def level(self, level: Level) -> LevelRows:
+        """The distributions and the drafted tokens of a level."""
+        target = self.target(level.batch_row, level.node)
+        draft = self.draft(level.batch_row, level.child[:, 0])
+        tokens = self.tokens[level.batch_row[:, None], level.child]
+        return LevelRows(target, draft, tokens, level.active, level.leads)
+
+
+class BlockRows(Rows):
+    """Draft ``j``'s token ``i`` is row ``1 + j t + i`` of the tree."""
+
+    def __init__(self, block: DraftBlock, precise: bool):
+        super().__init__(block.target, block.draft, block.tokens.flatten(1), precise)
+        self._size = max(block.shape[2], 1)
+
+    def _target_place(self, row: Tensor, node: Tensor) -> tuple[Tensor, ...]:
+        """Draft 0 stands for the root."""
+        position = torch.where(node > 0, (node - 1) % self._size + 1, 0)
+        return row, (node - 1).clamp_min(0) // self._size, position
+
+    def _draft_place(self, row: Tensor, child: Tensor) -> tuple[Tensor, ...]:
+        """The child's own place."""
+        return row, (child - 1) // self._size, (child - 1) % self._size
+
+
+class TreeRows(Rows):
+    """Rows of a `TokenTree`."""
+
+    def __init__(self, tree: TokenTree, precise: bool):
+        super().__init__(tree.target, tree.draft, tree.tokens, precise)
+        self._parents = tree.parents
+
+    def _target_place(self, row: Tensor, node: Tensor) -> tuple[Tensor, ...]:
+        return row, node
+
+    def _draft_place(self, row: Tensor, child: Tensor) -> tuple[Tensor, ...]:
+        """The child's parent."""
+        return row, self._parents[row, child - 1]
+
+
+def block_shape(block: DraftBlock) -> TreeShape:
+    """The drafts of a block as chains below one root: draft ``j``'s token ``i`` is row ``1 + j t + i``."""
+    batch, num_drafts, size = block.shape
+    device = block.tokens.device
+    depths = torch.arange(size, device=device).repeat(num_drafts)
+    rows = torch.arange(num_drafts * size, device=device)
+    parents = torch.where(depths > 0, rows, 0).expand(batch, -1)
+    real = torch.arange(size, device=device) < block.lengths[..., None]
+    depths = torch.nn.functional.pad(depths + 1, (1, 0)).expand(batch, -1)
+    return TreeShape(block.tokens.flatten(1), parents, real.flatten(1), depths, size)
+
+
+def check_shared_laws(block: DraftBlock) -> None:
+    """Refuse target rows, or draft rows, that differ among drafts that share a prefix."""
+    _, num_drafts, size = block.shape
+    if num_drafts == 1 or all(part is None or part.stride(1) == 0 for part in (block.target, block.draft)):
+        return
+    leader = leaders(block.tokens, block.lengths)
+    own = torch.arange(num_drafts, device=leader.device)[:, None]
+    for i in range(size + 1):
+        for name, laws, last in (("target_logits", block.target, i), ("draft_logits", block.draft, i + 1)):
+            if last <= size and laws is not None:
+                reached = block.lengths >= last
+                first = leader[..., i] if last == i else _leaders_going_on(leader[..., i], reached)
+                first = torch.where(reached, first, own[:, 0])
+                rule = "the same law for all drafts that share a prefix"
+                hint = ", for a verifier of identical drafts" if last > i else ""
+                check_led_rows(name, laws[:, :, i], first, rule + hint)
+
+
+def _leaders_going_on(leader: Tensor, going: Tensor) -> Tensor:
+    """First draft ``(B, m)`` of each draft's prefix among those that have a token after it."""
+    same = (leader[:, :, None] == leader[:, None]) & going[:, None]
+    return same.to(torch.uint8).argmax(-1)
+
+
+def tree_shape(tree: TokenTree) -> TreeShape:
+    """The shape of a token tree."""
+    batch, count = tree.tokens.shape
+    depths = torch.zeros(batch, count + 1, dtype=torch.long, device=tree.tokens.device)
+    num_levels = 0
+    while num_levels < count:  # each round settles the depths of one more level
+        deeper = depths.gather(1, tree.parents) + 1
+        deeper = torch.where(tree.real, deeper, 0)
+        if torch.equal(deeper, depths[:, 1:]):
+            break
+        depths = torch.nn.functional.pad(deeper, (1, 0))
+        num_levels += 1
+    return TreeShape(tree.tokens, tree.parents, tree.real, depths, num_levels)
+
+
+def check_shared_nodes(tree: TokenTree) -> None:
+    """Refuse rows that differ among nodes of one prefix; the draft's where they have children."""
+    leader = merged_leaders(tree_shape(tree))
+    own = torch.arange(leader.shape[1], device=leader.device)
+    row, node = ((leader != own) & torch.nn.functional.pad(tree.real, (1, 0))).nonzero(as_tuple=True)
+    if row.numel() == 0:
+        return
+    both = torch.ones(row.numel(), 2, dtype=torch.bool, device=row.device)
+    pair = torch.stack([leader[row, node], node], 1)
+    rule = "the same law at siblings that hold the same token"
+    check_shared_rows("target_logits", tree.target[row[:, None], pair], both, rule)
+    if tree.draft is not None:
+        parents = torch.zeros_like(leader).scatter_add_(1, tree.parents, tree.real.long()) > 0
+        first = _first_parent(leader, parents)
+        pair = torch.stack([first[row, node], node], 1)
+        going = parents[row, node] & (first[row, node] != node)
+        check_shared_rows("draft_logits", tree.draft[row[:, None], pair], both & going[:, None], rule)
+
+
+def _first_parent(leader: Tensor, parents: Tensor) -> Tensor:
+    """First row ``(B, n+1)`` of each row's prefix that has children."""
+    same = (leader[:, :, None] == leader[:, None]) & parents[:, None]
+    return same.to(torch.uint8).argmax(-1)
+
+
+def following_weights(rows: "Rows", stops: Stops, end: Tensor) -> Tensor:
+    """Weights ``(B, v)`` of the token after the end of the path."""
+    row = torch.arange(end.numel(), device=end.device)
+    weights = rows.target(row, end)
+    some = (stops.first_child[row, end] > 0).nonzero()[:, 0]
+    if some.numel():
+        at = some * stops.law.shape[1] + end[some]
+        ceiling = stops.ceiling
+        here = Ceiling(ceiling.weight[at], ceiling.of_target[at], ceiling.of_draft[at])
+        draft = rows.draft(some, stops.first_child[some, end[some]])
+        weights[some] = here.leftover(weights[some], draft)
+    return weights

@@ -1,0 +1,56 @@
+"""The order in which siblings take their turns."""
+
+import torch
+from torch import Tensor
+
+from .plans import LevelPlans
+
+
+def sibling_order(budgets: Tensor, place: Tensor, below: LevelPlans | None) -> Tensor:
+    """Order ``(r, c)`` of the columns: the siblings that go on first, then the others.
+
+    The order may depend on the drafted tuple and on the children's rows, never on tokens drafted deeper. The accepted
+    mass is 1 less the product of what each turn leaves. Siblings are ranked by how much smaller the product of two
+    turns is when a sibling goes before another than when it goes after, summed over the others (optimal for two). A
+    sibling's accepted mass at other weights is interpolated between a few trials; the plans say how many.
+
+    Args:
+        budgets: Budgets of the distinct tokens ``(r, c)``.
+        place: Places of the children in the next level ``(r, c)``; -1 for those without a turn.
+        below: Plans of the next level; None if there is none.
+    """
+    goes_on = place >= 0
+    score = torch.where(goes_on, -budgets, torch.inf)
+    several = (goes_on.sum(-1) > 1).nonzero()[:, 0]
+    if below is not None and below.num_trials and several.numel():
+        score[several] = _loss_when_later(budgets[several], place[several], below)
+    return score.argsort(dim=-1, stable=True)
+
+
+def _loss_when_later(budgets: Tensor, place: Tensor, below: LevelPlans) -> Tensor:
+    """Scores ``(r, c)``, ascending in the order of turns; infinite for columns without a turn."""
+    goes_on = place >= 0
+    steps = torch.arange(below.num_trials + 1, device=budgets.device, dtype=budgets.dtype) / below.num_trials
+    trials = budgets[..., None] + (1 - budgets[..., None]) * steps
+    at = place[goes_on]
+    accepted = torch.zeros_like(trials)
+    accepted[goes_on] = torch.stack([below.solve(at, weight)[0] for weight in trials[goes_on].unbind(-1)], -1)
+    alone = accepted[..., 0]
+    left = (1 - alone).clamp_min(1e-300)
+    later = _interpolate(accepted, budgets, (budgets[:, None] / left[:, :, None]).clamp_max(1.0))
+    # [i, j]: log of what turns i then j leave
+    product = left.log()[:, :, None] + (1 - later).clamp_min(1e-300).log()
+    both = goes_on[:, :, None] & goes_on[:, None]
+    score = torch.where(both, product - product.mT, 0.0).sum(-1)
+    return torch.where(goes_on, score, torch.inf)
+
+
+def _interpolate(values: Tensor, start: Tensor, weight: Tensor) -> Tensor:
+    """Values ``(r, c, k)`` on even grids from ``start (r, c)`` to 1, interpolated at ``weight (r, i, c)``."""
+    count = values.shape[-1] - 1
+    width = (1 - start).clamp_min(1e-300)[:, None]
+    position = ((weight - start[:, None]) / width * count).clamp(0, count)
+    cell = position.floor().clamp_max(count - 1).long()
+    grid = values[:, None].expand(-1, weight.shape[1], -1, -1)
+    low, high = (grid.gather(-1, (cell + k)[..., None])[..., 0] for k in (0, 1))
+    return low + (high - low) * (position - cell)

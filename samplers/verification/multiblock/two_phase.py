@@ -1,0 +1,160 @@
+"""The two-phase rule: budgets of drafted tokens, descendants before stops."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .levels import Level, TreeShape
+from .plans import Ceiling, LevelPlans, NodePlan
+from .siblings import sibling_order
+
+_NOTHING = 1e-15
+
+
+@dataclass(frozen=True)
+class Stops:
+    """Where the accepted path ends, given the drafts.
+
+    Attributes:
+        law: Probability that the path ends at each row of the tree ``(B, n+1)``; the root's row is first.
+        ceiling: The accepted mass at each row ``(B * (n+1),)``; weight 1 and nothing accepted at leaves.
+        first_child: First child of each row ``(B, n+1)``; 0 for leaves.
+        num_children: Children that compete at each row ``(B, n+1)``.
+    """
+
+    law: Tensor
+    ceiling: Ceiling
+    first_child: Tensor
+    num_children: Tensor
+
+
+@dataclass(frozen=True)
+class _Turns:
+    r"""What the nodes of a level do: children that have children take turns, then the path stops or the node fails.
+
+    Attributes:
+        child: Rows of the tree that hold the children, in the order of their turns ``(r, c)``.
+        below: Places in the next level ``(r, c)``; -1 for children without a turn.
+        stop: Probability of stopping at each child once all turns have failed ``(r, c)``.
+    """
+
+    child: Tensor
+    below: Tensor
+    stop: Tensor
+
+
+def two_phase(levels: list[Level], plans_of: Callable[[Level], LevelPlans], shape: TreeShape) -> Stops:
+    r"""Apply the two-phase rule to ``B`` drafted trees; return the exact distribution of the end of the path.
+
+    A node of weight :math:`w` plans budgets :math:`b_y` for the distinct tokens drafted below it. Phase one lets the
+    children take turns: with :math:`\bar b` left of the unit, child :math:`y` is a node of weight :math:`\alpha_y =
+    b_y/\bar b` and accepts with mean probability :math:`A_y`; if it does not, :math:`\bar b` becomes
+    :math:`\bar b (1 - A_y)`. Phase two, when all have failed, stops at child :math:`y` with weight :math:`b_y - \bar
+    b_y A_y`, or fails. Whatever the tuple of drafts, outcomes through :math:`y` have mean probability :math:`b_y` over
+    what is drafted below, so the output follows the target.
+
+    Args:
+        levels: The merged tree from the root's level down.
+        plans_of: Plans of a level, from its rows.
+        shape: The drafted trees.
+
+    Source: derived for this package; see ``docs/verification.md``.
+    """
+    table = _Table(shape.depths)
+    if not levels:
+        return table.stops([], [])
+    plans = [plans_of(level) for level in levels]
+    weight = table.law.new_ones(levels[0].num_nodes)
+    _, solution = plans[0].solve(torch.arange(len(weight), device=weight.device), weight)
+    turns = []
+    for depth, level in enumerate(levels):
+        plan = plans[depth].at(weight, solution)
+        table.write(level, plan)
+        is_last = depth + 1 == len(levels)
+        below, size = (None, 0) if is_last else (plans[depth + 1], levels[depth + 1].num_nodes)
+        found, weight, solution = _take_turns(level, plan, below, size)
+        turns.append(found)
+    return table.stops(levels, turns)
+
+
+def _take_turns(level: Level, plan: NodePlan, below: LevelPlans | None, size: int) -> tuple[_Turns, Tensor, Tensor]:
+    """Phase one and two of a level; weights ``(size,)`` and solutions of the next level's nodes too."""
+    budgets = torch.where(plan.budgets > _NOTHING, plan.budgets, 0.0)
+    place = level.below.masked_fill(budgets == 0, -1)
+    order = sibling_order(budgets, place, below)
+    child, budgets, place = (part.gather(1, order) for part in (level.child, budgets, place))
+    weight = budgets.new_zeros(size)
+    solution = budgets.new_zeros(size, below.solution_size if below is not None else 0)
+    left, spent = torch.ones_like(budgets[:, 0]), torch.zeros_like(budgets)
+    for turn in range(budgets.shape[1]):
+        if below is None:
+            break
+        nodes = (place[:, turn] >= 0).nonzero()[:, 0]
+        if nodes.numel() == 0:
+            continue
+        at, before = place[nodes, turn], left[nodes]
+        alpha = (budgets[nodes, turn] / before.clamp_min(_NOTHING)).clamp_max(1.0)
+        accepted, solution[at] = below.solve(at, alpha)
+        weight[at] = alpha
+        spent[nodes, turn] = before * accepted
+        left[nodes] = before * (1 - accepted)
+    stop = budgets - spent
+    stop = torch.where((stop > _NOTHING) & (left[:, None] > _NOTHING), stop / left[:, None], 0.0)
+    stop = stop / stop.sum(-1, keepdim=True).clamp_min(1.0)
+    return _Turns(child, place, stop), weight, solution
+
+
+class _Table:
+    """What is known at each row of the tree, written level by level."""
+
+    def __init__(self, depths: Tensor):
+        self.law = torch.zeros_like(depths, dtype=torch.float64)
+        self.weight = torch.ones_like(self.law)
+        self.of_target, self.of_draft = torch.zeros_like(self.law), torch.zeros_like(self.law)
+        self.first_child = torch.zeros_like(depths)
+        self.num_children = torch.zeros_like(self.first_child)
+
+    def write(self, level: Level, plan: NodePlan) -> None:
+        """Keep what the token after a stop needs."""
+        at = level.batch_row, level.node
+        self.weight[at] = plan.ceiling.weight
+        self.of_target[at], self.of_draft[at] = plan.ceiling.of_target, plan.ceiling.of_draft
+        self.first_child[at] = level.child[:, 0]
+        self.num_children[at] = level.active.sum(-1)
+
+    def stops(self, levels: list[Level], turns: list[_Turns]) -> Stops:
+        """Multiply up the acceptances given the drafts, then down the probabilities of the stops."""
+        reach, accepts = _reach(turns)
+        self.law[:, 0] = 1.0
+        if levels:
+            self.law[levels[0].batch_row, 0] = 1 - accepts[0]
+            here = torch.ones_like(accepts[0])
+        for depth, (level, turn) in enumerate(zip(levels, turns, strict=True)):
+            going, ending = reach[depth]
+            row = level.batch_row[:, None].expand_as(turn.child)
+            self.law.index_put_((row, turn.child), here[:, None] * ending, accumulate=True)
+            if depth + 1 < len(levels):
+                inner = (turn.below >= 0).nonzero(as_tuple=True)
+                following = here.new_zeros(levels[depth + 1].num_nodes)
+                following[turn.below[inner]] = (here[:, None] * going)[inner]
+                here = following
+        flat = (part.reshape(-1) for part in (self.weight, self.of_target, self.of_draft))
+        return Stops(self.law.clamp_min_(0.0), Ceiling(*flat), self.first_child, self.num_children)
+
+
+def _reach(turns: list[_Turns]) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
+    """Of each level: probabilities, given that a node is tried, of each turn and each stop; of accepting ``(r,)``."""
+    reach: list[tuple[Tensor, Tensor]] = []
+    accepts: list[Tensor] = []
+    for turn in reversed(turns):
+        inner = turn.below >= 0
+        accepted = torch.zeros_like(turn.stop)
+        if accepts:
+            accepted = torch.where(inner, accepts[-1][turn.below.clamp_min(0)], 0.0)
+        failed = (1 - accepted).cumprod(-1)
+        going = torch.cat([torch.ones_like(failed[:, :1]), failed[:, :-1]], -1)
+        reach.append((going, failed[:, -1:] * turn.stop))
+        accepts.append(1 - failed[:, -1] * (1 - turn.stop.sum(-1)).clamp_min(0.0))
+    return reach[::-1], accepts[::-1]

@@ -1,0 +1,89 @@
+"""The multi-block verifier: blocks of many identical drafts, verified as a whole."""
+
+import torch
+
+from ..results import Verification
+from ..sources import RandomSource
+from ..token_tree import TokenTree, TreeVerification
+from ..verifier import TreeRule
+from ..verify_drafts import DraftBlock
+from ..verify_tree import draw_from_target, walk_tree
+from .kseq_plans import SequentialPlans
+from .levels import TreeShape, merge
+from .outcome import Outcome, accepted_tokens
+from .plans import LevelPlans
+from .rows import (
+    BlockRows,
+    Rows,
+    TreeRows,
+    block_shape,
+    check_shared_laws,
+    check_shared_nodes,
+    following_weights,
+    tree_shape,
+)
+from .score_plans import ScorePlans
+from .two_phase import two_phase
+
+BUDGETS: dict[str, type[LevelPlans]] = {"optimal": ScorePlans, "k-seq": SequentialPlans}
+
+
+class MultiBlockVerifier(TreeRule):
+    r"""The two-phase rule for whole blocks of identical independent drafts.
+
+    At each drafted prefix the distinct tokens drafted after it get budgets, the exact probabilities at which a rule of
+    one node selects and accepts them; whole subtrees are tried before the path stops at a token (`two_phase`). With one
+    draft this is `BlockVerification`, with drafts of one token the rule of the budgets. All that happens is two draws a
+    block: where the accepted path ends, and the token after it.
+
+    Args:
+        budgets: ``"optimal"`` for the budgets of `OptimalVerifier` (a sort for each prefix that several drafts share),
+            ``"k-seq"`` for those of `KSequential` (no sort).
+
+    Source: derived for this package (``docs/verification.md``), on block verification, Sun et al. (2024), arXiv
+    2403.10444, and the optimum at a node, Khisti et al. (2024), arXiv 2410.18234.
+
+    Example:
+        >>> import torch
+        >>> laws = torch.full((1, 2, 4, 5), 0.2).log()  # drafts agree with the target: one of them is kept
+        >>> drafts = torch.tensor([[[1, 2, 3], [1, 4, 0]]])
+        >>> MultiBlockVerifier().verify(laws, laws[:, :, :3], drafts, generator=0).num_accepted
+        tensor([3])
+    """
+
+    identical_drafts = True
+
+    def __init__(self, *, budgets: str = "optimal"):
+        if budgets not in BUDGETS:
+            raise ValueError(f"budgets must be one of {sorted(BUDGETS)}, got {budgets!r}")
+        self.budgets = budgets
+
+    def rule(self, block: DraftBlock, source: RandomSource) -> Verification:
+        """Plan the whole tree of drafts, then draw the end of the path and the token after it."""
+        check_shared_laws(block)
+        batch, _, size = block.shape
+        outcome = self._verify_shape(block_shape(block), BlockRows(block, self._plans.precise), source)
+        end, length = outcome.end, outcome.length
+        winner = torch.where(end > 0, (end - 1) // max(size, 1), -1)
+        held = block.tokens[torch.arange(batch, device=end.device), winner.clamp_min(0)]
+        return Verification(accepted_tokens(held, length, outcome.following), length, winner, outcome.info(size))
+
+    def tree(self, tree: TokenTree, source: RandomSource) -> TreeVerification:
+        """Plan the whole tree, then draw the end of the path and the token after it."""
+        if tree.draft is None:
+            return walk_tree(tree, draw_from_target, source, precise=False)
+        check_shared_nodes(tree)
+        outcome = self._verify_shape(tree_shape(tree), TreeRows(tree, self._plans.precise), source)
+        held = tree.tokens.gather(1, outcome.path.clamp_min(0))
+        tokens = accepted_tokens(held, outcome.length, outcome.following)
+        return TreeVerification(tokens, outcome.length, outcome.path, outcome.info(tree.tokens.shape[1]))
+
+    @property
+    def _plans(self) -> type[LevelPlans]:
+        return BUDGETS[self.budgets]
+
+    def _verify_shape(self, shape: TreeShape, rows: Rows, source: RandomSource) -> Outcome:
+        merged = merge(shape)
+        stops = two_phase(merged.levels, lambda level: self._plans(rows.level(level)), shape)
+        end = source.choose(stops.law)
+        return Outcome(shape, merged, stops, end, source.choose(following_weights(rows, stops, end)))
