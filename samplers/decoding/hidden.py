@@ -116,11 +116,13 @@ class HeadDrafts(Drafter):
         tokens, laws = limits.new_zeros(len(histories), max(longest, 1)), []
         last = histories.ids[row, histories.lengths - 1]
         for position in range(longest):
+            going = lengths > position
+            some = going.nonzero()[:, 0]  # what a row draws depends on it alone
+            if some.numel() == 0:
+                break
             logits, hidden = self.step(hidden, last, position)
             logits = at_least_float32(fit_vocabulary(logits, vocab_size))[:, None]
             laws.append(process(self.processors, logits, rows, rows.lengths[:, None])[:, 0])
-            going = lengths > position
-            some = going.nonzero()[:, 0]  # what a row draws depends on it alone
             last = torch.zeros_like(last)
             last[some] = source.rows(some).choose(sampling_probs(laws[-1][some]))
             tokens[:, position] = last
