@@ -19,6 +19,7 @@ from .decoding import (
     Scorer,
     SpeculativeDecoder,
     Statistics,
+    TopTree,
 )
 from .decoding.ngrams import NGramModel
 from .decoding.prompt_lookup import PromptLookup
@@ -94,6 +95,7 @@ __all__ = [
     "Temperature",
     "TopK",
     "TopP",
+    "TopTree",
     "TreeVerification",
     "TreeVerifier",
     "Typical",

@@ -10,7 +10,8 @@ from .session import DecodingSession, Emission
 from .state import Decoding
 from .statistics import Statistics
 from .stopping import StopCondition
-from .tree import SampledTree, TreeDrafts
+from .top_tree import TopTree
+from .tree import SampledTree, TreeDrafter, TreeDrafts
 
 __all__ = [
     "CallableScorer",
@@ -30,5 +31,7 @@ __all__ = [
     "SpeculativeDecoder",
     "Statistics",
     "StopCondition",
+    "TopTree",
+    "TreeDrafter",
     "TreeDrafts",
 ]

@@ -23,7 +23,7 @@ from .state import Decoding, DecodingState, OnTokens, Trace
 from .statistics import Statistics
 from .stopping import Stop, StopCondition, as_stop
 from .target import Target
-from .tree import SampledTree
+from .tree import SampledTree, TreeDrafter
 
 
 class SpeculativeDecoder:
@@ -37,7 +37,7 @@ class SpeculativeDecoder:
 
     Args:
         target: Causal model ``ids (R, L) -> logits (R, L, v)``, or a `Scorer`, such as one with a cache.
-        drafts: A model or a sequence of models to sample drafts from, a `Drafter`, or a `SampledTree`.
+        drafts: A model or a sequence of models to sample drafts from, a `Drafter`, a `SampledTree` or a `TopTree`.
         verifier: The rule; by default `SpeculativeSampling` of one draft. A `TreeVerifier` for a tree.
         num_drafts: Drafts a round ``m``, by default one of each model; only for drafts sampled from models.
         draft_length: Longest draft ``t``, 5 by default; only for drafts sampled from models.
@@ -68,7 +68,7 @@ class SpeculativeDecoder:
     def __init__(
         self,
         target: Scorer | Model,
-        drafts: Drafter | SampledTree | Scorer | Model | Sequence[Scorer | Model],
+        drafts: Drafter | TreeDrafter | Scorer | Model | Sequence[Scorer | Model],
         verifier: Verifier | TreeVerifier | None = None,
         *,
         num_drafts: int | None = None,
@@ -182,7 +182,7 @@ class SpeculativeDecoder:
 
 def as_drafter(drafts: Any, verifier: Verifier | TreeVerifier, settings: dict[str, Any]) -> Any:
     """Return what proposes drafts: as it is, or `SampledDrafts` of models; refuse settings that would not be used."""
-    if isinstance(drafts, Drafter | SampledTree):
+    if isinstance(drafts, Drafter | TreeDrafter):
         for name, value in settings.items():
             if value is not None and value != getattr(drafts, name, None):
                 raise ValueError(f"{name} must be None where a {type(drafts).__name__} has its own, got {value!r}")
@@ -211,7 +211,7 @@ def check_verifier(verifier: Any) -> Verifier | TreeVerifier:
 
 def check_fit(verifier: Verifier | TreeVerifier, drafter: Any) -> Any:
     """Return the drafter if the verifier is made for its drafts."""
-    if isinstance(verifier, TreeVerifier) or isinstance(drafter, SampledTree):
+    if isinstance(verifier, TreeVerifier) or isinstance(drafter, TreeDrafter):
         return check_tree_fit(verifier, drafter)
     most = verifier.max_drafts
     if most is not None and drafter.num_drafts > most:
@@ -226,14 +226,16 @@ def check_fit(verifier: Verifier | TreeVerifier, drafter: Any) -> Any:
     return drafter
 
 
-def check_tree_fit(verifier: Verifier | TreeVerifier, tree: Any) -> SampledTree:
+def check_tree_fit(verifier: Verifier | TreeVerifier, tree: Any) -> TreeDrafter:
     """Return the tree if the verifier is a `TreeVerifier` of a rule for as many siblings, drawn with replacement."""
-    if not (isinstance(verifier, TreeVerifier) and isinstance(tree, SampledTree)):
+    if not (isinstance(verifier, TreeVerifier) and isinstance(tree, TreeDrafter)):
         raise ValueError(
-            "a TreeVerifier and a SampledTree must go together, got "
+            "a TreeVerifier and a SampledTree or TopTree must go together, got "
             f"{type(verifier).__name__} and {type(tree).__name__}"
         )
     rule = verifier.rule
+    if not isinstance(tree, SampledTree):  # nodes without a distribution suit any rule
+        return tree
     if not rule.with_replacement:
         raise ValueError(f"drafts must be drawn without replacement for {rule!r}, got a tree of independent siblings")
     if rule.max_drafts is not None and max(tree.branching) > rule.max_drafts:

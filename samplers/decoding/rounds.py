@@ -18,7 +18,7 @@ from .histories import Histories
 from .outcome import Outcome
 from .scoring import best_tokens
 from .target import Target, share_prefixes
-from .tree import Nodes, SampledTree, tree_law
+from .tree import Nodes, TreeDrafter, tree_law
 
 
 class Rounds(ABC):
@@ -102,7 +102,7 @@ class TreeRounds(Rounds):
     """
 
     target: Target
-    tree: SampledTree
+    tree: TreeDrafter
     verifier: TreeVerifier
     vocab_size: int
 
