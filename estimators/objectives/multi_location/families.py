@@ -129,7 +129,7 @@ class Block:
         if isinstance(self.family, DensityExperts):
             return self.family.log_density(y, *arguments.unbind(-2))
         shape = (*arguments.shape[:-2], arguments.shape[-1])
-        is_atom = y.eq(torch.as_tensor(self.family.value).to(y))
+        is_atom = y.eq(torch.as_tensor(self.family.value, dtype=y.dtype, device=y.device))
         return torch.where(is_atom, torch.zeros_like(y), -torch.inf).expand(shape)
 
 
