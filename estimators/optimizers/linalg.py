@@ -30,8 +30,8 @@ def damped_cholesky(matrix: Tensor, damping: Tensor | None = None) -> tuple[Tens
     Returns:
         Lower factors ``(*batch, P, P)`` and the damping used ``(*batch,)``.
     """
-    # A parameter along which the likelihood is all but flat, as that of a gate that has become a step, is damped by more
-    # than its own curvature: a share of that would leave steps as long as those without any damping.
+    # A parameter along which the likelihood is all but flat, as that of a gate that has become a step, is damped by
+    # more than its own curvature: a share of that would leave steps as long as those without any damping.
     scale = diagonal_size(matrix, _LEAST_DAMPED_SHARE)
     used = matrix.new_zeros(matrix.shape[:-2]) if damping is None else damping.clone()
     damped = matrix.clone(memory_format=torch.contiguous_format)
