@@ -9,16 +9,21 @@ from .acceptance.bounds import (
 )
 from .decoding import (
     Decoding,
+    DecodingSession,
     Drafter,
+    DraftLength,
+    ExpectedGain,
+    HeadDrafts,
     SampledDrafts,
     SampledTree,
     Scorer,
     SpeculativeDecoder,
     Statistics,
+    TopTree,
 )
 from .decoding.ngrams import NGramModel
 from .decoding.prompt_lookup import PromptLookup
-from .processors import Chain, Epsilon, Eta, MinP, Processor, Temperature, TopK, TopP, Typical
+from .processors import Chain, Epsilon, Eta, MinP, PerRow, Processor, Temperature, TopK, TopP, Typical
 from .soft_tokens import (
     ComposedTokens,
     DirichletTokens,
@@ -53,13 +58,17 @@ __all__ = [
     "ComposedTokens",
     "Decision",
     "Decoding",
+    "DecodingSession",
     "DirichletTokens",
+    "DraftLength",
     "Drafter",
     "Epsilon",
     "Eta",
+    "ExpectedGain",
     "GeneratorSource",
     "GumbelListCoupling",
     "GumbelSoftmaxTokens",
+    "HeadDrafts",
     "ImportanceWeighted",
     "Info",
     "KSequential",
@@ -69,6 +78,7 @@ __all__ = [
     "Node",
     "NodeVerifier",
     "OptimalVerifier",
+    "PerRow",
     "Processor",
     "PromptLookup",
     "RandomSource",
@@ -85,6 +95,7 @@ __all__ = [
     "Temperature",
     "TopK",
     "TopP",
+    "TopTree",
     "TreeVerification",
     "TreeVerifier",
     "Typical",

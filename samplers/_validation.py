@@ -148,15 +148,15 @@ def check_tokens(tokens: Tensor, draft: Tensor | None, num_tokens: int, valid: T
     return tokens
 
 
-def check_generator(generator: Any, batch: int) -> Generator | list[Generator] | None:
-    """Return a generator, a list of ``batch`` generators, or None; a seed becomes a generator on the CPU."""
+def check_generator(generator: Any, batch: int) -> Generator | list[Generator | None] | None:
+    """Return a generator, a list of one (or None) for each of ``batch`` rows, or None; a seed becomes a generator."""
     if generator is None:
         return None
     if not isinstance(generator, Sequence) or isinstance(generator, str):
         return _seeded(generator, batch)
     if len(generator) != batch:
         raise ValueError(f"generator must hold one generator per row, {batch}, got {len(generator)}")
-    return [_seeded(entry, batch) for entry in generator]
+    return [None if entry is None else _seeded(entry, batch) for entry in generator]
 
 
 def check_seed(generator: Any) -> Generator:

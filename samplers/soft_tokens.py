@@ -25,8 +25,6 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from mixkit._precision import wide_sum, widest_dtype
-from mixkit._random import Randomness, as_generator
 from mixkit._validation import (
     can_read_values,
     check_integer,
@@ -35,6 +33,8 @@ from mixkit._validation import (
     check_positive,
     check_tensor,
 )
+from mixkit.numerics.precision import wide_sum, widest_dtype
+from mixkit.numerics.randomness import Randomness, as_generator
 from mixkit.relaxations import LogRelaxedOneHot, gumbel_like
 from mixkit.relaxations._checks import check_logits
 

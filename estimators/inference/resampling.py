@@ -57,7 +57,9 @@ class Parametric(Resampling):
     def check(self, data: Data) -> None:
         """Weights other than one are refused: a weighted row has no one distribution to draw from."""
         if data.weight is not None and not bool((data.weight == 1.0).all()):
-            raise ValueError("resampling 'parametric' needs rows without weights, got sample weights; use 'case'")
+            raise ValueError(
+                "resampling 'parametric' needs observations without weights, got sample weights; use 'case'"
+            )
 
     def draw(self, model: MixtureOfExperts, data: Data, rngs: Sequence[np.random.Generator]) -> Data:
         """The same covariates, new responses."""

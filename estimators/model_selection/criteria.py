@@ -21,6 +21,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mixkit._validation import check_finite
 from mixkit.gates.gate import entropy
 from mixkit.mixture import MixtureOfExperts
 
@@ -44,6 +45,9 @@ def responsibility_entropy(model: MixtureOfExperts, x: Tensor, y: Tensor, weight
         y: responses ``(n,)`` or ``(n, p)``.
         weight: weights of the observations, ``(n,)``; ones if None.
 
+    Raises:
+        ValueError: if a response is not finite, or the experts give one no responsibilities.
+
     Example:
         >>> import torch
         >>> from mixkit import MixtureOfExperts, constant_gate, linear_gaussian_experts
@@ -54,7 +58,8 @@ def responsibility_entropy(model: MixtureOfExperts, x: Tensor, y: Tensor, weight
         0.0
     """
     with torch.no_grad():
-        rows = entropy(model(x).log_responsibilities(y))
+        rows = entropy(model(x).log_responsibilities(check_finite("y", y)))
+    check_finite("the entropy of the responsibilities", rows)
     return float(rows.sum() if weight is None else (weight * rows).sum())
 
 

@@ -79,7 +79,7 @@ class ZeroInflatedLogNormalExperts(MultiLocationExperts):
     The predictor gives two locations: the log-odds :math:`\log \frac{\pi_j(x)}{1 - \pi_j(x)}` of a positive response,
     and the mean of its logarithm. The density is taken with respect to Lebesgue measure plus a unit mass at zero,
     :math:`f(y) = (1 - \pi)^{[y = 0]} (\pi \, \mathrm{LogNormal}(y; m, s))^{[y > 0]}`. A gate over several such experts
-    selects the distribution for each x, as in OptDist. Of a zero nothing tells whose it is: with several experts the
+    selects the distribution for each x, as in OptDist. A zero carries no information about its expert: with several the
     gate and the probabilities of zero are told apart by their forms in x alone, and their standard errors are large; an
     :class:`~mixkit.experts.PointMassExperts` beside log-normal experts has one such probability, the gate's, and no
     such trouble.

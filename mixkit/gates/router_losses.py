@@ -13,8 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from .._precision import wide_mean, wide_sum, widest_dtype
 from .._validation import at_least_float32, can_read_values, check_indices, check_integer, check_tensor
+from ..numerics.precision import wide_mean, wide_sum, widest_dtype
 
 __all__ = ["check_mask", "importance_loss", "load_balance_loss", "masked_mean", "router_z_loss", "selection_rate"]
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._precision import clamp_to_dtype, smallest_divisor
+from ..numerics.precision import clamp_to_dtype, smallest_divisor
 
-__all__ = ["divide_by_temperature", "hard_with_gradient_of", "is_one"]
+__all__ = ["divide_by_temperature", "hard_with_gradient_of", "is_one", "one_hot_of", "one_hot_with_gradient_of"]
 
 
 def is_one(temperature: float | Tensor) -> bool:
@@ -19,7 +19,7 @@ def divide_by_temperature(scores: Tensor, temperature: float | Tensor) -> Tensor
     """``scores / temperature``, whose gradient in the temperature is finite where a score is -inf.
 
     The largest score of a row is to be of order one. A temperature that the dtype of the scores cannot divide by is
-    moved into its range (:func:`mixkit._precision.clamp_to_dtype`), where a softmax is at its limit already.
+    moved into its range (:func:`mixkit.numerics.precision.clamp_to_dtype`), where a softmax is at its limit already.
     """
     if not isinstance(temperature, Tensor):
         return scores if is_one(temperature) else scores / clamp_to_dtype(float(temperature), scores.dtype)
@@ -51,6 +51,41 @@ class _Replace(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, hard_tangent: Tensor | None, soft_tangent: Tensor) -> Tensor:
         return soft_tangent.clone()
+
+
+class _OneHot(torch.autograd.Function):
+    """The one-hot rows of an index with the derivative of the second argument: one pass over memory."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(index: Tensor, soft: Tensor) -> Tensor:
+        return one_hot_of(index, soft)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, grad
+
+    @staticmethod
+    def jvp(ctx: Any, index_tangent: Tensor | None, soft_tangent: Tensor) -> Tensor:
+        return soft_tangent.clone()
+
+
+def one_hot_of(index: Tensor, like: Tensor) -> Tensor:
+    """One-hot rows of ``index (*batch, 1)`` of the shape and dtype of ``like``, without gradient."""
+    plain = like.detach()
+    return torch.zeros_like(plain).scatter(-1, index, torch.ones_like(index, dtype=plain.dtype))
+
+
+def one_hot_with_gradient_of(index: Tensor, soft: Tensor) -> Tensor:
+    """The one-hot rows of ``index (*batch, 1)`` with the gradient of ``soft``, in forward and in reverse mode."""
+    if torch.compiler.is_compiling():
+        return one_hot_of(index, soft) + (soft - soft.detach())
+    return _OneHot.apply(index, soft)
 
 
 def hard_with_gradient_of(hard: Tensor, soft: Tensor) -> Tensor:

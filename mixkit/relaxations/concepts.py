@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .._precision import widest_dtype
-from .._random import Randomness, as_generator
 from .._validation import can_read_values, check_finite, check_integer, check_last_dim, check_tensor
 from ..gates.selections import top_k_mask
+from ..numerics.precision import widest_dtype
+from ..numerics.randomness import Randomness, as_generator
 from .subsets import RelaxedSubset, SubsetSampler
 
 __all__ = ["ConceptBottleneck", "ConceptReport"]

@@ -7,9 +7,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from .._precision import wide_sum, widest_dtype
-from .._random import Randomness
 from .._validation import can_read_values, check_tensor
+from ..numerics.precision import wide_sum, widest_dtype
+from ..numerics.randomness import Randomness
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, hard_with_gradient_of
 from .noise import centered, one_hot_argmax, perturb
@@ -104,6 +104,7 @@ class LogRelaxedOneHot(TorchDistribution):
         batch_shape = torch.broadcast_shapes(temperature.shape, self.logits.shape[:-1])
         self.temperature = temperature
         self.logits = self.logits.expand(*batch_shape, -1)
+        validate_args = validate_args if can_read_values(self.logits) else False
         super().__init__(batch_shape, self.logits.shape[-1:], validate_args=validate_args)
 
     @property

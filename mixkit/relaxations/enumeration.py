@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from .._precision import wide_sum
-from .._random import Randomness
 from .._validation import check_integer
+from ..numerics.precision import wide_sum
+from ..numerics.randomness import Randomness
 from .gradient_estimator import Function, GradientEstimator, evaluate
 from .score_function import choice_log_prob
 

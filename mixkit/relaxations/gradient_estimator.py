@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from .._precision import wide_mean
-from .._random import Randomness, as_generator
 from .._validation import check_integer
+from ..numerics.precision import wide_mean
+from ..numerics.randomness import Randomness, as_generator
 from ._checks import check_logits
 
 __all__ = ["Function", "GradientEstimator", "PathEstimator", "expectation"]
@@ -105,6 +105,7 @@ def expectation(
     Example:
         Three fair coins, and the square of the number of heads:
 
+        >>> import torch
         >>> from mixkit.relaxations import Enumeration
         >>> logits = torch.zeros(3, 2, requires_grad=True)
         >>> square = lambda coins: coins[..., 1].sum(-1) ** 2

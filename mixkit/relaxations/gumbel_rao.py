@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from .._random import Randomness, as_generator
 from .._validation import check_integer
+from ..numerics.randomness import Randomness, as_generator
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, hard_with_gradient_of
 from .gradient_estimator import PathEstimator
@@ -42,6 +42,7 @@ def gumbel_rao(
         Paulus, Maddison and Krause (2021), arXiv 2010.04838.
 
     Example:
+        >>> import torch
         >>> gumbel_rao(torch.zeros(5), num_samples=3, generator=torch.Generator().manual_seed(0)).sum()
         tensor(1.)
     """
@@ -64,6 +65,7 @@ class GumbelRao(Tempered, PathEstimator):
         num_samples: conditional draws averaged in the gradient, at least 1.
 
     Example:
+        >>> import torch
         >>> GumbelRao(0.5, num_samples=4)
         GumbelRao(
           num_samples=4

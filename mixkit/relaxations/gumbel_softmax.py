@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from .._random import Randomness
+from ..numerics.randomness import Randomness
 from ._checks import check_logits, check_temperature
-from ._steps import divide_by_temperature, hard_with_gradient_of
+from ._steps import divide_by_temperature, one_hot_with_gradient_of
 from .gradient_estimator import PathEstimator
-from .noise import one_hot_argmax, perturb
+from .noise import perturb
 from .tempered import TemperatureLike, Tempered
 
 __all__ = ["GumbelSoftmax", "StraightThroughGumbelSoftmax", "gumbel_softmax"]
@@ -41,6 +41,7 @@ def gumbel_softmax(
         Jang, Gu and Poole (2017), arXiv 1611.01144; Maddison, Mnih and Teh (2017), arXiv 1611.00712.
 
     Example:
+        >>> import torch
         >>> logits = torch.tensor([[0.0, 1.0, -torch.inf]])
         >>> gumbel_softmax(logits, 0.5, hard=True, generator=torch.Generator().manual_seed(0)).sum(-1)
         tensor([1.])
@@ -49,7 +50,7 @@ def gumbel_softmax(
     check_temperature(temperature)
     perturbed = perturb(logits, generator=generator)
     soft = divide_by_temperature(perturbed, temperature).softmax(-1)
-    value = hard_with_gradient_of(one_hot_argmax(perturbed), soft) if hard else soft
+    value = one_hot_with_gradient_of(perturbed.detach().argmax(-1, keepdim=True), soft) if hard else soft
     return value.to(logits.dtype)
 
 
@@ -60,6 +61,7 @@ class GumbelSoftmax(Tempered, PathEstimator):
         temperature: a positive number or a :class:`mixkit.gates.temperatures.Temperature` (learnable or scheduled).
 
     Example:
+        >>> import torch
         >>> relax = GumbelSoftmax(0.5)
         >>> relax(torch.zeros(4, 3), generator=torch.Generator().manual_seed(0)).shape
         torch.Size([4, 3])
@@ -80,6 +82,7 @@ class StraightThroughGumbelSoftmax(Tempered, PathEstimator):
         temperature: a positive number or a :class:`mixkit.gates.temperatures.Temperature` (learnable or scheduled).
 
     Example:
+        >>> import torch
         >>> choose = StraightThroughGumbelSoftmax(0.5)
         >>> choose(torch.zeros(4, 3), generator=torch.Generator().manual_seed(0)).sum(-1)
         tensor([1., 1., 1., 1.])

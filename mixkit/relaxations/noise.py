@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .._random import Randomness, as_generator
 from .._validation import at_least_float32, can_read_values
+from ..numerics.precision import widest_dtype
+from ..numerics.randomness import Randomness, as_generator
 from ._checks import check_logits
 
 __all__ = ["centered", "conditional_gumbel", "gumbel", "gumbel_like", "perturb", "sample_one_hot"]
@@ -137,11 +138,19 @@ def sample_one_hot(logits: Tensor, *, generator: Randomness = None) -> Tensor:
     return one_hot_argmax(perturb(logits.detach(), generator=generator)).to(logits.dtype)
 
 
-def sample_one_hot_from_probs(probs: Tensor, *, generator: Randomness = None) -> Tensor:
-    """Draw one category per row by an exponential race, for probabilities that are at hand anyway."""
-    probs = probs.detach()
-    times = exponential(probs.shape, dtype=probs.dtype, device=probs.device, generator=generator)
-    return one_hot_argmax(probs / times)
+def sample_index_from_probs(probs: Tensor, *, generator: Randomness = None) -> Tensor:
+    """Draw one category per row, ``(*batch, 1)``, of probabilities at hand, by one uniform number and sums in float64.
+
+    A category of probability zero is never drawn, at the end of a row neither.
+    """
+    cumulative = probs.detach().cumsum(-1, dtype=widest_dtype(probs))
+    total = cumulative[..., -1:]
+    source = as_generator(generator, probs.device)
+    uniform = torch.rand(total.shape, dtype=total.dtype, device=total.device, generator=source)
+    below_total = uniform.clamp(max=1.0 - 2.0 * torch.finfo(total.dtype).eps) * total
+    if can_read_values(cumulative):
+        return torch.searchsorted(cumulative, below_total, right=True)
+    return (cumulative <= below_total).sum(-1, keepdim=True)  # the same, for vmap
 
 
 def conditional_gumbel(logits: Tensor, one_hot: Tensor, *, generator: Randomness = None) -> Tensor:

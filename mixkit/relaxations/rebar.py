@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from .._precision import wide_mean
-from .._random import Randomness, as_generator
+from ..numerics.precision import wide_mean
+from ..numerics.randomness import Randomness, as_generator
 from ._steps import divide_by_temperature
 from .gradient_estimator import Function, GradientEstimator, evaluate
 from .noise import centered, conditional_gumbel, one_hot_argmax, perturb

@@ -5,11 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._random import Randomness
+from .._validation import at_least_float32
+from ..numerics.randomness import Randomness
 from ._checks import check_logits, check_temperature
-from ._steps import divide_by_temperature, is_one
+from ._steps import divide_by_temperature, is_one, one_hot_of
 from .gradient_estimator import PathEstimator
-from .noise import centered, sample_one_hot_from_probs
+from .noise import centered, sample_index_from_probs
 from .tempered import TemperatureLike, Tempered
 
 __all__ = ["ReinMax", "reinmax"]
@@ -48,11 +49,13 @@ def reinmax(
     """
     check_logits(logits)
     check_temperature(temperature)
-    scores = centered(logits)
+    scores = at_least_float32(logits) if is_one(temperature) else centered(logits)  # a softmax centers by itself
     probs = scores.detach().softmax(-1)
+    index = sample_index_from_probs(probs, generator=generator)
     tempered = probs if is_one(temperature) else _tempered(scores.detach(), temperature)
-    one_hot = sample_one_hot_from_probs(probs, generator=generator)
-    return _HeunGradient.apply(scores, one_hot, probs, tempered).to(logits.dtype)
+    if torch.compiler.is_compiling():
+        return _with_heun_gradient(scores, index, probs, tempered).to(logits.dtype)
+    return _HeunGradient.apply(scores, index, probs, tempered).to(logits.dtype)
 
 
 def _tempered(logits: Tensor, temperature: float | Tensor) -> Tensor:
@@ -60,34 +63,57 @@ def _tempered(logits: Tensor, temperature: float | Tensor) -> Tensor:
     return divide_by_temperature(logits, detached).softmax(-1)
 
 
-class _HeunGradient(torch.autograd.Function):
-    r"""One-hot in value; :math:`2 J(\tfrac{\pi_\tau + d}{2}) - \tfrac12 J(\pi)` in gradient.
+def _with_heun_gradient(logits: Tensor, index: Tensor, probs: Tensor, tempered: Tensor) -> Tensor:
+    """What :class:`_HeunGradient` gives, as arithmetic that a compiler can read: the one-hot draw plus a zero."""
+    absent = torch.isneginf(logits)
+    step = (logits - logits.detach().masked_fill(absent, 0.0)).masked_fill(absent, 0.0)  # zero, with a derivative
+    return one_hot_of(index, logits) + _heun_product(step, index, probs, tempered)
 
-    With :math:`c = (\pi_\tau^\top g + d^\top g) / 2` and :math:`e = \pi^\top g`, that is
-    :math:`(\pi_\tau + d) (g - c) - \tfrac12 \pi (g - e)`.
+
+def _heun_product(vector: Tensor, index: Tensor, probs: Tensor, tempered: Tensor) -> Tensor:
+    r""":math:`2 J(\tfrac{\pi_\tau + d}{2}) v - \tfrac12 J(\pi) v`: both matrices are symmetric, so of both modes.
+
+    With :math:`c = (\pi_\tau^\top v + d^\top v) / 2` and :math:`e = \pi^\top v`, that is
+    :math:`(\pi_\tau + d) (v - c) - \tfrac12 \pi (v - e)`. What d adds is an entry in each row.
     """
+    drawn, mean = vector.gather(-1, index), _row_product(probs, vector)
+    if tempered is probs:
+        return (vector - drawn).mul_(probs).mul_(0.5).scatter_add_(-1, index, 0.5 * (drawn - mean))
+    center = (drawn + _row_product(tempered, vector)) / 2.0
+    product = (vector - center).mul_(tempered).sub_((vector - mean).mul_(probs).mul_(0.5))
+    return product.scatter_add_(-1, index, drawn - center)
+
+
+def _row_product(first: Tensor, second: Tensor) -> Tensor:
+    """The inner product of the rows, ``(*batch, 1)``, without an array of products."""
+    return (first.unsqueeze(-2) @ second.unsqueeze(-1)).squeeze(-1)
+
+
+class _HeunGradient(torch.autograd.Function):
+    """One-hot in value; :func:`_heun_product` in both modes."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(logits: Tensor, one_hot: Tensor, probs: Tensor, tempered: Tensor) -> Tensor:
-        return one_hot.clone()
+    def forward(logits: Tensor, index: Tensor, probs: Tensor, tempered: Tensor) -> Tensor:
+        return one_hot_of(index, logits)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        _, one_hot, probs, tempered = inputs
+        _, index, probs, tempered = inputs
         ctx.same = tempered is probs
-        ctx.save_for_backward(one_hot, probs, tempered)
+        ctx.save_for_backward(index, probs, tempered)
+        ctx.save_for_forward(index, probs, tempered)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        one_hot, probs, tempered = ctx.saved_tensors
-        drawn, mean = (one_hot * grad).sum(-1, keepdim=True), (probs * grad).sum(-1, keepdim=True)
-        if ctx.same:
-            return torch.addcmul(one_hot * (drawn - mean), probs, grad - drawn).mul_(0.5), None, None, None
-        center = (drawn + (tempered * grad).sum(-1, keepdim=True)) / 2.0
-        middle = (tempered + one_hot) * (grad - center)
-        return middle - 0.5 * probs * (grad - mean), None, None, None
+        index, probs, tempered = ctx.saved_tensors
+        return _heun_product(grad, index, probs, probs if ctx.same else tempered), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        index, probs, tempered = ctx.saved_tensors
+        return _heun_product(tangent, index, probs, probs if ctx.same else tempered)
 
 
 class ReinMax(Tempered, PathEstimator):

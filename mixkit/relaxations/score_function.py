@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from .._precision import wide_mean, wide_sum
-from .._random import Randomness
 from .._validation import at_least_float32
+from ..numerics.precision import wide_mean, wide_sum
+from ..numerics.randomness import Randomness
 from .gradient_estimator import Function, GradientEstimator, evaluate
 from .noise import sample_one_hot
 
@@ -23,6 +23,7 @@ def choice_log_prob(logits: Tensor, one_hot: Tensor, choice_dims: int = 0) -> Te
         ``(..., *outer)``; -inf for a choice of a category of probability zero.
 
     Example:
+        >>> import torch
         >>> choice_log_prob(torch.zeros(4), torch.tensor([0.0, 1.0, 0.0, 0.0]))
         tensor(-1.3863)
     """
@@ -44,6 +45,7 @@ class LeaveOneOut(GradientEstimator):
         Williams (1992); Kool, van Hoof and Welling (2019), "Buy 4 REINFORCE samples, get a baseline for free!".
 
     Example:
+        >>> import torch
         >>> from mixkit.relaxations import expectation
         >>> logits = torch.zeros(2, requires_grad=True)
         >>> draw = torch.Generator().manual_seed(0)

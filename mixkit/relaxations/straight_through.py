@@ -2,11 +2,12 @@
 
 from torch import Tensor
 
-from .._random import Randomness
+from .._validation import at_least_float32
+from ..numerics.randomness import Randomness
 from ._checks import check_logits, check_temperature
-from ._steps import divide_by_temperature, hard_with_gradient_of, is_one
+from ._steps import divide_by_temperature, is_one, one_hot_with_gradient_of
 from .gradient_estimator import PathEstimator
-from .noise import centered, sample_one_hot_from_probs
+from .noise import centered, sample_index_from_probs
 from .tempered import TemperatureLike, Tempered
 
 __all__ = ["StraightThrough", "straight_through"]
@@ -39,6 +40,7 @@ def straight_through(
         Bengio, Leonard and Courville (2013), arXiv 1308.3432.
 
     Example:
+        >>> import torch
         >>> logits = torch.zeros(2, requires_grad=True)
         >>> sample = straight_through(logits, generator=torch.Generator().manual_seed(0))
         >>> (sample * torch.tensor([0.0, 1.0])).sum().backward()
@@ -47,10 +49,10 @@ def straight_through(
     """
     check_logits(logits)
     check_temperature(temperature)
-    scores = centered(logits)
+    scores = at_least_float32(logits) if is_one(temperature) else centered(logits)  # a softmax centers by itself
     soft = divide_by_temperature(scores, temperature).softmax(-1)
     probs = soft if is_one(temperature) else scores.detach().softmax(-1)
-    return hard_with_gradient_of(sample_one_hot_from_probs(probs, generator=generator), soft).to(logits.dtype)
+    return one_hot_with_gradient_of(sample_index_from_probs(probs, generator=generator), soft).to(logits.dtype)
 
 
 class StraightThrough(Tempered, PathEstimator):
@@ -60,6 +62,7 @@ class StraightThrough(Tempered, PathEstimator):
         temperature: of the backward pass, a positive number or a :class:`mixkit.gates.temperatures.Temperature`.
 
     Example:
+        >>> import torch
         >>> StraightThrough()(torch.zeros(4, 3), generator=torch.Generator().manual_seed(0)).shape
         torch.Size([4, 3])
     """

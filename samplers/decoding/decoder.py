@@ -1,7 +1,6 @@
 """The decoding loop."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,28 +9,21 @@ from torch import Tensor
 from mixkit._validation import check_integer
 
 from ..processors import LogitsFunction
-from ..verification.results import Verification
-from ..verification.shared_prefix import leaders, share_rows
 from ..verification.sources import Randomness, RandomSource, as_source
 from ..verification.speculative import SpeculativeSampling
-from ..verification.tree import TreeVerification, TreeVerifier
+from ..verification.tree import TreeVerifier
 from ..verification.verifier import Verifier
-from .drafting import Drafter, Drafts, SampledDrafts
-from .histories import Histories
+from .drafting import Drafter, SampledDrafts
+from .hidden import HiddenStates
+from .lengths import DraftLength, check_chosen
 from .prompts import check_eos, check_vocabulary, split_prompts
-from .scoring import (
-    Model,
-    Scorer,
-    as_chain,
-    as_scorer,
-    at_least_float32,
-    fit_vocabulary,
-    model_name,
-    process,
-)
-from .state import Decoding, DecodingState, OnTokens, Stop
+from .rounds import as_rounds
+from .scoring import Model, Scorer, as_chain, as_scorer, model_name, split_greedy
+from .state import Decoding, DecodingState, OnTokens, Trace
 from .statistics import Statistics
-from .tree import Nodes, SampledTree, tree_law
+from .stopping import Stop, StopCondition, as_stop
+from .target import Target
+from .tree import SampledTree, TreeDrafter
 
 
 class SpeculativeDecoder:
@@ -45,7 +37,7 @@ class SpeculativeDecoder:
 
     Args:
         target: Causal model ``ids (R, L) -> logits (R, L, v)``, or a `Scorer`, such as one with a cache.
-        drafts: A model or a sequence of models to sample drafts from, a `Drafter`, or a `SampledTree`.
+        drafts: A model or a sequence of models to sample drafts from, a `Drafter`, a `SampledTree` or a `TopTree`.
         verifier: The rule; by default `SpeculativeSampling` of one draft. A `TreeVerifier` for a tree.
         num_drafts: Drafts a round ``m``, by default one of each model; only for drafts sampled from models.
         draft_length: Longest draft ``t``, 5 by default; only for drafts sampled from models.
@@ -55,6 +47,8 @@ class SpeculativeDecoder:
         eos_token_id: Token or tokens that end a row.
         pad_token_id: What pads the output.
         vocab_size: Number of tokens that may be decoded, if the target's logits are padded past it.
+        draft_lengths: Chooses the longest draft of each row in each round, up to that of the drafts (the depth of a
+            tree), such as `ExpectedGain`; None for always as long as possible.
 
     Raises:
         TypeError: If an argument has the wrong type, such as a class where an instance is wanted.
@@ -74,7 +68,7 @@ class SpeculativeDecoder:
     def __init__(
         self,
         target: Scorer | Model,
-        drafts: Drafter | SampledTree | Scorer | Model | Sequence[Scorer | Model],
+        drafts: Drafter | TreeDrafter | Scorer | Model | Sequence[Scorer | Model],
         verifier: Verifier | TreeVerifier | None = None,
         *,
         num_drafts: int | None = None,
@@ -84,15 +78,25 @@ class SpeculativeDecoder:
         eos_token_id: int | Sequence[int] | None = None,
         pad_token_id: int = 0,
         vocab_size: int | None = None,
+        draft_lengths: DraftLength | None = None,
     ) -> None:
         self.target = as_scorer(target)
         self.verifier = SpeculativeSampling() if verifier is None else check_verifier(verifier)
         self.processors = as_chain(processors)
         settings = {"num_drafts": num_drafts, "draft_length": draft_length, "draft_processors": draft_processors}
-        self.drafter = check_fit(self.verifier, as_drafter(drafts, self.verifier, settings)).inherit(self.processors)
+        self._drafts = check_fit(self.verifier, as_drafter(drafts, self.verifier, settings))
+        self.drafter = self.drafter_for(self.processors)
         self.eos = check_eos(eos_token_id)
         self.pad_token_id = check_integer("pad_token_id", pad_token_id)
+        if draft_lengths is not None and not isinstance(draft_lengths, DraftLength):
+            raise TypeError(f"draft_lengths must be a DraftLength or None, got {type(draft_lengths).__name__}")
+        self.draft_lengths = draft_lengths
         self.vocab_size = None if vocab_size is None else check_integer("vocab_size", vocab_size, low=1)
+
+    def drafter_for(self, processors: LogitsFunction) -> Any:
+        """Return what proposes drafts for a target with the given processors."""
+        drafter = self._drafts.inherit(processors)
+        return drafter.without_laws() if split_greedy(processors)[1] else drafter
 
     def __repr__(self) -> str:
         settings = {"processors": self.processors, "eos_token_id": sorted(self.eos), "vocab_size": self.vocab_size}
@@ -108,7 +112,9 @@ class SpeculativeDecoder:
         attention_mask: Tensor | None = None,
         generator: Randomness = None,
         on_tokens: OnTokens | None = None,
-        stop: Stop | None = None,
+        stop: StopCondition | Stop | None = None,
+        return_log_probs: bool = False,
+        return_logits: bool = False,
     ) -> Decoding:
         """Decode.
 
@@ -116,11 +122,15 @@ class SpeculativeDecoder:
             input_ids: Prompts: ids ``(B, L)``, or a list of ``B`` prompts of any lengths, each at least 1.
             max_new_tokens: Most tokens to add to a row, at least 1.
             attention_mask: Mask ``(B, L)`` of the tokens of padded prompts (padding on either side).
-            generator: One generator or seed, a sequence of one for each row (then a row's tokens do not depend on the
-                rest of the batch as far as the models' logits do not), or None for torch's default generator. A
-                `RandomSource` is taken too.
+            generator: One generator or seed, a sequence of one (or None) for each row (then a row's tokens do not
+                depend on the rest of the batch as far as the models' logits do not), or None for torch's default
+                generator. A `RandomSource` is taken too.
             on_tokens: Called with a row and its new tokens as soon as they are known.
-            stop: Called with a history ``(1, n)`` after each new token; true ends the row there.
+            stop: Called with a history ``(1, n)`` after each new token; true ends the row there. A `StopCondition` is
+                taken too.
+            return_log_probs: Whether to return the log-probability of each new token under the target distribution.
+            return_logits: Whether to return the target's processed logits that each new token was drawn from, and the
+                log-probabilities.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -130,109 +140,49 @@ class SpeculativeDecoder:
         prompts = split_prompts(input_ids, attention_mask)
         check_integer("max_new_tokens", max_new_tokens, low=1)
         randomness = as_source(generator, len(prompts), prompts[0].device)
-        state = DecodingState(prompts, max_new_tokens, self.eos, self.pad_token_id, on_tokens, stop)
+        state = DecodingState(prompts, max_new_tokens, self.eos, self.pad_token_id, on_tokens, as_stop(stop))
         statistics = Statistics.zeros(len(prompts), self.drafter.draft_length)
+        trace = Trace(len(prompts), return_logits) if return_log_probs or return_logits else None
         self.target.reset()
         self.drafter.reset()
-        vocab_size = self._first(state, prompts, randomness)
+        layers = getattr(self.drafter, "hidden_layers", ())
+        self.target.watch(layers)
+        vocab_size = self._first(state, prompts, randomness, trace)
+        hidden = HiddenStates(state.ids.shape, state.prompt_lengths, self.target.hidden) if layers else None
+        target = Target(self.target, self.processors, self.vocab_size)
+        rounds = as_rounds(target, self.drafter, self.verifier, vocab_size, hidden)
         while (rows := state.active()).numel() > 0:
-            self._round(state, rows, statistics, vocab_size, randomness.rows(rows))
-        return state.result(statistics)
+            source = randomness if len(rows) == len(prompts) else randomness.rows(rows)
+            limits = self.limits(state.remaining[rows], statistics, rows).to(prompts[0].device)
+            outcome, lengths = rounds.run(state.histories(rows), limits, source, trace is not None)
+            statistics.record(rows, outcome, lengths)
+            counts = state.extend(rows, outcome.tokens)
+            if trace is not None:
+                trace.record(rows, outcome, counts)
+        return state.result(statistics, trace)
 
-    def _first(self, state: DecodingState, prompts: list[Tensor], source: RandomSource) -> int:
+    def limits(self, remaining: Tensor, statistics: Statistics, rows: Tensor) -> Tensor:
+        """Longest draft of each row ``(r,)``: what it has room for, and what is chosen before the round begins."""
+        limits = (remaining - 1).clamp(max=self.drafter.draft_length)
+        if self.draft_lengths is None:
+            return limits
+        return torch.minimum(limits, check_chosen(self.draft_lengths.choose(statistics.copy(), rows), rows))
+
+    def _first(self, state: DecodingState, prompts: list[Tensor], source: RandomSource, trace: Trace | None) -> int:
         """Read the prompts and draw a token of each row from the target; return the vocabulary's size."""
-        rows = state.active()
-        histories = state.histories(rows)
-        raw = self.target.scores(histories.ids, histories.lengths, 1)
-        check_vocabulary(prompts, self.eos, max(raw.shape[-1], self.vocab_size or 0))
-        logits = self._process(raw, histories, histories.lengths[:, None])
-        probs = logits[:, 0].softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
-        state.extend(rows, source.choose(probs)[:, None])
-        return logits.shape[-1]
-
-    def _round(
-        self, state: DecodingState, rows: Tensor, statistics: Statistics, vocab_size: int, source: RandomSource
-    ) -> None:
-        """Draft, score, verify, keep."""
-        histories = state.histories(rows)
-        limits = (state.remaining[rows] - 1).clamp(max=self.drafter.draft_length).to(histories.ids.device)
-        verification, lengths = self._verify(histories, limits, vocab_size, source)
-        statistics.record(rows, verification, lengths)
-        state.extend(rows, verification.tokens)
-
-    def _verify(
-        self, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource
-    ) -> tuple[Verification | TreeVerification, Tensor]:
-        """Draft, score and verify; return the longest drafts ``(R,)`` too."""
-        if isinstance(self.verifier, TreeVerifier):
-            return self._verify_tree(self.verifier, histories, limits, vocab_size, source)
-        drafts = cut(self.drafter.propose(histories, limits, vocab_size, source), histories, vocab_size)
-        verification = self.verifier.verify(
-            self._target_of_drafts(histories, drafts),
-            drafts.logits,
-            drafts.tokens,
-            lengths=drafts.lengths,
-            generator=source,
-        )
-        return verification, drafts.lengths.amax(-1)
-
-    def _verify_tree(
-        self, verifier: TreeVerifier, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource
-    ) -> tuple[TreeVerification, Tensor]:
-        tree = self.drafter
-        drafts = tree.propose(histories, limits, vocab_size, source)
-        count = tree.parents.numel() + 1
-        nodes = Nodes(drafts.tokens, tree.parents, drafts.lengths)
-        target = tree_law(self.target, self.processors, histories, nodes, count, self.vocab_size)
-        verification = verifier.verify(
-            target,
-            drafts.logits,
-            drafts.tokens,
-            tree.parents.to(target.device),
-            lengths=drafts.lengths,
-            generator=source,
-        )
-        return verification, limits.where(drafts.lengths > 0, 0)
-
-    def _target_of_drafts(self, histories: Histories, drafts: Drafts) -> Tensor:
-        """Target logits ``(R, m, t+1, v)`` after every prefix of the drafts, one row for one prefix."""
-        num_rows, num_drafts, size = drafts.tokens.shape
-        lengths = drafts.lengths.flatten()
-        drafted = histories.repeat(num_drafts).extend(drafts.tokens.flatten(0, 1), lengths)
-        last = drafts.tokens.gather(-1, (drafts.lengths - 1).clamp(min=0)[..., None]).flatten()
-        ends = histories.is_end(last) & (lengths > 0)  # what would follow an end is not asked for, nor read
-        used = torch.arange(int(lengths.max()) + 1, device=lengths.device).clamp(max=(lengths - ends.long())[:, None])
-        logits = self._target(drafted, (drafted.lengths - lengths)[:, None] + used)
-        logits = torch.nn.functional.pad(logits, (0, 0, 0, size + 1 - logits.shape[1]))
-        return share_rows(logits.unflatten(0, (num_rows, num_drafts)), leaders(drafts.tokens, drafts.lengths))
-
-    def _target(self, histories: Histories, prefixes: Tensor) -> Tensor:
-        """Processed target logits ``(R, c, v)`` after the prefixes of the given lengths ``(R, c)``."""
-        count = int((histories.lengths - prefixes[:, 0]).max()) + 1
-        logits = self.target.scores(histories.ids, histories.lengths, count)
-        column = prefixes - histories.lengths[:, None] + count - 1
-        logits = logits.gather(1, column[..., None].expand(-1, -1, logits.shape[-1]))
-        return self._process(logits, histories, prefixes)
-
-    def _process(self, logits: Tensor, histories: Histories, prefixes: Tensor) -> Tensor:
-        """The target's logits ``(R, c, v)`` at its vocabulary, in float32 at least, after the processors."""
-        logits = at_least_float32(fit_vocabulary(logits, self.vocab_size))
-        return process(self.processors, logits, histories, prefixes)
-
-
-def cut(drafts: Drafts, histories: Histories, vocab_size: int) -> Drafts:
-    """End each draft after a token that ends the row, and before one that the target does not have."""
-    step = torch.arange(drafts.tokens.shape[-1], device=drafts.tokens.device)
-    inside = step < drafts.lengths[..., None]
-    is_end, is_unknown = histories.is_end(drafts.tokens) & inside, (drafts.tokens >= vocab_size) & inside
-    last = torch.where(is_end, step + 1, torch.where(is_unknown, step, drafts.lengths[..., None]))
-    lengths = last.amin(-1) if last.shape[-1] else drafts.lengths
-    return replace(drafts, tokens=drafts.tokens.where(step < lengths[..., None], 0), lengths=lengths)
+        target, rows = Target(self.target, self.processors, self.vocab_size), state.active()
+        scored = target.of_rows(state.histories(rows))
+        check_vocabulary(prompts, self.eos, max(scored.logits.shape[-1], self.vocab_size or 0))
+        outcome, vocab_size = target.draw(scored, source)
+        counts = state.extend(rows, outcome.tokens)
+        if trace is not None:
+            trace.record(rows, outcome, counts)
+        return vocab_size
 
 
 def as_drafter(drafts: Any, verifier: Verifier | TreeVerifier, settings: dict[str, Any]) -> Any:
     """Return what proposes drafts: as it is, or `SampledDrafts` of models; refuse settings that would not be used."""
-    if isinstance(drafts, Drafter | SampledTree):
+    if isinstance(drafts, Drafter | TreeDrafter):
         for name, value in settings.items():
             if value is not None and value != getattr(drafts, name, None):
                 raise ValueError(f"{name} must be None where a {type(drafts).__name__} has its own, got {value!r}")
@@ -261,7 +211,7 @@ def check_verifier(verifier: Any) -> Verifier | TreeVerifier:
 
 def check_fit(verifier: Verifier | TreeVerifier, drafter: Any) -> Any:
     """Return the drafter if the verifier is made for its drafts."""
-    if isinstance(verifier, TreeVerifier) or isinstance(drafter, SampledTree):
+    if isinstance(verifier, TreeVerifier) or isinstance(drafter, TreeDrafter):
         return check_tree_fit(verifier, drafter)
     most = verifier.max_drafts
     if most is not None and drafter.num_drafts > most:
@@ -276,14 +226,16 @@ def check_fit(verifier: Verifier | TreeVerifier, drafter: Any) -> Any:
     return drafter
 
 
-def check_tree_fit(verifier: Verifier | TreeVerifier, tree: Any) -> SampledTree:
+def check_tree_fit(verifier: Verifier | TreeVerifier, tree: Any) -> TreeDrafter:
     """Return the tree if the verifier is a `TreeVerifier` of a rule for as many siblings, drawn with replacement."""
-    if not (isinstance(verifier, TreeVerifier) and isinstance(tree, SampledTree)):
+    if not (isinstance(verifier, TreeVerifier) and isinstance(tree, TreeDrafter)):
         raise ValueError(
-            "a TreeVerifier and a SampledTree must go together, got "
+            "a TreeVerifier and a SampledTree or TopTree must go together, got "
             f"{type(verifier).__name__} and {type(tree).__name__}"
         )
     rule = verifier.rule
+    if not isinstance(tree, SampledTree):  # nodes without a distribution suit any rule
+        return tree
     if not rule.with_replacement:
         raise ValueError(f"drafts must be drawn without replacement for {rule!r}, got a tree of independent siblings")
     if rule.max_drafts is not None and max(tree.branching) > rule.max_drafts:

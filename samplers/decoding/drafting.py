@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 from mixkit._validation import check_integer
 
 from ..processors import Chain, LogitsFunction, Processor
-from ..verification.shared_prefix import leaders, share_rows
 from ..verification.sources import RandomSource
 from .histories import Histories
 from .scoring import (
@@ -21,20 +20,24 @@ from .scoring import (
     as_chain,
     as_scorer,
     at_least_float32,
+    best_tokens,
     fit_vocabulary,
     model_name,
     process,
+    sampling_probs,
+    split_greedy,
 )
 
 
 @dataclass(frozen=True)
 class Drafts:
-    """Proposed continuations, padded to the drafter's ``draft_length`` ``t``.
+    """Proposed continuations, padded to the longest, or to any ``t`` up to the drafter's ``draft_length``.
 
     Attributes:
-        tokens: Token ids ``(R, m, t)``; 0 in the padding.
+        tokens: Token ids ``(R, m, t)``; any in the padding.
         logits: Logits ``(R, m, t, v)`` of exactly the distribution that each token was drawn from, or None for drafts
-            that were not drawn.
+            that were not drawn, and where they are not asked for (`Drafter.without_laws`). Not read in the padding,
+            nor after the round.
         lengths: Draft lengths ``(R, m)``.
     """
 
@@ -48,6 +51,8 @@ class Drafter(ABC):
 
     num_drafts: int = 1
     draft_length: int
+    hidden_layers: tuple[int, ...] = ()
+    """Layers of the target whose hidden states are wanted as ``histories.hidden``."""
     with_replacement: bool = True
     has_different_laws: bool = False
     """Whether the drafts are known to be drawn from laws that differ."""
@@ -67,6 +72,10 @@ class Drafter(ABC):
         """Return a drafter with the target's processors, if it has any use for them and none of its own."""
         return self
 
+    def without_laws(self) -> "Drafter":
+        """Return a drafter that need not return logits: the target is greedy, and tokens alone decide."""
+        return self
+
     def reset(self) -> None:  # noqa: B027  a drafter without a cache has nothing to forget
         """Forget what was cached: a new batch begins."""
 
@@ -83,8 +92,10 @@ def one_or_each(value: Any, num_drafts: int, name: str) -> list[Any]:
 def is_readable(histories: Histories, scorers: Sequence[Scorer]) -> Tensor:
     """Rows ``(R,)`` all of whose tokens every scorer can read, as far as it is known."""
     known = [scorer.num_readable for scorer in scorers if scorer.num_readable is not None]
+    if not known or int(histories.ids.max()) < min(known):
+        return torch.ones_like(histories.lengths, dtype=torch.bool)
     inside = torch.arange(histories.ids.shape[1], device=histories.ids.device) < histories.lengths[:, None]
-    is_strange = histories.ids >= min(known) if known else torch.zeros_like(inside)
+    is_strange = histories.ids >= min(known)
     return ~(is_strange & inside).any(-1)
 
 
@@ -163,6 +174,8 @@ class SampledDrafts(Drafter):
         self.scorers = [as_scorer(model) for model in one_or_each(models, num_drafts, "models")]
         self.processors = [as_chain(one) for one in one_or_each(processors, num_drafts, "processors")]
         self.has_own_processors = processors is not None
+        self._keeps_laws = True
+        self._logits: Tensor | None = None
         if not with_replacement and len(self.scorers) + len(self.processors) > 2:
             raise ValueError("with_replacement must be True for drafts of different models or processors, got False")
         own = {id(getattr(scorer, "model", scorer)) for scorer in self.scorers}
@@ -181,60 +194,166 @@ class SampledDrafts(Drafter):
         drafts.processors = [processors]
         return drafts
 
+    @property
+    def _is_greedy(self) -> bool:
+        """Whether tokens are the largest of their processed logits, and no logits need be returned."""
+        return not self._keeps_laws and all(split_greedy(one)[1] for one in self.processors)
+
+    @property
+    def _before(self) -> list[LogitsFunction]:
+        """What is done before the largest is taken."""
+        return [split_greedy(one)[0] for one in self.processors]
+
     def reset(self) -> None:
-        """Reset every scorer."""
+        """Reset every scorer, and let the room for logits go."""
+        self._logits = None
         for scorer in self.scorers:
             scorer.reset()
 
+    def _room(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Return a tensor to write logits to, that of the last round if it fits: what is not written is finite."""
+        if self._logits is None or self._logits.shape != shape or self._logits.dtype != like.dtype:
+            self._logits = like.new_zeros(shape)
+        return self._logits
+
+    def without_laws(self) -> "SampledDrafts":
+        """Return drafts that keep no logits."""
+        drafts = copy(self)
+        drafts._keeps_laws = False
+        return drafts
+
     def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource) -> Drafts:
         """Sample drafts as long as each row allows, or until a token that ends the row."""
-        tokens = limits.new_zeros(len(histories), self.num_drafts, self.draft_length)
         limits = limits.where(is_readable(histories, self.scorers), 0)
-        lengths = limits[:, None].repeat(1, self.num_drafts)
-        laws = [torch.zeros(len(histories), self.num_drafts, vocab_size, device=limits.device)] * self.draft_length
-        for position in range(int(lengths.max())):
-            rows = (lengths.amax(-1) > position).nonzero()[:, 0]
+        sampling = _Sampling(self, histories, limits, vocab_size)
+        for position in range(sampling.longest):
+            rows = (sampling.lengths.amax(-1) > position).nonzero()[:, 0]
             if rows.numel() == 0:
                 break
-            going = lengths[rows] > position
-            law = self._law(histories.rows(rows), tokens[rows, :, :position], going, vocab_size)
-            laws[position] = law.new_zeros((len(histories), *law.shape[1:])).index_put((rows,), law)
-            probs = law.softmax(-1, dtype=torch.promote_types(law.dtype, torch.float32))
-            is_free = position > 0 or self.with_replacement
-            drawn, is_drawn = (draw if is_free else draw_distinct)(probs, source.rows(rows))
-            tokens[rows, :, position] = drawn.where(going, 0)
-            left, ends = lengths[rows].masked_fill(~is_drawn, 0), going & is_drawn & histories.is_end(drawn)
-            lengths[rows] = left.masked_fill(ends, position + 1)
-        return Drafts(tokens, torch.stack(laws, dim=2), lengths)
+            sampling.step(position, rows, source)
+        return Drafts(sampling.tokens, sampling.logits, sampling.lengths)
 
-    def _law(self, histories: Histories, drafted: Tensor, going: Tensor, vocab_size: int) -> Tensor:
-        """Logits ``(R, m, v)`` after the tokens ``drafted (R, m, position)`` so far.
+    def _law(self, position: int, histories: Histories, drafted: Histories, vocab_size: int) -> Tensor:
+        """Logits ``(R, m, v)`` of the next token after the histories ``(R, L)`` with what was drafted ``(R m, L)``."""
+        if position == 0 and self._is_uniform:
+            return self._process(0, histories, self._score(0, histories, vocab_size))[:, None]
+        if self._is_uniform:
+            law = self._process(0, drafted, self._score(0, drafted, vocab_size))
+        else:
+            raw = self._for_each(self.scorers, drafted, lambda i, part, rows: self._score(i, rows, vocab_size))
+            law = self._for_each(self.processors, drafted, lambda i, part, rows: self._process(i, rows, raw[part]))
+        return law.unflatten(0, (-1, self.num_drafts))
 
-        Drafts that do not go on ``(R, m)`` have the distribution of their history, which is not read.
-        """
-        if drafted.shape[-1] == 0 and len(self.scorers) == len(self.processors) == 1:
-            law = self._process(0, histories, self._score(0, histories, vocab_size))
-            return law[:, None].expand(-1, self.num_drafts, -1)
-        counts = going.long() * drafted.shape[-1]
-        rows = histories.repeat(self.num_drafts).extend(drafted.flatten(0, 1), counts.flatten())
-        raw = self._for_each(self.scorers, len(rows), lambda i, part: self._score(i, rows.rows(part), vocab_size))
-        law = self._for_each(self.processors, len(rows), lambda i, part: self._process(i, rows.rows(part), raw[part]))
-        law = law.unflatten(0, (-1, self.num_drafts))
-        if len(self.scorers) + len(self.processors) > 2:
-            return law
-        leader = leaders(drafted, counts)[..., -1:]
-        return share_rows(law[:, :, None], leader)[:, :, 0]
+    @property
+    def _is_uniform(self) -> bool:
+        """Whether all drafts have one model and one processor."""
+        return len(self.scorers) == len(self.processors) == 1
 
-    def _for_each(self, members: Sequence, num_rows: int, function: Callable[[int, Tensor], Tensor]) -> Tensor:
+    def _for_each(self, members: Sequence, drafted: Histories, function: Callable[..., Tensor]) -> Tensor:
         """Apply a function of a member and its rows: all of the ``R * m`` rows, or every ``m``-th with one a draft."""
-        index = torch.arange(num_rows)
+        index = torch.arange(len(drafted), device=drafted.ids.device)
         if len(members) == 1:
-            return function(0, index)
-        return torch.stack([function(i, index[i :: self.num_drafts]) for i in range(len(members))], 1).flatten(0, 1)
+            return function(0, index, drafted)
+        parts = [index[i :: self.num_drafts] for i in range(len(members))]
+        return torch.stack([function(i, part, drafted.rows(part)) for i, part in enumerate(parts)], 1).flatten(0, 1)
 
     def _score(self, member: int, histories: Histories, vocab_size: int) -> Tensor:
-        logits = self.scorers[member].scores(histories.ids, histories.lengths, 1)[:, 0]
+        logits = self.scorers[member].scores(histories.trimmed(), histories.lengths, 1)[:, 0]
         return fit_vocabulary(at_least_float32(logits), vocab_size)
 
     def _process(self, member: int, histories: Histories, logits: Tensor) -> Tensor:
-        return process(self.processors[member], logits[:, None], histories, histories.lengths[:, None])[:, 0]
+        processors = self._before[member] if self._is_greedy else self.processors[member]
+        return process(processors, logits[:, None], histories, histories.lengths[:, None])[:, 0]
+
+
+class _Sampling:
+    """What `SampledDrafts` has drawn so far of one round: tokens, lengths, and logits written in place.
+
+    Args:
+        drafts: The settings.
+        histories: The rows ``(R, L)``.
+        limits: Longest draft of each row ``(R,)``.
+        vocab_size: Number of tokens ``v``.
+    """
+
+    def __init__(self, drafts: SampledDrafts, histories: Histories, limits: Tensor, vocab_size: int) -> None:
+        self.drafts, self.histories, self.vocab_size = drafts, histories, vocab_size
+        self.longest = int(limits.max())
+        count = drafts.num_drafts
+        self.rows = histories.with_room(count, self.longest)
+        self.lengths = limits[:, None].repeat(1, count)
+        self.tokens = limits.new_zeros(len(histories), count, max(self.longest, 1))
+        self.logits: Tensor | None = None
+        if drafts._keeps_laws and self.longest == 0:
+            self.logits = drafts._room((*self.tokens.shape, vocab_size), torch.empty(0, device=limits.device))
+        self.same = torch.ones(len(histories), count, count, dtype=torch.bool, device=limits.device)
+
+    def step(self, position: int, rows: Tensor, source: RandomSource) -> None:
+        """Draw the token at one position of the drafts of ``rows (r,)``."""
+        if len(rows) == len(self.lengths):
+            histories, drafted, lengths = self.histories, self.rows, self.lengths
+        else:
+            lengths = self.lengths[rows]
+            histories, drafted = self.histories.rows(rows), self.rows.rows(self._drafts_of(rows))
+            source = source.rows(rows)
+        going = lengths > position
+        if self.drafts.num_drafts > 1 and position > 0 and not bool(going.all()):  # an ended draft is not read on
+            start = histories.lengths[:, None].expand_as(going).flatten()
+            drafted = replace(drafted, lengths=drafted.lengths.where(going.flatten(), start))
+        law = self.drafts._law(position, histories, drafted, self.vocab_size)
+        drawn, is_drawn = self._draw(position, rows, going, law, source)
+        self.tokens[rows, :, position] = drawn.where(going, 0)
+        if self.drafts.num_drafts > 1:
+            self.same[rows] &= drawn[:, :, None] == drawn[:, None]
+        if not self.drafts.with_replacement and position == 0:
+            lengths = lengths.masked_fill(~is_drawn, 0)
+        if histories.has_ends:
+            lengths = lengths.masked_fill(going & is_drawn & histories.is_end(drawn), position + 1)
+        if lengths is not self.lengths:
+            self.lengths[rows] = lengths
+        self._append(position)
+
+    def _draw(
+        self, position: int, rows: Tensor, going: Tensor, law: Tensor, source: RandomSource
+    ) -> tuple[Tensor, Tensor]:
+        """Draw tokens ``(r, m)`` from logits ``(r, m or 1, v)``, which are kept; say which could be drawn."""
+        drafts = self.drafts
+        if position > 0 and drafts._is_uniform and drafts.num_drafts > 1:
+            share_in_place(law, self.same[rows], going)
+        if drafts._is_greedy:
+            best = best_tokens(law).expand(-1, drafts.num_drafts).contiguous()
+            return best, torch.ones_like(best, dtype=torch.bool)
+        self._keep(position, rows, law)
+        probs = sampling_probs(law).expand(-1, drafts.num_drafts, -1)
+        is_free = position > 0 or drafts.with_replacement
+        return (draw if is_free else draw_distinct)(probs, source)
+
+    def _keep(self, position: int, rows: Tensor, law: Tensor) -> None:
+        """Write the logits of one position into their place."""
+        if not self.drafts._keeps_laws:
+            return
+        if self.logits is None:
+            self.logits = self.drafts._room((*self.tokens.shape, self.vocab_size), law)
+        if len(rows) == len(self.lengths):
+            self.logits[:, :, position] = law
+        else:
+            self.logits[rows, :, position] = law.expand(-1, self.tokens.shape[1], -1)
+
+    def _append(self, position: int) -> None:
+        """Put the tokens of one position behind the rows of the drafts that have one there."""
+        if position + 1 < self.longest:
+            counts = (self.lengths > position).flatten().long()
+            self.rows = self.rows.append(self.tokens[:, :, position].reshape(-1, 1), counts)
+
+    def _drafts_of(self, rows: Tensor) -> Tensor:
+        """Indices ``(r m,)`` of the drafts of rows ``(r,)``."""
+        count = self.drafts.num_drafts
+        return (rows[:, None] * count + torch.arange(count, device=rows.device)).flatten()
+
+
+def share_in_place(law: Tensor, same: Tensor, going: Tensor) -> None:
+    """Give each draft the row of ``law (R, m, v)`` of the first one that goes on with the same tokens ``(R, m, m)``."""
+    leader = (same & going[:, None]).to(torch.uint8).argmax(-1)
+    row, draft = (leader != torch.arange(law.shape[1], device=law.device)).nonzero(as_tuple=True)
+    if row.numel():
+        law[row, draft] = law[row, leader[row, draft]]

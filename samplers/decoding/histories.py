@@ -1,12 +1,32 @@
 """The tokens that condition what comes next."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..verification.paths import paths
+
+
+class LinedUp(NamedTuple):
+    """Positions whose histories are equally long, at most one of each row of the batch.
+
+    Attributes:
+        row: Row ``(e,)`` of each of the positions.
+        column: Column ``(e,)`` of each.
+        origin: Row of the batch ``(e,)`` that each belongs to.
+        slot: For each row of the batch ``(batch,)`` which of the positions stands there; the first where there is none.
+        ids: What is shown ``(batch, length)``.
+    """
+
+    row: Tensor
+    column: Tensor
+    origin: Tensor
+    slot: Tensor
+    ids: Tensor
 
 
 @dataclass(frozen=True)
@@ -22,6 +42,8 @@ class Histories:
         batch: Number of rows of the whole batch.
         pad_token_id: The padding token that processors see.
         eos: Tokens that end a row ``(e,)``, or None for none.
+        hidden: The target's hidden states ``(R, L, d)`` of the tokens of each row but its last, for drafters that ask
+            for them; None for others.
     """
 
     ids: Tensor
@@ -31,6 +53,7 @@ class Histories:
     batch: int
     pad_token_id: int = 0
     eos: Tensor | None = None
+    hidden: Tensor | None = None
 
     @classmethod
     def of(cls, prompts: Sequence[Sequence[int]]) -> "Histories":
@@ -63,7 +86,36 @@ class Histories:
             lengths=lengths,
             padding=self.padding[index],
             origin=self.origin[index],
+            hidden=None if self.hidden is None else self.hidden[index, :width],
         )
+
+    @cached_property
+    def width(self) -> int:
+        """Number of columns that a row uses."""
+        return int(self.lengths.max()) if len(self) else 0
+
+    def trimmed(self) -> Tensor:
+        """Return the ids ``(R, width)`` without columns that no row uses."""
+        return self.ids if self.ids.shape[1] == self.width else self.ids[:, : self.width]
+
+    def with_room(self, count: int, room: int) -> "Histories":
+        """Return every row ``count`` times in a row, in a buffer of its own with columns for ``room`` more tokens."""
+        ids = self.ids.new_zeros(len(self), count, self.width + room)
+        ids[:, :, : self.width] = self.trimmed()[:, None]
+        if count == 1:
+            return replace(self, ids=ids[:, 0], hidden=None)
+        parts = (part.repeat_interleave(count) for part in (self.lengths, self.padding, self.origin))
+        lengths, padding, origin = parts
+        return replace(self, ids=ids.flatten(0, 1), lengths=lengths, padding=padding, origin=origin, hidden=None)
+
+    def append(self, tokens: Tensor, counts: Tensor | int) -> "Histories":
+        """Write ``tokens (R, n)`` behind each row, of which ``counts (R,)`` count; this buffer must have room."""
+        if tokens.shape[1] > 0:
+            column = self.lengths[:, None]
+            if tokens.shape[1] > 1:
+                column = column + torch.arange(tokens.shape[1], device=column.device)
+            self.ids.scatter_(1, column, tokens)
+        return replace(self, lengths=self.lengths + counts)
 
     def repeat(self, count: int) -> "Histories":
         """Return every row ``count`` times in a row ``(R * count, L)``."""
@@ -79,8 +131,14 @@ class Histories:
 
     def is_end(self, tokens: Tensor) -> Tensor:
         """Say which tokens end a row."""
-        none = torch.zeros_like(tokens, dtype=torch.bool)
-        return none if self.eos is None else torch.isin(tokens, self.eos.to(tokens.device))
+        if self.eos is None or self.eos.numel() == 0:
+            return torch.zeros_like(tokens, dtype=torch.bool)
+        return torch.isin(tokens, self.eos.to(tokens.device))
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether any token ends a row."""
+        return self.eos is not None and self.eos.numel() > 0
 
     def along(self, tokens: Tensor, parents: Tensor, sizes: Tensor, count: int) -> "Histories":
         """Return ``count`` rows for each, ``(R * count, L)``, with the paths down to nodes of a tree appended.
@@ -105,3 +163,28 @@ class Histories:
         position = torch.arange(length, device=self.ids.device) - self.padding[index, None]
         ids = self.ids[index].gather(1, position.clamp(0, self.ids.shape[1] - 1))
         return ids.masked_fill(position < 0, self.pad_token_id)
+
+    def lined_up(self, prefixes: Tensor) -> Iterator[LinedUp]:
+        """Group prefixes of lengths ``(R, c)``, one for each row of the batch, for functions that expect such rows."""
+        shown = prefixes + self.padding[:, None]
+        for length in shown.unique().tolist():  # positions whose histories are equally long go together
+            row, column = (shown == length).nonzero(as_tuple=True)
+            for entry in split_by_origin(self.origin[row]):
+                origin = self.origin[row[entry]]
+                slot = torch.zeros(self.batch, dtype=torch.long, device=row.device)
+                slot[origin] = torch.arange(len(entry), device=row.device)
+                yield LinedUp(row[entry], column[entry], origin, slot, self.shown(row[entry][slot], length))
+
+
+def split_by_origin(origin: Tensor) -> list[Tensor]:
+    """Split indices of ``origin (n,)`` into groups in which no origin occurs twice.
+
+    Example:
+        >>> split_by_origin(torch.tensor([0, 1, 0]))
+        [tensor([0, 1]), tensor([2])]
+    """
+    ordered, order = origin.sort(stable=True)
+    begin = torch.searchsorted(ordered, ordered)  # where the run of each origin begins
+    occurrence = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device) - begin)
+    counts = torch.bincount(occurrence).tolist()
+    return list(occurrence.argsort(stable=True).split(counts))

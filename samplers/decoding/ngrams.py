@@ -73,7 +73,9 @@ class NGramModel(Scorer):
             seen = self._lookup(codes.to(ids.device), counts.to(ids.device), context)
             where = slice(max(length - 2, 0), None)
             lower = probs[:, where]
-            probs[:, where] = (seen + self.strength * lower) / (seen.sum(-1, keepdim=True) + self.strength)
+            total = seen.sum(-1, keepdim=True)
+            strength = min(self.strength, 1e30)  # no count matters beside it, and float32 holds it
+            probs[:, where] = torch.where(total > 0, (seen + strength * lower) / (total + strength), lower)
         return probs.log()
 
     def scores(self, ids: Tensor, lengths: Tensor, count: int) -> Tensor:

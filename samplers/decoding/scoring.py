@@ -2,13 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
 from .._validation import check_logits
-from ..processors import Chain, LogitsFunction, Processor
+from ..processors import Chain, LogitsFunction, PerRow, Processor, Temperature
+from ..processors.ordering import largest_index
 from .histories import Histories
 
 Model = Callable[[Tensor], Any]
@@ -19,24 +21,40 @@ class Scorer(ABC):
     """A causal model as the loop sees it. A subclass may keep a cache of what it has seen between calls.
 
     Attributes:
+        hidden: Hidden states ``(R, w, d)`` of the last ``w`` tokens of each row in the last call of ``scores``, those
+            of all watched layers side by side; None if none are watched.
         num_readable: Ids that the model can read, ``0..num_readable-1``; None if that is not known. A row that holds
             another is not given to a draft model.
     """
 
     num_readable: int | None = None
+    hidden: Tensor | None = None
+
+    def watch(self, layers: tuple[int, ...]) -> None:
+        """Keep the hidden states of some layers at every call of ``scores``, for drafters that read them.
+
+        Raises:
+            ValueError: If this scorer cannot.
+        """
+        if layers:
+            raise ValueError(
+                "target must be a scorer that gives hidden states, such as a KeyValueScorer, for drafts that read "
+                f"them, got {type(self).__name__}"
+            )
 
     @abstractmethod
     def scores(self, ids: Tensor, lengths: Tensor, count: int) -> Tensor:
         """Return the next-token logits after the last ``count`` prefixes of each row.
 
         Args:
-            ids: Token ids ``(R, L)``, right-padded.
+            ids: Token ids ``(R, L)``, right-padded: a view of a buffer that is written to afterwards, so a scorer
+                copies what it keeps.
             lengths: Number of tokens in each row ``(R,)``.
             count: How many prefixes ``c``, at least 1.
 
         Returns:
             Logits ``(R, c, v)``; entry ``[r, j]`` follows ``ids[r, :lengths[r] - c + 1 + j]``. Entries of prefixes
-            shorter than one token may hold anything.
+            shorter than one token may hold anything. A tensor that the scorer does not use again: it may be written to.
         """
 
     def tree_scores(
@@ -160,27 +178,74 @@ def process(processors: LogitsFunction, logits: Tensor, histories: Histories, pr
         ValueError: If it returns another vocabulary, or logits that are no distribution: NaN, +inf, or a row that is
         all -inf.
     """
+    if isinstance(processors, Chain) and len(processors) == 0:  # what draws from the logits, or verifies, checks them
+        return logits
     processed = _processed(processors, logits, histories, prefixes)
     check_logits("logits after the processors", processed)
     return processed
 
 
 def _processed(processors: LogitsFunction, logits: Tensor, histories: Histories, prefixes: Tensor) -> Tensor:
-    if isinstance(processors, Processor) and not (isinstance(processors, Chain) and processors.needs_history):
+    if isinstance(processors, PerRow):
+        return _processed_per_row(processors, logits, histories, prefixes)
+    if reads_no_history(processors):
         output = processors.process(logits)
         check_processed(output, logits.shape[-1])
         return output
-    shown = prefixes + histories.padding[:, None]
     processed = torch.empty_like(logits)
-    for length in shown.unique().tolist():  # positions whose histories are equally long go together
-        row, column = (shown == length).nonzero(as_tuple=True)
-        for entry in split_by_origin(histories.origin[row]):
-            origin = histories.origin[row[entry]]
-            slot = entry[0].repeat(histories.batch).index_put((origin,), entry)
-            output = processors(histories.shown(row[slot], length), logits[row[slot], column[slot]])
-            check_processed(output, logits.shape[-1])
-            processed[row[entry], column[entry]] = output[origin]
+    for part in histories.lined_up(prefixes):
+        output = processors(part.ids, logits[part.row[part.slot], part.column[part.slot]])
+        check_processed(output, logits.shape[-1])
+        processed[part.row, part.column] = output[part.origin]
     return processed
+
+
+def _processed_per_row(processors: PerRow, logits: Tensor, histories: Histories, prefixes: Tensor) -> Tensor:
+    """Process the logits of each row by its own processor, which is shown that row alone."""
+    processed = torch.empty_like(logits)
+    for one, rows in processors.groups(histories.origin):
+        nothing = torch.zeros_like(rows)
+        alone = replace(histories.rows(rows), origin=nothing, padding=nothing, batch=1)
+        processed[rows] = _processed(one, logits[rows], alone, prefixes[rows])
+    return processed
+
+
+def reads_no_history(processors: LogitsFunction) -> TypeGuard[Processor]:
+    """Whether logits are all that a processor depends on."""
+    return isinstance(processors, Processor) and not (isinstance(processors, Chain) and processors.needs_history)
+
+
+def split_greedy(processors: LogitsFunction) -> tuple[LogitsFunction, bool]:
+    """Return what is done before the largest score is taken, and whether that is the end; else all, and False.
+
+    Example:
+        >>> from samplers import TopK
+        >>> split_greedy(Chain(TopK(2), Temperature(0)))
+        (Chain(TopK(min_tokens_to_keep=1, top_k=2)), True)
+    """
+    if isinstance(processors, Temperature) and processors.temperature == 0:
+        return Chain(), True
+    if isinstance(processors, Chain) and len(processors) > 0:
+        *before, last = processors
+        inner, is_greedy = split_greedy(last)
+        if is_greedy:
+            return Chain(*before, *(inner if isinstance(inner, Chain) else [inner])), True
+    return processors, False
+
+
+def best_tokens(logits: Tensor) -> Tensor:
+    """First token of the largest logit ``(...)`` of rows ``(..., v)``; refuse rows that are no distribution."""
+    best = largest_index(logits)
+    check_logits("logits after the processors", logits.gather(-1, best[..., None]))
+    return best
+
+
+def sampling_probs(logits: Tensor) -> Tensor:
+    """Probabilities ``(..., v)`` to draw from; refuse rows that are no distribution, which the softmax makes NaN."""
+    probs = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    if bool(probs[..., 0].isnan().any()):
+        check_logits("logits after the processors", logits)
+    return probs
 
 
 def check_processed(output: Any, vocab_size: int) -> None:
@@ -192,14 +257,3 @@ def check_processed(output: Any, vocab_size: int) -> None:
             f"processors must keep the vocabulary of {vocab_size} tokens (set scores to -inf to exclude some), got "
             f"{output.shape[-1]} tokens"
         )
-
-
-def split_by_origin(origin: Tensor) -> list[Tensor]:
-    """Split indices of ``origin (n,)`` into groups in which no origin occurs twice.
-
-    Example:
-        >>> split_by_origin(torch.tensor([0, 1, 0]))
-        [tensor([0, 1]), tensor([2])]
-    """
-    occurrence = (origin[:, None] == origin).tril(-1).sum(-1)
-    return [(occurrence == count).nonzero()[:, 0] for count in range(int(occurrence.max()) + 1)]

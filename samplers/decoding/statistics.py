@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..verification.results import Verification
-from ..verification.tree import TreeVerification
+from .outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -40,15 +39,33 @@ class Statistics:
         rows, positions = torch.zeros(batch, dtype=torch.long), torch.zeros(batch, draft_length, dtype=torch.long)
         return cls(rows, rows.clone(), positions, positions.clone())
 
-    def record(self, rows: Tensor, verification: Verification | TreeVerification, lengths: Tensor) -> None:
+    def copy(self) -> "Statistics":
+        """Return the counts as they stand."""
+        return Statistics(*(part.clone() for part in (self.target_calls, self.emitted, self.offered, self.accepted)))
+
+    def rows(self, index: Tensor) -> "Statistics":
+        """Return the counts of the rows ``index (s,)``."""
+        return Statistics(*(part[index] for part in (self.target_calls, self.emitted, self.offered, self.accepted)))
+
+    def joined(self, other: "Statistics") -> "Statistics":
+        """Return the counts of these rows and of the other's after them."""
+        pairs = (
+            (self.target_calls, other.target_calls),
+            (self.emitted, other.emitted),
+            (self.offered, other.offered),
+            (self.accepted, other.accepted),
+        )
+        return Statistics(*(torch.cat(pair) for pair in pairs))
+
+    def record(self, rows: Tensor, outcome: Outcome, lengths: Tensor) -> None:
         """Count one verification of some rows, in place.
 
         Args:
             rows: Indices ``(r,)``.
-            verification: What was verified.
+            outcome: What it came to.
             lengths: Longest draft of each row ``(r,)``.
         """
-        rows, accepted = rows.cpu(), verification.num_accepted.cpu()[:, None]
+        rows, accepted = rows.cpu(), outcome.num_accepted.cpu()[:, None]
         position = torch.arange(self.offered.shape[-1])
         self.target_calls[rows] += 1
         self.emitted[rows] += accepted[:, 0] + 1

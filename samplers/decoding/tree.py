@@ -1,10 +1,11 @@
 """Token trees sampled from a draft model."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,9 +23,13 @@ from .scoring import (
     as_chain,
     as_scorer,
     at_least_float32,
+    best_tokens,
     fit_vocabulary,
     model_name,
     process,
+    reads_no_history,
+    sampling_probs,
+    split_greedy,
 )
 
 
@@ -34,16 +39,48 @@ class TreeDrafts:
 
     Attributes:
         tokens: Token of each node ``(R, n)``; 0 in the padding.
-        logits: Logits that the children of the root and of each node were drawn from ``(R, n+1, v)``.
+        logits: Logits that the children of the root and of each node were drawn from ``(R, n+1, v)``; None for
+            nodes that were not drawn, and where they are not asked for (`TreeDrafter.without_laws`).
         lengths: Number of nodes ``(R,)``: those that the row has room for.
     """
 
     tokens: Tensor
-    logits: Tensor
+    logits: Tensor | None
     lengths: Tensor
 
 
-class SampledTree:
+class TreeDrafter(ABC):
+    """Proposes a tree of tokens of one shape for every history.
+
+    Attributes:
+        parents: Parent of each node ``(n,)``: -1 for the root, else an earlier node; nodes in order of depth.
+        draft_length: Depth of the tree ``t``.
+    """
+
+    parents: Tensor
+
+    @property
+    @abstractmethod
+    def draft_length(self) -> int:
+        """Depth of the tree ``t``."""
+
+    @abstractmethod
+    def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource) -> TreeDrafts:
+        """Propose a tree for every row, as deep as its limit ``(R,)`` in ``0..t`` allows."""
+
+    def inherit(self, processors: LogitsFunction) -> "TreeDrafter":
+        """Return a drafter with the target's processors, if it has any use for them and none of its own."""
+        return self
+
+    def without_laws(self) -> "TreeDrafter":
+        """Return a drafter that need not return logits: the target is greedy, and tokens alone decide."""
+        return self
+
+    def reset(self) -> None:  # noqa: B027  a drafter without a cache has nothing to forget
+        """Forget what was cached: a new batch begins."""
+
+
+class SampledTree(TreeDrafter):
     """Trees of tokens: every node has as many children as its depth says, drawn independently from the draft's law.
 
     A tree spends its nodes where chains of drafts soon part: ``(4, 2, 1)`` has 4 + 8 + 8 nodes. For
@@ -79,6 +116,8 @@ class SampledTree:
             raise ValueError("branching must have at least one level, got none")
         self.scorer, self.processors = as_scorer(model), as_chain(processors)
         self.has_own_processors = processors is not None
+        self._keeps_laws = True
+        self._logits: Tensor | None = None
         widths = [1, *accumulate(self.branching, int.__mul__)]
         self._sizes = torch.tensor([0, *accumulate(widths[1:])])
         self._levels = [torch.arange(end - width, end) for end, width in zip(accumulate(widths), widths, strict=True)]
@@ -103,32 +142,64 @@ class SampledTree:
         return tree
 
     def reset(self) -> None:
-        """Reset the scorer."""
+        """Reset the scorer, and let the room for logits go."""
+        self._logits = None
         self.scorer.reset()
+
+    def without_laws(self) -> "SampledTree":
+        """Return a tree that keeps no logits: the target is greedy, and tokens alone decide."""
+        tree = copy(self)
+        tree._keeps_laws = False
+        return tree
 
     def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource) -> TreeDrafts:
         """Sample a tree for every row, as deep as its limit ``(R,)`` in ``0..t`` allows."""
         count = self.parents.numel()
         tokens = limits.new_zeros(len(histories), count)
         limits = limits.where(is_readable(histories, [self.scorer]), 0)
-        logits = torch.zeros(len(histories), count + 1, vocab_size, device=limits.device)
+        logits = None
         for depth in range(int(limits.max())):
-            rows = (limits > depth).nonzero()[:, 0]
-            law = self._law(histories.rows(rows), tokens[rows], depth, vocab_size)
-            logits = logits.to(law.dtype)
-            logits[rows[:, None], self._levels[depth].to(rows.device)] = law
-            probs = law.softmax(-1, dtype=torch.promote_types(law.dtype, torch.float32))
-            draws, children = source.rows(rows), iter((self._levels[depth + 1] - 1).tolist())
-            for parent in probs.unbind(1):
+            going = limits > depth
+            rows: Any = slice(None)
+            part, drawn, draws = histories, tokens, source
+            if not bool(going.all()):
+                rows = going.nonzero()[:, 0]
+                part, drawn, draws = histories.rows(rows), tokens[rows], source.rows(rows)
+            law = self._law(part, drawn, depth, vocab_size)
+            level, children = self._levels[depth].tolist(), (self._levels[depth + 1] - 1).tolist()
+            if self._is_greedy:
+                tokens[rows, children[0] : children[-1] + 1] = best_tokens(law).repeat_interleave(
+                    self.branching[depth], dim=1
+                )
+                continue
+            if self._keeps_laws:
+                logits = self._room((len(histories), count + 1, vocab_size), law) if logits is None else logits
+                logits[rows, level[0] : level[-1] + 1] = law
+            nodes = iter(children)
+            for parent in sampling_probs(law).unbind(1):
                 for _ in range(self.branching[depth]):
-                    tokens[rows, next(children)] = draws.choose(parent)
+                    tokens[rows, next(nodes)] = draws.choose(parent)
+        if self._keeps_laws and logits is None:
+            logits = self._room((len(histories), count + 1, vocab_size), torch.empty(0, device=limits.device))
         return TreeDrafts(tokens, logits, self._sizes.to(limits.device)[limits])
 
+    def _room(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Return a tensor to write logits to, that of the last round if it fits: what is not written is finite."""
+        if self._logits is None or self._logits.shape != shape or self._logits.dtype != like.dtype:
+            self._logits = like.new_zeros(shape)
+        return self._logits
+
+    @property
+    def _is_greedy(self) -> bool:
+        """Whether tokens are the largest of their processed logits, and no logits need be returned."""
+        return not self._keeps_laws and split_greedy(self.processors)[1]
+
     def _law(self, histories: Histories, tokens: Tensor, depth: int, vocab_size: int) -> Tensor:
-        """Logits ``(R, k, v)`` after each of the ``k`` nodes of a depth."""
+        """Logits ``(R, k, v)`` after the ``k`` nodes of a depth; of greedy drafts before the largest is taken."""
         size, width = int(self._sizes[depth]), self._levels[depth].numel()
         nodes = Nodes(tokens[:, :size], self.parents[:size], torch.full_like(histories.lengths, size))
-        return tree_law(self.scorer, self.processors, histories, nodes, width, vocab_size)
+        processors = split_greedy(self.processors)[0] if self._is_greedy else self.processors
+        return tree_law(self.scorer, processors, histories, nodes, width, vocab_size)
 
 
 class Nodes(NamedTuple):
@@ -153,13 +224,18 @@ def tree_law(
     """
     tokens, parents, sizes = nodes.tokens, nodes.parents.to(nodes.tokens.device), nodes.sizes
     first = parents.numel() + 1 - count
-    raw = scorer.tree_scores(histories.ids, histories.lengths, tokens, parents, sizes, count)
+    raw = scorer.tree_scores(histories.trimmed(), histories.lengths, tokens, parents, sizes, count)
     is_real = torch.arange(first, parents.numel() + 1, device=raw.device) <= sizes[:, None]
     raw = raw if bool(is_real.all()) else torch.where(is_real[..., None], raw, 0.0)
-    logits = at_least_float32(fit_vocabulary(raw, vocab_size)).flatten(0, 1)[:, None]
-    rows = histories.along(tokens, parents, sizes, count)
-    law = process(processors, logits, rows, rows.lengths[:, None])[:, 0].unflatten(0, (-1, count))
+    logits = at_least_float32(fit_vocabulary(raw, vocab_size))
+    if reads_no_history(processors):
+        law = process(processors, logits, histories, histories.lengths[:, None])
+    else:
+        rows = histories.along(tokens, parents, sizes, count)
+        law = process(processors, logits.flatten(0, 1)[:, None], rows, rows.lengths[:, None])[:, 0]
+        law = law.unflatten(0, (-1, count))
     leader = node_leaders(tokens, parents)[:, first:] - first
-    if bool((leader == torch.arange(count, device=leader.device)).all()):
-        return law
-    return law.gather(1, leader[..., None].expand_as(law))
+    row, node = (leader != torch.arange(count, device=leader.device)).nonzero(as_tuple=True)
+    if row.numel():
+        law[row, node] = law[row, leader[row, node]]
+    return law

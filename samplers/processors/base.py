@@ -24,7 +24,8 @@ def check_scores(name: str, scores: Tensor) -> Tensor:
     if scores.ndim == 0 or scores.shape[-1] == 0:
         raise ValueError(f"{name} must have a last dimension of at least one token, got shape {tuple(scores.shape)}")
     top = scores.detach().amax(dim=-1)
-    if not math.isfinite(float(top.sum(dtype=torch.float64))):  # NaN and infinities survive a sum
+    total = float(top.sum(dtype=torch.float64))  # NaN and infinities survive a sum
+    if not math.isfinite(total) and not bool(torch.isfinite(top).all()):
         row = tuple((~torch.isfinite(top)).nonzero()[0].tolist())
         raise ValueError(
             f"{name} must hold no NaN, no +inf and at least one finite entry a row, got a row of maximum "
@@ -43,7 +44,7 @@ def keep_only(scores: Tensor, kept: Tensor) -> Tensor:
 
 def keep_at_least(scores: Tensor, smallest: Tensor) -> Tensor:
     """``scores (..., v)`` where at least ``smallest (..., 1)``, else ``-inf``: on a CPU one pass without a mask."""
-    if scores.device.type != "cpu":
+    if scores.device.type != "cpu" or not _has_normal_neighbors(smallest):
         return keep_only(scores, scores >= smallest)
     below = torch.nextafter(smallest, _LOWEST).flatten().tolist()
     rows = scores.reshape(-1, scores.shape[-1])
@@ -55,6 +56,11 @@ def keep_at_least(scores: Tensor, smallest: Tensor) -> Tensor:
     for row, bound, place in zip(rows, below, out, strict=True):
         torch.threshold(row, bound, -torch.inf, out=place)
     return out.reshape(scores.shape)
+
+
+def _has_normal_neighbors(values: Tensor) -> bool:
+    """Whether no value is so near zero that the next lower number may be flushed to zero (`set_flush_denormal`)."""
+    return not bool((values.abs() <= torch.finfo(values.dtype).tiny).any())
 
 
 class Processor(ABC):

@@ -33,6 +33,13 @@ def largest_value(scores: Tensor, rank: int) -> Tensor:
     return torch.topk(scores, rank, dim=-1).values[..., -1:]
 
 
+def largest_index(scores: Tensor) -> Tensor:
+    """Return the first index ``(...)`` of the largest value of each row ``(..., v)``, or of a NaN."""
+    if has_fast_sort(scores):  # NumPy's is twenty times as fast as torch's
+        return torch.from_numpy(np.asarray(scores.detach().numpy().argmax(axis=-1)))
+    return scores.argmax(dim=-1)
+
+
 def at_least(values: Tensor, bound: Tensor) -> Tensor:
     """Return ``values >= bound``; shapes broadcast."""
     if has_fast_sort(values):

@@ -146,8 +146,8 @@ class GeneratorSource(RandomSource):
     """Uniforms from torch generators.
 
     Args:
-        generator: One generator for all rows, one generator per row, or None for torch's default generator. With one
-            per row, what a row draws depends on that row alone.
+        generator: One generator for all rows, one (or None) for each row, or None for torch's default generator. With
+            one for each row, what a row draws depends on that row alone.
         num_rows: Number of rows ``r``.
         device: Where results live; draws are made where the generator lives.
 
@@ -157,7 +157,7 @@ class GeneratorSource(RandomSource):
         tensor([False,  True])
     """
 
-    def __init__(self, generator: Generator | Sequence[Generator] | None, num_rows: int, device: torch.device):
+    def __init__(self, generator: Generator | Sequence[Generator | None] | None, num_rows: int, device: torch.device):
         self.generator = generator if generator is None or isinstance(generator, Generator) else list(generator)
         self.num_rows = num_rows
         self.device = device
@@ -191,16 +191,17 @@ class GeneratorSource(RandomSource):
 Seed = Generator | int
 """A generator, or what seeds one."""
 
-Randomness = Seed | Sequence[Seed] | RandomSource | None
-"""One seed for all rows, one for each row, a source, or None for torch's default generator."""
+Randomness = Seed | Sequence[Seed | None] | RandomSource | None
+"""One seed for all rows, one (or None) for each row, a source, or None for torch's default generator."""
 
 
 def as_source(generator: Randomness, num_rows: int, device: torch.device) -> RandomSource:
     """Return the source of randomness of ``num_rows`` rows.
 
     Args:
-        generator: A `RandomSource` as it is; a generator or a seed for all rows; a sequence of one for each row; or
-            None. A seed makes a generator on the CPU, so that it draws the same on every device.
+        generator: A `RandomSource` as it is; a generator or a seed for all rows; a sequence of one for each row, or
+            None for rows that draw from torch's default generator; or None. A seed makes a generator on the CPU, so
+            that it draws the same on every device.
         num_rows: Number of rows ``r``.
         device: Where results live.
 

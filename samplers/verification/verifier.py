@@ -55,7 +55,7 @@ class Verifier(ABC):
             target_logits: Target distribution after each prefix of each draft ``(B, [m,] t+1, v)``.
             draft_logits: Law that each draft token was drawn from ``(B, [m,] t, v)``; None for drafts without a
                 distribution (n-grams, argmax, retrieved text). There the token is drawn from the target and accepted
-                if a draft holds it, which is what every optimal lossless rule comes to.
+                if a draft holds it, the optimal lossless rule for deterministic drafts.
             draft_tokens: Drafted token ids ``(B, [m,] t)``, of any integer dtype.
             lengths: Draft lengths ``(B,)`` or ``(B, m)`` in ``0..t``; what lies beyond is padding and never read.
             generator: One generator or seed, a sequence of one for each row (then a row's tokens do not depend on the

@@ -261,7 +261,7 @@ class TestAlignment:
 class TestKeeping:
     def test_a_file_takes_up_where_it_stopped(self, tone, tmp_path, monkeypatch):
         path, whole = tmp_path / "b.sqlite", bootstrap(tone, 120, random_state=1)
-        calls, real = [], Estimator.ends
+        calls, real = [], Estimator._best_optima
 
         def counted(self, model, data):
             calls.append(len(data.x))
@@ -269,7 +269,7 @@ class TestKeeping:
                 raise KeyboardInterrupt
             return real(self, model, data)
 
-        monkeypatch.setattr(Estimator, "ends", counted)
+        monkeypatch.setattr(Estimator, "_best_optima", counted)
         with pytest.raises(KeyboardInterrupt):
             bootstrap(tone, 120, random_state=1, path=path)
         found = bootstrap(tone, 120, random_state=1, path=path)
@@ -356,7 +356,7 @@ class TestIntervals:
         np.testing.assert_allclose(normal[~plain].prod(1), tone.params[~plain] ** 2)
         np.testing.assert_allclose(found.bias, found.replicates.mean(0) - tone.params)
         np.testing.assert_allclose(np.sqrt(np.diag(found.cov_params())), found.bse)
-        frame = found.to_frame(0.9)
+        frame = found.to_frame(level=0.9)
         assert list(frame.columns) == ["coef", "std err", "bias", "[0.05", "0.95]"]
         assert list(frame.index) == tone.param_names
 

@@ -102,7 +102,9 @@ def test_class_probabilities_approach_the_truth():
         with torch.no_grad():
             y = model(x).sample(generator=seeded(n + 1))
             truth = float(model.log_prob(x, y).sum())
-        _, end = MLE(n_init=0, starts=[], start_at_model=True, random_state=0).ends(model, Data(x[None], y[None], None))
+        _, end = MLE(n_init=0, starts=[], start_at_model=True, random_state=0)._best_optima(
+            model, Data(x[None], y[None], None)
+        )
         gain = 2.0 * (float(end.value) - truth)
         assert 0.0 < gain < stats.chi2.isf(1e-5 / len(SIZES), end.theta.shape[-1])
 

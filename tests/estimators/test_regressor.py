@@ -171,7 +171,7 @@ def test_an_unfinished_fit_warns():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gate": "hard"}, r"gate must be a Gate or one of \['laplace', 'sigmoid', 'softmax'\], got 'hard'"),
+        ({"gate": "hard"}, r"gate must be a Gate or one of \['activation', .*'temperature'\], got 'hard'"),
         ({"n_experts": 0}, "n_experts must be at least 1, got 0"),
         ({"n_experts": 300}, "at least as many rows as experts, 300"),
         ({"gate": topk_gate(1, 4, 2, generator=seeded(0))}, "gate must have n_experts=2 experts"),
@@ -187,7 +187,7 @@ def test_bad_predictions_are_refused(fitted):
     for method in (fitted.score_samples, fitted.responsibilities):
         with pytest.raises(ValueError, match="y must have one value for each of 2 rows of X, got 3"):
             method(x[:2], y[:3])
-    with pytest.raises(ValueError, match=r"coverage must be strictly between 0 and 1, got 1\.5"):
+    with pytest.raises(ValueError, match=r"level must be strictly between 0 and 1, got 1\.5"):
         fitted.predict_interval(x, level=1.5)
     with pytest.raises(ValueError, match=r"probabilities in \[0, 1\]"):
         fitted.predict_quantiles(x, [1.5])

@@ -15,6 +15,7 @@ from samplers import (
     WeightedVerifier,
 )
 from samplers.decoding import SampledTree, SpeculativeDecoder
+from samplers.decoding.histories import split_by_origin
 from samplers.decoding.ngrams import NGramModel
 from samplers.processors import Chain, Processor, TopK, TopP
 
@@ -136,6 +137,29 @@ def test_bad_logits_are_refused(bad, generator):
         SpeculativeDecoder(model, Table(0)).decode([[0]], max_new_tokens=3, generator=generator)
     with pytest.raises(ValueError, match="no NaN"):
         SpeculativeDecoder(Table(0), model).decode([[0]], max_new_tokens=3, generator=generator)
+
+
+def test_some_rows_with_a_seed_and_some_without():
+    """Rows without one draw from torch's default generator, as partly seeded batches of servers do."""
+    decoder = SpeculativeDecoder(Table(0), Table(1))
+    prompts = [[0], [1, 2], [2]]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first = decoder.decode(prompts, max_new_tokens=12, generator=[7, None, torch.Generator().manual_seed(8)])
+        second = decoder.decode(prompts, max_new_tokens=12, generator=[7, None, torch.Generator().manual_seed(8)])
+        torch.manual_seed(0)
+        third = decoder.decode(prompts, max_new_tokens=12, generator=[7, None, torch.Generator().manual_seed(8)])
+    assert torch.equal(first.tokens[[0, 2]], second.tokens[[0, 2]])
+    assert not torch.equal(first.tokens[1], second.tokens[1])
+    assert torch.equal(first.tokens, third.tokens)
+
+
+def test_twenty_thousand_positions_are_lined_up_in_linear_memory():
+    """A table of all pairs would take 3.2 GB; the groups are those of the docstring."""
+    origin = torch.arange(40_000) % 7
+    groups = split_by_origin(origin)
+    assert torch.equal(torch.cat(groups), torch.arange(40_000))
+    assert all(len(origin[group].unique()) == len(group) for group in groups)
 
 
 def test_transformers_is_not_imported():

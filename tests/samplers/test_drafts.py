@@ -68,7 +68,10 @@ def test_n_gram_codes_must_fit():
         ([1, 2, 3, 4, 1, 2], 0, []),
         ([1, 2, 9, 1, 2, 8, 1, 2], 1, [8]),  # the latest occurrence
         ([7, 1, 2, 9, 5, 2, 8, 1, 2], 1, [9]),  # the longest suffix
-        ([1, 1, 1], 3, [1]),
+        ([1, 1, 1], 3, [1, 1, 1]),  # a match that comes to the end goes on with the draft
+        ([7] * 12, 3, [7, 7, 7]),
+        ([1, 2] * 6, 3, [1, 2, 1]),
+        ([9, 1, 2, 3, 1, 2, 3], 2, [1, 2]),
         ([1, 2, 3], 3, []),
         ([1], 3, []),
     ],
@@ -78,3 +81,42 @@ def test_prompt_lookup(history, limit, expected):
     assert drafts.logits is None
     assert drafts.tokens[0, 0, : int(drafts.lengths[0, 0])].tolist() == expected
     assert drafts.tokens.shape == (1, 1, 3)
+
+
+def looked_up(history: list[int], max_ngram: int, limit: int) -> list[int]:
+    """The docstring by hand, one token at a time."""
+    for size in range(min(max_ngram, len(history) - 1), 0, -1):
+        for start in range(len(history) - size - 1, -1, -1):
+            if history[start : start + size] == history[-size:]:
+                text, place = list(history), start + size
+                while len(text) < len(history) + limit:
+                    text.append(text[place])
+                    place += 1
+                return text[len(history) :]
+    return []
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_prompt_lookup_by_hand(size, generator):
+    rows = [torch.randint(size, (int(n),), generator=generator).tolist() for n in range(1, 40)]
+    limits = torch.arange(len(rows)) % 6
+    for max_ngram in (1, 2, 3, 7, 100):
+        drafts = PromptLookup(5, max_ngram).propose(Histories.of(rows), limits, size, None)
+        for row, history in enumerate(rows):
+            found = drafts.tokens[row, 0, : int(drafts.lengths[row, 0])].tolist()
+            assert found == looked_up(history, max_ngram, int(limits[row]))
+
+
+def test_prompt_lookup_drafts_as_far_as_asked():
+    for history, expected in (([7] * 12, [7] * 5), ([1, 2] * 6, [1, 2, 1, 2, 1])):
+        drafts = PromptLookup(5).propose(Histories.of([history]), torch.tensor([5]), 10, None)
+        assert drafts.tokens[0, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("strength", [1e-300, 1e-46, 1e-40, 1e35, 1e300])
+def test_n_gram_laws_of_extreme_strength(strength):
+    tokens = torch.tensor([0, 1, 0, 1, 0, 2])
+    law = NGramModel(tokens, 4, order=2, strength=strength)(torch.tensor([[0, 3]])).exp()
+    counted = [0.0, 2 / 3, 1 / 3, 0.0] if strength < 1 else [0.25] * 4
+    after_unseen = [1 / 2, 1 / 3, 1 / 6, 0.0] if strength < 1 else [0.25] * 4
+    torch.testing.assert_close(law[0], torch.tensor([counted, after_unseen]))

@@ -309,8 +309,8 @@ def test_processors_that_cannot_go_ahead_are_refused():
     settings = {"custom_generate": speculative_generate, "draft": gpt2(19), "max_new_tokens": 5}
     with pytest.raises(ValueError, match="UnbatchedClassifierFreeGuidanceLogitsProcessor, which keeps a state"):
         model.generate(ids, guidance_scale=3.0, **settings)
-    with pytest.raises(ValueError, match="output_scores must be False"):
-        model.generate(ids, output_scores=True, return_dict_in_generate=True, **settings)
+    with pytest.raises(ValueError, match="output_logits must be False"):
+        model.generate(ids, output_logits=True, return_dict_in_generate=True, **settings)
 
 
 def test_constraints_need_not_know_what_follows_an_end(generator):

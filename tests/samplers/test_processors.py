@@ -239,3 +239,49 @@ def test_the_mask_is_what_survives(processor, kind, dtype, generator):
     expected = torch.where(processor.kept(scores), scores, -torch.inf)
     assert torch.equal(processor.process(scores), expected)
     assert torch.equal(processor.process(scores.requires_grad_()).detach(), expected)
+
+
+@pytest.mark.parametrize(
+    "scores", [[-1.0, 0.0, -2.0], [-1.0, 1e-39, -2.0], [-1.0, torch.finfo(torch.float32).tiny, -2.0]]
+)
+def test_denormals_that_are_flushed_change_nothing(scores):
+    """The number below zero is denormal: where it is flushed, a threshold at it would mask all."""
+    scores = torch.tensor([scores, [-3.0, 1.0, 2.0]])
+    processors = [TopK(1), TopP(0.3), Typical(0.3), MinP(0.9), Epsilon(0.4), Eta(0.4), Temperature(0)]
+    expected = [processor.process(scores).argmax(-1).tolist() for processor in processors]
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush denormals")
+    try:
+        found = [processor.process(scores) for processor in processors]
+    finally:
+        torch.set_flush_denormal(False)
+    assert [row.argmax(-1).tolist() for row in found] == expected
+    assert all(row.isfinite().any(-1).all() for row in found)
+    for row in found[:3]:
+        assert row.isfinite().sum(-1).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-46, 1e-38, 1e-3, 0.02, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("scores", [[2000.0, 1999.0, -torch.inf], [-3.0, 600.0, 599.0]])
+def test_any_low_temperature_gives_a_distribution(temperature, dtype, scores):
+    scores = torch.tensor(scores, dtype=dtype)
+    law = Temperature(temperature).process(scores).double().softmax(-1)
+    exact = scores.double() - scores.double().max()
+    exact = torch.where(exact < 0, exact / max(temperature, 1e-307), exact).softmax(-1)
+    torch.testing.assert_close(law, exact, rtol=0, atol=0.05 if dtype == torch.bfloat16 else 2e-3)
+
+
+@pytest.mark.parametrize("temperature", [1e39, 1e300, 1.7e308])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_any_high_temperature_gives_a_distribution(temperature, dtype):
+    law = Temperature(temperature).process(torch.tensor([3.0, -torch.inf, 600.0], dtype=dtype)).softmax(-1)
+    assert law.tolist() == [0.5, 0.0, 0.5]
+
+
+@pytest.mark.parametrize("processor", [TopK(1), TopP(0.3), Typical(0.3), MinP(0.9), Temperature(0), Temperature(0.5)])
+def test_the_largest_finite_scores(processor):
+    for dtype in (torch.float32, torch.float64):
+        big = torch.finfo(dtype).max
+        scores = torch.tensor([[big, 0.0, -big], [0.5 * big, 0.0, big], [0.0, big, 0.0]], dtype=dtype)
+        assert processor.process(scores).softmax(-1).argmax(-1).tolist() == [0, 2, 1]

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._validation import check_positive
+from ..._validation import can_read_values, check_positive
 from .base import Normalizer
 
 __all__ = ["Entmax", "Sparsemax"]
@@ -45,6 +45,36 @@ class _LogEntmax(torch.autograd.Function):
         return _LogEntmax.apply(scores.movedim(in_dims[0], 0), alpha), 0
 
 
+def log_entmax(scores: Tensor, alpha: float) -> Tensor:
+    """Log-weights of alpha-entmax; a compiler is shown arithmetic, which it can differentiate in every way."""
+    return _traceable(scores, alpha) if torch.compiler.is_compiling() else _LogEntmax.apply(scores, alpha)
+
+
+def _traceable(scores: Tensor, alpha: float) -> Tensor:
+    """The threshold by a fixed number of steps; two more of length zero give its first and second derivatives."""
+    levels, power = (alpha - 1.0) * (scores - scores.detach().amax(-1, keepdim=True)), 1.0 / (alpha - 1.0)
+    rise = _rise_in_fixed_steps(levels.detach(), power)
+    support = levels > rise - 1.0
+    for _ in range(2):
+        excess = torch.where(support, 1.0 + levels - rise, 1.0)
+        total = torch.where(support, excess.pow(power), 0.0).sum(-1, keepdim=True)
+        slope = power * torch.where(support, excess.pow(power - 1.0), 0.0).sum(-1, keepdim=True)
+        rise = rise + (total - total.detach()) / slope
+    log_weights = torch.log1p(torch.where(support, levels - rise, 0.0)) / (alpha - 1.0)
+    return torch.log_softmax(log_weights.masked_fill(~support, -torch.inf), -1)
+
+
+def _rise_in_fixed_steps(levels: Tensor, power: float) -> Tensor:
+    """As :func:`_rise`, by bisection, which no value may cut short, and Newton's iteration from its lower end."""
+    low = torch.zeros_like(levels[..., :1])
+    high = torch.ones_like(low)
+    for _ in range(26):
+        middle = (low + high) / 2.0
+        above = (1.0 + levels - middle).clamp(min=0.0).pow(power).sum(-1, keepdim=True) >= 1.0
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    return _rise(levels, power, max_iterations=4, start=low)
+
+
 def _jacobian(log_weights: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
     """The support, :math:`w^{1 - alpha}` (0 off the support), and q divided by its sum."""
     support = log_weights > -torch.inf
@@ -60,13 +90,13 @@ def _solve(scores: Tensor, alpha: float) -> Tensor:
     return torch.log_softmax(torch.log1p(excess.clamp(min=-1.0)) / (alpha - 1.0), -1)
 
 
-def _rise(levels: Tensor, power: float, max_iterations: int = 100) -> Tensor:
+def _rise(levels: Tensor, power: float, max_iterations: int = 100, start: Tensor | None = None) -> Tensor:
     r"""The :math:`\delta = 1 + \tau` at which :math:`h(\delta) = \lVert [1 + z - \delta]_+ \rVert_p` is 1.
 
-    The largest z is 0. For :math:`p \ge 1`, h is convex and decreasing, so Newton's iteration from 0, where
-    :math:`h \ge 1`, rises to the root without passing it; it stops when no row rises any more.
+    The largest z is 0. For :math:`p \ge 1`, h is convex and decreasing, so Newton's iteration from 0, or any start at
+    which :math:`h \ge 1`, rises to the root without passing it; it stops when no row rises any more.
     """
-    top, rise = 1.0 + levels, torch.zeros_like(levels[..., :1])
+    top, rise = 1.0 + levels, torch.zeros_like(levels[..., :1]) if start is None else start
     for _ in range(max_iterations):
         excess = (top - rise).clamp(min=0.0)
         inner = (excess > 0.0).to(excess) if power == 1.0 else excess.pow(power - 1.0)
@@ -74,7 +104,7 @@ def _rise(levels: Tensor, power: float, max_iterations: int = 100) -> Tensor:
         slope = inner.sum(-1, keepdim=True) / norm.pow(power - 1.0)
         step = ((norm - 1.0) / slope).clamp(min=0.0)
         rise = rise + step
-        if step.is_meta or not (step > torch.finfo(levels.dtype).eps).any():
+        if can_read_values(step) and not (step > torch.finfo(levels.dtype).eps).any():
             break
     return rise
 
@@ -108,7 +138,7 @@ class Entmax(Normalizer):
 
     def log_weights(self, scores: Tensor) -> Tensor:
         """Log-weights ``(..., k)``, -inf off the support."""
-        return _LogEntmax.apply(scores, self.alpha)
+        return log_entmax(scores, self.alpha)
 
     def extra_repr(self) -> str:
         """The setting shown by ``repr``."""
@@ -130,4 +160,4 @@ class Sparsemax(Normalizer):
 
     def log_weights(self, scores: Tensor) -> Tensor:
         """Log-weights ``(..., k)``, -inf off the support."""
-        return _LogEntmax.apply(scores, 2.0)
+        return log_entmax(scores, 2.0)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..._buffers import KeepsFloat32
-from ..._random import Randomness
 from ..._validation import at_least_float32, check_finite, check_integer, check_positive
+from ...numerics.buffers import KeepsFloat32
+from ...numerics.randomness import Randomness
 from .base import keep, top_k_mask
 from .topk import TopKByScore
 

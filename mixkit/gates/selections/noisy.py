@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from ..._random import Randomness, as_generator
 from ..._validation import at_least_float32, check_integer
+from ...numerics.randomness import Randomness, as_generator
 from .base import keep, top_k_mask
 from .topk import TopKByScore
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..._random import Randomness
 from ..._validation import check_finite, check_integer
+from ...numerics.randomness import Randomness
 from ..noise import sample_one_hot
 
 

@@ -8,9 +8,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ..._precision import wide_mean, wide_sum
-from ..._random import Randomness, as_generator
 from ..._validation import at_least_float32
+from ...numerics.precision import wide_mean, wide_sum
+from ...numerics.randomness import Randomness, as_generator
 from .paths import GumbelSoftmaxPath
 
 Denoiser: TypeAlias = Callable[[Tensor, Tensor], Tensor]

@@ -13,8 +13,8 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from ..._random import Randomness, as_generator
 from ..._validation import at_least_float32, check_integer, check_positive
+from ...numerics.randomness import Randomness, as_generator
 from .._steps import divide_by_temperature
 from ..noise import centered, gumbel_like
 from .losses import Denoiser

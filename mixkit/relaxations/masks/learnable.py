@@ -7,11 +7,11 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ..._buffers import KeepsFloat32
-from ..._precision import widest_dtype
 from ..._validation import at_least_float32, check_integer, check_positive
 from ...gates.selections import top_k_mask
 from ...gates.temperatures import ScheduledTemperature
+from ...numerics.buffers import KeepsFloat32
+from ...numerics.precision import widest_dtype
 from ...schedules import LinearSchedule, Schedule
 from ..gradient_estimator import PathEstimator
 from ..gumbel_softmax import GumbelSoftmax

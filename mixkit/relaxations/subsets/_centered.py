@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..._precision import widest_dtype
+from ...numerics.precision import widest_dtype
 from ..noise import centered
 
 __all__ = ["narrow", "wide_centered"]

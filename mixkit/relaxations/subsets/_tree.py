@@ -7,7 +7,7 @@ weights. The tree has log2(k) levels, each one batched tensor operation, and cos
 import torch
 from torch import Tensor
 
-from ..._random import Randomness
+from ...numerics.randomness import Randomness
 from .._log_space import safe_logsumexp
 from ..noise import perturb
 

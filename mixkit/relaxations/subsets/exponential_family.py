@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ..._precision import widest_dtype
-from ..._random import Randomness, as_generator
+from ...numerics.precision import widest_dtype
+from ...numerics.randomness import Randomness, as_generator
 from .._checks import check_subset_logits
 from .._steps import hard_with_gradient_of
 from ._centered import narrow, wide_centered

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from ..._random import Randomness
 from ..._validation import check_integer
 from ...gates.selections import Selection, top_k_mask
+from ...numerics.randomness import Randomness
 from .._log_space import safe_log
 from .sampler import SubsetSampler
 

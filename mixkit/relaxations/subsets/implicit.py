@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._random import Randomness
 from ..._validation import check_positive
 from ...gates.selections import top_k_mask
+from ...numerics.randomness import Randomness
 from .._checks import check_subset_logits
 from ..noise import centered, gumbel_like
 from .sampler import SubsetSampler

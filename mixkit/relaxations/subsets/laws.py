@@ -10,7 +10,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from ..._random import Randomness, as_generator
+from ..._validation import can_read_values
+from ...numerics.randomness import Randomness, as_generator
 from .._checks import check_subset_logits
 
 __all__ = ["SubsetLaw", "all_subsets"]
@@ -65,6 +66,7 @@ class SubsetLaw(TorchDistribution):
     def __init__(self, num_selected: int, logits: Tensor, validate_args: bool | None = None) -> None:
         self.logits = check_subset_logits(logits, num_selected)
         self.num_selected = int(num_selected)
+        validate_args = validate_args if can_read_values(logits) else False
         super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=True, event_dim=1)

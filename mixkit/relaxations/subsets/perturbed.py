@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from ..._precision import wide_mean, wide_sum
-from ..._random import Randomness, as_generator
 from ..._validation import check_integer, check_positive
 from ...gates.selections import top_k_mask
+from ...numerics.precision import wide_mean, wide_sum
+from ...numerics.randomness import Randomness, as_generator
 from .._checks import check_subset_logits
 from ..noise import centered
 from .sampler import SubsetSampler

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from ..._random import Randomness
+from ...numerics.randomness import Randomness
 
 __all__ = ["SubsetSampler"]
 

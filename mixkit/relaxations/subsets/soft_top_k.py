@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from ..._precision import wide_sum
-from ..._random import Randomness
 from ..._validation import at_least_float32
+from ...numerics.precision import wide_sum
+from ...numerics.randomness import Randomness
 from .._checks import check_subset_logits, check_temperature
 from .._steps import divide_by_temperature
 from ..tempered import TemperatureLike, Tempered

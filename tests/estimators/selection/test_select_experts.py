@@ -170,6 +170,11 @@ class TestCriteria:
         twice = responsibility_entropy(model, torch.cat([x, x]), torch.cat([y, y]), torch.cat([weight, 0 * weight]))
         assert responsibility_entropy(model, x, y, weight) == pytest.approx(twice)
 
+    def test_a_response_that_is_no_number_is_refused(self):
+        x, y = torch.zeros(3, 1, dtype=DOUBLE), torch.tensor([0.0, torch.nan, 1.0], dtype=DOUBLE)
+        with pytest.raises(ValueError, match="y must be finite"):
+            responsibility_entropy(softmax_model(1, 3), x, y)
+
     @pytest.mark.parametrize("criterion", ["bic", "icl", "cv"])
     def test_the_truth_is_found(self, selection, criterion):
         assert selection.choose(criterion) == 2

@@ -7,9 +7,9 @@ import torch
 from scipy import stats
 from torch import nn
 
-from mixkit._precision import clamp_to_dtype, wide_mean, wide_sum
 from mixkit.gates.selections import BiasedTopK, NoisyTopK, TopKBySlope
 from mixkit.gates.temperatures import ScheduledTemperature
+from mixkit.numerics.precision import clamp_to_dtype, wide_mean, wide_sum
 from mixkit.relaxations import (
     ConceptBottleneck,
     ExponentialFamilySubset,

@@ -1,0 +1,1 @@
+"""How numbers are added up, drawn and kept; begin with ``precision``."""
