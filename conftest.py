@@ -1,7 +1,9 @@
-"""One thread for every test and doctest, so that parallel test runs do not crowd the machine."""
+"""Tests run on one thread, so that parallel runs do not crowd the machine; on MIXKIT_TEST_THREADS where it is set."""
+
+import os
 
 import matplotlib
 import torch
 
 matplotlib.use("Agg")
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("MIXKIT_TEST_THREADS", "1")))

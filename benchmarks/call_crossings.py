@@ -2,9 +2,10 @@
 
 The path is ``EM(random_state=0).fit(model, *load_tone()).bse``, the model a softmax gate with two linear Gaussian
 experts. A crossing is a call of a function in one file of ``mixkit`` or ``estimators`` from a function in another file
-of theirs; calls through torch, NumPy and others count for the function that made them. Three figures:
+of theirs; calls through torch, NumPy and others count for the function that made them. The figures:
 
 - calls: all crossings, each time they happen: grows with the iterations and starts of the fit;
+- from folder to folder: those of them that leave the folder too;
 - functions: distinct pairs (calling function, called function) in two files: what a reader follows from file to file;
 - files: distinct pairs (calling file, called file), and how many of these go both ways.
 
@@ -67,8 +68,10 @@ def main(*, top: int) -> None:
     files: Counter[tuple[str, str]] = Counter()
     for (caller, callee), count in found.items():
         files[caller[0], callee[0]] += count
+    outward = sum(count for pair, count in files.items() if Path(pair[0]).parent != Path(pair[1]).parent)
     mutual = sum((callee, caller) in files for caller, callee in files) // 2
     print(f"calls that cross from file to file     {found.total():>8,}")
+    print(f"calls that cross from folder to folder {outward:>8,}")
     print(f"distinct pairs of functions            {len(found):>8,}")
     print(f"distinct pairs of files                {len(files):>8,}, of which {mutual} call each other")
     print(f"files on the way                       {len({name for pair in files for name in pair}):>8,}")

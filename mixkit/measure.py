@@ -20,6 +20,7 @@ from .gates.scores import LinearScore
 from .gates.selections import Dense
 from .gates.temperatures import FixedTemperature
 from .mixture import MixtureOfExperts
+from .parameters import has_form
 
 __all__ = ["MixingMeasure"]
 
@@ -34,12 +35,9 @@ class _Form(NamedTuple):
     def of(cls, gate: Gate, *, folded: bool = False) -> "_Form":
         """The form of a gate; ``folded`` says that its temperature has been divided into the parameters."""
         score, temperature = gate.score, gate.temperature
-        cold = folded or (type(temperature) is FixedTemperature and temperature.value == 1.0)
-        plain = cold and [type(part) for part in (score, gate.selection, gate.normalizer)] == [
-            LinearScore,
-            Dense,
-            Softmax,
-        ]
+        cold = folded or (has_form(temperature, FixedTemperature) and temperature.value == 1.0)  # type: ignore[union-attr]
+        kinds = (LinearScore, Dense, Softmax)
+        plain = cold and all(map(has_form, (score, gate.selection, gate.normalizer), kinds))
         parts = (score, gate.selection, gate.normalizer, *(() if cold else (temperature,)))
         return cls(
             None if plain else ", ".join(type(part).__name__ for part in parts),
@@ -218,7 +216,7 @@ class MixingMeasure:
         bias: Tensor | None = score.bias
         if not isinstance(weight, Tensor) or bias is None:
             raise TypeError(f"model.gate.score must have a bias and one weight per expert, got {type(score).__name__}")
-        if not isinstance(experts, GaussianExperts) or not isinstance(experts.predictor, LinearPredictor):
+        if not has_form(experts, GaussianExperts) or not has_form(experts.predictor, LinearPredictor):
             raise TypeError(f"model.experts must be Gaussian with a linear mean, got {type(experts).__name__}")
         if model.has_offset:
             raise TypeError("model.experts must have no offset, which a mixing measure has no place for")
@@ -365,7 +363,7 @@ class MixingMeasure:
 
 def _folded(gate: Gate, bias: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Bias and weight divided by a temperature that is one number for all x."""
-    if type(gate.score) is not LinearScore or gate.temperature.depends_on_x:
+    if not has_form(gate.score, LinearScore) or gate.temperature.depends_on_x:
         raise ValueError(
             "fold_temperature must be False unless the score is linear and the temperature does not depend on x, "
             f"got {type(gate.score).__name__} and {type(gate.temperature).__name__}"

@@ -10,6 +10,8 @@ from .acceptance.bounds import (
 from .decoding import (
     Decoding,
     Drafter,
+    DraftLength,
+    ExpectedGain,
     SampledDrafts,
     SampledTree,
     Scorer,
@@ -18,7 +20,7 @@ from .decoding import (
 )
 from .decoding.ngrams import NGramModel
 from .decoding.prompt_lookup import PromptLookup
-from .processors import Chain, Epsilon, Eta, MinP, Processor, Temperature, TopK, TopP, Typical
+from .processors import Chain, Epsilon, Eta, MinP, PerRow, Processor, Temperature, TopK, TopP, Typical
 from .soft_tokens import (
     ComposedTokens,
     DirichletTokens,
@@ -54,9 +56,11 @@ __all__ = [
     "Decision",
     "Decoding",
     "DirichletTokens",
+    "DraftLength",
     "Drafter",
     "Epsilon",
     "Eta",
+    "ExpectedGain",
     "GeneratorSource",
     "GumbelListCoupling",
     "GumbelSoftmaxTokens",
@@ -69,6 +73,7 @@ __all__ = [
     "Node",
     "NodeVerifier",
     "OptimalVerifier",
+    "PerRow",
     "Processor",
     "PromptLookup",
     "RandomSource",

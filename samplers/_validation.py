@@ -19,6 +19,8 @@ def check_logits(name: str, value: Tensor, valid: Tensor | None = None) -> None:
         value: Logits ``(*shape, v)``.
         valid: Rows that count ``(*shape)``; the others are padding and may hold anything.
     """
+    if value.ndim > 2 and value.stride(1) == 0 and valid is None:
+        value = value[:, :1]  # one distribution expanded over the drafts
     peak = value.amax(-1)
     if math.isfinite(float(peak.sum(dtype=torch.float64))):
         return
@@ -34,14 +36,35 @@ def check_logits(name: str, value: Tensor, valid: Tensor | None = None) -> None:
 
 
 def check_probs(name: str, value: Any, *, tolerance: float = 1e-4) -> Tensor:
-    """Return ``value`` if its rows ``(..., v)`` are probabilities: finite, not negative, summing to 1."""
+    """Return ``value`` if its rows ``(..., v)`` are probabilities: finite, not negative, summing to 1.
+
+    The sum may be off by the tolerance, or by what rounding in the rows' dtype leaves.
+    """
     check_tensor(name, value)
+    if value.ndim == 0 or value.shape[-1] == 0:
+        raise ValueError(f"{name} must have a last dimension of tokens, got shape {tuple(value.shape)}")
     total = value.sum(-1, dtype=torch.float64)
-    if value.ndim == 0 or not (value >= 0).all() or not ((total - 1).abs() <= tolerance).all():
+    tolerance = max(tolerance, torch.finfo(value.dtype).eps)
+    if not (value >= 0).all() or not ((total - 1).abs() <= tolerance).all():
         raise ValueError(
             f"{name} must hold probabilities, not negative and summing to 1 over the last dimension, got a smallest "
             f"entry of {float(value.min())} and a sum of {float(total.flatten()[(total.flatten() - 1).abs().argmax()])}"
         )
+    return value
+
+
+def check_rows(**rows: Any) -> None:
+    """Refuse two tensors ``(..., v)`` unless both hold rows of probabilities over one vocabulary."""
+    target, other = (check_probs(name, value) for name, value in rows.items())
+    check_same_vocabulary(target, other)
+
+
+def check_unit(name: str, value: Any) -> Tensor:
+    """Return a tensor if its entries lie in [0, 1], up to rounding."""
+    check_tensor(name, value)
+    if value.numel() and not ((value >= 0) & (value <= 1 + max(1e-4, torch.finfo(value.dtype).eps))).all():
+        low, high = (float(part) for part in value.aminmax())
+        raise ValueError(f"{name} must hold probabilities in [0, 1], got entries from {low} to {high}")
     return value
 
 
@@ -68,6 +91,8 @@ def check_block_shapes(target: Any, draft: Any, tokens: Any) -> Tensor:
     tokens = check_whole("draft_tokens", tokens)
     if tokens.ndim not in (2, 3):
         raise ValueError(f"draft_tokens must have shape (B, t) or (B, m, t), got {tuple(tokens.shape)}")
+    if tokens.ndim == 3 and tokens.shape[1] == 0:
+        raise ValueError(f"draft_tokens must hold at least one draft, got shape {tuple(tokens.shape)}")
     wanted = (*tokens.shape[:-1], tokens.shape[-1] + 1)
     if target.ndim != tokens.ndim + 1 or target.shape[:-1] != wanted:
         raise ValueError(

@@ -6,14 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..objectives.softmax_gate.objective import LinearObjective
 from ..statistics.wald import wald_intervals
 from .model import BayesianMixtureOfExperts
-from .user_parameters import reported
+from .user_parameters import reported, user_entries
 
 __all__ = ["UserMoments", "user_moments"]
-
-_REAL = ("gate_weight[", "gate_bias[", "slope[", "intercept[")
 
 
 class UserMoments(NamedTuple):
@@ -49,7 +46,9 @@ def user_moments(bayes: BayesianMixtureOfExperts, mode: Tensor, factor: Tensor) 
     names = reported(bayes, bayes.parameters(mode))[0]
     jacobian = torch.autograd.functional.jacobian(users, mode)
     spread = jacobian @ factor
-    is_linear = LinearObjective.supports(bayes.model)
-    positive = [is_linear and not name.startswith(_REAL) for name in names]
+    positive = [
+        bool(record.transform.is_positive(tuple(bayes.shapes[record.name]))[index])
+        for record, index in user_entries(bayes)
+    ]
     covariance = (spread @ spread.mT).numpy(force=True)
     return UserMoments(names, users(mode).numpy(force=True), covariance, np.array(positive, dtype=bool))

@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 
 from mixkit.mixture import ExpertMixture, MixtureOfExperts
+from mixkit.parameters import records_of
 
 from ..data.columns import column_names
 from ..data.dataset import as_data
@@ -79,8 +80,9 @@ class BayesianMixtureOfExperts:
         self.feature_names = column_names(x)
         self.x, self.y = data.x[0].to(device), data.y[0].to(device)
         self.shapes = {name: p.shape for name, p in self.model.named_parameters() if p.requires_grad}
+        self.records = {record.name: record for record in records_of(self.model) if record.name in self.shapes}
         defaults = default_priors(self.model, self.x, self.y)
-        chosen = override({name: defaults[name] for name in self.shapes}, priors or {})
+        chosen = override({name: defaults[name] for name in self.shapes}, priors or {}, self.records)
         self.laws = {n: as_site(n, p, self.shapes[n]) for n, p in chosen.items() if isinstance(p, Distribution)}
         self.conditional = {n: p for n, p in chosen.items() if n not in self.laws}
         self._transforms = {name: real_transform(law) for name, law in self.laws.items()}
@@ -187,10 +189,7 @@ class BayesianMixtureOfExperts:
     @property
     def translated(self) -> list[str]:
         """Gate parameters to whose rows one vector can be added with no effect on the likelihood."""
-        if not self.model.gate.shift_invariant:
-            return []
-        names = [f"gate.score.{name}" for name in self.model.gate.score.translated]
-        return [name for name in names if name in self.shapes]
+        return [name for name, record in self.records.items() if record.is_translated]
 
 
 def over_draws(function: Callable[..., Tensor], draws: Any, *, terms: int = 1) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from torch.distributions import Distribution, Transform, biject_to
 from torch.distributions.transforms import ExpTransform
 
+from mixkit.parameters import Exp, ParameterRecord
+
 from .priors import Prior
 
 __all__ = ["as_site", "check_kind", "override", "real_transform"]
@@ -64,11 +66,13 @@ def real_transform(law: Distribution) -> Transform | None:
     return None if inner is torch.distributions.constraints.real else biject_to(support)
 
 
-def override(defaults: Mapping[str, Prior], given: Mapping[str, Prior]) -> dict[str, Prior]:
+def override(
+    defaults: Mapping[str, Prior], given: Mapping[str, Prior], records: Mapping[str, ParameterRecord]
+) -> dict[str, Prior]:
     """The defaults, those of a name in ``given`` replaced.
 
-    A name may be shortened from the left (``slope`` for ``experts.predictor.slope``), and may leave out ``log_``: the
-    distribution is then that of the exponential (``std`` for ``experts.log_std``).
+    A name may be shortened from the left (``slope`` for ``experts.predictor.slope``). Its last part may be what users
+    call the exponential of a logarithm (``std`` for ``experts.log_std``): the distribution is then that of it.
 
     Raises:
         TypeError: if a prior is neither a distribution nor a function.
@@ -76,19 +80,28 @@ def override(defaults: Mapping[str, Prior], given: Mapping[str, Prior]) -> dict[
     """
     priors = dict(defaults)
     for name, law in given.items():
-        full, is_log = _resolve(name, list(defaults))
+        full, is_log = _resolve(name, {own: records[own] for own in defaults})
         if not isinstance(law, Distribution) and (is_log or not callable(law)):
             raise TypeError(f"the prior of {full} must be a torch or Pyro distribution, got {type(law).__name__}")
         priors[full] = dist.TransformedDistribution(law, [ExpTransform().inv]) if is_log else law
     return priors
 
 
-def _resolve(name: str, options: list[str]) -> tuple[str, bool]:
-    head, _, last = name.rpartition(".")
-    for candidate, is_log in ((name, False), (f"{head}.log_{last}" if head else f"log_{last}", True)):
-        found = [option for option in options if option == candidate or option.endswith(f".{candidate}")]
+def _resolve(name: str, options: Mapping[str, ParameterRecord]) -> tuple[str, bool]:
+    """The parameter that a name means, and whether it means the exponential."""
+    users = {_as_users_say(record): own for own, record in options.items() if _is_logarithm(record)}
+    for known, is_log in ({own: own for own in options}, False), (users, True):
+        found = [own for said, own in known.items() if f".{said}".endswith(f".{name}")]
         if len(found) == 1:
             return found[0], is_log
         if len(found) > 1:
             raise ValueError(f"priors must name one parameter each, got {name!r}, which may be any of {found}")
-    raise ValueError(f"priors must name parameters of the model, {options}, got {name!r}")
+    raise ValueError(f"priors must name parameters of the model, {list(options)}, got {name!r}")
+
+
+def _as_users_say(record: ParameterRecord) -> str:
+    return f"{record.parent}.{record.block}"
+
+
+def _is_logarithm(record: ParameterRecord) -> bool:
+    return record.transform == Exp()

@@ -18,52 +18,30 @@ any other parameter                  N(0, 1), of which weights of networks: scal
 ===================================  ============================================================================
 
 All experts have one prior, so the posterior does not change when experts are permuted; gates have no reference expert
-here, their translation has a prior of its own. A family joins with ``part_priors`` or ``location_unit``.
+here, their translation has a prior of its own. Each record of a parameter (:mod:`mixkit.parameters`) says its prior in
+a standardized model, and how it changes with the units. A part joins with its records, a family with
+``location_moments``.
 
 Source: the scaling by the data follows Gelman, Jakulin, Pittau, Su (2008), Annals of Applied Statistics 2, 1360-1383;
 the prior of the degrees of freedom has the range of Juarez and Steel (2010), JBES 28, 52-66.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import singledispatch
 from typing import Any, NamedTuple
 
 import pyro.distributions as dist
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
-from mixkit.experts import (
-    DensityExperts,
-    DiagonalCovariance,
-    Experts,
-    FullCovariance,
-    LocationExperts,
-    MultivariateGaussianExperts,
-    SphericalCovariance,
-)
-from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
-from mixkit.gates.scores import (
-    ActivationScore,
-    ConstantScore,
-    CosineScore,
-    DistanceScore,
-    LinearScore,
-    QuadraticScore,
-    Score,
-)
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import Axis, ParameterRecord, records_of
 
-__all__ = ["Prior", "Units", "default_priors", "location_unit", "part_priors"]
+__all__ = ["Prior", "Units", "default_priors"]
 
 Prior = Distribution | Callable[[Mapping[str, Tensor]], Distribution]
 """A law, or a function of the parameters that have laws, by name, that returns one."""
-
-_GATE, _GATE_CONSTANT = 3.5, 1.5
-_EXPERT = 2.5
-_LOG_SCALE_BELOW, _LOG_SCALE_STD = 1.0, 1.5
 
 
 class Units(NamedTuple):
@@ -81,38 +59,6 @@ def moments(values: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(std > 1e-12 * mean.abs(), std, 1.0)
 
 
-@singledispatch
-def location_unit(experts: Experts, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Center and scale on which the locations of a family live, each ``()`` or ``(p,)``."""
-    return y.new_zeros(()), y.new_ones(())
-
-
-@location_unit.register
-def _(experts: DensityExperts, y: Tensor) -> tuple[Tensor, Tensor]:
-    has_scale = experts.floor_name is not None or getattr(experts, "scale_name", None) is not None
-    units = [moments(rows[~rows.isnan()]) for rows in experts.start_locations(y)]
-    mean = torch.stack([unit[0] for unit in units])
-    std = torch.stack([unit[1] if has_scale else torch.ones_like(unit[1]) for unit in units])
-    return (mean, std) if len(units) > 1 or not isinstance(experts, LocationExperts) else (mean[0], std[0])
-
-
-@location_unit.register
-def _(experts: MultivariateGaussianExperts, y: Tensor) -> tuple[Tensor, Tensor]:
-    return moments(y)
-
-
-@singledispatch
-def part_priors(part: nn.Module, units: Units, prefix: str) -> dict[str, Prior]:
-    """Priors of a module's own parameters by name; those it leaves out have N(0, 1).
-
-    Args:
-        part: a score, predictor, family of experts, covariance, ...
-        units: of the data.
-        prefix: what precedes the part's names in the model, for priors that depend on other parameters.
-    """
-    return {}
-
-
 def default_priors(model: MixtureOfExperts, x: Tensor, y: Tensor) -> dict[str, Prior]:
     """A prior for every parameter of ``model``, by its name, on data ``x (n, d)`` and ``y (n,)`` or ``(n, p)``.
 
@@ -125,28 +71,66 @@ def default_priors(model: MixtureOfExperts, x: Tensor, y: Tensor) -> dict[str, P
         >>> priors["experts.predictor.slope"].scale  # 2.5 standard deviations of y over one of x
         tensor([29.7777], dtype=torch.float64)
     """
-    unit = y.new_zeros(()), y.new_ones(())
-    return _walk(model, "", Units(*moments(x), *unit), y)
+    x_mean, x_std = moments(x)
+    return {record.name: _prior(record, model, x_mean, x_std, y) for record in records_of(model)}
 
 
-def _walk(part: nn.Module, prefix: str, units: Units, y: Tensor) -> dict[str, Prior]:
-    """Priors of a module's parameters and of those below it."""
-    if isinstance(part, Experts):
-        mean, std = location_unit(part, y)
-        units = units._replace(mean=mean - units.x_mean[-1] if part.has_offset else mean, std=std)
-    own = part_priors(part, units, prefix)
-    priors = {
-        prefix + name: own.get(name, dist.Normal(y.new_zeros(()), 1.0))
-        for name, _ in part.named_parameters(recurse=False)
-    }
-    for name, child in part.named_children():
-        priors |= _walk(child, f"{prefix}{name}.", units, y)
-    return priors
+def _prior(record: ParameterRecord, model: MixtureOfExperts, x_mean: Tensor, x_std: Tensor, y: Tensor) -> Prior:
+    """The prior of a standardized model, moved to the units of the data as the record says."""
+    columns = slice(None, -1 if model.has_offset else None)
+    units = _units_of(
+        record, model, Units(x_mean[columns], x_std[columns], x_mean[:0].sum(), x_mean[:0].sum() + 1.0), y
+    )
+    if record.family is not None and model.get_submodule(record.family).has_offset:
+        units = units._replace(mean=units.mean - x_mean[-1])
+    prior, change = record.prior, record.units
+    scale = prior.std * units.std**change.location_power
+    is_log = record.transform.is_log(tuple(model.get_parameter(record.name).shape)).to(x_mean.device)
+    covariates = _along_covariates(record, units.x_std)
+    if bool(is_log.any()):
+        mean = torch.where(is_log, prior.mean + change.location_power * units.std.log(), 0.0)
+        return _normal(mean, torch.where(is_log, prior.std, units.std**change.location_power))
+    if change.absorbs and covariates is None:
+        prefix = f"{record.parent}." if record.parent else ""
+        at_mean = {prefix + name: _feature(prefix + name, model, units.x_mean) for name in change.absorbs}
+        return _AtMean(at_mean, units.mean if change.is_level else x_mean.new_zeros(()), scale)
+    mean = units.mean if change.is_level else x_mean.new_full((), prior.mean)
+    if covariates is None:
+        return _normal(mean, scale)
+    for _ in range(abs(change.covariate_power)):
+        scale = scale * covariates if change.covariate_power > 0 else scale / covariates
+    return _normal(units.x_mean if change.is_position else torch.zeros_like(scale), scale)
 
 
-def _covariates(part: Any, units: Units) -> tuple[Tensor, Tensor]:
-    """Means and standard deviations of the covariates a part sees: an offset comes last, and has no coefficient."""
-    return units.x_mean[: part.num_features], units.x_std[: part.num_features]
+def _units_of(record: ParameterRecord, model: MixtureOfExperts, units: Units, y: Tensor) -> Units:
+    """The units of a family's locations, laid along the axis of the parameter that counts them."""
+    if record.family is None:
+        return units
+    family: Any = model.get_submodule(record.family)
+    mean, std = family.location_moments(y)
+    std = torch.where(std > 1e-12 * mean.abs(), std, 1.0)
+    at = [i for i, axis in enumerate(record.axes) if axis in (Axis.RESPONSE, Axis.LOCATION, Axis.CLASS)]
+    if std.ndim and at:
+        shape = (-1, *(1,) * (len(record.axes) - 1 - at[0]))
+        return units._replace(mean=mean.reshape(shape), std=std.reshape(shape))
+    return units._replace(mean=mean.reshape(-1)[-1], std=family.common_scale(std))
+
+
+def _along_covariates(record: ParameterRecord, std: Tensor) -> Tensor | None:
+    """Units of the covariates along the last axis of a parameter; None where that does not count any."""
+    if record.axes[-1:] == (Axis.PRODUCT,):
+        rows, columns = torch.triu_indices(len(std), len(std))
+        return std[rows] * std[columns]
+    return std if record.axes[-1:] == (Axis.COVARIATE,) else None
+
+
+def _feature(name: str, model: MixtureOfExperts, x_mean: Tensor) -> Tensor:
+    """What a coefficient is multiplied by at the mean of the covariates."""
+    record = next(record for record in records_of(model) if record.name == name)
+    if record.axes[-1:] == (Axis.PRODUCT,):
+        rows, columns = torch.triu_indices(len(x_mean), len(x_mean))
+        return x_mean[rows] * x_mean[columns]
+    return x_mean
 
 
 def _normal(mean: Tensor, std: Tensor | float) -> Distribution:
@@ -170,97 +154,3 @@ class _AtMean:
     def __call__(self, given: Mapping[str, Tensor]) -> Distribution:
         first, *others = (given[name] @ values for name, values in self.features.items())
         return _normal(self.mean - sum(others, first), self.std)
-
-
-@part_priors.register
-def _(part: Score, units: Units, prefix: str) -> dict[str, Prior]:
-    return {"bias": _normal(units.x_mean.new_zeros(()), _GATE)}
-
-
-@part_priors.register
-def _(part: ConstantScore, units: Units, prefix: str) -> dict[str, Prior]:
-    return {"bias": _normal(units.x_mean.new_zeros(()), _GATE_CONSTANT)}
-
-
-@part_priors.register
-def _(part: LinearScore, units: Units, prefix: str) -> dict[str, Prior]:
-    mean, std = _covariates(part, units)
-    bias = _AtMean({f"{prefix}weight": mean}, mean.new_zeros(()), _GATE)
-    return {"weight": _normal(torch.zeros_like(std), _GATE / std), "bias": bias}
-
-
-@part_priors.register
-def _(part: ActivationScore, units: Units, prefix: str) -> dict[str, Prior]:
-    _, std = _covariates(part, units)
-    return {"weight": _normal(torch.zeros_like(std), _GATE / std), "bias": _normal(std.new_zeros(()), _GATE)}
-
-
-@part_priors.register
-def _(part: QuadraticScore, units: Units, prefix: str) -> dict[str, Prior]:
-    mean, std = _covariates(part, units)
-    rows, columns = torch.triu_indices(len(std), len(std))
-    products = mean[rows] * mean[columns]
-    features = {f"{prefix}weight": mean, f"{prefix}quadratic": products}
-    return {
-        "weight": _normal(torch.zeros_like(std), _GATE / std),
-        "quadratic": _normal(torch.zeros_like(products), _GATE / (std[rows] * std[columns])),
-        "bias": _AtMean(features, mean.new_zeros(()), _GATE),
-    }
-
-
-@part_priors.register
-def _(part: DistanceScore, units: Units, prefix: str) -> dict[str, Prior]:
-    mean, std = _covariates(part, units)
-    return {"center": _normal(mean, 2.0 * std), "bias": _normal(mean.new_zeros(()), _GATE)}
-
-
-@part_priors.register
-def _(part: CosineScore, units: Units, prefix: str) -> dict[str, Prior]:
-    zero = units.x_mean.new_zeros(())
-    return {"weight": _normal(zero, 1.0), "bias": _normal(zero, _GATE)}
-
-
-@part_priors.register
-def _(part: LinearPredictor, units: Units, prefix: str) -> dict[str, Prior]:
-    x_mean, x_std = _covariates(part, units)
-    intercept = _AtMean({f"{prefix}slope": x_mean}, units.mean, _EXPERT * units.std)
-    scale = _EXPERT * units.std.unsqueeze(-1) / x_std
-    return {"slope": _normal(torch.zeros_like(scale), scale), "intercept": intercept}
-
-
-@part_priors.register
-def _(part: ConstantPredictor, units: Units, prefix: str) -> dict[str, Prior]:
-    return {"intercept": _normal(units.mean, _EXPERT * units.std)}
-
-
-def _log_scale(std: Tensor) -> Distribution:
-    return _normal(std.log() - _LOG_SCALE_BELOW, _LOG_SCALE_STD)
-
-
-@part_priors.register
-def _(part: DensityExperts, units: Units, prefix: str) -> dict[str, Prior]:
-    priors: dict[str, Prior] = {"log_df": _normal(units.x_mean.new_tensor(math.log(15.0)), 1.0)}
-    scale = part.floor_name or getattr(part, "scale_name", None)
-    if scale is not None:
-        priors[scale] = _log_scale(units.std.reshape(-1)[-1])
-    return priors
-
-
-@part_priors.register
-def _(part: SphericalCovariance, units: Units, prefix: str) -> dict[str, Prior]:
-    return {"log_std": _log_scale(units.std.log().mean().exp())}
-
-
-@part_priors.register
-def _(part: DiagonalCovariance, units: Units, prefix: str) -> dict[str, Prior]:
-    return {"log_std": _log_scale(units.std)}
-
-
-@part_priors.register
-def _(part: FullCovariance, units: Units, prefix: str) -> dict[str, Prior]:
-    """The diagonal of the factor is a log-scale; entries below it are on the scale of their row's response."""
-    size = part.response_dim
-    on_diagonal = torch.eye(size, dtype=torch.bool, device=units.std.device)
-    mean = torch.where(on_diagonal, units.std.log() - _LOG_SCALE_BELOW, 0.0)
-    std = torch.where(on_diagonal, _LOG_SCALE_STD, units.std.unsqueeze(-1).expand(size, size))
-    return {"factor": _normal(mean, std)}

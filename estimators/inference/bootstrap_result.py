@@ -64,7 +64,7 @@ class BootstrapResult:
     @classmethod
     def of(cls, result: FitResult, records: list[dict[str, Any]]) -> "BootstrapResult":
         """From the records of the refits; warns of parameters that the data do not determine."""
-        lost = [np.nan] * result.df_model
+        lost = [np.nan] * len(result.params)
         undetermined = np.isnan(result.bse) & np.isnan(result.standard_errors("opg"))  # neither curvature nor scores
         undetermined &= result.maximum.hessian.numel() > 0
         zeroed = result.maximum.objective.is_zeroed.numpy(force=True)
@@ -167,7 +167,7 @@ def _influence(result: FitResult) -> np.ndarray:
     """What each observation adds to the estimates to first order, ``(n, P)``; nothing where there is no Hessian."""
     maximum = result.maximum
     if not maximum.hessian.numel():
-        return np.zeros((1, result.df_model))
+        return np.zeros((1, len(result.params)))
     inverse = maximum.covariance("observed").nan_to_num(0.0)
     rows = maximum.objective.scores(maximum.theta) @ inverse @ maximum.to_user.jacobian(maximum.theta).mT
     return rows.numpy(force=True)

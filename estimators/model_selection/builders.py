@@ -1,13 +1,14 @@
 """From names or factories of gates and experts to a function that builds a mixture of k experts."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
 from mixkit.experts import Experts, GaussianExperts, PoissonExperts, StudentTExperts
 from mixkit.experts.predictors import LinearPredictor
-from mixkit.gates import Gate, constant_gate, laplace_gate, sigmoid_gate, softmax_gate
+from mixkit.gates import Gate, gate_by_name, gate_names
 from mixkit.mixture import MixtureOfExperts
 
 __all__ = ["Builder", "ExpertsFactory", "GateFactory", "model_builder"]
@@ -17,12 +18,6 @@ GateFactory = Callable[[int, int], Gate]
 ExpertsFactory = Callable[[int, int], Experts]
 
 _SEED = 0  # of the parameters a model is built with; no fit starts from them
-_GATES: dict[str, GateFactory] = {
-    "softmax": softmax_gate,
-    "constant": lambda d, k: constant_gate(k),
-    "sigmoid": sigmoid_gate,
-    "laplace": laplace_gate,
-}
 _EXPERTS: dict[str, Callable[[LinearPredictor], Experts]] = {
     "gaussian": GaussianExperts,
     "student_t": StudentTExperts,
@@ -42,7 +37,7 @@ def model_builder(
 
     Args:
         num_features: number of columns of the covariates.
-        gate: "softmax", "constant", "sigmoid" or "laplace", or a function of ``(d, k)`` that returns a gate.
+        gate: a word of :func:`mixkit.gates.gate_by_name`, or a function of ``(d, k)`` that returns a gate.
         experts: "gaussian", "student_t" or "poisson" (linear predictors), or a function of ``(d, k)``.
         model: a function of k that returns the whole mixture, in place of the two.
         offset: whether the last column is an offset, which d does not count. Gates are built without it too where
@@ -55,7 +50,8 @@ def model_builder(
     """
     if model is not None and not callable(model):
         raise TypeError(f"model must be a function of k that returns a MixtureOfExperts, got {type(model).__name__}")
-    make_gate, make_experts = _factory("gate", gate, _GATES), _factory("experts", _experts_of(experts, offset), {})
+    named = {name: partial(gate_by_name, name) for name in gate_names(with_options=False)}
+    make_gate, make_experts = _factory("gate", gate, named), _factory("experts", _experts_of(experts, offset), {})
 
     def build(k: int) -> MixtureOfExperts:
         with torch.random.fork_rng(devices=[]):

@@ -6,7 +6,6 @@ import math
 import torch
 from torch import Tensor
 
-from mixkit.gates.temperatures import InputTemperature
 from mixkit.mixture import MixtureOfExperts
 
 __all__ = ["duplicate_expert"]
@@ -61,7 +60,7 @@ def _grown(source: Tensor | None, target: Tensor, expert: int) -> Tensor | None:
 def _halve(model: MixtureOfExperts, expert: int) -> bool:
     """Halve the weights of an expert and of the last one, where the score has a bias and the temperature is one."""
     bias, temperature = model.gate.score.bias, model.gate.temperature
-    if bias is None or isinstance(temperature, InputTemperature):
+    if bias is None or temperature.depends_on_x:
         return False
     half = math.log(2.0) * float(temperature(bias.new_zeros(1, 1)).squeeze())
     bias[..., [expert, -1]] -= half

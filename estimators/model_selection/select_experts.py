@@ -52,7 +52,8 @@ def select_experts(
             cross-validated log-density lies within one standard error of the highest, "cv-max", the k of the highest;
             or a function of ``(result, x, y)`` to be minimized. "aic" and "cv-max" serve prediction: they take too many
             experts with a probability that does not vanish as n grows.
-        gate: "softmax", "constant", "sigmoid" or "laplace", or a function of ``(d, k)`` that returns a gate.
+        gate: a word of :func:`mixkit.gates.gate_by_name` ("softmax", "constant", "sigmoid", "laplace", "activation",
+            "temperature"), or a function of ``(d, k)`` that returns a gate.
         experts: "gaussian", "student_t" or "poisson", or a function of ``(d, k)`` that returns experts.
         model: a function of k that returns a :class:`~mixkit.mixture.MixtureOfExperts`, in place of ``gate`` and
             ``experts``.

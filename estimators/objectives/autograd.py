@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from mixkit.experts import DensityExperts, Experts, MixedExperts
 from mixkit.mixture import MixtureOfExperts
 
 from ..data.dataset import Data
@@ -17,9 +16,10 @@ from ..optimizers.lbfgs import maximize
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Evaluation, Objective, UserMap
 from .closed_form import fit_weighted
+from .floors import location_variance
 from .parameter_vector import ParameterVector
 
-__all__ = ["AutogradObjective", "response_variance"]
+__all__ = ["AutogradObjective"]
 
 _M_STEP_ITERATIONS = 10
 _START_ITERATIONS = 50
@@ -45,8 +45,8 @@ class AutogradObjective(Objective):
         self.total_weight = self._weights(0).new_full((len(data.x),), float(self.n))
         if data.weight is not None:
             self.total_weight = data.weight.sum(-1)
-        self.variance_floor = variance_floor * response_variance(self.model.experts, data.y)
-        self.lower = self.vector.lower_bounds(0.5 * float(np.log(max(self.variance_floor, 1e-300))))
+        self.variance_floor = (variance_floor * location_variance(self.model.experts, data.y)).clamp(min=1e-300)
+        self.lower = self.vector.lower_bounds(self.model, data.y, variance_floor)
 
     def _weights(self, index: int) -> Tensor:
         return torch.ones_like(self.data.x[index, :, 0]) if self.data.weight is None else self.data.weight[index]
@@ -196,17 +196,4 @@ class AutogradObjective(Objective):
 
     def user_map(self) -> UserMap:
         """The module's own parameters, scales in place of their logarithms."""
-        return UserMap(self.vector.labels, None, torch.zeros_like(self.lower), self.vector.is_log.to(self.lower.device))
-
-
-def response_variance(experts: Experts, y: Tensor) -> float:
-    """Mean over data sets of the variance of the response, on the scale on which the experts have theirs.
-
-    That of the logarithm for log-normal experts; of several families the least.
-    """
-    if isinstance(experts, MixedExperts):
-        return min(response_variance(family, y) for family in experts.families)  # type: ignore[arg-type]
-    if not isinstance(experts, DensityExperts) or experts.floor_name is None:
-        return float(y.var(1, correction=0).mean())
-    known = [row[~row.isnan()] for row in experts.start_locations(y)[-1]]
-    return sum(float(row.var(correction=0)) for row in known if len(row)) / len(known)
+        return self.vector.user_map(self.lower)

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from mixkit.experts import LaplaceExperts
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import has_form
 
 from ..data.dataset import Data
 from ..optimizers.objective import Objective
@@ -19,7 +20,7 @@ __all__ = ["fixes_columns", "make_objective"]
 def make_objective(model: MixtureOfExperts, data: Data, variance_floor: float, pinned: Tensor) -> Objective:
     """The fastest objective that supports the model."""
     if LinearObjective.supports(model):
-        form = LaplaceObjective if isinstance(model.experts, LaplaceExperts) else LinearObjective
+        form = LaplaceObjective if has_form(model.experts, LaplaceExperts) else LinearObjective
         return form(model, data.x, data.y, data.weight, variance_floor=variance_floor, pinned_columns=pinned)
     if MultiLinearObjective.supports(model):
         return MultiLinearObjective(model, data, variance_floor=variance_floor, pinned_columns=pinned)

@@ -1,20 +1,38 @@
 """Weighted maximum likelihood in closed form, for the families that have it; a family joins by registering."""
 
-from functools import singledispatch
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mixkit.experts import Experts, MultivariateGaussianExperts
 from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
+from mixkit.parameters import has_form
 
 from ..optimizers.linalg import solve_ascent
 
-__all__ = ["fit_weighted"]
+__all__ = ["closed_form", "fit_weighted"]
+
+WeightedFit = Callable[[Experts, Tensor, Tensor, Tensor, Tensor], bool]
+
+_FITS: dict[type[Experts], WeightedFit] = {}
 
 
-@singledispatch
-def fit_weighted(experts: Experts, x: Tensor, y: Tensor, resp: Tensor, variance_floor: float) -> bool:
+def closed_form(family: type[Experts]) -> Callable[[WeightedFit], WeightedFit]:
+    """Register a function as the closed form of a family, with the arguments of :func:`fit_weighted`.
+
+    It serves subclasses, too, but for those that override what the family computes.
+    """
+
+    def register(function: WeightedFit) -> WeightedFit:
+        _FITS[family] = function
+        return function
+
+    return register
+
+
+def fit_weighted(experts: Experts, x: Tensor, y: Tensor, resp: Tensor, variance_floor: Tensor) -> bool:
     """Set the parameters of unbatched ``experts`` to their weighted maximum-likelihood values.
 
     Args:
@@ -22,20 +40,21 @@ def fit_weighted(experts: Experts, x: Tensor, y: Tensor, resp: Tensor, variance_
         x: ``(n, d)``.
         y: ``(n,)`` or ``(n, p)``.
         resp: weights ``(n, k)``.
-        variance_floor: least variance.
+        variance_floor: least variance of each location.
 
     Returns:
         Whether the family has a closed form; if not, nothing is changed.
     """
-    return False
+    found = next((fit for family, fit in _FITS.items() if has_form(experts, family)), None)
+    return found is not None and found(experts, x, y, resp, variance_floor)
 
 
-@fit_weighted.register
-def _(experts: MultivariateGaussianExperts, x: Tensor, y: Tensor, resp: Tensor, variance_floor: float) -> bool:
-    predictor = experts.predictor
-    if not isinstance(predictor, LinearPredictor | ConstantPredictor):
+@closed_form(MultivariateGaussianExperts)
+def _multivariate_gaussian(experts: Experts, x: Tensor, y: Tensor, resp: Tensor, variance_floor: Tensor) -> bool:
+    predictor: Any = experts.predictor
+    is_linear = has_form(predictor, LinearPredictor)
+    if not is_linear and not has_form(predictor, ConstantPredictor):
         return False
-    is_linear = isinstance(predictor, LinearPredictor)
     ones = torch.ones_like(x[:, :1])
     design = torch.cat([x, ones], -1) if is_linear else ones
     weighted_design = resp.mT.unsqueeze(-1) * design  # (k, n, D)
@@ -46,7 +65,9 @@ def _(experts: MultivariateGaussianExperts, x: Tensor, y: Tensor, resp: Tensor, 
     scatter = (resp.mT.unsqueeze(-1) * residual).mT @ residual
     with torch.no_grad():
         if is_linear:
-            predictor.slope.copy_(solution[:, :-1].mT)  # type: ignore[operator]
+            predictor.slope.copy_(solution[:, :-1].mT)
         predictor.intercept.copy_(solution[:, -1])
-    experts.covariance.update(scatter, resp.sum(0), variance_floor)
+    experts.covariance.update(  # type: ignore[operator]
+        scatter, resp.sum(0), variance_floor
+    )
     return True

@@ -1,13 +1,14 @@
 """A module's free parameters as one vector."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import free_mask, records_of
 
-from .parameter_names import entry_name, is_logarithm, reading_order
+from ..optimizers.objective import UserMap
+from .floors import lower_bound
+from .user_map import make_user_map
 
 __all__ = ["ParameterVector"]
 
@@ -15,33 +16,23 @@ __all__ = ["ParameterVector"]
 class ParameterVector:
     """The trainable parameters of a model in one vector, without those the likelihood cannot determine.
 
-    Where adding one constant to all scores changes nothing, the last expert's rows of the score's ``translated``
-    parameters are held at zero: it is the reference expert.
+    Where one vector may be added to the rows of all experts, the last expert's row is held at zero: it is the reference
+    expert. Structural zeros, as those of a Cholesky factor, are left out.
 
     Args:
         model: an unbatched model.
 
     Attributes:
-        names: of the entries in the module, P in all.
-        labels: the same as users read them.
-        is_log: entries of which users read the exponential, ``(P,)`` bool.
-        size: P.
+        records: what each trainable parameter is, by its name, in the order of the vector.
+        size: number P of entries.
         positions: by parameter, where in the vector each of its entries is; P for those held at zero.
     """
 
     def __init__(self, model: MixtureOfExperts) -> None:
-        trained = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
-        shapes = {name: trained[name] for name in sorted(trained, key=reading_order)}
-        pinned = [name for name in _reference_rows(model) if name in shapes]
-        self._pinned = pinned
-        self._keep = {name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()}
-        for name in pinned:
-            self._keep[name][-1] = False
-        entries = [(name, tuple(i)) for name, keep in self._keep.items() for i in keep.nonzero().tolist()]
-        self.names = [name + (str(list(index)).replace(" ", "") if index else "") for name, index in entries]
-        self.labels = [entry_name(name, index) for name, index in entries]
-        self.is_log = torch.tensor([is_logarithm(name) for name, _ in entries], dtype=torch.bool)
-        self.size = len(self.names)
+        shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+        self.records = {record.name: record for record in records_of(model) if record.name in shapes}
+        self._keep = {n: free_mask(record, model.get_parameter(n)).cpu() for n, record in self.records.items()}
+        self.size = sum(int(keep.sum()) for keep in self._keep.values())
         self.positions = self._entries()
 
     def _entries(self) -> dict[str, Tensor]:
@@ -51,6 +42,11 @@ class ParameterVector:
             places[name] = torch.where(keep, start + keep.flatten().cumsum(0).reshape(keep.shape) - 1, self.size)
             start += int(keep.sum())
         return places
+
+    def user_map(self, like: Tensor) -> UserMap:
+        """How users' parameters follow from the vector; tensors as ``like``."""
+        placed = [(record, self.positions[name]) for name, record in self.records.items()]
+        return make_user_map(placed, like.new_zeros(self.size))
 
     def to_parameters(self, vector: Tensor) -> dict[str, Tensor]:
         """Parameters by name, differentiable in ``vector (*batch, P)``; each keeps the batch in front of its shape."""
@@ -62,7 +58,7 @@ class ParameterVector:
         parts = []
         for name, keep in self._keep.items():
             value = model.get_parameter(name).detach().to(torch.float64)
-            value = value - value[-1:] if name in self._pinned else value
+            value = value - value[-1:] if self.records[name].is_translated else value
             parts.append(value[keep.to(value.device)])
         return torch.cat(parts)
 
@@ -72,17 +68,13 @@ class ParameterVector:
             for name, value in self.to_parameters(vector).items():
                 model.get_parameter(name).copy_(value)
 
-    def lower_bounds(self, log_std_floor: float) -> Tensor:
-        """Lower bounds ``(P,)``: the floor for entries of parameters named ``log_std`` or ``log_scale``, else none."""
-        rows = [
-            log_std_floor if name.split("[")[0].endswith(("log_std", "log_scale")) else -math.inf for name in self.names
+    def lower_bounds(self, model: MixtureOfExperts, y: Tensor, variance_floor: float) -> Tensor:
+        """Lower bounds ``(P,)``, -inf where there is none, for responses ``y (r, n)`` or ``(r, n, p)``.
+
+        A scale's is ``variance_floor`` relative to the variance of its own location.
+        """
+        bounds = [
+            lower_bound(record, model, tuple(keep.shape), y, variance_floor)[keep.to(y.device)]
+            for record, keep in zip(self.records.values(), self._keep.values(), strict=True)
         ]
-        return torch.tensor(rows, dtype=torch.float64)
-
-
-def _reference_rows(model: MixtureOfExperts) -> list[str]:
-    """Gate parameters whose last row is redundant."""
-    if not model.gate.shift_invariant:
-        return []
-    score = model.gate.score
-    return [f"gate.score.{name}" for name in score.translated if getattr(score, name) is not None]
+        return torch.cat(bounds)

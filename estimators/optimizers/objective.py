@@ -24,6 +24,7 @@ class Objective(EMSteps, ParameterMap):
     Attributes:
         n: observations of a data set.
         num_features: covariates d.
+        least_observations: an expert on fewer determines no more than its own coefficients.
         has_chosen_floor: whether the variance floor is a constraint that was chosen: ends at it are as good as others.
         is_by_autograd: whether derivatives are those of autograd, one parameter vector after another.
         is_batched: whether vectors and data sets are one computation.
@@ -31,6 +32,7 @@ class Objective(EMSteps, ParameterMap):
 
     n: int
     num_features: int
+    least_observations: int = 1
     has_chosen_floor: bool = False
 
     @property

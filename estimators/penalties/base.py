@@ -1,12 +1,14 @@
 """What a smooth penalty is."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import ParameterRecord, records_of
 
 __all__ = ["Penalty", "PenaltyView", "Sum"]
 
@@ -20,7 +22,8 @@ class PenaltyView(NamedTuple):
         x: covariates ``(n, d)``, without an offset.
         weight: weights of the observations ``(n,)``.
         x_std: standard deviations of the covariates ``(d,)``, 1 for constants.
-        y_std: standard deviation of the response where the experts' locations are in its units, else 1.
+        y_std: standard deviation of the response, ``()``, or of each coordinate ``(p,)``.
+        known_records: see ``records``; None to collect them anew.
     """
 
     parameters: dict[str, Tensor]
@@ -29,6 +32,14 @@ class PenaltyView(NamedTuple):
     weight: Tensor
     x_std: Tensor
     y_std: Tensor
+    known_records: Mapping[str, ParameterRecord] | None = None
+
+    @property
+    def records(self) -> Mapping[str, ParameterRecord]:
+        """What the parameters are, by name."""
+        if self.known_records is not None:
+            return self.known_records
+        return {record.name: record for record in records_of(self.model)}
 
 
 class Penalty(ABC):

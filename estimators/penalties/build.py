@@ -31,7 +31,7 @@ def penalized(objective: Objective, penalty: Penalty | None, model: MixtureOfExp
     lassos = [part for part in parts if isinstance(part, Lasso)]
     smooth = [part for part in parts if not isinstance(part, Lasso)]
     is_linear = isinstance(objective, LinearObjective | MultiLinearObjective)
-    names = objective.user_map().names
+    entries = objective.user_map().entries
     if smooth:
         objective = PenalizedObjective(objective, smooth[0] if len(smooth) == 1 else Sum(*smooth), model)
     if not lassos:
@@ -41,7 +41,7 @@ def penalized(objective: Objective, penalty: Penalty | None, model: MixtureOfExp
             "penalty can hold a Lasso only for softmax gates and experts with linear predictors, "
             f"got {type(model.gate.score).__name__} and {type(model.experts).__name__}"
         )
-    strengths = sum(lasso.strengths(names, objective.lower) for lasso in lassos)
+    strengths = sum(lasso.strengths(entries, objective.lower) for lasso in lassos)
     return SplitObjective(objective, strengths)  # type: ignore[arg-type]
 
 

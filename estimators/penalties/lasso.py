@@ -1,12 +1,15 @@
 """The lasso: slopes that are exactly zero."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mixkit._validation import check_non_negative
+from mixkit.parameters import Slope
 
+from ..optimizers.parameter_map import Entry
 from .base import Penalty, PenaltyView
 
 __all__ = ["Lasso"]
@@ -58,12 +61,10 @@ class Lasso(Penalty):
         check_non_negative("gate", self.gate)
         check_non_negative("experts", self.experts)
 
-    def strengths(self, names: list[str], like: Tensor) -> Tensor:
-        """Lambda of each standardized coefficient by its name, ``(P,)``; zero for what is not penalized."""
-        values = [
-            self.gate if name.startswith("gate_weight[") else self.experts if name.startswith("slope[") else 0.0
-            for name in names
-        ]
+    def strengths(self, entries: Sequence[Entry], like: Tensor) -> Tensor:
+        """Lambda of each standardized coefficient, ``(P,)``; zero for what is not penalized."""
+        strength = {Slope.GATE: self.gate, Slope.EXPERTS: self.experts, None: 0.0}
+        values = [strength[record.slope] for record, _ in entries]
         return torch.tensor(values, dtype=like.dtype, device=like.device)
 
     def value(self, view: PenaltyView) -> Tensor:

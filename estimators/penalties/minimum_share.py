@@ -47,10 +47,10 @@ class MinimumShare(Penalty):
 
     def value(self, view: PenaltyView) -> Tensor:
         """The barrier at the parameters of ``view``."""
-        gate, prefix = view.model.gate, "gate."
+        gate, prefix, records = view.model.gate, "gate.", view.records
         if self.share * gate.num_experts >= 1.0:
             raise ValueError(f"share must be below 1 / k = {1.0 / gate.num_experts:.4g}, got {self.share}")
-        own = {name.removeprefix(prefix): v for name, v in view.parameters.items() if name.startswith(prefix)}
+        own = {name[len(prefix) :]: v for name, v in view.parameters.items() if records[name].family is None}
         weights = functional_call(gate, own, (view.x,)).exp()
         mean = (view.weight.unsqueeze(-1) * weights).sum(0) / view.weight.sum()
         room = (mean - self.share) / (1.0 - gate.num_experts * self.share)

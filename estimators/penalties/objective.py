@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import records_of
 
 from ..objectives.autograd import AutogradObjective
 from ..objectives.softmax_gate.design import Scaling
@@ -48,9 +49,11 @@ class PenalizedObjective(Wrapper):
         super().__init__(base)
         self.penalty = penalty
         self._model = copy.deepcopy(model).to(torch.float64).eval()
+        self._records = {record.name: record for record in records_of(self._model)}
         x, y, weight = base.data
         x = model.covariates(x)
         self._scaling = Scaling.of(x, y, weight, scale_response=y.ndim == 2)
+        self._y_std = self._scaling.y_std if y.ndim == 2 else y.std(1, correction=0)
         self._quadratic = [self._derivatives(theta, r) for r, theta in self._origins()] if penalty.is_quadratic else []
 
     def _origins(self) -> list[tuple[int, Tensor]]:
@@ -88,7 +91,8 @@ class PenalizedObjective(Wrapper):
                 x=x[index],
                 weight=torch.ones_like(x[index, :, 0]) if weight is None else weight[index],
                 x_std=self._scaling.x_std[index],
-                y_std=self._scaling.y_std[index],
+                y_std=self._y_std[index],
+                known_records=self._records,
             )
         )
 
@@ -176,6 +180,7 @@ class PenalizedObjective(Wrapper):
         twin = copy.copy(self)
         twin.base, twin.data, twin.total_weight = base, base.data, base.total_weight
         twin._scaling = Scaling(*(part[sets] for part in self._scaling))
+        twin._y_std = self._y_std[sets]
         twin._quadratic = [self._quadratic[r] for r in sets.tolist()] if self._quadratic else []
         return twin
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from mixkit.parameters import ParameterRecord
+
 from .base import Penalty, PenaltyView
 
 __all__ = ["LogPrior"]
-
-_ALIASES = {"gate_weight": "gate.score.weight", "gate_bias": "gate.score.bias"}
 
 
 class LogPrior(Penalty):
@@ -57,22 +57,20 @@ class LogPrior(Penalty):
 
 
 def _parameters(name: str, view: PenaltyView) -> list[Tensor]:
-    """The free parameters that a name means."""
-    full = _ALIASES.get(name, name)
-    found = [_free(own, value, view) for own, value in view.parameters.items() if own == full or _is_last(own, name)]
-    found += [value.exp() for own, value in view.parameters.items() if _is_last(own, f"log_{name}")]
+    """The free parameters that a name means: what users call them, as they read them; or a parameter as it is kept."""
+    found, records = [], view.records
+    for own, value in view.parameters.items():
+        record = records[own]
+        if name == record.block:
+            found.append(_free(record, record.transform.value(value)))
+        elif name in (own, own.rpartition(".")[2]):
+            found.append(_free(record, value))
     if not found:
-        known = sorted({*(own.split(".")[-1] for own in view.parameters if own.startswith("experts.")), *_ALIASES})
+        known = sorted({records[own].block for own in view.parameters})
         raise ValueError(f"priors must name parameters of the model, such as {known}, got {name!r}")
     return found
 
 
-def _is_last(own: str, name: str) -> bool:
-    return own.startswith("experts.") and own.split(".")[-1] == name
-
-
-def _free(own: str, value: Tensor, view: PenaltyView) -> Tensor:
+def _free(record: ParameterRecord, value: Tensor) -> Tensor:
     """Without the row of the reference expert."""
-    score = view.model.gate.score
-    is_pinned = own.startswith("gate.score.") and own.removeprefix("gate.score.") in score.translated
-    return value[:-1] if is_pinned and view.model.gate.shift_invariant else value
+    return value[:-1] if record.is_translated else value

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from mixkit._validation import check_non_negative
-from mixkit.experts import CategoricalExperts, Experts, MixedExperts
-from mixkit.gates.scores import DistanceScore
+from mixkit.parameters import Axis, ParameterRecord, Slope
 
 from .base import Penalty, PenaltyView
 
@@ -62,41 +61,36 @@ class Ridge(Penalty):
 
     def value(self, view: PenaltyView) -> Tensor:
         """The penalty at the parameters of ``view``."""
-        gate = [_gate_slope(name, value, view) for name, value in view.parameters.items()]
-        experts = [_expert_slope(name, value, view) for name, value in view.parameters.items()]
-        return 0.5 * (self.gate * _squares(gate, view) + self.experts * _squares(experts, view))
+        total, records = view.x_std.new_zeros(()), view.records
+        for strength, kind in ((self.gate, Slope.GATE), (self.experts, Slope.EXPERTS)):
+            own = [name for name in view.parameters if records[name].slope is kind]
+            slopes = [_standardized(records[name], view.parameters[name], view) for name in own]
+            if slopes:
+                total = total + strength * torch.stack([slope.square().sum() for slope in slopes]).sum()
+        return 0.5 * total
 
 
-def _squares(slopes: list[Tensor | None], view: PenaltyView) -> Tensor:
-    squares = [slope.square().sum() for slope in slopes if slope is not None]
-    return torch.stack(squares).sum() if squares else view.x_std.new_zeros(())
+def _standardized(record: ParameterRecord, value: Tensor, view: PenaltyView) -> Tensor:
+    """Slopes of standardized covariates and locations, relative to their mean where that alone counts."""
+    units, scale = record.units, view.x_std
+    if record.axes[-1:] == (Axis.PRODUCT,):
+        rows, columns = torch.triu_indices(len(scale), len(scale))
+        scale = scale[rows] * scale[columns]
+    if units.covariate_power:
+        value = value * scale if units.covariate_power < 0 else value / scale
+    if units.location_power and record.family is not None:
+        value = value / _location_unit(record, view)
+    if Axis.CLASS in record.axes:
+        at = record.axes.index(Axis.CLASS)
+        value = torch.cat([value, torch.zeros_like(value.narrow(at, 0, 1))], at)
+        value = value - value.mean(at, keepdim=True)
+    return value - value.mean(0) if record.is_centered else value
 
 
-def _gate_slope(name: str, value: Tensor, view: PenaltyView) -> Tensor | None:
-    """Standardized gate slopes; None for what is none."""
-    if not name.startswith("gate.score.") or value.ndim < 2:
-        return None
-    if isinstance(view.model.gate.score, DistanceScore):
-        return (value - value.mean(0)) / view.x_std
-    scaled = value * view.x_std if value.shape[-1] == len(view.x_std) else value
-    is_free = name.removeprefix("gate.score.") in view.model.gate.score.translated and view.model.gate.shift_invariant
-    return scaled - scaled.mean(0) if is_free else scaled
-
-
-def _expert_slope(name: str, value: Tensor, view: PenaltyView) -> Tensor | None:
-    """Standardized slopes of the experts' locations; None for what is none."""
-    if name.startswith("experts.") and ".module." in name:
-        return value if value.ndim > 1 else None
-    if not name.startswith("experts.") or not name.endswith("predictor.slope"):
-        return None
-    family = _family(name, view.model.experts)
-    scaled = value * view.x_std / (view.y_std if getattr(family, "scale_name", None) else 1.0)
-    if isinstance(family, CategoricalExperts):
-        scaled = torch.cat([scaled, torch.zeros_like(scaled[:, :1])], 1)
-        return scaled - scaled.mean(1, keepdim=True)
-    return scaled
-
-
-def _family(name: str, experts: Experts) -> torch.nn.Module:
-    """The family a parameter belongs to."""
-    return experts.families[int(name.split(".")[2])] if isinstance(experts, MixedExperts) else experts
+def _location_unit(record: ParameterRecord, view: PenaltyView) -> Tensor:
+    """The standard deviation of the response (of vectors each coordinate's) where locations have its unit, else one."""
+    if Axis.RESPONSE in record.axes:
+        behind = len(record.axes) - 1 - record.axes.index(Axis.RESPONSE)
+        return view.y_std.reshape(-1, *(1,) * behind)
+    family = view.model.get_submodule(str(record.family))
+    return view.y_std if getattr(family, "scale_name", None) else torch.ones_like(view.y_std)

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixkit import gates
-from mixkit.gates import Gate
+from mixkit.gates import Gate, gate_by_name, gate_names
 from mixkit.measure import MixingMeasure
 
 from ..em import EM
@@ -33,14 +32,6 @@ _LOSSES = {
     "blocks": BlockLoss,
     "density": DensityLoss,
     "temperature": TemperatureLoss,
-}
-_GATES: dict[str, Callable[..., Gate]] = {
-    "softmax": gates.softmax_gate,
-    "top-k": gates.topk_gate,
-    "temperature": gates.dense_to_sparse_gate,
-    "activation": gates.activation_gate,
-    "sigmoid": gates.sigmoid_gate,
-    "laplace": gates.laplace_gate,
 }
 _MEASURE = ("gate_bias", "gate_weight", "slope", "intercept", "variance")
 _REQUIRED = {"truth", "covariates", "sample_sizes", "num_replicates", "seed", "losses", "candidates"}
@@ -74,9 +65,9 @@ def read_study(path: str | os.PathLike[str]) -> RateStudy:
         num_experts = 3
 
     Kinds: estimators EM, MLE; covariates uniform, normal, grid; starts data-driven, oracle, near-truth; losses D1, D2,
-    blocks, density, temperature; gates softmax, top-k, temperature, activation, sigmoid, laplace. ``gate`` is that of
-    the truth, and of every candidate that has no ``gate`` of its own. ``start``, ``gate``, ``nested``, ``gain_tol`` and
-    ``batch_size`` may be left out.
+    blocks, density, temperature; gates those of :func:`mixkit.gates.gate_by_name`. ``gate`` is that of the truth, and
+    of every candidate that has no ``gate`` of its own. ``start``, ``gate``, ``nested``, ``gain_tol`` and ``batch_size``
+    may be left out.
 
     Raises:
         ValueError: if the file is no TOML, a key is missing or unknown, or the design is a bad one.
@@ -159,7 +150,8 @@ def _numbers(name: str, value: Any) -> Tensor:
 
 def _gate(table: Mapping[str, Any], num_features: int) -> Callable[[int], Gate]:
     """From a number of experts to the gate that a table describes."""
-    return _made("gate", table, {kind: partial(_GateForm, build, num_features) for kind, build in _GATES.items()})
+    forms = {kind: partial(_GateForm, partial(gate_by_name, kind), num_features) for kind in gate_names()}
+    return _made("gate", table, forms)
 
 
 class _GateForm:

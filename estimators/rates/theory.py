@@ -11,6 +11,7 @@ from mixkit.gates import Gate
 from mixkit.gates.normalizers import NormalizedSigmoid
 from mixkit.gates.scores import ActivationScore, DistanceScore, LinearScore, Score
 from mixkit.gates.temperatures import FixedTemperature
+from mixkit.parameters import has_form
 
 from ..voronoi import rbar
 
@@ -109,7 +110,7 @@ def _rates(score: Score, gate: Gate, extra: int) -> dict[str, TheoreticalRate]:
 
 @_rates.register
 def _(score: LinearScore, gate: Gate, extra: int) -> dict[str, TheoreticalRate]:
-    if type(score) is not LinearScore:
+    if not has_form(score, LinearScore):
         return {}
     is_sigmoid = isinstance(gate.normalizer, NormalizedSigmoid) and gate.selection.num_selected is None
     if not (is_sigmoid or gate.shift_invariant):
@@ -126,6 +127,8 @@ def _(score: LinearScore, gate: Gate, extra: int) -> dict[str, TheoreticalRate]:
 
 @_rates.register
 def _(score: ActivationScore, gate: Gate, extra: int) -> dict[str, TheoreticalRate]:
+    if not has_form(score, ActivationScore):
+        return {}
     if extra:
         return {name: TheoreticalRate(-0.5, f"{_TEMPERATURE}, density") for name in _DENSITY}
     names = (*_GATE_BLOCKS, *_EXPERT_BLOCKS, "D1", "tau", "beta_1", "beta_1 / tau")
@@ -138,7 +141,12 @@ def _(score: DistanceScore, gate: Gate, extra: int) -> dict[str, TheoreticalRate
     """Laplace gates: unlike the softmax's, their derivatives do not mix with those of the experts, so that only the
     heat equation of the normal density, ``d2/db2 = 2 d/d(sigma^2)``, slows atoms that share a cell.
     """
-    if score.squared or gate.selection.num_selected is not None or not isinstance(gate.temperature, FixedTemperature):
+    if (
+        not has_form(score, DistanceScore)
+        or score.squared
+        or gate.selection.num_selected is not None
+        or not isinstance(gate.temperature, FixedTemperature)
+    ):
         return {}
     if extra == 0:
         return _density(_LAPLACE) | _exact(_LAPLACE)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixkit.gates.scores import LinearScore
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import num_redundant
 
 from ..data.columns import with_names
 from ..optimizers.newton import Ascent
@@ -68,6 +68,7 @@ def build_result(
         _num_features=objective.data.x.shape[-1],
         _maximum=maximum,
         _estimator=estimator,
+        _num_redundant=num_redundant(model),
     )
     if features:
         result.rename_features(features)
@@ -86,17 +87,24 @@ def _remarks(model: MixtureOfExperts, objective: Objective, ascent: Ascent, unde
     remarks = [] if bool(ascent.converged) else [_NOT_CONVERGED]
     if bool(objective.at_floor(ascent.theta).any()):
         remarks.append("a variance is at its floor: an expert may have collapsed on a few observations")
-    starved = (objective.observations(ascent.theta)[0, 0] < objective.num_features + 2).nonzero().squeeze(-1).tolist()
+    is_starved = objective.observations(ascent.theta)[0, 0] < objective.least_observations
+    starved = is_starved.nonzero().squeeze(-1).tolist()
     if starved:
         remarks.append(f"experts {starved} have fewer observations than coefficients")
     if objective.zeroed:
         remarks.append(f"the lasso set {', '.join(objective.zeroed)} to zero; other errors take that as known")
     if undetermined:
         remarks.append(f"no standard error for {', '.join(undetermined)}: the observed information is singular")
-    is_softmax = model.gate.shift_invariant and isinstance(model.gate.score, LinearScore)
-    if is_softmax and bool(ascent.converged) and any(name.startswith("gate") for name in undetermined):
+    is_sharp = model.gate.shift_invariant and model.gate.score.is_homogeneous  # its weights may grow without end
+    if is_sharp and bool(ascent.converged) and _gate_names(objective) & set(undetermined):
         remarks.append(_ABRUPT)
     return remarks
+
+
+def _gate_names(objective: Objective) -> set[str]:
+    """Names of the gate's parameters, but for a redundant temperature and what goes with it."""
+    to_user = objective.user_map()
+    return {name for name, entry in zip(to_user.names, to_user.entries, strict=True) if entry.record.family is None}
 
 
 def build_batch(model: MixtureOfExperts, objective: Objective, ascent: Ascent) -> FitBatch:

@@ -68,6 +68,7 @@ class FitResult(LikelihoodInference):
     _maximum: Maximum | None = None
     _estimator: Any = None
     _effective_df: float | None = None
+    _num_redundant: int = 0
 
     @property
     def estimator(self) -> Any:
@@ -95,8 +96,8 @@ class FitResult(LikelihoodInference):
 
     @property
     def df_model(self) -> int:
-        """The number P of free parameters."""
-        return len(self.params)
+        """The number of free parameters: P less those that others make up for, as a temperature of a linear gate."""
+        return len(self.params) - self._num_redundant
 
     @property
     def effective_df(self) -> float:

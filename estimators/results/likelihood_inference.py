@@ -39,7 +39,7 @@ class LikelihoodInference(FittedMixture):
     @property
     def is_positive(self) -> np.ndarray:
         """Which parameters are scales, positive by construction, ``(P,)`` bool."""
-        return self.maximum.to_user.is_log.numpy(force=True)
+        return self.maximum.to_user.is_positive.numpy(force=True)
 
     def cov_params(self, cov_type: str = "observed") -> np.ndarray:
         r"""Covariance of the estimates ``(P, P)``, NaN where the data do not determine a parameter.

@@ -57,6 +57,8 @@ def profile_likelihood(result: Fitted, parameter: str, values: Sequence[float]) 
         True
     """
     index = _indices(result, [parameter])
+    if not bool(result.maximum.to_user.is_affine[int(index[0])]):
+        raise ValueError(f"parameter must be a function of one of the model's own, got {parameter!r}, one of several")
     if bool(result.maximum.objective.is_zeroed[int(index[0])]):
         raise ValueError(f"parameter must not be one that the lasso set to zero, got {parameter!r}")
     given = levels = np.atleast_1d(np.asarray(values, dtype=np.float64))
@@ -125,7 +127,8 @@ def profile_intervals(result: Fitted, parameters: Sequence[str] | None = None, *
     sign = np.tile([-1.0, 1.0], len(index))
     ends, rose = np.full(sides, np.nan), np.zeros(sides, dtype=bool)
     zeroed = maximum.objective.is_zeroed.numpy(force=True)[index]
-    open_sides = (~zeroed.repeat(2)).nonzero()[0]
+    bent = ~maximum.to_user.is_affine.numpy(force=True)[index]
+    open_sides = (~(zeroed | bent).repeat(2)).nonzero()[0]
     for start in range(0, len(open_sides), batch):
         part = open_sides[start : start + batch]
         ends[part], rose[part] = _ends(result, index.repeat(2)[part], sign[part], root)

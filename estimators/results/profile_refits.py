@@ -1,9 +1,9 @@
 """Refits under a restriction from several starts, of which the best end counts."""
 
-import re
-
 import torch
 from torch import Tensor
+
+from mixkit.parameters import Axis
 
 from ..penalties.split import SelectedObjective
 from .maximum import Maximum
@@ -14,7 +14,6 @@ __all__ = ["best_refit", "is_of_gate", "with_scaled_gate"]
 _MAX_ITER = 100
 _RIVAL_ITER = 25  # where another start has led to a maximum
 _TOL = 1e-9
-_GATE_ROW = re.compile(r"gate[._][^\[]*\[(\d+)")
 
 
 def is_of_gate(maximum: Maximum, index: Tensor) -> Tensor:
@@ -101,5 +100,7 @@ def _penalty(objective: SelectedObjective, theta: Tensor) -> Tensor:
 
 def _gate_rows(maximum: Maximum) -> list[str | None]:
     """For each of users' parameters the expert whose gate's score it is in; None for others."""
-    found = [_GATE_ROW.match(name) for name in maximum.to_user.names]
-    return [None if match is None else match[1] for match in found]
+    return [
+        str(index[0]) if record.family is None and record.axes[:1] == (Axis.EXPERT,) else None
+        for record, index in maximum.to_user.entries
+    ]

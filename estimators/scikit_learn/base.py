@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from mixkit.gates import Gate, laplace_gate, sigmoid_gate, softmax_gate
+from mixkit.gates import Gate, gate_by_name, gate_names
 from mixkit.mixture import ExpertMixture, MixtureOfExperts
 
 from ..data.collinearity import CollinearityWarning
@@ -23,8 +23,6 @@ from ..search.estimator import Estimator
 from ..statistics.covariance import SingularInformationWarning
 
 __all__ = ["MixtureFace"]
-
-_GATES = {"softmax": softmax_gate, "sigmoid": sigmoid_gate, "laplace": laplace_gate}
 
 
 class MixtureFace(BaseEstimator):
@@ -65,10 +63,12 @@ class MixtureFace(BaseEstimator):
         """A copy of the gate, or a new one of its name, checked to have k experts."""
         if isinstance(self.gate, Gate):
             gate = copy.deepcopy(self.gate)
-        elif self.gate in _GATES:
-            gate = _GATES[self.gate](d, k, **settings)
+        elif isinstance(self.gate, str) and self.gate in gate_names(with_options=False):
+            gate = gate_by_name(self.gate, d, k, **settings)
         else:
-            raise ValueError(f"gate must be a Gate or one of {sorted(_GATES)}, got {self.gate!r}")
+            raise ValueError(
+                f"gate must be a Gate or one of {sorted(gate_names(with_options=False))}, got {self.gate!r}"
+            )
         if gate.num_experts != k:
             raise ValueError(f"gate must have n_experts={k} experts, got {gate.num_experts}")
         return gate

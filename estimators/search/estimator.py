@@ -128,8 +128,9 @@ class Estimator(ABC):
             sample_weight: ``(n,)``, non-negative; None for ones. Rows of weight zero are left out, and not counted.
 
         Returns:
-            The fit with the highest log-likelihood among all starts, degenerate ones (an expert on fewer
-            observations than it has coefficients, or a variance at a floor below 1e-4) coming last.
+            The fit with the highest log-likelihood among all starts. Where the likelihood has no bound, degenerate
+            ends (an expert on fewer observations than it has coefficients, or a variance at a floor below 1e-4) come
+            last; a higher one that was set aside is named in ``warnings``.
 
         Raises:
             TypeError: if an argument is not numeric.
@@ -145,6 +146,7 @@ class Estimator(ABC):
         result = build_result(
             model, objective, optima.ascent, optima.values, optima.end_values, seconds, self._snapshot(), names
         )
+        result.warnings += [optima.set_aside] if optima.set_aside else []
         remark = collinearity_remark(pinned, is_fixed=is_fixed)
         result.warnings += [with_names(remark, names) if names else remark] if remark else []
         return result
@@ -253,6 +255,7 @@ class Estimator(ABC):
         if isinstance(objective, AutogradObjective):
             objective = StandardizedObjective.of(model, data, self.variance_floor, objective)
         objective = penalized(objective, self.penalty, model)
+        objective.least_observations = _coefficients(model, data)
         objective.has_chosen_floor = self.variance_floor >= _CHOSEN_FLOOR
         return objective
 
@@ -327,6 +330,13 @@ class Estimator(ABC):
         if isinstance(objective, LaplaceObjective):
             return objective.ascend(theta, self.max_iter, tol, callback)
         return newton_ascent(objective, theta, max_iter=self.max_iter, tol=tol, callback=callback)
+
+
+def _coefficients(model: MixtureOfExperts, data: Data) -> int:
+    """Numbers of the response that an expert's own parameters can reproduce; of a module at most those of a line."""
+    count = sum(parameter.numel() for parameter in model.experts.parameters() if parameter.requires_grad)
+    own = -(-count // (model.num_experts * data.y[0, 0].numel()))
+    return max(1, min(own, data.x.shape[-1] + 2))
 
 
 def _on_rows(starts: Sequence[Sequence[Start]], rows: Tensor | None, n: int) -> Sequence[Sequence[Start]]:

@@ -20,24 +20,54 @@ _BEATEN = 4.0  # standard errors by which an end must lose to be left behind
 
 
 class Optima(NamedTuple):
-    """Where starts ended, the values on the way (one ``(r, s)`` tensor an iteration), and those of all the ends."""
+    """Where starts ended, the values on the way (one ``(r, s)`` tensor an iteration), and those of all the ends.
+
+    ``set_aside`` says which end of the first data set above the best one was passed over, and why; else it is empty.
+    """
 
     ascent: Ascent
     values: list[Tensor]
     end_values: Tensor
+    set_aside: str = ""
 
 
 def ranking(objective: Objective, ends: Ascent) -> Tensor:
     """How good each end is, ``(r, s)``: its log-likelihood, but degenerate ends below all others.
 
-    A variance at its floor is degenerate where the floor is there to stop it, not where it was chosen as a constraint.
+    Ends are degenerate only where the likelihood has no bound, as that of experts with a variance of their own. A
+    variance at its floor is degenerate where the floor is there to stop it, not where it was chosen as a constraint.
     """
-    at_floor = objective.at_floor(ends.theta).any(-1) & (not objective.has_chosen_floor)
-    starved = (objective.observations(ends.theta) < objective.num_features + 2).any(-1)
+    at_floor, starved = _degeneracies(objective, ends)
     is_finite = torch.isfinite(ends.value)
     spread = 1.0 + 2.0 * torch.where(is_finite, ends.value, 0.0).abs().amax(1, keepdim=True)
     ranked = torch.where(at_floor | starved, ends.value - spread, ends.value)
     return torch.where(is_finite, ranked, -torch.inf)
+
+
+def _degeneracies(objective: Objective, ends: Ascent) -> tuple[Tensor, Tensor]:
+    """Which ends ``(r, s)`` have a variance at its floor, and which an expert on fewer observations than it needs."""
+    is_unbounded = bool(torch.isfinite(objective.lower).any())
+    at_floor = objective.at_floor(ends.theta).any(-1) & (is_unbounded and not objective.has_chosen_floor)
+    starved = (objective.observations(ends.theta) < objective.least_observations).any(-1) & is_unbounded
+    return at_floor, starved
+
+
+def _set_aside(objective: Objective, ends: Ascent, chosen: int) -> str:
+    """What to say where an end of the first data set is higher than the chosen one."""
+    value = torch.where(torch.isfinite(ends.value[0]), ends.value[0], -torch.inf)
+    highest = int(value.argmax())
+    if not float(value[highest] - value[chosen]) > _SAME_VALUE * (1.0 + abs(float(value[chosen]))):
+        return ""
+    at_floor, _ = _degeneracies(objective, ends)
+    reason = (
+        "has a variance at its floor (variance_floor=)"
+        if bool(at_floor[0, highest])
+        else f"rests an expert on fewer than {objective.least_observations} observations"
+    )
+    return (
+        f"an end with the higher value {float(value[highest]):.6g} was set aside, for it {reason}, and the likelihood "
+        "has no bound there"
+    )
 
 
 def best_end(objective: Objective, optima: Optima) -> Optima:
@@ -62,7 +92,8 @@ def best_end(objective: Objective, optima: Optima) -> Optima:
         converged=ascent.converged[rows, best].unsqueeze(1),
         evaluation=evaluation,
     )
-    return Optima(chosen, [value[rows, best].unsqueeze(1) for value in optima.values], ascent.value)
+    values = [value[rows, best].unsqueeze(1) for value in optima.values]
+    return Optima(chosen, values, ascent.value, _set_aside(objective, ascent, int(best[0])))
 
 
 def _first_best(rank: Tensor, converged: Tensor) -> Tensor:

@@ -5,15 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mixkit.experts import (
-    Covariance,
-    DiagonalCovariance,
-    Experts,
-    FullCovariance,
-    LocationExperts,
-    MultivariateGaussianExperts,
-    SphericalCovariance,
-)
+from mixkit.experts import Experts
+from mixkit.parameters import Axis, Place, module_records
 
 from ..objectives.softmax_gate.design import moments
 
@@ -44,33 +37,26 @@ def response_units(experts: Experts, y: Tensor, weight: Tensor | None) -> Respon
     if not _has_scale(experts):
         return None
     mean, scale = moments(y, weight if weight is None or y.ndim == 2 else weight.unsqueeze(-1), 1)
-    if isinstance(experts, MultivariateGaussianExperts) and isinstance(experts.covariance, SphericalCovariance):
+    spreads = [r for r in module_records(experts) if r.place is Place.FAMILY and r.units.location_power]
+    if y.ndim == 3 and any(Axis.RESPONSE not in record.axes for record in spreads):
         scale = scale.square().mean(-1, keepdim=True).sqrt().expand_as(scale)
     return ResponseUnits(mean, scale)
 
 
 def _has_scale(experts: Experts) -> bool:
-    if isinstance(experts, MultivariateGaussianExperts):
-        known = type(experts.covariance) in (FullCovariance, DiagonalCovariance, SphericalCovariance)
-        return known and all(parameter.requires_grad for parameter in experts.covariance.parameters())
-    is_scaled = isinstance(experts, LocationExperts) and experts.scale_name is not None
-    return is_scaled and getattr(experts, experts.scale_name).requires_grad  # type: ignore[union-attr, arg-type]
+    own = [record for record in module_records(experts) if record.place is Place.FAMILY]
+    return experts.is_location_scale and all(experts.get_parameter(record.name).requires_grad for record in own)
 
 
 @torch.no_grad()
 def restore_spread(experts: Experts, scale: Tensor) -> None:
     """Change scales of experts of ``(y - mean) / scale`` in place into those of y; ``scale`` is ``()`` or ``(p,)``."""
-    if isinstance(experts, MultivariateGaussianExperts):
-        _restore_covariance(experts.covariance, scale)
-    elif isinstance(experts, LocationExperts) and experts.scale_name is not None:
-        getattr(experts, experts.scale_name).add_(scale.log())
-
-
-def _restore_covariance(covariance: Covariance, scale: Tensor) -> None:
-    if isinstance(covariance, FullCovariance):
-        logs = covariance.factor.diagonal(dim1=-2, dim2=-1) + scale.log()
-        covariance.factor.mul_(scale.unsqueeze(-1)).diagonal(dim1=-2, dim2=-1).copy_(logs)
-    elif isinstance(covariance, DiagonalCovariance):
-        covariance.log_std.add_(scale.log())
-    elif isinstance(covariance, SphericalCovariance):
-        covariance.log_std.add_(scale[..., 0].log())
+    for record in module_records(experts) if bool((scale != 1.0).any()) else ():
+        power = record.units.location_power
+        if record.place is Place.FAMILY and power:
+            value = experts.get_parameter(record.name)
+            along = scale.reshape(-1)[-1]
+            if Axis.RESPONSE in record.axes:
+                along = scale.reshape(-1, *(1,) * (len(record.axes) - 1 - record.axes.index(Axis.RESPONSE)))
+            is_log = record.transform.is_log(tuple(value.shape)).to(value.device)
+            value.copy_(torch.where(is_log, value + power * along.log(), value * along**power))

@@ -6,20 +6,19 @@ of ``x`` with other parameters, and the search may choose its coordinates.
 """
 
 import copy
-from functools import singledispatch
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
-from mixkit.gates.scores import ActivationScore, ConstantScore, DistanceScore, LinearScore, Score
-from mixkit.gates.selections import Dense, TopKByScore, TopKBySlope
+from mixkit.gates.scores import Score
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import Axis, ParameterRecord, module_records, records_of
 
 from ..data.dataset import Data
+from ..objectives.softmax_gate.objective import is_linear_predictor
 
-__all__ = ["Coordinates", "restore_score", "score_freedom"]
+__all__ = ["Coordinates", "coordinate_freedom", "restore_coordinates"]
 
 
 class Coordinates(NamedTuple):
@@ -43,7 +42,7 @@ class Coordinates(NamedTuple):
     @classmethod
     def of(cls, model: MixtureOfExperts, data: Data) -> "Coordinates | None":
         """Means and standard deviations as far as the model allows them to change, or None if it does not."""
-        can_move, can_scale = _freedom(model)
+        can_move, can_scale = coordinate_freedom(model)
         if not (can_move or can_scale) or data.x.shape[-1] == 0:
             return None
         center, scale = data.x.mean(1), data.x.std(1, correction=0)
@@ -58,65 +57,74 @@ class Coordinates(NamedTuple):
     def restored(self, model: MixtureOfExperts, index: int) -> MixtureOfExperts:
         """A copy of a model of data set ``index`` in these coordinates, as one of the covariates themselves."""
         found = copy.deepcopy(model)
-        center, scale = self.center[index], self.scale[index]
-        restore_score(found.gate.score, center, scale)
-        predictor = found.experts.predictor
-        if isinstance(predictor, LinearPredictor):
-            predictor.slope.div_(scale)
-            predictor.intercept.sub_(predictor.slope @ center)
+        restore_coordinates(found, self.center[index], self.scale[index])
         return found
 
 
-def _freedom(model: MixtureOfExperts) -> tuple[bool, bool]:
+def restore_coordinates(model: MixtureOfExperts, center: Tensor, scale: Tensor) -> None:
+    """Change a model of ``(x - center) / scale`` in place into the same model of ``x``, as its records say."""
+    records = records_of(model)
+    by_name = {record.name: record for record in records}
+    for record in records:
+        _rescale(model.get_parameter(record.name), record, center, scale)
+    if bool((center != 0).any()):
+        for record in sorted(records, key=lambda record: Axis.COVARIATE not in record.axes):  # slopes, then levels
+            part = model.get_submodule(record.parent)
+            for name in record.units.absorbs:
+                absorbed = by_name[f"{record.parent}.{name}"]
+                shift = _shifted_by(part.get_parameter(name), absorbed, center, is_slope=Axis.COVARIATE in record.axes)
+                model.get_parameter(record.name).sub_(shift)
+
+
+def _rescale(value: Tensor, record: ParameterRecord, center: Tensor, scale: Tensor) -> None:
+    """Coefficients and positions in the units of the covariates themselves."""
+    if record.axes[-1:] == (Axis.PRODUCT,):
+        a, b = torch.triu_indices(len(scale), len(scale))
+        scale = scale[a] * scale[b]
+    elif record.axes[-1:] != (Axis.COVARIATE,):
+        return
+    for _ in range(abs(record.units.covariate_power)):
+        value.mul_(scale) if record.units.covariate_power > 0 else value.div_(scale)
+    if record.units.is_position:
+        value.add_(center)
+
+
+def _shifted_by(coefficients: Tensor, record: ParameterRecord, center: Tensor, *, is_slope: bool) -> Tensor:
+    """What a shift of the covariates takes from the levels, or from the slopes, that absorb it.
+
+    Of coefficients ``(..., d)`` of covariates, or ``(..., d (d + 1) / 2)`` of their products. Levels come after slopes,
+    whose own shift then counts the products twice.
+    """
+    d = len(center)
+    if record.axes[-1:] == (Axis.COVARIATE,):
+        return coefficients @ center
+    a, b = torch.triu_indices(d, d)
+    if not is_slope:
+        return coefficients @ (center[a] * center[b])
+    matrix = coefficients.new_zeros((*coefficients.shape[:-1], d, d))
+    matrix[..., a, b] += coefficients
+    matrix[..., b, a] += coefficients
+    return matrix @ center
+
+
+def coordinate_freedom(model: MixtureOfExperts) -> tuple[bool, bool]:
     """Whether covariates may be moved, and scaled, each its own way, without another model."""
     gate, predictor = model.gate, getattr(model.experts, "predictor", None)
     is_plain = (
         not model.has_offset
-        and type(predictor) in (LinearPredictor, ConstantPredictor)
+        and is_linear_predictor(predictor)
         and not gate.temperature.depends_on_x
-        and type(gate.selection) in (Dense, TopKByScore, TopKBySlope)
+        and gate.selection.reads_scores_alone
         and all(parameter.requires_grad for parameter in model.parameters())
     )
-    can_move, can_scale = score_freedom(gate.score) if is_plain else (False, False)
-    return can_move and not isinstance(gate.selection, TopKBySlope), can_scale
+    score = gate.score
+    can_shift = score.can_shift and not gate.selection.reads_slope_scores and _is_absorbed(score)
+    return is_plain and can_shift, is_plain and score.can_scale
 
 
-@singledispatch
-def score_freedom(score: Score) -> tuple[bool, bool]:
-    """Whether a score of moved, and of scaled, covariates is one of the covariates themselves; no unless it says so."""
-    return False, False
-
-
-@score_freedom.register
-def _(score: LinearScore) -> tuple[bool, bool]:
-    if isinstance(score, ActivationScore):  # the bias stands outside the activation
-        return False, True
-    is_linear = type(score) is LinearScore
-    return is_linear and score.bias is not None, is_linear
-
-
-@score_freedom.register
-def _(score: DistanceScore) -> tuple[bool, bool]:
-    return True, False
-
-
-@score_freedom.register
-def _(score: ConstantScore) -> tuple[bool, bool]:
-    return True, True
-
-
-@singledispatch
-def restore_score(score: Score, center: Tensor, scale: Tensor) -> None:
-    """Change a score of ``(x - center) / scale`` in place into the same score of ``x``; a constant one stays."""
-
-
-@restore_score.register
-def _(score: LinearScore, center: Tensor, scale: Tensor) -> None:
-    score.weight.div_(scale)
-    if score.bias is not None and not isinstance(score, ActivationScore):
-        score.bias.sub_(score.weight @ center)
-
-
-@restore_score.register
-def _(score: DistanceScore, center: Tensor, scale: Tensor) -> None:
-    score.center.add_(center)
+def _is_absorbed(score: Score) -> bool:
+    """Whether something takes up what a shift of the covariates does to every coefficient of theirs."""
+    records = module_records(score)
+    absorbed = {name for record in records for name in record.units.absorbs}
+    moved = [record for record in records if record.axes[-1:] in ((Axis.COVARIATE,), (Axis.PRODUCT,))]
+    return all(record.units.is_position or record.name in absorbed for record in moved)

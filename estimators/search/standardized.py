@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from mixkit import linear_gaussian_experts
-from mixkit.experts.predictors import ConstantPredictor, LinearPredictor, Predictor
+from mixkit.experts.predictors import LinearPredictor, Predictor
 from mixkit.gates.scores import ModuleScore
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import has_form
 
 from ..data.dataset import Data
 from ..objectives.autograd import AutogradObjective
+from ..objectives.softmax_gate.objective import is_linear_predictor
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Evaluation, Objective, UserMap
 from ..penalties.wrapper import Wrapper
@@ -110,8 +112,9 @@ class _Restorer:
         plain = OutputUnits(torch.zeros_like(response.mean[0]), torch.ones_like(response.scale[0]))
         self.maps: dict[str, AffineMap | None] = {}
         if isinstance(model.gate.score, ModuleScore):
-            seen = (model.covariates(part.unsqueeze(0))[0] for part in (x, z))
-            self.maps["gate.score"] = module_map(model.gate.score, *seen, OutputUnits(x.new_zeros(()), x.new_ones(())))
+            seen, near = (model.covariates(part.unsqueeze(0))[0] for part in (x, z))
+            same = OutputUnits(x.new_zeros(()), x.new_ones(()))
+            self.maps["gate.score"] = module_map(model.gate.score, seen, near, same)
         for name, part in model.experts.named_modules():
             if isinstance(part, Predictor) and not _is_linear(part):
                 own = OutputUnits(response.mean[0], response.scale[0]) if name == "predictor" else plain
@@ -142,7 +145,7 @@ def _apply(found: AffineMap, module: nn.Module) -> None:
 
 
 def _is_linear(part: Predictor) -> bool:
-    return type(part) in (LinearPredictor, ConstantPredictor)
+    return is_linear_predictor(part)
 
 
 def _linear_predictors(model: MixtureOfExperts) -> list[Predictor]:
@@ -155,7 +158,7 @@ def _restore_linear(part: Predictor, units: Units, *, is_response: bool) -> None
     if is_response:
         mean, scale = units.response.mean[0], units.response.scale[0]
         intercept.mul_(scale).add_(mean)
-    if isinstance(part, LinearPredictor):
+    if has_form(part, LinearPredictor):
         center, width = units.center[0, : part.num_features], units.scale[0, : part.num_features]
         if is_response:
             part.slope.mul_(scale.unsqueeze(-1) if scale.ndim else scale)

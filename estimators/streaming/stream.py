@@ -198,7 +198,7 @@ class Stream:
             names, params = list(to_user.names), to_user.values(theta).numpy(force=True)
             remarks = list(self._remarks)
             covariance = _covariance(recursion, theta) / self._unit
-            is_positive = to_user.is_log.numpy(force=True)
+            is_positive = to_user.is_positive.numpy(force=True)
         lost = np.isnan(np.diag(covariance))
         if not lost.all() or LinearObjective.supports(self.model):
             warn_undetermined([name for name, is_lost in zip(names, lost, strict=True) if is_lost])

@@ -1,16 +1,20 @@
 """What every family of experts is, and what the fast estimators ask of one with linear predictors."""
 
+import inspect
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .._validation import can_read_values, check_finite, check_tensor
+from ..parameters import Axis, DefaultPrior, Exp, Identity, ParameterRecord, UnitChange
 from .predictors import Predictor
 
 __all__ = [
+    "SCALE_PRIOR",
     "DensityExperts",
     "DensityTerms",
     "Experts",
@@ -21,6 +25,10 @@ __all__ = [
     "first_parameter",
     "new_constant",
 ]
+
+
+SCALE_PRIOR = DefaultPrior(mean=-1.0, std=1.5)
+"""Of the logarithm of a scale: scales from 0.02 to 7 with probability 0.95."""
 
 
 class DensityTerms(NamedTuple):
@@ -38,6 +46,7 @@ class DensityTerms(NamedTuple):
 class Experts(nn.Module, ABC):
     """Maps covariates to one distribution of the response per expert; ``forward`` is all that a family must have."""
 
+    computed_by: ClassVar[tuple[str, ...]] = ("forward",)
     num_experts: int
 
     @abstractmethod
@@ -48,6 +57,32 @@ class Experts(nn.Module, ABC):
     def has_offset(self) -> bool:
         """Whether the last column of x is an offset (see :class:`~mixkit.experts.predictors.Predictor`)."""
         return bool(getattr(getattr(self, "predictor", None), "has_offset", False))
+
+    @property
+    def is_location_scale(self) -> bool:
+        """Whether ``mean + scale * y`` has a distribution of the family if y has, with other locations and scales."""
+        return False
+
+    def adapt_record(self, record: ParameterRecord) -> ParameterRecord:
+        """A record, told which family it belongs to; an override says more of what is below."""
+        return record if record.family is not None else replace(record, family="")
+
+    def location_moments(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the experts' locations as far as responses tell, ``(*batch,)`` or more.
+
+        They are the units of default priors and of the floors of scales. Zero and one unless a family knows better.
+
+        Args:
+            y: responses ``(n,)`` or ``(n, p)``.
+
+        Returns:
+            Each ``()``, or of the shape of one row of locations.
+        """
+        return y.new_zeros(()), y.new_ones(())
+
+    def common_scale(self, std: Tensor) -> Tensor:
+        """The unit ``()`` of a scale that has no dimension of locations, from those of the locations: the last one."""
+        return std.reshape(-1)[-1]
 
     def check_response(self, y: Tensor) -> Tensor:
         """Return ``y`` if it can be a response of this family, else raise ``TypeError`` or ``ValueError``."""
@@ -66,13 +101,31 @@ class DensityExperts(Experts):
     for Newton steps. ``floor_name`` names the constant, the logarithm of a scale, that estimators keep above a floor
     because the likelihood has no bound as the scale vanishes.
 
+    Users read the exponential of a constant that is named as a scale, and of any other whose name begins with
+    ``log_``, under the name without it: ``std`` for ``log_std``. Override :meth:`parameter_records` to say otherwise.
+
     Derive from :class:`LocationExperts` (L = 1) or :class:`MultiLocationExperts`.
     """
 
+    computed_by: ClassVar[tuple[str, ...]] = ("forward", "log_density")
     predictor: Predictor
     num_locations: int = 1
     constant_names: tuple[str, ...] = ()
     floor_name: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Derivatives in closed form belong to a density: one that is overridden has those of autograd again."""
+        super().__init_subclass__(**kwargs)
+        if "log_density" in vars(cls) and "density_terms" not in vars(cls):
+            cls.density_terms = DensityExperts.density_terms  # type: ignore[method-assign]
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether ``log_density`` is that of ``forward``: False where a subclass of a family overrides one of them."""
+        found = [next(c for c in type(self).__mro__ if name in vars(c)) for name in DensityExperts.computed_by]
+        is_own = any(name in vars(self) for name in DensityExperts.computed_by)
+        older = max(found, key=type(self).__mro__.index)
+        return not is_own and (found[0] is found[1] or inspect.isabstract(older))
 
     def start_locations(self, y: Tensor) -> list[Tensor]:
         """Rough locations at single responses, L tensors like ``y``, from which fits start; zeros unless told.
@@ -80,6 +133,37 @@ class DensityExperts(Experts):
         NaN where a response says nothing of a location.
         """
         return [torch.zeros_like(y) for _ in range(self.num_locations)]
+
+    @property
+    def scale_constant(self) -> str | None:
+        """The constant that is the logarithm of a scale which must not vanish."""
+        return self.floor_name
+
+    def location_moments(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Moments of the rough locations; scales of one for families without a scale of their own."""
+        rough = self.start_locations(y)
+        if type(self).start_locations is DensityExperts.start_locations and self.scale_constant is not None:
+            rough = [y] * self.num_locations
+        parts = [torch.std_mean(rows[~rows.isnan()], correction=0) for rows in rough]
+        mean, std = torch.stack([part[1] for part in parts]), torch.stack([part[0] for part in parts])
+        return mean, std if self.scale_constant is not None else torch.ones_like(std)
+
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """The constants; what is below is told by the predictor and :meth:`adapt_record`."""
+        return tuple(self._constant_record(name) for name in self.constant_names)
+
+    def _constant_record(self, name: str) -> ParameterRecord:
+        is_scale = name in (self.scale_constant, self.floor_name)
+        is_log = is_scale or name.startswith("log_")  # the convention that this class documents
+        return ParameterRecord(
+            name,
+            name.removeprefix("log_") if is_log else name,
+            (Axis.EXPERT,),
+            transform=Exp() if is_log else Identity(),
+            has_floor=is_scale,
+            units=UnitChange(location_power=int(is_scale)),
+            prior=SCALE_PRIOR if is_scale else DefaultPrior(),
+        )
 
     @abstractmethod
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
@@ -113,6 +197,25 @@ class LocationExperts(DensityExperts):
     """
 
     scale_name: str | None = None
+
+    @property
+    def scale_constant(self) -> str | None:
+        """The constant that is the logarithm of a scale which must not vanish."""
+        return self.scale_name or self.floor_name
+
+    @property
+    def is_location_scale(self) -> bool:
+        """Whether the family has a scale of the response."""
+        return self.scale_name is not None
+
+    def start_locations(self, y: Tensor) -> list[Tensor]:
+        """The response itself for families with a scale of it, zeros for others, unless told."""
+        return [y if self.scale_name is not None else torch.zeros_like(y)]
+
+    def location_moments(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Moments of the rough location, ``()`` each."""
+        mean, std = super().location_moments(y)
+        return mean[0], std[0]
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
@@ -151,6 +254,10 @@ class MultiLocationExperts(DensityExperts):
     def location_names(self) -> tuple[str, ...]:
         """What results call the locations; their numbers unless a family says more."""
         return tuple(str(index) for index in range(self.num_locations))
+
+    def adapt_record(self, record: ParameterRecord) -> ParameterRecord:
+        """A record, told the names of the locations."""
+        return replace(super().adapt_record(record), labels=self.location_names)
 
     def locations(self, x: Tensor) -> tuple[Tensor, ...]:
         """The L locations at ``x (*batch, n, d)``, each ``(*batch, n, k)``."""

@@ -1,10 +1,13 @@
 """Categorical experts: multinomial logit regressions, for classification."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from .._validation import can_read_values
 from ..distributions import Categorical
+from ..parameters import Axis, ParameterRecord
 from .base import DensityTerms, MultiLocationExperts
 from .predictors import Predictor
 
@@ -35,6 +38,11 @@ class CategoricalExperts(MultiLocationExperts):
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__(predictor, num_locations=getattr(predictor, "response_dim", None) or 1)
+
+    def adapt_record(self, record: ParameterRecord) -> ParameterRecord:
+        """A record; locations are classes, relative to the last."""
+        axes = tuple(Axis.CLASS if axis is Axis.LOCATION else axis for axis in record.axes)
+        return replace(super().adapt_record(record), axes=axes)
 
     @property
     def num_classes(self) -> int:

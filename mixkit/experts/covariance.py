@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .._validation import check_integer
+from ..parameters import Axis, CholeskyFactor, Exp, ParameterRecord, Transform, UnitChange
+from .base import SCALE_PRIOR
 
 __all__ = ["Covariance", "DiagonalCovariance", "FullCovariance", "SphericalCovariance"]
 
@@ -48,21 +50,23 @@ class Covariance(nn.Module, ABC):
         """Cholesky factors, ``(*batch, k or 1, p, p)``."""
 
     @abstractmethod
-    def _assign(self, covariance: Tensor, variance_floor: float) -> None:
+    def _assign(self, covariance: Tensor, variance_floor: Tensor) -> None:
         """Set the parameters to the member of the family closest in likelihood to ``covariance``."""
 
     @torch.no_grad()
-    def update(self, scatter: Tensor, weight: Tensor, variance_floor: float) -> None:
+    def update(self, scatter: Tensor, weight: Tensor, variance_floor: float | Tensor) -> None:
         """Set the parameters to their maximum-likelihood value.
 
         Args:
             scatter: weighted sums of squared residuals, ``(*batch, k, p, p)``.
             weight: total weights, ``(*batch, k)``; experts of weight 0 keep the floor.
-            variance_floor: smallest variance allowed in any direction.
+            variance_floor: smallest variance of each response, ``(p,)`` or one number for all; of combinations of
+                responses, each in units of the root of its own floor, the smallest is 1.
         """
+        floor = torch.as_tensor(variance_floor).to(scatter).expand(self.response_dim)
         if self.shared:
             scatter, weight = scatter.sum(-3, keepdim=True), weight.sum(-1, keepdim=True)
-        self._assign(scatter / weight.clamp(min=torch.finfo(weight.dtype).tiny)[..., None, None], variance_floor)
+        self._assign(scatter / weight.clamp(min=torch.finfo(weight.dtype).tiny)[..., None, None], floor)
 
     def extra_repr(self) -> str:
         """The sizes shown by ``repr``."""
@@ -89,10 +93,15 @@ class FullCovariance(Covariance):
         """Cholesky factors, ``(*batch, k or 1, p, p)``."""
         return self.factor.tril(-1) + torch.diag_embed(self.factor.diagonal(dim1=-2, dim2=-1).exp())
 
-    def _assign(self, covariance: Tensor, variance_floor: float) -> None:
-        values, vectors = torch.linalg.eigh(covariance)
-        floored = (vectors * values.clamp(min=variance_floor).unsqueeze(-2)) @ vectors.mT
-        tril = torch.linalg.cholesky(floored)
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """The factor, of which users read standard deviations and correlations."""
+        return (_record("factor", "covariance", (Axis.EXPERT, Axis.RESPONSE, Axis.RESPONSE), CholeskyFactor()),)
+
+    def _assign(self, covariance: Tensor, variance_floor: Tensor) -> None:
+        unit = variance_floor.sqrt()
+        values, vectors = torch.linalg.eigh(covariance / (unit.unsqueeze(-1) * unit))
+        floored = (vectors * values.clamp(min=1.0).unsqueeze(-2)) @ vectors.mT
+        tril = unit.unsqueeze(-1) * torch.linalg.cholesky(floored)
         self.factor.copy_(tril.tril(-1) + torch.diag_embed(tril.diagonal(dim1=-2, dim2=-1).log()))
 
 
@@ -114,7 +123,11 @@ class DiagonalCovariance(Covariance):
         """Cholesky factors, ``(*batch, k or 1, p, p)``."""
         return torch.diag_embed(self.log_std.exp())
 
-    def _assign(self, covariance: Tensor, variance_floor: float) -> None:
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """The logarithms of the standard deviations."""
+        return (_record("log_std", "std", (Axis.EXPERT, Axis.RESPONSE), Exp()),)
+
+    def _assign(self, covariance: Tensor, variance_floor: Tensor) -> None:
         variance = covariance.diagonal(dim1=-2, dim2=-1).clamp(min=variance_floor)
         self.log_std.copy_(0.5 * variance.log())
 
@@ -138,6 +151,15 @@ class SphericalCovariance(Covariance):
         identity = torch.eye(self.response_dim, dtype=self.log_std.dtype, device=self.log_std.device)
         return self.log_std.exp()[..., None, None] * identity
 
-    def _assign(self, covariance: Tensor, variance_floor: float) -> None:
-        variance = covariance.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=variance_floor)
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """The logarithms of the standard deviations, of all responses in one unit."""
+        return (_record("log_std", "std", (Axis.EXPERT,), Exp()),)
+
+    def _assign(self, covariance: Tensor, variance_floor: Tensor) -> None:
+        variance = covariance.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=variance_floor.log().mean().exp())
         self.log_std.copy_(0.5 * variance.log())
+
+
+def _record(name: str, block: str, axes: tuple[Axis, ...], transform: Transform) -> ParameterRecord:
+    units = UnitChange(location_power=1)
+    return ParameterRecord(name, block, axes, transform, has_floor=True, units=units, prior=SCALE_PRIOR)

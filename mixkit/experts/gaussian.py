@@ -58,10 +58,6 @@ class GaussianExperts(LocationExperts):
         """Normal laws of batch shape ``(*batch, n, k)``."""
         return Normal(self.predictor(x), self.log_std.exp().unsqueeze(-2), validate_args=False)
 
-    def start_locations(self, y: Tensor) -> list[Tensor]:
-        """The response itself."""
-        return [y]
-
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise normal log-density at mean ``eta`` and ``log_std``."""
         (log_std,) = constants

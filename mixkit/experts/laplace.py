@@ -60,10 +60,6 @@ class LaplaceExperts(LocationExperts):
         """Laplace laws of batch shape ``(*batch, n, k)``."""
         return Laplace(self.predictor(x), self.log_scale.exp().unsqueeze(-2), validate_args=False)
 
-    def start_locations(self, y: Tensor) -> list[Tensor]:
-        """The response itself."""
-        return [y]
-
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise Laplace log-density at median ``eta`` and ``log_scale``."""
         (log_scale,) = constants

@@ -1,10 +1,12 @@
 """Experts of different families behind one gate."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from ..distributions import PerComponentDistribution
+from ..parameters import ParameterRecord
 from .base import Experts
 
 __all__ = ["MixedExperts"]
@@ -50,6 +52,17 @@ class MixedExperts(Experts):
         covariates = x[..., :-1] if self.has_offset else x
         laws = [family(x if family.has_offset else covariates) for family in self.families]
         return PerComponentDistribution(laws, validate_args=False)
+
+    def adapt_record(self, record: ParameterRecord) -> ParameterRecord:
+        """A record, its experts numbered among those of all families; generic ones keep their whole name."""
+        family = record.family or ""
+        before = 0
+        for index, own in enumerate(self.families):
+            if family == f"families.{index}":
+                break
+            before += own.num_experts  # type: ignore[operator]
+        block = record.name if record.is_generic else record.block
+        return replace(record, first_expert=record.first_expert + before, block=block)
 
     @property
     def has_offset(self) -> bool:

@@ -1,9 +1,13 @@
 """Gaussian experts of a vector response."""
 
+from dataclasses import replace
+
+import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from .._validation import check_last_dim
+from ..parameters import Axis, ParameterRecord, has_form, module_records
 from .base import Experts, check_predictor, first_parameter
 from .covariance import Covariance
 from .predictors import Predictor
@@ -53,6 +57,26 @@ class MultivariateGaussianExperts(Experts):
         mean = self.predictor(x)
         tril = self.covariance.scale_tril().unsqueeze(-4)
         return MultivariateNormal(mean, scale_tril=tril, validate_args=False)
+
+    @property
+    def is_location_scale(self) -> bool:
+        """It is, if the covariance says how its parameters change with the units of the responses."""
+        records = module_records(self.covariance)
+        return has_form(self, MultivariateGaussianExperts) and not any(record.is_generic for record in records)
+
+    def adapt_record(self, record: ParameterRecord) -> ParameterRecord:
+        """A record; locations are coordinates of the response."""
+        axes = tuple(Axis.RESPONSE if axis is Axis.LOCATION else axis for axis in record.axes)
+        return replace(super().adapt_record(record), axes=axes)
+
+    def location_moments(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations of the responses, ``(p,)`` each."""
+        std, mean = torch.std_mean(y, -2, correction=0)
+        return mean, std
+
+    def common_scale(self, std: Tensor) -> Tensor:
+        """The geometric mean of the responses' scales."""
+        return std.log().mean().exp()
 
     def check_response(self, y: Tensor) -> Tensor:
         """Return ``y`` if its last dimension is p, else raise ``ValueError``."""

@@ -1,11 +1,14 @@
 """Predictors: what an expert's location is, as a function of the covariates."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from .._validation import check_integer, check_last_dim
+from ..parameters import Axis, DefaultPrior, ParameterRecord, Place, Slope, UnitChange
 
 __all__ = ["ConstantPredictor", "LinearPredictor", "ModulePredictor", "Predictor"]
 
@@ -21,6 +24,7 @@ class Predictor(nn.Module, ABC):
             of such experts leaves the column out of what its gate sees.
     """
 
+    computed_by: ClassVar[tuple[str, ...]] = ("forward",)
     num_experts: int
     response_dim: int | None = None
     has_offset: bool = False
@@ -33,6 +37,13 @@ class Predictor(nn.Module, ABC):
     def batch_shape(self) -> tuple[int, ...]:
         """Leading dimensions of independent models; those of the constants of experts, too, unless they are told."""
         return ()
+
+    def adapt_record(self, record: ParameterRecord) -> ParameterRecord:
+        """A record; unknown matrices, those of networks, count as slopes."""
+        if not record.is_generic:
+            return record
+        slope = Slope.EXPERTS if self.get_parameter(record.name).ndim > 1 else None
+        return replace(record, block=f"experts.predictor.{record.name}", slope=slope, place=Place.LOCATION)
 
     def _set_offset(self, offset: bool) -> None:
         if offset and self.response_dim is not None:
@@ -116,6 +127,19 @@ class LinearPredictor(Predictor):
     def _columns(self) -> str:
         return "columns, covariates and the offset," if self.has_offset else "covariates"
 
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """Slopes in units of the location over those of the covariates, and intercepts that absorb shifts of both."""
+        slope = ParameterRecord(
+            "slope",
+            "slope",
+            (*_rows(self), Axis.COVARIATE),
+            units=UnitChange(covariate_power=-1, location_power=1),
+            prior=_PRIOR,
+            slope=Slope.EXPERTS,
+            place=Place.LOCATION,
+        )
+        return slope, _intercept_record(self, "slope")
+
     def extra_repr(self) -> str:
         """The sizes shown by ``repr``."""
         return f"num_features={self.num_features}, {_sizes(self)}"
@@ -162,6 +186,10 @@ class ConstantPredictor(Predictor):
         rows = self.intercept.unsqueeze(-1 - tail)
         batch = torch.broadcast_shapes(x.shape[:-1], rows.shape[:-tail])
         return _added(rows.expand(*batch, *rows.shape[-tail:]), self._split(x)[1])
+
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """The intercepts."""
+        return (_intercept_record(self),)
 
     def extra_repr(self) -> str:
         """The sizes shown by ``repr``."""
@@ -215,6 +243,18 @@ class ModulePredictor(Predictor):
     def extra_repr(self) -> str:
         """The sizes shown by ``repr``."""
         return _sizes(self)
+
+
+_PRIOR = DefaultPrior(std=2.5)
+
+
+def _rows(predictor: Predictor) -> tuple[Axis, ...]:
+    return (Axis.EXPERT,) if predictor.response_dim is None else (Axis.EXPERT, Axis.LOCATION)
+
+
+def _intercept_record(predictor: Predictor, *absorbs: str) -> ParameterRecord:
+    units = UnitChange(location_power=1, is_level=True, absorbs=absorbs)
+    return ParameterRecord("intercept", "intercept", _rows(predictor), units=units, prior=_PRIOR, place=Place.LOCATION)
 
 
 def _batch_of(predictor: LinearPredictor | ConstantPredictor) -> tuple[int, ...]:

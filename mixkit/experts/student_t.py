@@ -1,12 +1,14 @@
 """Student-t experts: linear regressions that heavy tails do not upset."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .._validation import check_positive
 from ..distributions import StudentT, log1p_square, student_t_log_density, student_t_log_normalizer
+from ..parameters import DefaultPrior, ParameterRecord
 from .base import DensityTerms, LocationExperts, new_constant
 from .predictors import Predictor
 
@@ -57,14 +59,15 @@ class StudentTExperts(LocationExperts):
         self.log_scale = new_constant(predictor, k, batch_shape=batch_shape, dtype=dtype, device=device)
         self.log_df = new_constant(predictor, k, log_df, batch_shape=batch_shape, dtype=dtype, device=device)
 
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """The constants, the degrees of freedom with a prior of their own."""
+        prior = DefaultPrior(math.log(15.0), 1.0)
+        return tuple(replace(r, prior=prior) if r.name == "log_df" else r for r in super().parameter_records())
+
     def forward(self, x: Tensor) -> StudentT:
         """Student-t laws of batch shape ``(*batch, n, k)``."""
         df, scale = self.log_df.exp().unsqueeze(-2), self.log_scale.exp().unsqueeze(-2)
         return StudentT(df, self.predictor(x), scale, validate_args=False)
-
-    def start_locations(self, y: Tensor) -> list[Tensor]:
-        """The response itself."""
-        return [y]
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise t log-density at location ``eta``, ``log_scale`` and ``log_df``."""

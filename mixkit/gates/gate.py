@@ -1,5 +1,6 @@
 """Gate: covariates to log-weights over experts, made of a score, a temperature, a selection and a normalizer."""
 
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from .._validation import at_least_float32, can_read_values, check_finite, check_positive, check_tensor
 from ..numerics.precision import wide_sum
+from ..parameters import ParameterRecord, Place
 from .normalizers import LinkNormalizer, Normalizer, Softmax
 from .router_losses import check_mask, masked_mean
 from .scores import Score
@@ -99,6 +101,21 @@ class Gate(nn.Module):
         """Whether adding a constant to all scores leaves the weights unchanged."""
         return self.normalizer.shift_invariant and self.selection.shift_invariant
 
+    def adapt_record(self, record: ParameterRecord) -> ParameterRecord:
+        """The record of a parameter, told what the other parts of the gate leave undetermined.
+
+        A temperature beside a homogeneous score is redundant: multiplying both by one number changes nothing.
+        """
+        if record.is_generic and record.place is not Place.GATE:
+            record = replace(record, block=f"gate.{record.name}", place=Place.GATE)
+        is_scale = record.name == f"temperature.{self.temperature.scale_name}"
+        return replace(
+            record,
+            is_translated=record.is_translated and self.shift_invariant,
+            is_centered=record.is_centered and (not record.is_translated or self.shift_invariant),
+            is_redundant=is_scale and self.score.is_homogeneous and _is_trainable(self.score),
+        )
+
     def scores(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """The scores over the temperature, before and after the selection; each ``(*batch, n, k)``."""
         self.score.check_covariates(x)
@@ -190,6 +207,10 @@ class Gate(nn.Module):
         Arguments are those of ``load``.
         """
         return masked_mean(entropy(self(x, generator, mask=mask)).unsqueeze(-1), mask).squeeze(-1)
+
+
+def _is_trainable(score: Score) -> bool:
+    return all(parameter.requires_grad for parameter in score.parameters())
 
 
 def _check_part(name: str, part: PartT, kind: type) -> PartT:

@@ -1,7 +1,8 @@
 """The gates of the papers, named compositions of a score, a temperature, a selection and a normalizer."""
 
+import inspect
 from collections.abc import Callable
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ __all__ = [
     "activation_gate",
     "constant_gate",
     "dense_to_sparse_gate",
+    "gate_by_name",
+    "gate_names",
     "laplace_gate",
     "sigmoid_gate",
     "softmax_gate",
@@ -200,6 +203,48 @@ def constant_gate(
         tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
     return Gate(ConstantScore(num_experts, batch_shape=batch_shape, dtype=dtype, device=device))
+
+
+_NAMED: dict[str, Callable[..., Gate]] = {
+    "softmax": softmax_gate,
+    "top-k": topk_gate,
+    "temperature": dense_to_sparse_gate,
+    "activation": activation_gate,
+    "sigmoid": sigmoid_gate,
+    "laplace": laplace_gate,
+    "constant": lambda num_features, num_experts, *, generator=None, **options: constant_gate(num_experts, **options),
+}
+
+
+def gate_names(*, with_options: bool = True) -> tuple[str, ...]:
+    """The names of the gates that :func:`gate_by_name` knows; of those that need no options if they cannot be given."""
+    return tuple(name for name, build in _NAMED.items() if with_options or not _needs_options(build))
+
+
+def _needs_options(build: Callable[..., Gate]) -> bool:
+    named = [p for p in inspect.signature(build).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return len(named) > 2
+
+
+def gate_by_name(name: str, num_features: int, num_experts: int, **options: Any) -> Gate:
+    """The gate that a word names, wherever a word names one.
+
+    Args:
+        name: "softmax", "top-k", "temperature", "activation", "sigmoid", "laplace" or "constant".
+        num_features: number of covariates ``d``.
+        num_experts: number of experts ``k``.
+        **options: those of the gate's function; a constant gate has no random start, so ``generator`` does nothing.
+
+    Raises:
+        ValueError: for an unknown name.
+
+    Example:
+        >>> gate_by_name("constant", 2, 3).score
+        ConstantScore(num_experts=3, bias=True)
+    """
+    if name not in _NAMED:
+        raise ValueError(f"gate must be one of {sorted(_NAMED)}, got {name!r}")
+    return _NAMED[name](num_features, num_experts, **options)
 
 
 def _temperature(given: Temperature | None, options: ScoreOptions) -> Temperature:

@@ -2,12 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from .._validation import check_integer, check_last_dim, check_positive
 from ..numerics.buffers import KeepsFloat32
+from ..parameters import Axis, Exp, ParameterRecord, Place, forget_statements
 from ..schedules import Schedule
 
 __all__ = ["FixedTemperature", "InputTemperature", "LearnableTemperature", "ScheduledTemperature", "Temperature"]
@@ -19,9 +21,20 @@ class Temperature(nn.Module, ABC):
     Attributes:
         depends_on_x: whether the temperature may differ between rows of x; if not, its shape is ``()`` or
             ``(*batch, 1, 1)``, whatever x.
+        is_vectorized: whether it treats rows of x alone and takes parameters with leading batch dimensions. A statement
+            about the computation, which a subclass that overrides ``forward`` or ``divide`` does not inherit.
+        scale_name: the parameter that is the logarithm of a number which multiplies every temperature; None if there is
+            none. Likewise.
     """
 
+    computed_by: ClassVar[tuple[str, ...]] = ("forward", "divide")
     depends_on_x: bool = True
+    is_vectorized: bool = False
+    scale_name: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        forget_statements(cls, Temperature.computed_by, {"is_vectorized": False, "scale_name": None})
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -49,6 +62,7 @@ class FixedTemperature(Temperature):
     """
 
     depends_on_x = False
+    is_vectorized = True
 
     def __init__(self, value: float = 1.0) -> None:
         super().__init__()
@@ -92,6 +106,8 @@ class LearnableTemperature(Temperature):
     """
 
     depends_on_x = False
+    is_vectorized = True
+    scale_name = "log_temperature"
 
     def __init__(
         self,
@@ -104,6 +120,10 @@ class LearnableTemperature(Temperature):
         super().__init__()
         log_initial = math.log(float(check_positive("initial", initial)))
         self.log_temperature = nn.Parameter(torch.full(batch_shape, log_initial, dtype=dtype, device=device))
+
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """The logarithm of the temperature."""
+        return (ParameterRecord("log_temperature", "temperature", transform=Exp(), place=Place.GATE),)
 
     def forward(self, x: Tensor) -> Tensor:
         """Temperatures ``(*batch, 1, 1)``."""
@@ -145,6 +165,7 @@ class ScheduledTemperature(KeepsFloat32, Temperature):
     value: Tensor
 
     depends_on_x = False
+    is_vectorized = True
     float32_buffers = ("value",)
 
     def __init__(
@@ -222,6 +243,13 @@ class InputTemperature(Temperature):
         start = rise + math.log(-math.expm1(-rise))  # the inverse of softplus
         self.weight = nn.Parameter(torch.zeros(*batch_shape, self.num_features, dtype=dtype, device=device))
         self.bias = nn.Parameter(torch.full(batch_shape, start, dtype=dtype, device=device))
+
+    is_vectorized = True
+
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """The coefficients inside the softplus."""
+        weight = ParameterRecord("weight", "temperature_weight", (Axis.COVARIATE,), place=Place.GATE)
+        return weight, ParameterRecord("bias", "temperature_bias", place=Place.GATE)
 
     def forward(self, x: Tensor) -> Tensor:
         """Temperatures ``(*batch, n, 1)``."""

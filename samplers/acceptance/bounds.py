@@ -198,6 +198,8 @@ def _subsets(v: int, device: torch.device) -> Tensor:
 def _laws(target_probs: Tensor, draft_probs: Tensor) -> tuple[Tensor, Tensor]:
     target, draft = check_probs("target_probs", target_probs), check_probs("draft_probs", draft_probs)
     check_same_vocabulary(target, draft)
+    if draft.ndim > 1 and 0 in draft.shape[-2:-1] and target.ndim < draft.ndim:
+        raise ValueError(f"draft_probs must hold at least one draft, got shape {tuple(draft.shape)}")
     target, draft = target.double(), draft.double()
     return target / target.sum(-1, keepdim=True), draft / draft.sum(-1, keepdim=True)
 

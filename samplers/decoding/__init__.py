@@ -3,6 +3,7 @@
 from .decoder import SpeculativeDecoder
 from .drafting import Drafter, Drafts, SampledDrafts
 from .histories import Histories
+from .lengths import DraftLength, ExpectedGain
 from .scoring import CallableScorer, Model, Scorer
 from .state import Decoding
 from .statistics import Statistics
@@ -12,8 +13,10 @@ from .tree import SampledTree, TreeDrafts
 __all__ = [
     "CallableScorer",
     "Decoding",
+    "DraftLength",
     "Drafter",
     "Drafts",
+    "ExpectedGain",
     "Histories",
     "Model",
     "SampledDrafts",

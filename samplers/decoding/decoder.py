@@ -14,6 +14,7 @@ from ..verification.speculative import SpeculativeSampling
 from ..verification.tree import TreeVerifier
 from ..verification.verifier import Verifier
 from .drafting import Drafter, SampledDrafts
+from .lengths import DraftLength, check_chosen
 from .prompts import check_eos, check_vocabulary, split_prompts
 from .rounds import as_rounds
 from .scoring import Model, Scorer, as_chain, as_scorer, model_name, split_greedy
@@ -45,6 +46,8 @@ class SpeculativeDecoder:
         eos_token_id: Token or tokens that end a row.
         pad_token_id: What pads the output.
         vocab_size: Number of tokens that may be decoded, if the target's logits are padded past it.
+        draft_lengths: Chooses the longest draft of each row in each round, up to that of the drafts (the depth of a
+            tree), such as `ExpectedGain`; None for always as long as possible.
 
     Raises:
         TypeError: If an argument has the wrong type, such as a class where an instance is wanted.
@@ -74,6 +77,7 @@ class SpeculativeDecoder:
         eos_token_id: int | Sequence[int] | None = None,
         pad_token_id: int = 0,
         vocab_size: int | None = None,
+        draft_lengths: DraftLength | None = None,
     ) -> None:
         self.target = as_scorer(target)
         self.verifier = SpeculativeSampling() if verifier is None else check_verifier(verifier)
@@ -83,6 +87,9 @@ class SpeculativeDecoder:
         self.drafter = drafter.without_laws() if split_greedy(self.processors)[1] else drafter
         self.eos = check_eos(eos_token_id)
         self.pad_token_id = check_integer("pad_token_id", pad_token_id)
+        if draft_lengths is not None and not isinstance(draft_lengths, DraftLength):
+            raise TypeError(f"draft_lengths must be a DraftLength or None, got {type(draft_lengths).__name__}")
+        self.draft_lengths = draft_lengths
         self.vocab_size = None if vocab_size is None else check_integer("vocab_size", vocab_size, low=1)
 
     def __repr__(self) -> str:
@@ -137,13 +144,20 @@ class SpeculativeDecoder:
         rounds = as_rounds(target, self.drafter, self.verifier, vocab_size)
         while (rows := state.active()).numel() > 0:
             source = randomness if len(rows) == len(prompts) else randomness.rows(rows)
-            limits = (state.remaining[rows] - 1).clamp(max=self.drafter.draft_length).to(prompts[0].device)
+            limits = self._limits(state.remaining[rows], statistics, rows).to(prompts[0].device)
             outcome, lengths = rounds.run(state.histories(rows), limits, source, trace is not None)
             statistics.record(rows, outcome, lengths)
             counts = state.extend(rows, outcome.tokens)
             if trace is not None:
                 trace.record(rows, outcome, counts)
         return state.result(statistics, trace)
+
+    def _limits(self, remaining: Tensor, statistics: Statistics, rows: Tensor) -> Tensor:
+        """Longest draft of each row ``(r,)``: what it has room for, and what is chosen before the round begins."""
+        limits = (remaining - 1).clamp(max=self.drafter.draft_length)
+        if self.draft_lengths is None:
+            return limits
+        return torch.minimum(limits, check_chosen(self.draft_lengths.choose(statistics.copy(), rows), rows))
 
     def _first(self, state: DecodingState, prompts: list[Tensor], source: RandomSource, trace: Trace | None) -> int:
         """Read the prompts and draw a token of each row from the target; return the vocabulary's size."""

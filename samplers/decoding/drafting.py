@@ -36,7 +36,8 @@ class Drafts:
     Attributes:
         tokens: Token ids ``(R, m, t)``; any in the padding.
         logits: Logits ``(R, m, t, v)`` of exactly the distribution that each token was drawn from, or None for drafts
-            that were not drawn, and where they are not asked for (`Drafter.without_laws`). Not read in the padding.
+            that were not drawn, and where they are not asked for (`Drafter.without_laws`). Not read in the padding,
+            nor after the round.
         lengths: Draft lengths ``(R, m)``.
     """
 
@@ -172,6 +173,7 @@ class SampledDrafts(Drafter):
         self.processors = [as_chain(one) for one in one_or_each(processors, num_drafts, "processors")]
         self.has_own_processors = processors is not None
         self._keeps_laws = True
+        self._logits: Tensor | None = None
         if not with_replacement and len(self.scorers) + len(self.processors) > 2:
             raise ValueError("with_replacement must be True for drafts of different models or processors, got False")
         own = {id(getattr(scorer, "model", scorer)) for scorer in self.scorers}
@@ -201,9 +203,16 @@ class SampledDrafts(Drafter):
         return [split_greedy(one)[0] for one in self.processors]
 
     def reset(self) -> None:
-        """Reset every scorer."""
+        """Reset every scorer, and let the room for logits go."""
+        self._logits = None
         for scorer in self.scorers:
             scorer.reset()
+
+    def _room(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Return a tensor to write logits to, that of the last round if it fits: what is not written is finite."""
+        if self._logits is None or self._logits.shape != shape or self._logits.dtype != like.dtype:
+            self._logits = like.new_zeros(shape)
+        return self._logits
 
     def without_laws(self) -> "SampledDrafts":
         """Return drafts that keep no logits."""
@@ -274,7 +283,7 @@ class _Sampling:
         self.tokens = limits.new_zeros(len(histories), count, max(self.longest, 1))
         self.logits: Tensor | None = None
         if drafts._keeps_laws and self.longest == 0:
-            self.logits = torch.zeros(*self.tokens.shape, vocab_size, device=limits.device)
+            self.logits = drafts._room((*self.tokens.shape, vocab_size), torch.empty(0, device=limits.device))
         self.same = torch.ones(len(histories), count, count, dtype=torch.bool, device=limits.device)
 
     def step(self, position: int, rows: Tensor, source: RandomSource) -> None:
@@ -322,7 +331,7 @@ class _Sampling:
         if not self.drafts._keeps_laws:
             return
         if self.logits is None:
-            self.logits = law.new_zeros(*self.tokens.shape, self.vocab_size)
+            self.logits = self.drafts._room((*self.tokens.shape, self.vocab_size), law)
         if len(rows) == len(self.lengths):
             self.logits[:, :, position] = law
         else:

@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
 from .._validation import check_logits
-from ..processors import Chain, LogitsFunction, Processor, Temperature
+from ..processors import Chain, LogitsFunction, PerRow, Processor, Temperature
 from ..processors.ordering import largest_index
 from .histories import Histories
 
@@ -162,12 +163,16 @@ def process(processors: LogitsFunction, logits: Tensor, histories: Histories, pr
         ValueError: If it returns another vocabulary, or logits that are no distribution: NaN, +inf, or a row that is
         all -inf.
     """
+    if isinstance(processors, Chain) and len(processors) == 0:  # what draws from the logits, or verifies, checks them
+        return logits
     processed = _processed(processors, logits, histories, prefixes)
     check_logits("logits after the processors", processed)
     return processed
 
 
 def _processed(processors: LogitsFunction, logits: Tensor, histories: Histories, prefixes: Tensor) -> Tensor:
+    if isinstance(processors, PerRow):
+        return _processed_per_row(processors, logits, histories, prefixes)
     if reads_no_history(processors):
         output = processors.process(logits)
         check_processed(output, logits.shape[-1])
@@ -177,6 +182,15 @@ def _processed(processors: LogitsFunction, logits: Tensor, histories: Histories,
         output = processors(part.ids, logits[part.row[part.slot], part.column[part.slot]])
         check_processed(output, logits.shape[-1])
         processed[part.row, part.column] = output[part.origin]
+    return processed
+
+
+def _processed_per_row(processors: PerRow, logits: Tensor, histories: Histories, prefixes: Tensor) -> Tensor:
+    """Process the logits of each row by its own processor, which is shown that row alone."""
+    processed = torch.empty_like(logits)
+    for one, rows in processors.groups(histories.origin):
+        alone = replace(histories.rows(rows), origin=torch.zeros_like(rows), batch=1)
+        processed[rows] = _processed(one, logits[rows], alone, prefixes[rows])
     return processed
 
 

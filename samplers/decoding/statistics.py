@@ -39,6 +39,10 @@ class Statistics:
         rows, positions = torch.zeros(batch, dtype=torch.long), torch.zeros(batch, draft_length, dtype=torch.long)
         return cls(rows, rows.clone(), positions, positions.clone())
 
+    def copy(self) -> "Statistics":
+        """Return the counts as they stand."""
+        return Statistics(*(part.clone() for part in (self.target_calls, self.emitted, self.offered, self.accepted)))
+
     def record(self, rows: Tensor, outcome: Outcome, lengths: Tensor) -> None:
         """Count one verification of some rows, in place.
 

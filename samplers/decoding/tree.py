@@ -85,6 +85,7 @@ class SampledTree:
         self.scorer, self.processors = as_scorer(model), as_chain(processors)
         self.has_own_processors = processors is not None
         self._keeps_laws = True
+        self._logits: Tensor | None = None
         widths = [1, *accumulate(self.branching, int.__mul__)]
         self._sizes = torch.tensor([0, *accumulate(widths[1:])])
         self._levels = [torch.arange(end - width, end) for end, width in zip(accumulate(widths), widths, strict=True)]
@@ -109,7 +110,8 @@ class SampledTree:
         return tree
 
     def reset(self) -> None:
-        """Reset the scorer."""
+        """Reset the scorer, and let the room for logits go."""
+        self._logits = None
         self.scorer.reset()
 
     def without_laws(self) -> "SampledTree":
@@ -124,8 +126,6 @@ class SampledTree:
         tokens = limits.new_zeros(len(histories), count)
         limits = limits.where(is_readable(histories, [self.scorer]), 0)
         logits = None
-        if self._keeps_laws:
-            logits = torch.zeros(len(histories), count + 1, vocab_size, device=limits.device)
         for depth in range(int(limits.max())):
             going = limits > depth
             rows: Any = slice(None)
@@ -140,14 +140,22 @@ class SampledTree:
                     self.branching[depth], dim=1
                 )
                 continue
-            if logits is not None:
-                logits = logits.to(law.dtype)
+            if self._keeps_laws:
+                logits = self._room((len(histories), count + 1, vocab_size), law) if logits is None else logits
                 logits[rows, level[0] : level[-1] + 1] = law
             nodes = iter(children)
             for parent in sampling_probs(law).unbind(1):
                 for _ in range(self.branching[depth]):
                     tokens[rows, next(nodes)] = draws.choose(parent)
+        if self._keeps_laws and logits is None:
+            logits = self._room((len(histories), count + 1, vocab_size), torch.empty(0, device=limits.device))
         return TreeDrafts(tokens, logits, self._sizes.to(limits.device)[limits])
+
+    def _room(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Return a tensor to write logits to, that of the last round if it fits: what is not written is finite."""
+        if self._logits is None or self._logits.shape != shape or self._logits.dtype != like.dtype:
+            self._logits = like.new_zeros(shape)
+        return self._logits
 
     @property
     def _is_greedy(self) -> bool:

@@ -3,6 +3,7 @@
 from .base import Chain, LogitsFunction, Processor, Truncation
 from .cutoff import Epsilon, Eta
 from .min_p import MinP
+from .per_row import PerRow
 from .temperature import Temperature
 from .top_k import TopK
 from .top_p import TopP
@@ -14,6 +15,7 @@ __all__ = [
     "Eta",
     "LogitsFunction",
     "MinP",
+    "PerRow",
     "Processor",
     "Temperature",
     "TopK",

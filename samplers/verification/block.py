@@ -6,7 +6,7 @@ from torch import Tensor
 from .node import compute_dtype
 from .results import Info, Verification
 from .sources import RandomSource
-from .speculative import accept_probability, residual_weights
+from .speculative import accept_ratio, residual_weights
 from .verifier import Verifier
 from .verify_drafts import DraftBlock
 
@@ -74,7 +74,7 @@ def prefix_weights(target: Tensor, draft: Tensor, tokens: Tensor) -> Tensor:
     here = target[:, : tokens.shape[1]].gather(-1, tokens[..., None])
     there = draft.gather(-1, tokens[..., None])
     for q, p in zip(here[..., 0].unbind(1), there[..., 0].unbind(1), strict=True):
-        weights.append(accept_probability(weights[-1] * q, p))
+        weights.append(accept_ratio(weights[-1] * q, p))
     return torch.stack(weights, -1)
 
 

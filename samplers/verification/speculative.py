@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .._validation import check_rows, check_unit
 from .node import Decision, Node
 from .results import Verification
 from .single_row import verify_one
@@ -21,6 +22,10 @@ def accept_probability(target: Tensor, draft: Tensor) -> Tensor:
         target: Target probabilities of the drafted tokens.
         draft: Draft (or selection) probabilities of the same tokens.
 
+    Raises:
+        TypeError: If an argument is no tensor of floating point numbers.
+        ValueError: If an entry lies outside [0, 1].
+
     Source: Leviathan, Kalman and Matias (2023), arXiv 2211.17192; Chen et al. (2023), arXiv 2302.01318.
 
     Example:
@@ -28,6 +33,13 @@ def accept_probability(target: Tensor, draft: Tensor) -> Tensor:
         >>> accept_probability(torch.tensor([0.2, 0.5, 0.0]), torch.tensor([0.4, 0.1, 0.0]))
         tensor([0.5000, 1.0000, 0.0000])
     """
+    check_unit("target", target)
+    check_unit("draft", draft)
+    return accept_ratio(target, draft)
+
+
+def accept_ratio(target: Tensor, draft: Tensor) -> Tensor:
+    """`accept_probability` without its checks, for rules that have checked their block."""
     return torch.where(target >= draft, (target > 0).to(target.dtype), target / torch.where(draft > 0, draft, 1.0))
 
 
@@ -40,6 +52,10 @@ def residual(target: Tensor, draft: Tensor) -> Tensor:
         target: Target probabilities ``(..., v)``.
         draft: Draft (or selection) probabilities ``(..., v)``.
 
+    Raises:
+        TypeError: If an argument is no tensor of floating point numbers.
+        ValueError: If rows are no probabilities, or their vocabularies differ.
+
     Source: Leviathan, Kalman and Matias (2023), arXiv 2211.17192.
 
     Example:
@@ -47,6 +63,12 @@ def residual(target: Tensor, draft: Tensor) -> Tensor:
         >>> residual(torch.tensor([0.2, 0.5, 0.3]), torch.tensor([0.8, 0.1, 0.1]))
         tensor([0.0000, 0.6667, 0.3333])
     """
+    check_rows(target=target, draft=draft)
+    return normalized_residual(target, draft)
+
+
+def normalized_residual(target: Tensor, draft: Tensor) -> Tensor:
+    """`residual` without its checks."""
     weights = residual_weights(target, draft)
     return weights / weights.sum(-1, keepdim=True)
 
@@ -68,6 +90,10 @@ def output_law(target: Tensor, selection: Tensor) -> Tensor:
         target: Target probabilities ``(..., v)``.
         selection: Probabilities of the token offered ``(..., v)``.
 
+    Raises:
+        TypeError: If an argument is no tensor of floating point numbers.
+        ValueError: If rows are no probabilities, or their vocabularies differ.
+
     Source: Khisti et al. (2024), arXiv 2410.18234, theorem 1.
 
     Example:
@@ -75,8 +101,9 @@ def output_law(target: Tensor, selection: Tensor) -> Tensor:
         >>> output_law(torch.tensor([0.2, 0.5, 0.3]), torch.tensor([0.8, 0.1, 0.1]))
         tensor([0.2000, 0.5000, 0.3000])
     """
-    accepted = selection * accept_probability(target, selection)
-    return accepted + (1 - accepted.sum(-1, keepdim=True)).clamp_min(0.0) * residual(target, selection)
+    check_rows(target=target, selection=selection)
+    accepted = selection * accept_ratio(target, selection)
+    return accepted + (1 - accepted.sum(-1, keepdim=True)).clamp_min(0.0) * normalized_residual(target, selection)
 
 
 def acceptance(target: Tensor, selection: Tensor) -> Tensor:
@@ -87,18 +114,28 @@ def acceptance(target: Tensor, selection: Tensor) -> Tensor:
         target: Target probabilities ``(..., v)``.
         selection: Probabilities of the token offered ``(..., v)``.
 
+    Raises:
+        TypeError: If an argument is no tensor of floating point numbers.
+        ValueError: If rows are no probabilities, or their vocabularies differ.
+
     Example:
         >>> import torch
         >>> acceptance(torch.tensor([0.2, 0.5, 0.3]), torch.tensor([0.8, 0.1, 0.1]))
         tensor(0.4000)
     """
+    check_rows(target=target, selection=selection)
+    return common_mass(target, selection)
+
+
+def common_mass(target: Tensor, selection: Tensor) -> Tensor:
+    """`acceptance` without its checks."""
     return torch.minimum(target, selection).sum(-1)
 
 
 def offer(target: Tensor, selection: Tensor, token: Tensor, source: RandomSource) -> Decision:
     """Offer tokens ``(r,)`` drawn from ``selection (r, v)`` to the target ``(r, v)``: accept, or draw the residual."""
     chosen = token[:, None]
-    probability = accept_probability(target.gather(-1, chosen), selection.gather(-1, chosen))[:, 0]
+    probability = accept_ratio(target.gather(-1, chosen), selection.gather(-1, chosen))[:, 0]
     accepted = source.accept(probability)
     if accepted.all():
         return Decision(token, probability)
@@ -140,7 +177,7 @@ class SpeculativeSampling(NodeVerifier):
         """
         if drafts.shape[1] != 1:
             raise ValueError(f"drafts must have shape (r, 1, v) for speculative sampling, got {tuple(drafts.shape)}")
-        return acceptance(target, drafts[:, 0])
+        return common_mass(target, drafts[:, 0])
 
     def _verify(self, block: DraftBlock, source: RandomSource) -> Verification:
         """One row alone takes a path with less overhead, for the same tokens from the same draws."""

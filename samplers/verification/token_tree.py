@@ -1,6 +1,6 @@
 """A tree of drafted tokens: what is given, and what a verification of it returns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from mixkit._validation import check_tensor
 
 from .._validation import check_lengths, check_logits, check_same_vocabulary, check_tokens, check_whole
+from .kept_tokens import new_ids, restrict
 from .results import Info
 
 
@@ -46,6 +47,11 @@ class TokenTree:
     tokens: Tensor
     parents: Tensor
     real: Tensor
+
+    def restricted(self, kept: Tensor) -> "TokenTree":
+        """The tree over the tokens ``kept (k,)`` alone, which hold all that is drafted."""
+        draft = None if self.draft is None else restrict(self.draft, kept)
+        return replace(self, target=restrict(self.target, kept), draft=draft, tokens=new_ids(self.tokens, kept))
 
 
 def check_tree(target: Any, draft: Any, tokens: Any, parents: Any, lengths: Any) -> TokenTree:

@@ -1,8 +1,11 @@
 """Trees of drafted tokens, verified by any rule for trees."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from .kept_tokens import kept_tokens, old_ids
 from .sources import Randomness, as_source
 from .token_tree import TreeVerification, check_tree
 from .verifier import TreeRule
@@ -68,4 +71,9 @@ class TreeVerifier:
                 token go on under different laws, or laws are refused as in `Verifier.verify`.
         """
         tree = check_tree(target_logits, draft_logits, tokens, parents, lengths)
-        return self.rule.tree(tree, as_source(generator, tree.tokens.shape[0], tree.tokens.device))
+        source = as_source(generator, tree.tokens.shape[0], tree.tokens.device)
+        kept = None if tree.draft is None else kept_tokens(tree.target, tree.draft)
+        if kept is None:
+            return self.rule.tree(tree, source)
+        found = self.rule.tree(tree.restricted(kept), source)
+        return replace(found, tokens=old_ids(found.tokens, kept))

@@ -1,11 +1,13 @@
 """The interface of every verifier: drafts and two laws in, tokens that follow the target law out."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from .._validation import check_block_shapes, check_lengths
+from .kept_tokens import kept_tokens, old_ids
 from .node import Decision, Node
 from .results import Verification
 from .sources import Randomness, RandomSource, as_source
@@ -91,7 +93,11 @@ class Verifier(ABC):
         block = check_block(block)
         if block.draft is None:
             return verify_drafts(block, source, None, precise=False)
-        return self.rule(block, source)
+        kept = kept_tokens(block.target, block.draft)
+        if kept is None:
+            return self.rule(block, source)
+        found = self.rule(block.restricted(kept), source)
+        return replace(found, tokens=old_ids(found.tokens, kept))
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._validation import check_logits, check_tokens
+from .kept_tokens import new_ids, restrict
 from .node import Decision, Node, compute_dtype, first_true
 from .results import Info, Verification
 from .shared_prefix import check_shared_rows
@@ -42,6 +43,11 @@ class DraftBlock:
         if self.ragged_lengths is not None:
             return self.ragged_lengths
         return torch.full(self.tokens.shape[:-1], self.tokens.shape[-1], device=self.tokens.device)
+
+    def restricted(self, kept: Tensor) -> "DraftBlock":
+        """The block over the tokens ``kept (k,)`` alone, which hold all that is drafted."""
+        draft = None if self.draft is None else restrict(self.draft, kept)
+        return DraftBlock(restrict(self.target, kept), draft, new_ids(self.tokens, kept), self.ragged_lengths)
 
     def target_logits(self, rows: Tensor, draft: Tensor, position: int) -> Tensor:
         """Target logits ``(r, v)`` after the first ``position`` tokens of the given drafts ``(r,)``."""

@@ -159,7 +159,7 @@ def test_an_unfinished_fit_warns():
 
 
 BAD_SETTINGS = [
-    ({"gate": "hard"}, ValueError, r"gate must be a Gate or one of \['laplace', 'sigmoid', 'softmax'\], got 'hard'"),
+    ({"gate": "hard"}, ValueError, r"gate must be a Gate or one of \['activation', .*'temperature'\], got 'hard'"),
     ({"n_experts": 0}, ValueError, "n_experts must be at least 1, got 0"),
     ({"ridge": -1.0}, ValueError, "ridge must be non-negative and finite, got -1"),
     ({"n_experts": 400}, ValueError, "at least as many rows as experts, 400"),

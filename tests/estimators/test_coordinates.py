@@ -43,7 +43,7 @@ GATES = {  # and whether covariates may be moved, and scaled
     "distance": (gate_of(DistanceScore), True, False),
     "constant": (gate_of(ConstantScore), True, True),
     "cosine": (gate_of(CosineScore), False, False),
-    "quadratic": (gate_of(QuadraticScore), False, False),
+    "quadratic": (gate_of(QuadraticScore), True, True),
     "input temperature": (gate_of(LinearScore, temperature=InputTemperature(2, **DOUBLE)), False, False),
 }
 

@@ -67,6 +67,44 @@ def test_a_saddle_is_left():
     assert float(end.value) == pytest.approx(0.25, abs=1e-8)
 
 
+def test_a_start_at_a_saddle_leaves_it_while_another_still_climbs():
+    def saddle_and_banana(v):
+        return v[0] ** 2 - v[0] ** 4 - 100.0 * (v[2] - v[1] ** 2) ** 2 - (1.0 - v[1]) ** 2
+
+    end = newton_ascent(Surface(saddle_and_banana, 3), start([0.0, 1.0, 1.0], [0.5, -1.2, 1.0]))
+    torch.testing.assert_close(end.value, torch.full((1, 2), 0.25, dtype=DTYPE), atol=1e-8, rtol=0)
+    assert bool(end.converged.all())
+
+
+@pytest.mark.parametrize("curvature", [1e-6, 1.0, 1e22])
+def test_a_saddle_is_left_whatever_the_curvature_in_other_parameters(curvature):
+    end = newton_ascent(Surface(lambda v: v[0] ** 2 - v[0] ** 4 - curvature * v[1] ** 2, 2), start([0.0, 0.0]))
+    assert float(end.value) == pytest.approx(0.25, abs=1e-8)
+    assert bool(end.converged)
+
+
+def test_a_saddle_across_two_parameters_without_a_curvature_of_their_own_is_left():
+    surface = Surface(lambda v: v[0] * v[1] - (v[0] * v[1]) ** 2 - v[2] ** 2, 3)
+    end = newton_ascent(surface, start([0.0, 0.0, 1.0]))
+    assert float(end.value) == pytest.approx(0.25, abs=1e-6)
+
+
+def test_a_start_without_a_value_is_dropped_and_the_others_climb():
+    end = newton_ascent(Surface(lambda v: torch.log(v[0]) - v[0], 1), start([-1.0], [2.0], [torch.nan]))
+    assert end.value[0].tolist() == [-torch.inf, pytest.approx(-1.0), -torch.inf]
+    assert end.converged[0].tolist() == [False, True, False]
+
+
+def test_a_function_of_no_parameters_is_at_its_maximum():
+    class Constant(Surface):
+        def evaluate(self, theta: Tensor) -> Evaluation:
+            return Evaluation(theta.new_full((1, 2), -3.0), theta, theta.new_zeros((1, 2, 0, 0)))
+
+    end = newton_ascent(Constant(None, 0), torch.zeros((1, 2, 0), dtype=DTYPE))
+    assert bool(end.converged.all())
+    assert end.value.tolist() == [[-3.0, -3.0]]
+
+
 def test_a_flat_quartic_maximum_counts_as_converged():
     end = newton_ascent(Surface(lambda v: -((v[0] + v[1]) ** 4), 2), start([1.0, 2.0]))
     assert bool(end.converged)

@@ -193,7 +193,7 @@ def test_names_of_priors_are_checked():
         LogPrior({"slope": 1.0})
     x, y = load_faithful()
     with pytest.raises(
-        ValueError, match=r"priors must name parameters of the model, such as \[.*'slope'\], got 'slop'"
+        ValueError, match=r"priors must name parameters of the model, such as \[.*'slope', 'std'\], got 'slop'"
     ):
         EM(penalty=LogPrior({"slop": Normal(0.0, 1.0)})).fit(softmax_model(1, 2), x, y)
 

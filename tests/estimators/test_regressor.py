@@ -171,7 +171,7 @@ def test_an_unfinished_fit_warns():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gate": "hard"}, r"gate must be a Gate or one of \['laplace', 'sigmoid', 'softmax'\], got 'hard'"),
+        ({"gate": "hard"}, r"gate must be a Gate or one of \['activation', .*'temperature'\], got 'hard'"),
         ({"n_experts": 0}, "n_experts must be at least 1, got 0"),
         ({"n_experts": 300}, "at least as many rows as experts, 300"),
         ({"gate": topk_gate(1, 4, 2, generator=seeded(0))}, "gate must have n_experts=2 experts"),

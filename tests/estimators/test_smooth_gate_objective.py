@@ -171,7 +171,7 @@ def test_fits_reach_the_maxima_of_autograd(gate, estimator, monkeypatch):
 def test_scores_that_overflow_are_nan_for_their_vector_alone():
     fast, _ = both("squared distance", "gaussian")
     theta = points(fast, 1, 2)
-    theta[0, 1, fast.vector.names.index("gate.score.center[0,0]")] = 1e200
+    theta[0, 1, fast.user_map().names.index("gate_center[0,x0]")] = 1e200
     found = fast.evaluate(theta)
     assert torch.isfinite(fast.value(theta)).tolist() == [[True, False]]
     assert torch.isfinite(found.value).tolist() == [[True, False]]

@@ -1,14 +1,18 @@
 """Families of experts as blocks of rows of one coefficient matrix."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mixkit.experts import DensityExperts, Experts, MixedExperts, MultiLocationExperts, PointMassExperts
+from mixkit.experts import DensityExperts, Experts, MixedExperts, PointMassExperts
 from mixkit.experts.base import DensityTerms
-from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
+from mixkit.experts.predictors import LinearPredictor
+from mixkit.parameters import ParameterRecord, has_form
+
+from ..softmax_gate.objective import is_linear_predictor
 
 __all__ = ["Block", "blocks_of"]
 
@@ -68,7 +72,7 @@ class Block:
         intercept[-1] = True
         if not isinstance(self.family, DensityExperts):
             return free_columns.new_zeros((0, len(free_columns)))
-        location = free_columns if isinstance(self.family.predictor, LinearPredictor) else intercept
+        location = free_columns if has_form(self.family.predictor, LinearPredictor) else intercept
         expert = torch.stack([location] * self.num_locations + [intercept] * len(self.constant_names))
         return expert.repeat(self.k, 1)
 
@@ -92,23 +96,27 @@ class Block:
         rows = rows.unflatten(0, (self.k, self.num_arguments))
         locations, predictor = rows[:, : self.num_locations], self.family.predictor
         values = {f"{self.prefix}.predictor.intercept": _like(locations[..., -1], predictor.intercept)}
-        if isinstance(predictor, LinearPredictor):
+        if has_form(predictor, LinearPredictor):
             values[f"{self.prefix}.predictor.slope"] = _like(locations[..., :-1], predictor.slope)
         for index, name in enumerate(self.constant_names):
             values[f"{self.prefix}.{name}"] = rows[:, self.num_locations + index, -1]
         return values
 
-    def names(self, columns: list[str]) -> list[list[str]]:
-        """Names of the coefficients, row by row."""
-        table = []
-        for j in range(self.first_expert, self.first_expert + self.k):
-            for location in range(self.num_locations):
-                names = self.family.location_names if isinstance(self.family, MultiLocationExperts) else None
-                at = f"{j}" if names is None else f"{j},{names[location]}"
-                table.append([*(f"slope[{at},{column}]" for column in columns), f"intercept[{at}]"])
-            for name in self.constant_names:
-                table.append([""] * len(columns) + [f"{name.removeprefix('log_')}[{j}]"])
-        return table
+    def placed(self, places: Tensor, records: dict[str, ParameterRecord]) -> Iterator[tuple[ParameterRecord, Tensor]]:
+        """Records with the places of their entries in the vector, from those ``(k * arguments, D)`` of the rows."""
+        if not isinstance(self.family, DensityExperts):
+            return
+        rows = places.unflatten(0, (self.k, self.num_arguments))
+        values: dict[str, Any] = {
+            "intercept": rows[:, : self.num_locations, -1],
+            "slope": rows[:, : self.num_locations, :-1],
+        }
+        for name, place in values.items():
+            parameter, record = getattr(self.family.predictor, name, None), f"{self.prefix}.predictor.{name}"
+            if parameter is not None and record in records:
+                yield records[record], _like(place, parameter)
+        for index, name in enumerate(self.constant_names):
+            yield records[f"{self.prefix}.{name}"], rows[:, self.num_locations + index, -1]
 
     def terms(self, y: Tensor, arguments: Tensor) -> DensityTerms:
         """Log-densities and derivatives at ``arguments (..., k, a, c)`` of responses ``y (..., 1, c)``."""
@@ -131,24 +139,24 @@ def _like(values: Tensor, parameter: Any) -> Tensor:
 
 def blocks_of(experts: Experts) -> list[Block] | None:
     """The blocks of a family or a container of families; None if one has no density to differentiate."""
-    families = list(experts.families) if isinstance(experts, MixedExperts) else [experts]
+    families = list(experts.families) if has_form(experts, MixedExperts) else [experts]  # type: ignore[attr-defined]
     blocks: list[Block] = []
     expert, row = 0, 0
     for index, family in enumerate(families):
         if not _is_known(family):
             return None
-        prefix = f"experts.families.{index}" if isinstance(experts, MixedExperts) else "experts"
+        prefix = f"experts.families.{index}" if has_form(experts, MixedExperts) else "experts"
         blocks.append(Block(family, prefix, expert, row))  # type: ignore[arg-type]
         expert, row = expert + blocks[-1].k, row + blocks[-1].k * blocks[-1].num_arguments
     return blocks
 
 
 def _is_known(family: object) -> bool:
-    if isinstance(family, PointMassExperts):
+    if has_form(family, PointMassExperts):
         return True
-    if not isinstance(family, DensityExperts) or family.has_offset:
+    if not isinstance(family, DensityExperts) or not family.is_consistent or family.has_offset:
         return False
-    if type(family.predictor) not in (LinearPredictor, ConstantPredictor):
+    if not is_linear_predictor(family.predictor):
         return False
     has_own = all(getattr(family, name).shape == (family.num_experts,) for name in family.constant_names)
     return has_own and all(parameter.requires_grad for parameter in family.parameters())

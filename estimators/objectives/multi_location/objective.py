@@ -6,23 +6,23 @@ import math
 import torch
 from torch import Tensor
 
-from mixkit.experts import DensityExperts
-from mixkit.gates.normalizers import Softmax
-from mixkit.gates.scores import ConstantScore, LinearScore
+from mixkit.gates.scores import LinearScore
 from mixkit.gates.selections import Dense
-from mixkit.gates.temperatures import FixedTemperature
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import ParameterRecord, has_form, records_of
 
 from ...data.dataset import Data
 from ...optimizers.linalg import solve_ascent
 from ...optimizers.objective import Evaluation, Objective, UserMap
-from ..autograd import response_variance
+from ..floors import lower_bound
 from ..packed_symmetric import block_matrix
 from ..softmax_gate.design import Chunk, Design, Scaling
 from ..softmax_gate.likelihood import against, times_design, weighted
+from ..softmax_gate.objective import is_linear_score
+from ..user_map import make_user_map
 from .derivatives import Point, complete_pairs, observed_pairs, slope_rows
 from .families import blocks_of
-from .starts import first_rows, scale_of
+from .starts import first_rows
 
 __all__ = ["MultiLinearObjective"]
 
@@ -52,7 +52,8 @@ class MultiLinearObjective(Objective):
         self.data, self.blocks, self.k = data, blocks, model.num_experts
         _, self.n, self.num_features = data.x.shape
         self.num_scores = self.k - 1
-        self.has_gate_weight = isinstance(model.gate.score, LinearScore)
+        self.has_gate_weight = has_form(model.gate.score, LinearScore)
+        self.records = {record.name: record for record in records_of(model)}
         self.temperature = float(model.gate.temperature.value)  # type: ignore[arg-type]
         self.scaling = Scaling.of(data.x, data.y, data.weight, scale_response=False)
         self.free = self._free(pinned_columns)
@@ -61,18 +62,15 @@ class MultiLinearObjective(Objective):
         self.design = Design(data.x, data.y, data.weight, self.scaling, m * (m + 1) // 2 + 4 * m)
         total = data.x.new_full((len(data.x),), float(self.n))
         self.total_weight = total if data.weight is None else data.weight.sum(-1)
-        self.lower = self._lower(variance_floor)
+        self.lower = self._lower(model, variance_floor)
 
     @staticmethod
     def supports(model: MixtureOfExperts) -> bool:
         """Whether the model has the form this objective computes."""
         gate = model.gate
         return (
-            type(gate.score) in (LinearScore, ConstantScore)
-            and gate.score.bias is not None
-            and type(gate.normalizer) is Softmax
-            and type(gate.selection) is Dense
-            and type(gate.temperature) is FixedTemperature
+            is_linear_score(gate)
+            and has_form(gate.selection, Dense)
             and all(parameter.requires_grad for parameter in gate.parameters())
             and blocks_of(model.experts) is not None
         )
@@ -83,17 +81,22 @@ class MultiLinearObjective(Objective):
         scores[:-1] &= self.has_gate_weight
         return torch.cat([scores.repeat(self.num_scores, 1), *(block.free(columns) for block in self.blocks)])
 
-    def _lower(self, variance_floor: float) -> Tensor:
-        lower = self.data.y.new_full(self.free.shape, -math.inf)
+    def _lower(self, model: MixtureOfExperts, variance_floor: float) -> Tensor:
+        lower = self.data.y.new_full((self.num_params + 1,), -math.inf)
+        for record, place in self._placed():
+            lower[place] = lower_bound(record, model, tuple(place.shape), self.data.y, variance_floor)
+        return lower[:-1]
+
+    def _placed(self) -> list[tuple[ParameterRecord, Tensor]]:
+        """Records with the places of their entries in the vector."""
+        free = self.free.flatten()
+        places = torch.where(free, free.cumsum(0) - 1, self.num_params).reshape(self.free.shape)
+        gate = places[: self.num_scores]
+        own = {"gate.score.weight": gate[:, :-1], "gate.score.bias": gate[:, -1]}
+        placed = [(self.records[name], place) for name, place in own.items() if name in self.records]
         for block in self.blocks:
-            family = block.family
-            name = scale_of(family) if isinstance(family, DensityExperts) else None
-            if name is not None and isinstance(family, DensityExperts):
-                first = self.num_scores + block.first_row + block.num_locations + block.constant_names.index(name)
-                rows = first + block.num_arguments * torch.arange(block.k)
-                floor = variance_floor * response_variance(family, self.data.y)
-                lower[rows, -1] = 0.5 * math.log(max(floor, 1e-300))
-        return lower[self.free]
+            placed += block.placed(places[self.num_scores :][block.rows], self.records)
+        return placed
 
     def _unpack(self, theta: Tensor) -> Tensor:
         """Coefficients ``(r, s, m, D)``, zero where they are not free."""
@@ -227,7 +230,7 @@ class MultiLinearObjective(Objective):
         """The parameter vectors ``(r, 1, P)`` of a model, one for each data set's units."""
         d, score = self.num_features, model.gate.score
         bias = score.bias.detach().double()  # type: ignore[union-attr]
-        weight = score.weight.detach().double() if isinstance(score, LinearScore) else bias.new_zeros((self.k, d))
+        weight = score.weight.detach().double() if self.has_gate_weight else bias.new_zeros((self.k, d))
         gate = torch.cat([weight, bias.unsqueeze(-1)], -1) / self.temperature
         blocks = blocks_of(model.experts)
         if blocks is None or [type(b.family) for b in blocks] != [type(b.family) for b in self.blocks]:
@@ -276,20 +279,7 @@ class MultiLinearObjective(Objective):
         size, zero = self.num_params, self.lower.new_zeros(self.num_params)
         basis = torch.cat([zero[None], torch.eye(size, dtype=zero.dtype, device=zero.device)])
         images = self._in_units(basis, 0)[..., self.free]
-        names = self._names()
-        is_log = torch.tensor([name.split("[")[0] in self._logs() for name in names], dtype=torch.bool)
-        return UserMap(names, (images[1:] - images[:1]).mT, images[0], is_log.to(zero.device))
-
-    def _logs(self) -> set[str]:
-        names = {name for block in self.blocks for name in block.constant_names}
-        return {name.removeprefix("log_") for name in names if name.startswith("log_")}
-
-    def _names(self) -> list[str]:
-        columns = [f"x{i}" for i in range(self.num_features)]
-        gate = [[*(f"gate_weight[{j},{c}]" for c in columns), f"gate_bias[{j}]"] for j in range(self.num_scores)]
-        rows = gate + [row for block in self.blocks for row in block.names(columns)]
-        flat = [name for row in rows for name in row]
-        return [name for name, is_free in zip(flat, self.free.flatten().tolist(), strict=True) if is_free]
+        return make_user_map(self._placed(), images[0], (images[1:] - images[:1]).mT)
 
     def without_cache(self) -> "MultiLinearObjective":
         """A copy without the stored outer products."""

@@ -11,7 +11,7 @@ from ..softmax_gate.design import Design
 from ..softmax_gate.likelihood import against, weighted
 from .families import Block
 
-__all__ = ["first_rows", "scale_of"]
+__all__ = ["first_rows"]
 
 _RIDGE = 1e-6  # share of the weighted sum of squares
 
@@ -37,18 +37,13 @@ def _block_rows(
 ) -> Tensor:
     """``(r, s, k, a, D)``; ``columns (D,)`` are those of a location."""
     rows = responsibilities.new_zeros((*responsibilities.shape[:3], block.num_arguments, design.width))
-    name, residual = scale_of(family), None
+    name, residual = family.scale_constant, None
     for location in range(block.num_locations):
         rows[..., location, :], residual = _regression(design, family, location, responsibilities, columns)
     if name is not None and residual is not None:
         place = block.num_locations + block.constant_names.index(name)
         rows[..., place, -1] = 0.5 * residual.clamp(min=1e-12).log()
     return rows
-
-
-def scale_of(family: DensityExperts) -> str | None:
-    """The constant that is the logarithm of a scale which must not vanish."""
-    return getattr(family, "scale_name", None) or family.floor_name
 
 
 def _regression(

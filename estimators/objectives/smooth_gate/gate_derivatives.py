@@ -18,22 +18,12 @@ from torch.func import functional_call
 
 from mixkit.gates import Gate
 from mixkit.gates.normalizers import LinkNormalizer, Softmax
-from mixkit.gates.scores import (
-    ActivationScore,
-    ConstantScore,
-    CosineScore,
-    DistanceScore,
-    LinearScore,
-    QuadraticScore,
-)
-from mixkit.gates.selections import Dense, TopKByScore, TopKBySlope
+from mixkit.parameters import Axis, has_form
 
 from ..parameter_vector import ParameterVector
 
 __all__ = ["GateDerivatives", "GateFunction"]
 
-_SCORES = (ActivationScore, ConstantScore, CosineScore, DistanceScore, LinearScore, QuadraticScore)
-_SELECTIONS = (Dense, TopKByScore, TopKBySlope)
 _SHARED = -1
 
 
@@ -85,7 +75,8 @@ class GateFunction:
     """
 
     def __init__(self, gate: Gate, vector: ParameterVector) -> None:
-        own = {name: place for name, place in vector.positions.items() if name.startswith("gate.")}
+        own = {n: vector.positions[n] for n, record in vector.records.items() if record.family is None}
+        self._has_rows = {n: vector.records[n].axes[:1] == (Axis.EXPERT,) for n in own}
         flat = torch.cat([place.flatten() for place in own.values()]) if own else torch.zeros(0, dtype=torch.long)
         self.positions = flat[flat < vector.size].sort().values
         size = len(self.positions)
@@ -100,7 +91,7 @@ class GateFunction:
         """Entries of gamma by backward pass: one parameter of all experts, or one that they share."""
         groups: list[Tensor] = []
         for name, entries in self._entries.items():
-            if name.startswith("gate.score."):
+            if self._has_rows[name]:
                 rows = torch.arange(len(entries)).reshape(-1, *(1,) * (entries.ndim - 1)).expand(entries.shape)
                 self._expert[entries] = rows
                 groups += list(entries.reshape(len(entries), -1).unbind(-1))
@@ -113,9 +104,11 @@ class GateFunction:
     def supports(gate: Gate) -> bool:
         """Whether every part of the gate treats rows of x alone and takes leading batch dimensions."""
         return (
-            type(gate.score) in _SCORES
-            and isinstance(gate.normalizer, Softmax | LinkNormalizer)
-            and type(gate.selection) in _SELECTIONS
+            gate.score.is_vectorized
+            and (has_form(gate.normalizer, Softmax) or has_form(gate.normalizer, LinkNormalizer))
+            and gate.selection.reads_scores_alone
+            and gate.temperature.is_vectorized
+            and has_form(gate, Gate, "forward", "scores")
         )
 
     def __call__(self, gamma: Tensor, x: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from mixkit.experts import LocationExperts
 from mixkit.experts.base import DensityTerms
-from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
+from mixkit.experts.predictors import LinearPredictor
 from mixkit.gates.selections import Dense
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import has_form
 
 from ...data.dataset import Data
 from ...optimizers.linalg import solve_ascent
@@ -19,6 +20,7 @@ from ..softmax_gate.design import Chunk, Design, Scaling
 from ..softmax_gate.layout import Coefficients, Layout
 from ..softmax_gate.likelihood import Posterior, times_design, weighted
 from ..softmax_gate.m_step import expert_step
+from ..softmax_gate.objective import is_linear_predictor
 from .gate_derivatives import GateDerivatives, GateFunction
 from .hessian import State, chunk_sums, expert_rows, gate_rows, gate_spread
 
@@ -64,8 +66,9 @@ class SmoothGateObjective(AutogradObjective):
         return (
             GateFunction.supports(model.gate)
             and isinstance(experts, LocationExperts)
+            and experts.is_consistent
             and not experts.has_offset
-            and type(experts.predictor) in (LinearPredictor, ConstantPredictor)
+            and is_linear_predictor(experts.predictor)
             and all(parameter.requires_grad for parameter in experts.parameters())
         )
 
@@ -262,7 +265,7 @@ def _expert_layout(experts: LocationExperts, x: Tensor) -> Layout:
     width = x.shape[-1] + 1
     none = torch.zeros(width, dtype=torch.bool, device=x.device)
     columns = none.clone()
-    columns[0 if isinstance(experts.predictor, LinearPredictor) else -1 :] = True
+    columns[0 if has_form(experts.predictor, LinearPredictor) else -1 :] = True
     shared = [getattr(experts, name).shape[-1] == 1 and experts.num_experts > 1 for name in experts.constant_names]
     zero = x.new_zeros((1, width - 1))
     scaling = Scaling(zero, zero + 1.0, zero[:, :0].sum(-1), zero[:, :0].sum(-1) + 1.0)

@@ -38,7 +38,7 @@ from ..packed_symmetric import unpack_symmetric
 from .design import Chunk
 from .layout import Coefficients, Layout
 from .likelihood import Posterior, against, posterior, weighted
-from .m_step import ExpertStep, expert_columns, expert_step
+from .m_step import ExpertStep, expert_columns, register_step
 from .objective import LinearObjective
 
 __all__ = ["LaplaceObjective"]
@@ -86,9 +86,7 @@ class _LaplaceStep(ExpertStep):
         )
 
 
-@expert_step.register
-def _(experts: LaplaceExperts) -> ExpertStep:
-    return _LaplaceStep(experts.shared_scale)
+register_step(LaplaceExperts, lambda experts: _LaplaceStep(experts.shared_scale))
 
 
 class _ExpectedCurvature(LaplaceExperts):

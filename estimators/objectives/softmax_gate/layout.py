@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mixkit.gates.selections import Dense, Selection
+from mixkit.parameters import has_form
 
 from .design import Scaling
 
@@ -65,7 +66,7 @@ class Layout:
         self.num_params = int(self.index.max()) + 1
         self.index[self.index < 0] = self.num_params
         self.num_gate_params = int((self.index[:block] < self.num_params).sum())
-        self._is_selection = not isinstance(selection, Dense)
+        self._is_selection = not has_form(selection, Dense)
 
     def without_selection(self) -> "Layout":
         """The same layout with every expert kept."""

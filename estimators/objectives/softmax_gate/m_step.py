@@ -1,18 +1,19 @@
 """M-steps of models with linear predictors, from sums over the observations.
 
 The gate takes one Newton step of its multinomial logit; Gaussian experts are weighted least squares in closed form; any
-other family takes one Newton step of its weighted log-likelihood, unless it registers a better one with
-``expert_step``.
+other family takes one Newton step of its weighted log-likelihood, unless a better one is registered with
+``register_step``.
 """
 
 from abc import ABC, abstractmethod
-from functools import singledispatch
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from mixkit.experts import GaussianExperts, LocationExperts
+from mixkit.parameters import has_form
 
 from ...optimizers.linalg import solve_ascent
 from ..packed_symmetric import block_matrix, unpack_symmetric
@@ -20,7 +21,16 @@ from .design import Chunk
 from .layout import Coefficients, Layout
 from .likelihood import Posterior, against, weighted
 
-__all__ = ["ExpertStep", "GateSums", "NewtonStep", "expert_columns", "expert_step", "gate_step", "gate_sums"]
+__all__ = [
+    "ExpertStep",
+    "GateSums",
+    "NewtonStep",
+    "expert_columns",
+    "expert_step",
+    "gate_step",
+    "gate_sums",
+    "register_step",
+]
 
 _LARGEST_MOVE = 5.0  # in units of standardized covariates, per M-step
 _NEGLIGIBLE_WEIGHT = 1e-8  # an expert with less responsibility than this (in observations) keeps its coefficients
@@ -146,15 +156,20 @@ class NewtonStep(ExpertStep):
         return Coefficients(old.gate, old.expert + step[..., : layout.width], moved)
 
 
-@singledispatch
+_STEPS: dict[type[LocationExperts], Callable[[Any], ExpertStep]] = {
+    GaussianExperts: lambda experts: GaussianStep(experts.shared_std)
+}
+
+
+def register_step(family: type[LocationExperts], make: Callable[[Any], ExpertStep]) -> None:
+    """Give a family, and subclasses that do not change its density, an M-step; ``make`` takes the experts."""
+    _STEPS[family] = make
+
+
 def expert_step(experts: LocationExperts) -> ExpertStep:
-    """The M-step of a family; register a better one than Newton's for a family that has it."""
-    return NewtonStep()
-
-
-@expert_step.register
-def _(experts: GaussianExperts) -> ExpertStep:
-    return GaussianStep(experts.shared_std)
+    """The M-step of a family: the one registered for it, else Newton's."""
+    make = next((make for family, make in _STEPS.items() if has_form(experts, family)), None)
+    return NewtonStep() if make is None else make(experts)
 
 
 def expert_columns(layout: Layout) -> Tensor:

@@ -11,12 +11,13 @@ from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
 from mixkit.gates import Gate
 from mixkit.gates.normalizers import Softmax
 from mixkit.gates.scores import ConstantScore, LinearScore
-from mixkit.gates.selections import Dense, TopKByScore, TopKBySlope
 from mixkit.gates.temperatures import FixedTemperature
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import ParameterRecord, has_form, records_of
 
 from ...data.dataset import Data
 from ...optimizers.objective import Evaluation, Objective, UserMap
+from ..user_map import make_user_map
 from .complete_hessian import complete_hessian
 from .design import Chunk, Design, Scaling
 from .hessian import assemble_hessian, curvature_sums
@@ -63,7 +64,9 @@ class LinearObjective(Objective):
         names = experts.constant_names
         self.scale_constant = names.index(experts.scale_name) if experts.scale_name else None
         self.temperature = _temperature(model.gate)
-        self.has_gate_weight = isinstance(model.gate.score, LinearScore)
+        self.has_gate_weight = has_form(model.gate.score, LinearScore)
+        self.has_slope = has_form(experts.predictor, LinearPredictor)
+        self.records = {record.name: record for record in records_of(model)}
         self.scaling = Scaling.of(x, y, weight, scale_response=self.scale_constant is not None)
         free = torch.cat([~pinned_columns, pinned_columns.new_ones(1)])
         intercept_only = torch.zeros_like(free)
@@ -71,7 +74,7 @@ class LinearObjective(Objective):
         self.layout = Layout(
             self.k,
             free if self.has_gate_weight else intercept_only,
-            free if isinstance(experts.predictor, LinearPredictor) else intercept_only,
+            free if self.has_slope else intercept_only,
             [getattr(experts, name).shape[-1] == 1 and self.k > 1 for name in names],
             has_reference=True,
             selection=model.gate.selection,
@@ -89,14 +92,12 @@ class LinearObjective(Objective):
         """Whether the model has the form this objective computes."""
         gate, experts = model.gate, model.experts
         return (
-            type(gate.score) in (LinearScore, ConstantScore)
-            and gate.score.bias is not None
-            and type(gate.normalizer) is Softmax
-            and type(gate.selection) in (Dense, TopKByScore, TopKBySlope)
-            and type(gate.temperature) is FixedTemperature
+            is_linear_score(gate)
+            and gate.selection.reads_scores_alone
             and isinstance(experts, LocationExperts)
+            and experts.is_consistent
             and experts.floor_name is None
-            and type(experts.predictor) in (LinearPredictor, ConstantPredictor)
+            and is_linear_predictor(experts.predictor)
             and all(parameter.requires_grad for parameter in model.parameters())
         )
 
@@ -106,8 +107,9 @@ class LinearObjective(Objective):
             like.new_full((1, 1, self.k, self.layout.width), -math.inf),
             [like.new_full((1, 1, self.k, 1), -math.inf) for _ in self.experts.constant_names],
         )
-        if self.scale_constant is not None:
-            lower.constants[self.scale_constant].fill_(0.5 * math.log(variance_floor))
+        for name, constant in zip(self.experts.constant_names, lower.constants, strict=True):
+            if self.records[f"experts.{name}"].has_floor:
+                constant.fill_(0.5 * math.log(variance_floor))
         return self.layout.pack(lower)[0, 0]
 
     def _log_jacobian(self) -> Tensor:
@@ -242,7 +244,7 @@ class LinearObjective(Objective):
         return rows.reshape(-1, 1, rows.shape[-1], 1).expand(-1, 1, self.k, 1)
 
     def _same_family(self, model: MixtureOfExperts) -> LocationExperts:
-        if type(model.experts) is not type(self.experts):
+        if not isinstance(model.experts, type(self.experts)):
             raise TypeError(f"the model must have {type(self.experts).__name__}, got {type(model.experts).__name__}")
         return model.experts
 
@@ -267,7 +269,7 @@ class LinearObjective(Objective):
         values = {"gate.score.bias": gate[:, -1], "experts.predictor.intercept": expert[:, -1]}
         if self.has_gate_weight:
             values["gate.score.weight"] = gate[:, :-1]
-        if isinstance(self.experts.predictor, LinearPredictor):
+        if self.has_slope:
             values["experts.predictor.slope"] = expert[:, :-1]
         for name, constant in zip(self.experts.constant_names, user.constants, strict=True):
             shared = getattr(self.experts, name).shape[-1] == 1
@@ -313,25 +315,38 @@ class LinearObjective(Objective):
             return self.layout.pack(self._user_of(vectors[None], 0))[0]
 
         zero = self.lower.new_zeros(self.num_params)
-        is_log = torch.zeros(self.num_params + 1, dtype=torch.bool, device=zero.device)
+        return make_user_map(self._placed(), user(zero[None])[0], linear_map(user, zero))
+
+    def _placed(self) -> list[tuple[ParameterRecord, Tensor]]:
+        """Records with the places of their entries in the vector."""
+        block, width = self.k * self.layout.width, self.layout.width
+        gate, expert = (self.layout.index[i * block : (i + 1) * block].reshape(self.k, width) for i in (0, 1))
+        places = {
+            "gate.score.weight": gate[:, :-1],
+            "gate.score.bias": gate[:, -1],
+            "experts.predictor.slope": expert[:, :-1],
+            "experts.predictor.intercept": expert[:, -1],
+        }
         for position, name in enumerate(self.experts.constant_names):
             rows = self.layout.constant_positions[position * self.k : (position + 1) * self.k]
-            is_log[self.layout.index[rows]] = name.startswith("log_")
-        return UserMap(self._names(), linear_map(user, zero), user(zero[None])[0], is_log[:-1])
-
-    def _names(self) -> list[str]:
-        columns = [*(f"x{i}" for i in range(self.layout.width - 1)), None]
-        gate = [_name("gate_bias", "gate_weight", j, c) for j in range(self.k) for c in columns]
-        expert = [_name("intercept", "slope", j, c) for j in range(self.k) for c in columns]
-        constants = [f"{n.removeprefix('log_')}[{j}]" for n in self.experts.constant_names for j in range(self.k)]
-        names = [""] * (self.num_params + 1)
-        for position, name in reversed(list(zip(self.layout.index.tolist(), gate + expert + constants, strict=True))):
-            names[position] = name
-        return names[:-1]
+            shared = getattr(self.experts, name).shape[-1] == 1
+            places[f"experts.{name}"] = self.layout.index[rows[:1] if shared else rows]
+        return [(self.records[name], place) for name, place in places.items() if name in self.records]
 
 
-def _name(intercept: str, slope: str, expert: int, column: str | None) -> str:
-    return f"{intercept}[{expert}]" if column is None else f"{slope}[{expert},{column}]"
+def is_linear_score(gate: Gate) -> bool:
+    """Whether a gate is a softmax of linear or constant scores with a bias, at one fixed temperature."""
+    return (
+        (has_form(gate.score, LinearScore) or has_form(gate.score, ConstantScore))
+        and gate.score.bias is not None
+        and has_form(gate.normalizer, Softmax)
+        and has_form(gate.temperature, FixedTemperature)
+    )
+
+
+def is_linear_predictor(predictor: object) -> bool:
+    """Whether locations are linear in the covariates, or constant."""
+    return has_form(predictor, LinearPredictor) or has_form(predictor, ConstantPredictor)
 
 
 def _without_offset(experts: LocationExperts, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -1,6 +1,7 @@
 """What every normalizer is."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ class Normalizer(nn.Module, ABC):
             ``masked_log_weights``, too.
     """
 
+    computed_by: ClassVar[tuple[str, ...]] = ("forward", "log_weights", "masked_log_weights")
     shift_invariant: bool
     couples_rows: bool = False
 

@@ -1,16 +1,19 @@
 """What every score is, and the pieces that scores with parameters share."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..._validation import check_integer, check_last_dim, check_tensor
+from ...parameters import Axis, DefaultPrior, ParameterRecord, Place, Slope, UnitChange, forget_statements
 
 __all__ = ["ParameterSettings", "Score", "new_parameter"]
 
 INITIAL_STD = 0.02
+GATE_PRIOR = DefaultPrior(std=3.5)
 
 
 class Score(nn.Module, ABC):
@@ -28,13 +31,32 @@ class Score(nn.Module, ABC):
             Behind a shift-invariant normalizer they are determined only up to that translation.
         weight_name: the parameter ``(*batch, k, d)`` that is :math:`\beta_1` in a mixing measure; ``None`` where the
             part that depends on x has not one such parameter and no other.
+        is_vectorized: whether ``slope_score`` treats rows of x alone, takes parameters with leading batch dimensions of
+            any number, and has two derivatives in them almost everywhere; an expert's score then reads no other
+            expert's rows of parameters whose records count experts.
+        is_homogeneous: whether multiplying all parameters by a positive number multiplies the scores by it.
+        can_shift: whether a score of covariates less a constant is such a score of the covariates, with other
+            parameters, as their records say.
+        can_scale: the same of covariates divided each by its own number.
+
+    All but the sizes and the bias are statements about the computation. A subclass that overrides ``slope_score``,
+    ``add_bias`` or ``forward`` inherits none: what it does not state itself is as it is here.
     """
 
+    computed_by: ClassVar[tuple[str, ...]] = ("forward", "slope_score", "add_bias")
     translated: tuple[str, ...] = ("bias",)
     weight_name: str | None = None
+    is_vectorized: bool = False
+    is_homogeneous: bool = False
+    can_shift: bool = False
+    can_scale: bool = False
     num_experts: int
     num_features: int | None = None
     bias: nn.Parameter | None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        forget_statements(cls, Score.computed_by, {name: getattr(Score, name) for name in _STATEMENTS})
 
     def __init__(self, num_experts: int, num_features: int | None, bias: nn.Parameter | None) -> None:
         super().__init__()
@@ -82,10 +104,33 @@ class Score(nn.Module, ABC):
                 f"got shape {tuple(x.shape)}"
             )
 
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """What the parameters are; a subclass adds those that it knows, the others have generic records."""
+        return (self.bias_record(),)
+
+    def bias_record(self, *absorbs: str) -> ParameterRecord:
+        """The record of the bias, which absorbs a shift of the covariates that the named coefficients belong to."""
+        units = UnitChange(absorbs=absorbs)
+        return ParameterRecord(
+            "bias", "gate_bias", (Axis.EXPERT,), units=units, prior=GATE_PRIOR, place=Place.GATE_BIAS
+        )
+
+    def adapt_record(self, record: ParameterRecord) -> ParameterRecord:
+        """A record, told which translation leaves the gate as it is; unknown matrices count as slopes."""
+        if record.is_generic:
+            is_matrix = self.get_parameter(record.name).ndim > 1
+            slope = Slope.GATE if is_matrix else None
+            record = replace(record, block=f"gate_{record.name}", slope=slope, place=Place.GATE)
+        is_translated = record.name in self.translated
+        return replace(record, is_translated=is_translated, is_centered=record.is_centered or is_translated)
+
     def extra_repr(self) -> str:
         """The sizes shown by ``repr``."""
         features = "" if self.num_features is None else f"num_features={self.num_features}, "
         return f"{features}num_experts={self.num_experts}, bias={self.bias is not None}"
+
+
+_STATEMENTS = ("translated", "weight_name", "is_vectorized", "is_homogeneous", "can_shift", "can_scale")
 
 
 class ParameterSettings(NamedTuple):

@@ -1,12 +1,14 @@
 """Scores built on linear forms: affine, an activation of it, a quadratic, and a constant."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..._validation import check_integer
-from .base import ParameterSettings, Score, new_bias, new_parameter
+from ...parameters import Axis, DefaultPrior, ParameterRecord, Place, Slope, UnitChange, has_form
+from .base import GATE_PRIOR, ParameterSettings, Score, new_bias, new_parameter
 
 __all__ = ["ActivationScore", "ConstantScore", "LinearScore", "QuadraticScore"]
 
@@ -36,6 +38,10 @@ class LinearScore(Score):
 
     translated: tuple[str, ...] = ("weight", "bias")
     weight_name: str | None = "weight"
+    is_vectorized = True
+    is_homogeneous = True
+    can_shift = True
+    can_scale = True
 
     def __init__(
         self,
@@ -55,6 +61,10 @@ class LinearScore(Score):
     def slope_score(self, x: Tensor) -> Tensor:
         r""":math:`\beta_1^\top x`, ``(*batch, n, k)``."""
         return x @ self.weight.mT
+
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """The weight in units of one over the covariates, and a bias that absorbs their shift."""
+        return _weight_record(), self.bias_record(*(("weight",) if has_form(self, LinearScore) else ()))
 
 
 class ActivationScore(LinearScore):
@@ -85,6 +95,9 @@ class ActivationScore(LinearScore):
     """
 
     translated = ("bias",)
+    weight_name = "weight"
+    is_vectorized = True
+    can_scale = True
 
     def __init__(
         self,
@@ -145,6 +158,10 @@ class QuadraticScore(LinearScore):
 
     translated = ("quadratic", "weight", "bias")
     weight_name = None
+    is_vectorized = True
+    is_homogeneous = True
+    can_shift = True
+    can_scale = True
 
     def __init__(
         self,
@@ -166,6 +183,13 @@ class QuadraticScore(LinearScore):
         rows, columns = torch.triu_indices(x.shape[-1], x.shape[-1], device=x.device)
         return super().slope_score(x) + (x[..., rows] * x[..., columns]) @ self.quadratic.mT
 
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """The weight, and the coefficients of the monomials in units of one over products of covariates."""
+        axes = (Axis.EXPERT, Axis.PRODUCT)
+        quadratic = replace(_weight_record(), name="quadratic", block="gate_quadratic", axes=axes, place=Place.GATE)
+        weight = replace(_weight_record(), units=UnitChange(covariate_power=-1, absorbs=("quadratic",)))
+        return quadratic, weight, self.bias_record("weight", "quadratic")
+
 
 class ConstantScore(Score):
     r"""Scores that do not depend on x, :math:`s_j(x) = \beta_{0j}`: a softmax makes them mixing proportions.
@@ -186,6 +210,11 @@ class ConstantScore(Score):
                 [0., 0., 0.]])
     """
 
+    is_vectorized = True
+    is_homogeneous = True
+    can_shift = True
+    can_scale = True
+
     def __init__(
         self,
         num_experts: int,
@@ -199,3 +228,19 @@ class ConstantScore(Score):
     def slope_score(self, x: Tensor) -> Tensor:
         """Zeros, ``(*batch, n, k)``."""
         return x.new_zeros(()).expand(*x.shape[:-1], self.num_experts)
+
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """The bias, whose scores are those at all x."""
+        return (replace(self.bias_record(), prior=DefaultPrior(std=1.5)),)
+
+
+def _weight_record() -> ParameterRecord:
+    return ParameterRecord(
+        "weight",
+        "gate_weight",
+        (Axis.EXPERT, Axis.COVARIATE),
+        units=UnitChange(covariate_power=-1),
+        prior=GATE_PRIOR,
+        slope=Slope.GATE,
+        place=Place.GATE_WEIGHT,
+    )

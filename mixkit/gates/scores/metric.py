@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..._validation import at_least_float32, check_integer
+from ...parameters import Axis, DefaultPrior, ParameterRecord, Place, Slope, UnitChange
 from .base import ParameterSettings, Score, new_bias, new_parameter
 
 __all__ = ["CosineScore", "DistanceScore"]
@@ -50,6 +51,8 @@ class DistanceScore(Score):
     """
 
     weight_name = "center"
+    is_vectorized = True
+    can_shift = True
 
     def __init__(
         self,
@@ -73,6 +76,20 @@ class DistanceScore(Score):
         difference = at_least_float32(x).unsqueeze(-2) - self.center.unsqueeze(-3)
         squares = difference.square().sum(-1)
         return -(squares if self.squared else _root(squares)).to(x.dtype)
+
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """The centers, positions among the covariates; a penalty draws them together."""
+        center = ParameterRecord(
+            "center",
+            "gate_center",
+            (Axis.EXPERT, Axis.COVARIATE),
+            units=UnitChange(covariate_power=1, is_position=True),
+            prior=DefaultPrior(std=2.0),
+            slope=Slope.GATE,
+            is_centered=True,
+            place=Place.GATE_WEIGHT,
+        )
+        return center, self.bias_record()
 
     def extra_repr(self) -> str:
         """The settings shown by ``repr``."""
@@ -116,6 +133,7 @@ class CosineScore(Score):
     """
 
     weight_name = "weight"
+    is_vectorized = True
 
     def __init__(
         self,
@@ -139,6 +157,13 @@ class CosineScore(Score):
         wide, weight = at_least_float32(x), at_least_float32(self.weight)
         directions = _directions(weight, self.perturbation[0])
         return (_directions(wide, self.perturbation[1]) @ directions.mT).to(x.dtype)
+
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """The directions, whose lengths have no unit."""
+        weight = ParameterRecord(
+            "weight", "gate_weight", (Axis.EXPERT, Axis.COVARIATE), slope=Slope.GATE, place=Place.GATE_WEIGHT
+        )
+        return weight, self.bias_record()
 
     def extra_repr(self) -> str:
         """The settings shown by ``repr``."""

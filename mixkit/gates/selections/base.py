@@ -1,12 +1,14 @@
 """What every selection is, the one that keeps all, and the deterministic top-K that the others are made of."""
 
 from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..._validation import can_read_values, check_integer
 from ...numerics.randomness import Randomness
+from ...parameters import forget_statements
 
 __all__ = ["Dense", "Selection", "keep", "top_k_mask"]
 
@@ -17,10 +19,22 @@ class Selection(nn.Module, ABC):
     Attributes:
         num_selected: how many experts survive at every row; ``None`` for all of them.
         shift_invariant: whether adding a constant to all scores of a row selects the same experts.
+        reads_scores_alone: whether the selection of a row is a function of its two kinds of scores alone, whatever
+            batch dimensions they have: it draws nothing, and has no parameters and no other use of x.
+        reads_slope_scores: whether it may depend on ``slope_scores``.
+
+    The last two are statements about ``forward``, which a subclass that overrides it does not inherit.
     """
 
+    computed_by: ClassVar[tuple[str, ...]] = ("forward",)
     num_selected: int | None = None
     shift_invariant: bool = True
+    reads_scores_alone: bool = False
+    reads_slope_scores: bool = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        forget_statements(cls, Selection.computed_by, {"reads_scores_alone": False, "reads_slope_scores": True})
 
     @abstractmethod
     def forward(self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: Randomness = None) -> Tensor:
@@ -44,6 +58,9 @@ class Dense(Selection):
         >>> Dense()(scores, slope_scores=scores, x=torch.ones(1, 1))
         tensor([[1., 2.]])
     """
+
+    reads_scores_alone = True
+    reads_slope_scores = False
 
     def forward(self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: Randomness = None) -> Tensor:
         """The scores as they are."""

@@ -24,6 +24,8 @@ class TopKByScore(Selection):
     """
 
     num_selected: int
+    reads_scores_alone = True
+    reads_slope_scores = False
 
     def __init__(self, num_selected: int) -> None:
         super().__init__()
@@ -57,6 +59,8 @@ class TopKBySlope(TopKByScore):
         >>> TopKBySlope(2)(slope_scores + bias, slope_scores=slope_scores, x=torch.ones(1, 1))
         tensor([[-inf, 3., 2.]])
     """
+
+    reads_scores_alone = True
 
     def forward(self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: Randomness = None) -> Tensor:
         """The scores ``(*batch, n, k)``, -inf where unselected."""

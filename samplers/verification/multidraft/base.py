@@ -9,7 +9,7 @@ from torch import Tensor
 from ..node import Decision, Node
 from ..shared_prefix import check_shared_rows
 from ..sources import RandomSource
-from ..speculative import acceptance, offer
+from ..speculative import common_mass, offer
 from ..verifier import NodeVerifier
 
 
@@ -56,8 +56,8 @@ class CanonicalVerifier(NodeVerifier):
         """
         node = node_of(target, drafts)
         if node.num_drafts == 1:
-            return acceptance(node.target, node.draft)
-        return acceptance(node.target, self.selection(node).marginal)
+            return common_mass(node.target, node.draft)
+        return common_mass(node.target, self.selection(node).marginal)
 
 
 def offer_selected(node: Node, plan: Selection, source: RandomSource) -> Decision:

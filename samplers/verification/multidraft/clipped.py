@@ -41,7 +41,7 @@ class ClippedRatio:
 def power(base: Tensor, count: Tensor) -> Tensor:
     """Return ``base (r, n)`` to the integer powers ``count (r,)``, at least 1, by squaring."""
     result, square = None, base
-    bits = int(count.max()).bit_length()
+    bits = int(count.max()).bit_length() if count.numel() else 0
     for bit in range(bits):
         odd = ((count >> bit) & 1).bool()
         if odd.all():

@@ -9,7 +9,7 @@ from mixkit._validation import check_integer
 
 from ..node import Decision, Node
 from ..sources import RandomSource
-from ..speculative import acceptance
+from ..speculative import common_mass
 from .base import CanonicalVerifier, offer_selected
 from .pairs import solve_pairs
 from .recursive import RecursiveRejection, recursive_acceptance
@@ -55,7 +55,7 @@ class ImportanceWeighted(CanonicalVerifier):
         plan = self.selection(node)
         if not self.guard:
             return offer_selected(node, plan, source)
-        worse = acceptance(node.target, plan.marginal) < recursive_acceptance(node.target, node.drafts) - 1e-12
+        worse = common_mass(node.target, plan.marginal) < recursive_acceptance(node.target, node.drafts) - 1e-12
         token, probability = torch.empty_like(node.tokens[:, 0]), node.target.new_empty(node.num_rows)
         for mask in (worse, ~worse):
             rows = mask.nonzero()[:, 0]

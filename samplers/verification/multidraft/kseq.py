@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..node import Decision, Node
 from ..sources import RandomSource
-from ..speculative import accept_probability
+from ..speculative import accept_ratio
 from ..verifier import NodeVerifier
 from .base import check_identical, node_of
 
@@ -34,7 +34,7 @@ class KSequential(NodeVerifier):
         check_identical(node)
         target, draft = node.target, node.draft
         rho, beta, passed = division(target, draft, node.num_active)
-        test = accept_probability(target.gather(-1, node.tokens), rho[:, None] * draft.gather(-1, node.tokens))
+        test = accept_ratio(target.gather(-1, node.tokens), rho[:, None] * draft.gather(-1, node.tokens))
         test = torch.where(node.active, test, 0.0)
         missed = torch.cat([torch.ones_like(test[:, :1]), (1 - test).cumprod(-1)], -1)
         which = source.choose(torch.cat([test * missed[:, :-1], missed[:, -1:]], -1))

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..node import Decision, Node
 from ..sources import RandomSource
-from ..speculative import accept_probability, acceptance, residual
+from ..speculative import accept_ratio, common_mass, normalized_residual
 from ..verifier import NodeVerifier
 
 
@@ -45,12 +45,12 @@ class RecursiveRejection(NodeVerifier):
                 continue
             law = self._law(node, offered, i)
             chosen = node.tokens[offered, i, None]
-            test = accept_probability(left[offered].gather(-1, chosen), law.gather(-1, chosen))[:, 0]
+            test = accept_ratio(left[offered].gather(-1, chosen), law.gather(-1, chosen))[:, 0]
             probability[offered] = test
             accepted = source.rows(offered).accept(test)
             token[offered[accepted]] = chosen[accepted, 0]
             rejected = offered[~accepted]
-            left = left.index_put((rejected,), residual(left[rejected], law[~accepted]))
+            left = left.index_put((rejected,), normalized_residual(left[rejected], law[~accepted]))
             rows = rows[token[rows] < 0]
         if rows.numel():
             token[rows] = source.rows(rows).choose(left[rows])
@@ -90,6 +90,6 @@ def recursive_acceptance(target: Tensor, drafts: Tensor) -> Tensor:
     left = target.double()
     missed = torch.ones_like(left[..., 0])
     for law in drafts.double().unbind(-2):
-        missed = missed * (1 - acceptance(left, law))
-        left = residual(left, law)
+        missed = missed * (1 - common_mass(left, law))
+        left = normalized_residual(left, law)
     return 1 - missed

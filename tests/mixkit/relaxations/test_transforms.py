@@ -75,7 +75,7 @@ def forked():
         yield
 
 
-@pytest.mark.parametrize("name", set(ALL) - NO_FORWARD_MODE)
+@pytest.mark.parametrize("name", sorted(set(ALL) - NO_FORWARD_MODE))
 def test_forward_mode_agrees_with_reverse_mode(name, forked):
     """<w, J v> both ways, the noise the same."""
     function, x = ALL[name], logits()

@@ -1,0 +1,57 @@
+"""Truncated distributions: verify over the tokens that some row keeps, and leave out the others."""
+
+import torch
+from torch import Tensor
+
+_FEWEST = 1024
+_LARGEST_SHARE = 0.25
+
+
+def kept_tokens(*logits: Tensor) -> Tensor | None:
+    """Tokens ``(k,)`` that some row of the logits ``(..., v)`` keeps, ascending; None where leaving out is no gain.
+
+    A token that no row of target and draft can hold is never drafted and never drawn, so it decides nothing. One row
+    is looked at first, so that rows that are not truncated cost next to nothing.
+
+    Example:
+        >>> logits = torch.full((2, 2048), -torch.inf)
+        >>> logits[0, 7], logits[1, 2000] = 0.0, 0.0
+        >>> kept_tokens(logits)
+        tensor([   7, 2000])
+    """
+    v = logits[0].shape[-1]
+    if v < _FEWEST or logits[0].numel() == 0:
+        return None
+    first = logits[0].reshape(-1, v)[0] if logits[0].is_contiguous() else logits[0][(0,) * (logits[0].ndim - 1)]
+    if int((first > -torch.inf).sum()) > _LARGEST_SHARE * v:
+        return None
+    kept = torch.zeros(v, dtype=torch.bool, device=first.device)
+    for part in logits:
+        if part.numel():
+            kept |= (_distinct(part) > -torch.inf).flatten(0, -2).any(0)
+    tokens = kept.nonzero()[:, 0]
+    return tokens if tokens.numel() <= _LARGEST_SHARE * v else None
+
+
+def restrict(logits: Tensor, kept: Tensor) -> Tensor:
+    """The columns ``kept (k,)`` of logits ``(..., v)``; dimensions that were expanded stay so."""
+    return _distinct(logits)[..., kept].expand(*logits.shape[:-1], -1)
+
+
+def new_ids(tokens: Tensor, kept: Tensor) -> Tensor:
+    """Places among the kept tokens; 0 for tokens that are not kept, which are padding."""
+    place = torch.searchsorted(kept, tokens.contiguous()).clamp_max_(kept.numel() - 1)
+    return torch.where(kept[place] == tokens, place, 0)
+
+
+def old_ids(tokens: Tensor, kept: Tensor) -> Tensor:
+    """The tokens at given places among the kept ones; -1 stays."""
+    return torch.where(tokens >= 0, kept[tokens.clamp_min(0)], -1)
+
+
+def _distinct(logits: Tensor) -> Tensor:
+    """One of each row: dimensions that were expanded have length 1."""
+    for dim in range(logits.ndim - 1):
+        if logits.stride(dim) == 0 and logits.shape[dim] > 1:
+            logits = logits.narrow(dim, 0, 1)
+    return logits
