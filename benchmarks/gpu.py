@@ -4,7 +4,7 @@ Every row runs on CUDA, forward and backward. Results that are no draws are comp
 float64; draws are compared with their distribution, by the largest difference of frequencies. Without a GPU it says so
 and ends with 0. It takes less than two minutes.
 
-Run: python benchmarks/cuda.py [--quick]
+Run: python benchmarks/gpu.py [--quick]
 """
 
 import argparse
@@ -60,6 +60,10 @@ def frequency_error(call: Call, k: int, num_selected: int) -> float:
     found = call(logits.expand(200_000, -1)).double().mean(0).cpu()
     exact = ExponentialFamilySubset(num_selected, logits.double().cpu()).mean
     return float((found - exact).abs().amax())
+
+
+def first_eight(logits: Tensor) -> Tensor:
+    return (torch.arange(logits.shape[-1], device=logits.device) < 8).to(logits).expand(logits.shape)
 
 
 DETERMINISTIC: dict[str, Call] = {
