@@ -9,14 +9,17 @@ from .acceptance.bounds import (
 )
 from .decoding import (
     Decoding,
+    DecodingSession,
     Drafter,
     DraftLength,
     ExpectedGain,
+    HeadDrafts,
     SampledDrafts,
     SampledTree,
     Scorer,
     SpeculativeDecoder,
     Statistics,
+    TopTree,
 )
 from .decoding.ngrams import NGramModel
 from .decoding.prompt_lookup import PromptLookup
@@ -55,6 +58,7 @@ __all__ = [
     "ComposedTokens",
     "Decision",
     "Decoding",
+    "DecodingSession",
     "DirichletTokens",
     "DraftLength",
     "Drafter",
@@ -64,6 +68,7 @@ __all__ = [
     "GeneratorSource",
     "GumbelListCoupling",
     "GumbelSoftmaxTokens",
+    "HeadDrafts",
     "ImportanceWeighted",
     "Info",
     "KSequential",
@@ -90,6 +95,7 @@ __all__ = [
     "Temperature",
     "TopK",
     "TopP",
+    "TopTree",
     "TreeVerification",
     "TreeVerifier",
     "Typical",

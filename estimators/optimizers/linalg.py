@@ -7,16 +7,17 @@ __all__ = ["damped_cholesky", "diagonal_size", "solve_ascent"]
 
 _FIRST_DAMPING = 1e-12
 _SMALLEST_SHARE = 1e-20  # of the largest diagonal entry: what stands for one of zero, which has no unit of its own
+_LEAST_DAMPED_SHARE = 1e-10
 
 
-def diagonal_size(matrix: Tensor) -> Tensor:
+def diagonal_size(matrix: Tensor, smallest_share: float = _SMALLEST_SHARE) -> Tensor:
     """Absolute diagonal ``(*batch, P)`` of symmetric matrices, the unit in which each parameter is judged; positive.
 
     Parameters of very different units keep their own: only a diagonal of (nearly) zero takes a unit from the others.
     """
     size = matrix.diagonal(dim1=-2, dim2=-1).abs()
     largest = size.amax(-1, keepdim=True) if size.shape[-1] else size
-    return torch.maximum(size, _SMALLEST_SHARE * largest).clamp(min=torch.finfo(matrix.dtype).tiny)
+    return torch.maximum(size, smallest_share * largest).clamp(min=torch.finfo(matrix.dtype).tiny)
 
 
 def damped_cholesky(matrix: Tensor, damping: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -29,7 +30,9 @@ def damped_cholesky(matrix: Tensor, damping: Tensor | None = None) -> tuple[Tens
     Returns:
         Lower factors ``(*batch, P, P)`` and the damping used ``(*batch,)``.
     """
-    scale = diagonal_size(matrix)
+    # A parameter along which the likelihood is all but flat, as that of a gate that has become a step, is damped by
+    # more than its own curvature: a share of that would leave steps as long as those without any damping.
+    scale = diagonal_size(matrix, _LEAST_DAMPED_SHARE)
     used = matrix.new_zeros(matrix.shape[:-2]) if damping is None else damping.clone()
     damped = matrix.clone(memory_format=torch.contiguous_format)
     for _ in range(40):

@@ -14,6 +14,7 @@ from ..verification.speculative import SpeculativeSampling
 from ..verification.tree import TreeVerifier
 from ..verification.verifier import Verifier
 from .drafting import Drafter, SampledDrafts
+from .hidden import HiddenStates
 from .lengths import DraftLength, check_chosen
 from .prompts import check_eos, check_vocabulary, split_prompts
 from .rounds import as_rounds
@@ -22,7 +23,7 @@ from .state import Decoding, DecodingState, OnTokens, Trace
 from .statistics import Statistics
 from .stopping import Stop, StopCondition, as_stop
 from .target import Target
-from .tree import SampledTree
+from .tree import SampledTree, TreeDrafter
 
 
 class SpeculativeDecoder:
@@ -36,7 +37,7 @@ class SpeculativeDecoder:
 
     Args:
         target: Causal model ``ids (R, L) -> logits (R, L, v)``, or a `Scorer`, such as one with a cache.
-        drafts: A model or a sequence of models to sample drafts from, a `Drafter`, or a `SampledTree`.
+        drafts: A model or a sequence of models to sample drafts from, a `Drafter`, a `SampledTree` or a `TopTree`.
         verifier: The rule; by default `SpeculativeSampling` of one draft. A `TreeVerifier` for a tree.
         num_drafts: Drafts a round ``m``, by default one of each model; only for drafts sampled from models.
         draft_length: Longest draft ``t``, 5 by default; only for drafts sampled from models.
@@ -67,7 +68,7 @@ class SpeculativeDecoder:
     def __init__(
         self,
         target: Scorer | Model,
-        drafts: Drafter | SampledTree | Scorer | Model | Sequence[Scorer | Model],
+        drafts: Drafter | TreeDrafter | Scorer | Model | Sequence[Scorer | Model],
         verifier: Verifier | TreeVerifier | None = None,
         *,
         num_drafts: int | None = None,
@@ -83,14 +84,19 @@ class SpeculativeDecoder:
         self.verifier = SpeculativeSampling() if verifier is None else check_verifier(verifier)
         self.processors = as_chain(processors)
         settings = {"num_drafts": num_drafts, "draft_length": draft_length, "draft_processors": draft_processors}
-        drafter = check_fit(self.verifier, as_drafter(drafts, self.verifier, settings)).inherit(self.processors)
-        self.drafter = drafter.without_laws() if split_greedy(self.processors)[1] else drafter
+        self._drafts = check_fit(self.verifier, as_drafter(drafts, self.verifier, settings))
+        self.drafter = self.drafter_for(self.processors)
         self.eos = check_eos(eos_token_id)
         self.pad_token_id = check_integer("pad_token_id", pad_token_id)
         if draft_lengths is not None and not isinstance(draft_lengths, DraftLength):
             raise TypeError(f"draft_lengths must be a DraftLength or None, got {type(draft_lengths).__name__}")
         self.draft_lengths = draft_lengths
         self.vocab_size = None if vocab_size is None else check_integer("vocab_size", vocab_size, low=1)
+
+    def drafter_for(self, processors: LogitsFunction) -> Any:
+        """Return what proposes drafts for a target with the given processors."""
+        drafter = self._drafts.inherit(processors)
+        return drafter.without_laws() if split_greedy(processors)[1] else drafter
 
     def __repr__(self) -> str:
         settings = {"processors": self.processors, "eos_token_id": sorted(self.eos), "vocab_size": self.vocab_size}
@@ -139,12 +145,15 @@ class SpeculativeDecoder:
         trace = Trace(len(prompts), return_logits) if return_log_probs or return_logits else None
         self.target.reset()
         self.drafter.reset()
+        layers = getattr(self.drafter, "hidden_layers", ())
+        self.target.watch(layers)
         vocab_size = self._first(state, prompts, randomness, trace)
+        hidden = HiddenStates(state.ids.shape, state.prompt_lengths, self.target.hidden) if layers else None
         target = Target(self.target, self.processors, self.vocab_size)
-        rounds = as_rounds(target, self.drafter, self.verifier, vocab_size)
+        rounds = as_rounds(target, self.drafter, self.verifier, vocab_size, hidden)
         while (rows := state.active()).numel() > 0:
             source = randomness if len(rows) == len(prompts) else randomness.rows(rows)
-            limits = self._limits(state.remaining[rows], statistics, rows).to(prompts[0].device)
+            limits = self.limits(state.remaining[rows], statistics, rows).to(prompts[0].device)
             outcome, lengths = rounds.run(state.histories(rows), limits, source, trace is not None)
             statistics.record(rows, outcome, lengths)
             counts = state.extend(rows, outcome.tokens)
@@ -152,7 +161,7 @@ class SpeculativeDecoder:
                 trace.record(rows, outcome, counts)
         return state.result(statistics, trace)
 
-    def _limits(self, remaining: Tensor, statistics: Statistics, rows: Tensor) -> Tensor:
+    def limits(self, remaining: Tensor, statistics: Statistics, rows: Tensor) -> Tensor:
         """Longest draft of each row ``(r,)``: what it has room for, and what is chosen before the round begins."""
         limits = (remaining - 1).clamp(max=self.drafter.draft_length)
         if self.draft_lengths is None:
@@ -173,7 +182,7 @@ class SpeculativeDecoder:
 
 def as_drafter(drafts: Any, verifier: Verifier | TreeVerifier, settings: dict[str, Any]) -> Any:
     """Return what proposes drafts: as it is, or `SampledDrafts` of models; refuse settings that would not be used."""
-    if isinstance(drafts, Drafter | SampledTree):
+    if isinstance(drafts, Drafter | TreeDrafter):
         for name, value in settings.items():
             if value is not None and value != getattr(drafts, name, None):
                 raise ValueError(f"{name} must be None where a {type(drafts).__name__} has its own, got {value!r}")
@@ -202,7 +211,7 @@ def check_verifier(verifier: Any) -> Verifier | TreeVerifier:
 
 def check_fit(verifier: Verifier | TreeVerifier, drafter: Any) -> Any:
     """Return the drafter if the verifier is made for its drafts."""
-    if isinstance(verifier, TreeVerifier) or isinstance(drafter, SampledTree):
+    if isinstance(verifier, TreeVerifier) or isinstance(drafter, TreeDrafter):
         return check_tree_fit(verifier, drafter)
     most = verifier.max_drafts
     if most is not None and drafter.num_drafts > most:
@@ -217,14 +226,16 @@ def check_fit(verifier: Verifier | TreeVerifier, drafter: Any) -> Any:
     return drafter
 
 
-def check_tree_fit(verifier: Verifier | TreeVerifier, tree: Any) -> SampledTree:
+def check_tree_fit(verifier: Verifier | TreeVerifier, tree: Any) -> TreeDrafter:
     """Return the tree if the verifier is a `TreeVerifier` of a rule for as many siblings, drawn with replacement."""
-    if not (isinstance(verifier, TreeVerifier) and isinstance(tree, SampledTree)):
+    if not (isinstance(verifier, TreeVerifier) and isinstance(tree, TreeDrafter)):
         raise ValueError(
-            "a TreeVerifier and a SampledTree must go together, got "
+            "a TreeVerifier and a SampledTree or TopTree must go together, got "
             f"{type(verifier).__name__} and {type(tree).__name__}"
         )
     rule = verifier.rule
+    if not isinstance(tree, SampledTree):  # nodes without a distribution suit any rule
+        return tree
     if not rule.with_replacement:
         raise ValueError(f"drafts must be drawn without replacement for {rule!r}, got a tree of independent siblings")
     if rule.max_drafts is not None and max(tree.branching) > rule.max_drafts:

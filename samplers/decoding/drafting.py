@@ -51,6 +51,8 @@ class Drafter(ABC):
 
     num_drafts: int = 1
     draft_length: int
+    hidden_layers: tuple[int, ...] = ()
+    """Layers of the target whose hidden states are wanted as ``histories.hidden``."""
     with_replacement: bool = True
     has_different_laws: bool = False
     """Whether the drafts are known to be drawn from laws that differ."""

@@ -42,6 +42,8 @@ class Histories:
         batch: Number of rows of the whole batch.
         pad_token_id: The padding token that processors see.
         eos: Tokens that end a row ``(e,)``, or None for none.
+        hidden: The target's hidden states ``(R, L, d)`` of the tokens of each row but its last, for drafters that ask
+            for them; None for others.
     """
 
     ids: Tensor
@@ -51,6 +53,7 @@ class Histories:
     batch: int
     pad_token_id: int = 0
     eos: Tensor | None = None
+    hidden: Tensor | None = None
 
     @classmethod
     def of(cls, prompts: Sequence[Sequence[int]]) -> "Histories":
@@ -83,6 +86,7 @@ class Histories:
             lengths=lengths,
             padding=self.padding[index],
             origin=self.origin[index],
+            hidden=None if self.hidden is None else self.hidden[index, :width],
         )
 
     @cached_property
@@ -99,10 +103,10 @@ class Histories:
         ids = self.ids.new_zeros(len(self), count, self.width + room)
         ids[:, :, : self.width] = self.trimmed()[:, None]
         if count == 1:
-            return replace(self, ids=ids[:, 0])
+            return replace(self, ids=ids[:, 0], hidden=None)
         parts = (part.repeat_interleave(count) for part in (self.lengths, self.padding, self.origin))
         lengths, padding, origin = parts
-        return replace(self, ids=ids.flatten(0, 1), lengths=lengths, padding=padding, origin=origin)
+        return replace(self, ids=ids.flatten(0, 1), lengths=lengths, padding=padding, origin=origin, hidden=None)
 
     def append(self, tokens: Tensor, counts: Tensor | int) -> "Histories":
         """Write ``tokens (R, n)`` behind each row, of which ``counts (R,)`` count; this buffer must have room."""

@@ -46,7 +46,7 @@ class ExpectedGain(DraftLength):
     Example:
         >>> gain = ExpectedGain(cost=0.1, longest=8)
         >>> [int(gain.best(torch.tensor(acceptance))) for acceptance in (0.05, 0.3, 0.8, 0.95)]
-        [0, 1, 4, 8]
+        [0, 1, 6, 8]
     """
 
     def __init__(

@@ -13,11 +13,12 @@ from ..verification.tree import TreeVerifier
 from ..verification.verifier import Verifier
 from .drafting import Drafter, Drafts
 from .greedy import keep_best, keep_best_path
+from .hidden import HiddenStates
 from .histories import Histories
 from .outcome import Outcome
 from .scoring import best_tokens
 from .target import Target, share_prefixes
-from .tree import Nodes, SampledTree, tree_law
+from .tree import Nodes, TreeDrafter, tree_law
 
 
 class Rounds(ABC):
@@ -39,17 +40,21 @@ class ChainRounds(Rounds):
         drafter: What proposes.
         verifier: The rule.
         vocab_size: Number of tokens ``v``.
+        hidden: Where the target's hidden states are kept, for drafters that read them.
     """
 
     target: Target
     drafter: Drafter
     verifier: Verifier
     vocab_size: int
+    hidden: HiddenStates | None = None
 
     def run(
         self, histories: Histories, limits: Tensor, source: RandomSource, keeps_logits: bool
     ) -> tuple[Outcome, Tensor]:
         """Draft, score, verify."""
+        if self.hidden is not None:
+            histories = replace(histories, hidden=self.hidden.of(histories))
         drafts = self.drafter.propose(histories, limits, self.vocab_size, source)
         drafts = cut(drafts, histories, self.vocab_size)
         scored = self.target.of_drafts(histories, drafts, limits)
@@ -61,6 +66,8 @@ class ChainRounds(Rounds):
         else:
             law = self.target.law(scored).unflatten(0, shape)
             outcome = self._verify(law, drafts, source)
+        if self.hidden is not None:
+            self.hidden.write(scored.histories, self.target.scorer.hidden, outcome.source, shape[1])
         if keeps_logits:
             row = torch.arange(shape[0], device=law.device)
             outcome = replace(outcome, logits=law[row, outcome.source.to(law.device)])
@@ -95,7 +102,7 @@ class TreeRounds(Rounds):
     """
 
     target: Target
-    tree: SampledTree
+    tree: TreeDrafter
     verifier: TreeVerifier
     vocab_size: int
 
@@ -122,11 +129,17 @@ class TreeRounds(Rounds):
         return outcome, limits.where(drafts.lengths > 0, 0)
 
 
-def as_rounds(target: Target, drafter: Any, verifier: Verifier | TreeVerifier, vocab_size: int) -> Rounds:
+def as_rounds(
+    target: Target,
+    drafter: Any,
+    verifier: Verifier | TreeVerifier,
+    vocab_size: int,
+    hidden: HiddenStates | None = None,
+) -> Rounds:
     """Return the rounds of a verifier and what it takes drafts from."""
     if isinstance(verifier, TreeVerifier):
         return TreeRounds(target, drafter, verifier, vocab_size)
-    return ChainRounds(target, drafter, verifier, vocab_size)
+    return ChainRounds(target, drafter, verifier, vocab_size, hidden)
 
 
 def along_path(law: Tensor, parents: Tensor, node: Tensor) -> Tensor:

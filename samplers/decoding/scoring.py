@@ -21,11 +21,26 @@ class Scorer(ABC):
     """A causal model as the loop sees it. A subclass may keep a cache of what it has seen between calls.
 
     Attributes:
+        hidden: Hidden states ``(R, w, d)`` of the last ``w`` tokens of each row in the last call of ``scores``, those
+            of all watched layers side by side; None if none are watched.
         num_readable: Ids that the model can read, ``0..num_readable-1``; None if that is not known. A row that holds
             another is not given to a draft model.
     """
 
     num_readable: int | None = None
+    hidden: Tensor | None = None
+
+    def watch(self, layers: tuple[int, ...]) -> None:
+        """Keep the hidden states of some layers at every call of ``scores``, for drafters that read them.
+
+        Raises:
+            ValueError: If this scorer cannot.
+        """
+        if layers:
+            raise ValueError(
+                "target must be a scorer that gives hidden states, such as a KeyValueScorer, for drafts that read "
+                f"them, got {type(self).__name__}"
+            )
 
     @abstractmethod
     def scores(self, ids: Tensor, lengths: Tensor, count: int) -> Tensor:
@@ -189,7 +204,8 @@ def _processed_per_row(processors: PerRow, logits: Tensor, histories: Histories,
     """Process the logits of each row by its own processor, which is shown that row alone."""
     processed = torch.empty_like(logits)
     for one, rows in processors.groups(histories.origin):
-        alone = replace(histories.rows(rows), origin=torch.zeros_like(rows), batch=1)
+        nothing = torch.zeros_like(rows)
+        alone = replace(histories.rows(rows), origin=nothing, padding=nothing, batch=1)
         processed[rows] = _processed(one, logits[rows], alone, prefixes[rows])
     return processed
 

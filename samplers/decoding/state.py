@@ -77,7 +77,7 @@ class DecodingState:
 
     Args:
         prompts: Prompts, each ``(n_b,)``.
-        max_new_tokens: Most tokens to add to a row.
+        max_new_tokens: Most tokens to add to a row, or to each row ``(B,)``.
         eos: Tokens that end a row.
         pad_token_id: What pads.
         on_tokens: Called with every row's new tokens.
@@ -87,18 +87,19 @@ class DecodingState:
     def __init__(
         self,
         prompts: list[Tensor],
-        max_new_tokens: int,
+        max_new_tokens: int | Tensor,
         eos: frozenset[int],
         pad_token_id: int,
         on_tokens: OnTokens | None,
         stop: StopCondition | None,
     ) -> None:
-        self.max_new_tokens, self.pad_token_id = max_new_tokens, pad_token_id
+        self.max_new_tokens = torch.as_tensor(max_new_tokens).expand(len(prompts))
+        self.pad_token_id = pad_token_id
         self.eos = torch.tensor(sorted(eos), dtype=torch.long)
         self.on_tokens, self.stop = on_tokens, stop
         self.prompt_lengths = torch.tensor([len(prompt) for prompt in prompts])
         self.lengths = self.prompt_lengths.clone()
-        width = int(self.lengths.max()) + max_new_tokens
+        width = int((self.lengths + self.max_new_tokens).max())
         self.ids = torch.zeros(len(prompts), width, dtype=torch.long, device=prompts[0].device)
         for row, prompt in enumerate(prompts):
             self.ids[row, : len(prompt)] = prompt

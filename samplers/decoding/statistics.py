@@ -43,6 +43,20 @@ class Statistics:
         """Return the counts as they stand."""
         return Statistics(*(part.clone() for part in (self.target_calls, self.emitted, self.offered, self.accepted)))
 
+    def rows(self, index: Tensor) -> "Statistics":
+        """Return the counts of the rows ``index (s,)``."""
+        return Statistics(*(part[index] for part in (self.target_calls, self.emitted, self.offered, self.accepted)))
+
+    def joined(self, other: "Statistics") -> "Statistics":
+        """Return the counts of these rows and of the other's after them."""
+        pairs = (
+            (self.target_calls, other.target_calls),
+            (self.emitted, other.emitted),
+            (self.offered, other.offered),
+            (self.accepted, other.accepted),
+        )
+        return Statistics(*(torch.cat(pair) for pair in pairs))
+
     def record(self, rows: Tensor, outcome: Outcome, lengths: Tensor) -> None:
         """Count one verification of some rows, in place.
 

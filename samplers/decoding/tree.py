@@ -1,5 +1,6 @@
 """Token trees sampled from a draft model."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -38,8 +39,8 @@ class TreeDrafts:
 
     Attributes:
         tokens: Token of each node ``(R, n)``; 0 in the padding.
-        logits: Logits that the children of the root and of each node were drawn from ``(R, n+1, v)``; None where they
-            are not asked for (`SampledTree.without_laws`).
+        logits: Logits that the children of the root and of each node were drawn from ``(R, n+1, v)``; None for
+            nodes that were not drawn, and where they are not asked for (`TreeDrafter.without_laws`).
         lengths: Number of nodes ``(R,)``: those that the row has room for.
     """
 
@@ -48,7 +49,38 @@ class TreeDrafts:
     lengths: Tensor
 
 
-class SampledTree:
+class TreeDrafter(ABC):
+    """Proposes a tree of tokens of one shape for every history.
+
+    Attributes:
+        parents: Parent of each node ``(n,)``: -1 for the root, else an earlier node; nodes in order of depth.
+        draft_length: Depth of the tree ``t``.
+    """
+
+    parents: Tensor
+
+    @property
+    @abstractmethod
+    def draft_length(self) -> int:
+        """Depth of the tree ``t``."""
+
+    @abstractmethod
+    def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource) -> TreeDrafts:
+        """Propose a tree for every row, as deep as its limit ``(R,)`` in ``0..t`` allows."""
+
+    def inherit(self, processors: LogitsFunction) -> "TreeDrafter":
+        """Return a drafter with the target's processors, if it has any use for them and none of its own."""
+        return self
+
+    def without_laws(self) -> "TreeDrafter":
+        """Return a drafter that need not return logits: the target is greedy, and tokens alone decide."""
+        return self
+
+    def reset(self) -> None:  # noqa: B027  a drafter without a cache has nothing to forget
+        """Forget what was cached: a new batch begins."""
+
+
+class SampledTree(TreeDrafter):
     """Trees of tokens: every node has as many children as its depth says, drawn independently from the draft's law.
 
     A tree spends its nodes where chains of drafts soon part: ``(4, 2, 1)`` has 4 + 8 + 8 nodes. For

@@ -63,7 +63,8 @@ class PerRow:
             raise ValueError(f"scores must have a row for each of the {len(self)} processors, got {len(scores)}")
         processed = torch.empty_like(scores)
         for one, rows in self.groups(torch.arange(len(scores), device=scores.device)):
-            processed[rows] = one(None if input_ids is None else input_ids[rows], scores[rows])
+            history = None if input_ids is None else input_ids[rows]
+            processed[rows] = one(history, scores[rows])  # type: ignore[arg-type]
         return processed
 
     def __repr__(self) -> str:

@@ -274,12 +274,12 @@ def test_very_negative_scores_weigh_as_a_softmax_does(normalizer):
 
 @pytest.mark.parametrize("score", [-30.0 - 1e-9, -30.0 + 1e-9, -745.0, -1e4, 0.0, 30.0, 800.0])
 def test_the_logarithm_of_the_softplus_to_the_last_digits(score):
-    """Within four units in the last place; just below -30 the second term of the expansion is thirteen."""
+    """Within a few units in the last place; just below -30 the second term of the expansion is thirteen."""
     exact = (
         score - math.exp(score) / 2 if score < -30.0 else math.log(max(score, 0.0) + math.log1p(math.exp(-abs(score))))
     )
     value = SoftplusL1().log_link(torch.tensor([score], dtype=torch.float64)).item()
-    assert abs(value - exact) <= 4.0 * math.ulp(exact)
+    assert abs(value - exact) <= (1.0 if score < -30.0 else 4.0) * math.ulp(exact)
 
 
 def test_sinkhorn_balances_what_can_be_balanced():

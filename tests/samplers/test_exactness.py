@@ -98,12 +98,12 @@ class RecursiveWrongResidual(RecursiveRejection):
     """Forgets to renormalize after a rejection."""
 
     def node(self, node, source):
-        true = recursive.residual
-        recursive.residual = lambda target, draft: (target - draft).clamp_min(1e-9)
+        true = recursive.normalized_residual
+        recursive.normalized_residual = lambda target, draft: (target - draft).clamp_min(1e-9)
         try:
             return super().node(node, source)
         finally:
-            recursive.residual = true
+            recursive.normalized_residual = true
 
 
 class KSequentialWrongDivision(KSequential):

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixi
 from ...decoding import Scorer
 from ...verification.paths import ancestry, paths
 from .mask_probe import MaskProbe, additive
+
+_FEW = 16
+"""Tokens that are rather computed again than in a call of their own."""
 
 _MATCH_SIZE = 2**22
 """Token comparisons made at once when rows look for their place in the cache."""
@@ -45,6 +49,7 @@ class KeyValueScorer(Scorer):
         self._keeps_logits = "logits_to_keep" in parameters
         self._probe = MaskProbe(model)
         self._begin: tuple[Any, Tensor, Tensor] | None = None
+        self._layers: tuple[int, ...] = ()
         self.reset()
 
     def reset(self) -> None:
@@ -55,6 +60,10 @@ class KeyValueScorer(Scorer):
         begin, self._begin = self._begin, None
         if begin is not None:
             self._cache, self._ids, self._lengths = begin
+
+    def watch(self, layers: tuple[int, ...]) -> None:
+        """Keep hidden states of layers, numbered as in ``output_hidden_states``: 0 are the embeddings, -1 the last."""
+        self._layers = tuple(layers)
 
     def begin_with(self, cache: Any, rows: Sequence[Tensor]) -> None:
         """Let the next decoding begin with a ``DynamicCache`` that holds the tokens of each row ``(n_b,)``.
@@ -104,12 +113,38 @@ class KeyValueScorer(Scorer):
     @torch.no_grad()
     def scores(self, ids: Tensor, lengths: Tensor, count: int) -> Tensor:
         """Run the model on the tokens that the cache does not hold, and on the last ``count`` at least."""
-        tokens, position, is_cached = self._new(ids, lengths, count)
+        source, common = self._match(ids, lengths, count)
+        far = lengths - torch.minimum(common, lengths - count) > 2 * count + _FEW
+        if len(ids) > 1 and not self._layers and bool(far.any()) and not bool(far.all()):
+            return self._scores_apart(far, source, ids, lengths, count)
+        tokens, position, is_cached = self._new(ids, lengths, count, source, common)
         mask = None
         if is_cached is not None:
             mask = torch.cat((is_cached, position >= 0), dim=1).long()
             position = position.clamp(min=0)
         return self._run(tokens, position, mask, count)
+
+    def _scores_apart(self, far: Tensor, source: Tensor | None, ids: Tensor, lengths: Tensor, count: int) -> Tensor:
+        """Score rows that the cache holds little of, ``far (R,)``, such as new prompts, in a call of their own.
+
+        Then the caches are joined. Together with the others, these would be read again over the same length.
+        """
+        order = torch.cat([which.nonzero()[:, 0] for which in (far, ~far)])
+        logits, caches = [], []
+        for which in (far, ~far):
+            rows = which.nonzero()[:, 0]
+            part = copy(self)
+            if self._cache is not None:
+                old = rows if source is None else source[rows]
+                part._cache, part._ids, part._lengths = DynamicCache(), self._ids[old], self._lengths[old]
+                for index, layer in enumerate(self._cache.layers):
+                    part._cache.update(layer.keys[old], layer.values[old], index)
+            width = int(lengths[rows].max())
+            logits.append(part.scores(ids[rows, :width], lengths[rows], count))
+            caches.append(part._cache)
+        back = order.argsort()
+        self._cache, self._ids, self._lengths = joined(caches, back), ids.clone(), lengths
+        return torch.cat(logits)[back]
 
     @torch.no_grad()
     def tree_scores(
@@ -122,7 +157,7 @@ class KeyValueScorer(Scorer):
         """
         if not self._probe.holds(int(lengths.max()) + tokens.shape[1]):
             return super().tree_scores(ids, lengths, tokens, parents, sizes, count)
-        new, position, is_cached = self._new(ids, lengths, 1)
+        new, position, is_cached = self._new(ids, lengths, 1, *self._match(ids, lengths, 1))
         depth = paths(parents)[1][1:]
         is_real = torch.arange(len(depth), device=ids.device) < sizes[:, None]
         node_position = torch.where(is_real, depth, 0) + lengths[:, None] - 1
@@ -139,13 +174,14 @@ class KeyValueScorer(Scorer):
         """Number of tokens that the cache holds of the longest row."""
         return 0 if self._cache is None or not self._cache.layers else self._cache.layers[0].keys.shape[2]
 
-    def _new(self, ids: Tensor, lengths: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _new(
+        self, ids: Tensor, lengths: Tensor, count: int, source: Tensor | None, common: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The last tokens of each row ``(R, w)`` that the cache does not hold, ``count`` at least, and their positions.
 
         Positions ``(R, w)`` are negative in the padding before a row. The cache is arranged to hold what comes before;
         its entries that are no padding are ``(R, c)``, None where neither it nor the new tokens hold any.
         """
-        source, common = self._match(ids, lengths, count)
         ends = lengths.tolist()
         width = max(end - min(here, end - count) for end, here in zip(ends, common.tolist(), strict=True))
         kept = [max(end - width, 0) for end in ends]
@@ -166,7 +202,10 @@ class KeyValueScorer(Scorer):
             past_key_values=self._cache,
             use_cache=True,
             **({"logits_to_keep": count} if self._keeps_logits else {}),
+            **({"output_hidden_states": True} if self._layers else {}),
         )
+        if self._layers:
+            self.hidden = torch.cat([output.hidden_states[layer] for layer in self._layers], dim=-1)
         return output.logits[:, -count:]
 
     def _match(self, ids: Tensor, lengths: Tensor, count: int) -> tuple[Tensor | None, Tensor]:
@@ -245,6 +284,20 @@ def has_recurrent_layers(model: Any) -> bool:
     """Whether a layer of a model's cache holds something besides keys and values."""
     layers = DynamicCache(config=model.config.get_text_config()).layers
     return any(not isinstance(one, DynamicLayer) or isinstance(one, LinearAttentionCacheLayerMixin) for one in layers)
+
+
+def joined(caches: Sequence[Any], order: Tensor) -> Any:
+    """Put the rows of caches together, right-aligned, in the given order ``(R,)``."""
+    cache = DynamicCache()
+    width = max(one.layers[0].keys.shape[2] for one in caches)
+    for index in range(len(caches[0].layers)):
+        pair = [(one.layers[index].keys, one.layers[index].values) for one in caches]
+        keys, values = (
+            torch.cat([torch.nn.functional.pad(part, (0, 0, width - part.shape[2], 0)) for part in parts])[order]
+            for parts in zip(*pair, strict=True)
+        )
+        cache.update(keys, values, index)
+    return cache
 
 
 def guess_source(ids: Tensor, lengths: Tensor, old_ids: Tensor, old_lengths: Tensor) -> Tensor | None:
