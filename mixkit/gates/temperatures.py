@@ -26,10 +26,12 @@ class Temperature(nn.Module, ABC):
             about the computation, which a subclass that overrides ``forward`` or ``divide`` does not inherit.
         scale_name: the parameter that is the logarithm of a number which multiplies every temperature; None if there is
             none. Likewise.
+        depends_on_position: whether it depends on the place of a row among the others.
     """
 
     computed_by: ClassVar[tuple[str, ...]] = ("forward", "divide")
     depends_on_x: bool = True
+    depends_on_position: bool = False
     is_vectorized: bool = False
     scale_name: str | None = None
 

@@ -42,6 +42,8 @@ class PositionTemperature(Temperature):
         tensor([1.0000, 0.7426, 0.6455])
     """
 
+    depends_on_position = True
+
     def __init__(
         self,
         base: Temperature | None = None,
