@@ -23,7 +23,7 @@ from mixkit import Gate, MixtureOfExperts, constant_gate, linear_gaussian_expert
 from mixkit.datasets import load_faithful
 
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
-_SHOWN, _WINDOW, _TURN = "gate_weight[0,x0]", (-30.0, 8.0), 0.3  # to the right of which the experts change places
+_SHOWN, _WINDOW, _TURN = "gate_weight[0,x0]", (-8.0, 30.0), -0.3  # to the left of which the experts change places
 
 
 def fit(gate: Gate, x: Tensor, y: Tensor) -> FitResult:
@@ -49,7 +49,7 @@ def draw_profile(ax: Axes, result: FitResult, points: int) -> None:
     wald, profile = result.conf_int()[index], result.conf_int(method="profile")[index]
     values = np.linspace(*_WINDOW, points)
     ax.plot(values, ((values - result.params[index]) / result.bse[index]) ** 2, "--", color="0.55", label="Wald")
-    values = np.linspace(_WINDOW[0], _TURN, points)
+    values = np.linspace(_TURN, _WINDOW[1], points)
     ax.plot(values, 2 * (result.llf - profile_likelihood(result, _SHOWN, values)), color=_ORANGE, label="profile")
     ax.axhline(limit, color="0.8", linewidth=1, zorder=0)
     for ends, color in ((wald, "0.55"), (profile, _ORANGE)):
@@ -57,7 +57,7 @@ def draw_profile(ax: Axes, result: FitResult, points: int) -> None:
         ax.scatter(shown, [limit] * len(shown), color=color, zorder=3)
     ax.set(xlabel="weight of the gate", ylabel="2 x drop in log-likelihood", title="A likelihood that is not quadratic")
     ax.set(xlim=_WINDOW, ylim=(0, 2.2 * limit))
-    ax.legend(frameon=False, loc="upper left")
+    ax.legend(frameon=False, loc="upper right")
 
 
 def draw_bootstrap(ax: Axes, result: FitResult, found: BootstrapResult) -> None:
@@ -72,11 +72,11 @@ def draw_bootstrap(ax: Axes, result: FitResult, found: BootstrapResult) -> None:
     }
     for row, (name, (ends, color)) in enumerate(intervals.items(), 1):
         ax.hlines(-0.06 * row * counts.max(), *np.clip(ends, -1e3, 1e3), color=color, linewidth=3, label=name)
-    beyond = (shown < _WINDOW[0]).mean()
+    beyond = (shown > _WINDOW[1]).mean()
     ax.set(xlim=_WINDOW, xlabel="weight of the gate", ylabel="refits")
-    ax.set_title(f"{len(shown):,} refits, {beyond:.0%} of them further left")
+    ax.set_title(f"{len(shown):,} refits, {beyond:.0%} of them further right")
     ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= counts.max()])
-    ax.legend(frameon=False, title="95% intervals", loc="upper left")
+    ax.legend(frameon=False, title="95% intervals", loc="upper right")
 
 
 def main(quick: bool) -> None:

@@ -35,9 +35,13 @@ class _Form(NamedTuple):
     def of(cls, gate: Gate, *, folded: bool = False) -> "_Form":
         """The form of a gate; ``folded`` says that its temperature has been divided into the parameters."""
         score, temperature = gate.score, gate.temperature
-        cold = folded or (has_form(temperature, FixedTemperature) and temperature.value == 1.0)  # type: ignore[union-attr]
-        kinds = (LinearScore, Dense, Softmax)
-        plain = cold and all(map(has_form, (score, gate.selection, gate.normalizer), kinds))
+        cold = folded or (has_form(temperature, FixedTemperature) and temperature.value == 1.0)
+        kinds: tuple[tuple[object, type], ...] = (
+            (score, LinearScore),
+            (gate.selection, Dense),
+            (gate.normalizer, Softmax),
+        )
+        plain = cold and all(has_form(part, kind) for part, kind in kinds)
         parts = (score, gate.selection, gate.normalizer, *(() if cold else (temperature,)))
         return cls(
             None if plain else ", ".join(type(part).__name__ for part in parts),

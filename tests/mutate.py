@@ -131,8 +131,9 @@ def survivors(root: Path, file: Path, chosen: list[tuple[str, str]], tests: list
         copied = Path(folder) / "copy"
         shutil.copytree(root, copied, ignore=shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "shared"))
         target = copied / file.relative_to(root)
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(target)]
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
         command += [str(copied / path.relative_to(root)) for path in tests]
+        command += [str(target)]  # last, so that its module is the one that the tests import
         settings = {"cwd": copied, "env": {**os.environ, "PYTHONPATH": str(copied)}, "capture_output": True}
         before = subprocess.run(command, text=True, **settings)
         if before.returncode not in (0, 5):  # 5: there are no tests

@@ -134,7 +134,7 @@ def _feature(name: str, model: MixtureOfExperts, x_mean: Tensor) -> Tensor:
 
 
 def _normal(mean: Tensor, std: Tensor | float) -> Distribution:
-    return dist.Normal(mean, torch.as_tensor(std).to(mean), validate_args=False)
+    return dist.Normal(mean, torch.as_tensor(std, dtype=mean.dtype, device=mean.device), validate_args=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,8 @@ def reported(bayes: BayesianMixtureOfExperts, draws: Mapping[str, Tensor]) -> tu
     }
     for record, index in user_entries(bayes):
         names.append(record.label(index))
-        columns.append(values[record.name][(..., *index)])
+        at: Any = (..., *index)
+        columns.append(values[record.name][at])
     return names, torch.stack(columns, -1)
 
 

@@ -12,6 +12,7 @@ from .dataset import Data
 __all__ = ["CollinearityWarning", "collinearity_remark", "dependent_columns"]
 
 _ROWS_AT_ONCE = 2**16
+_LEAST_SPREAD = 1e-150
 _COLLINEAR = 1e-9  # a standardized column whose part outside the others' span is smaller than this is dropped
 
 
@@ -59,6 +60,10 @@ def _dependent(x: Tensor) -> Tensor:
     if not bool(torch.isfinite(std).all()):
         columns = (~torch.isfinite(std)).nonzero().squeeze(-1).tolist()
         raise ValueError(f"x must have squares that do not overflow, got columns {columns} too large; rescale them")
+    lost = (std < _LEAST_SPREAD) & (x.amax(0) > x.amin(0))
+    if bool(lost.any()):
+        columns = lost.nonzero().squeeze(-1).tolist()
+        raise ValueError(f"x must have squares that do not underflow, got columns {columns} too small; rescale them")
     constant = std <= 1e-13 * torch.maximum(x.amax(0), -x.amin(0))
     upper = _triangle(x, mean, torch.where(constant, 0.0, 1.0 / torch.where(constant, 1.0, std)))
     diagonal = torch.zeros(x.shape[-1], dtype=x.dtype, device=x.device)

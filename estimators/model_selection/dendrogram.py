@@ -264,7 +264,8 @@ def _atoms(fit: Any) -> Atoms:
 def _check_gate(model: MixtureOfExperts) -> None:
     gate, temperature = model.gate, model.gate.temperature
     parts = (gate.score, gate.normalizer, gate.selection, temperature)
-    is_plain = all(map(has_form, parts, (LinearScore, Softmax, Dense, FixedTemperature)))
+    kinds: tuple[type, ...] = (LinearScore, Softmax, Dense, FixedTemperature)
+    is_plain = all(has_form(part, kind) for part, kind in zip(parts, kinds, strict=True))
     if not is_plain or float(getattr(temperature, "value", 0.0)) != 1.0:
         names = ", ".join(type(part).__name__ for part in parts)
         raise TypeError(f"fit must have the dense softmax gate of linear scores at temperature 1, got {names}")

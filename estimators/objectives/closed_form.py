@@ -67,7 +67,6 @@ def _multivariate_gaussian(experts: Experts, x: Tensor, y: Tensor, resp: Tensor,
         if is_linear:
             predictor.slope.copy_(solution[:, :-1].mT)
         predictor.intercept.copy_(solution[:, -1])
-    experts.covariance.update(  # type: ignore[operator]
-        scatter, resp.sum(0), variance_floor
-    )
+    covariance: Any = experts.covariance
+    covariance.update(scatter, resp.sum(0), variance_floor)
     return True

@@ -7,6 +7,7 @@ __all__ = ["damped_cholesky", "diagonal_size", "solve_ascent"]
 
 _FIRST_DAMPING = 1e-12
 _SMALLEST_SHARE = 1e-20  # of the largest diagonal entry: what stands for one of zero, which has no unit of its own
+_LEAST_DAMPED_SHARE = 1e-10
 
 
 def diagonal_size(matrix: Tensor) -> Tensor:
@@ -19,6 +20,28 @@ def diagonal_size(matrix: Tensor) -> Tensor:
     return torch.maximum(size, _SMALLEST_SHARE * largest).clamp(min=torch.finfo(matrix.dtype).tiny)
 
 
+def _damping_unit(matrix: Tensor) -> Tensor:
+    """What a damping of one adds to each diagonal entry, ``(*batch, P)``.
+
+    That is the entry's own size. A parameter along which the likelihood is all but flat, as that of a gate that has
+    become a step, takes its unit from the others: a share of its own curvature would leave steps as long as without
+    any damping.
+    """
+    size = diagonal_size(matrix)
+    if not size.shape[-1]:
+        return size
+    least = _LEAST_DAMPED_SHARE * size.amax(-1, keepdim=True)
+    is_flat = size < least
+    if not bool(is_flat.any()):
+        return size
+    # Where the matrix is definite |m_ij|^2 <= m_ii m_jj, and the floor decides; a larger entry off the diagonal means a
+    # saddle across two parameters, which no less than its own size damps.
+    unit = torch.maximum(size, least)
+    across = matrix - torch.diag_embed(matrix.diagonal(dim1=-2, dim2=-1))
+    coupling = (across.square() / unit.unsqueeze(-2)).amax(-1)
+    return torch.where(is_flat, torch.maximum(coupling, least), size)
+
+
 def damped_cholesky(matrix: Tensor, damping: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Cholesky factors of ``matrix + damping * diag``, the damping raised until they exist.
 
@@ -29,7 +52,7 @@ def damped_cholesky(matrix: Tensor, damping: Tensor | None = None) -> tuple[Tens
     Returns:
         Lower factors ``(*batch, P, P)`` and the damping used ``(*batch,)``.
     """
-    scale = diagonal_size(matrix)
+    scale = _damping_unit(matrix)
     used = matrix.new_zeros(matrix.shape[:-2]) if damping is None else damping.clone()
     damped = matrix.clone(memory_format=torch.contiguous_format)
     for _ in range(40):

@@ -17,7 +17,7 @@ class Entry(NamedTuple):
     """One entry of a parameter."""
 
     record: ParameterRecord
-    index: tuple[int, ...]
+    at: tuple[int, ...]
 
 
 class JointTransform(NamedTuple):
@@ -94,7 +94,7 @@ class UserMap(NamedTuple):
     def values(self, theta: Tensor) -> Tensor:
         """Users' parameters at ``theta (*batch, P)``."""
         linear = self.linear(theta)
-        values = torch.where(self.is_log, linear.exp(), linear)
+        values = torch.where(self.is_log, torch.where(self.is_log, linear, 0.0).exp(), linear)
         for part in self.joint:
             values = torch.where(part.is_owned(values.shape[-1]), part.values(linear), values)
         return values
@@ -102,7 +102,7 @@ class UserMap(NamedTuple):
     def jacobian(self, theta: Tensor) -> Tensor:
         """Derivatives ``(P, P)`` of users' parameters in the vector ``theta (P,)``."""
         if self.joint:
-            return torch.autograd.functional.jacobian(self.values, theta.detach())  # type: ignore[return-value]
+            return torch.autograd.functional.jacobian(self.values, theta.detach())
         scale = torch.where(self.is_log, self.linear(theta).exp(), 1.0)
         return torch.diag(scale) if self.matrix is None else self.matrix * scale.unsqueeze(-1)
 

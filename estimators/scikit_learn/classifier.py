@@ -34,7 +34,8 @@ class MixtureOfExpertsClassifier(ClassifierMixin, MixtureFace):
 
     Args:
         n_experts: number of experts k; at most the number of observations.
-        gate: "softmax", "sigmoid" or "laplace", or a :class:`~mixkit.gates.Gate` for the data's number of covariates.
+        gate: a word of :func:`mixkit.gates.gate_by_name` ("softmax", "constant", "sigmoid", "laplace", ...), or a
+            :class:`~mixkit.gates.Gate` for the data's number of covariates.
         experts: :class:`~mixkit.experts.CategoricalExperts` for the data's number of classes; None for linear ones.
         ridge: strength of the ridge penalty on standardized slopes of gate and experts
             (:class:`~estimators.penalties.Ridge`), non-negative; 0 for maximum likelihood.

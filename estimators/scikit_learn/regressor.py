@@ -38,7 +38,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
 
     Args:
         n_experts: number of experts k; at most the number of observations.
-        gate: "softmax", "sigmoid" or "laplace", or a :class:`~mixkit.gates.Gate` for the data's number of covariates.
+        gate: a word of :func:`mixkit.gates.gate_by_name` ("softmax", "constant", "sigmoid", "laplace", ...), or a
+            :class:`~mixkit.gates.Gate` for the data's number of covariates.
         experts: an :class:`~mixkit.experts.Experts`; None for Gaussian experts with linear means.
         shared_std: whether Gaussian experts built here share one standard deviation.
         n_init: number of starts.

@@ -8,7 +8,7 @@ from torch import Tensor
 from mixkit.experts import Experts
 from mixkit.parameters import Axis, Place, module_records
 
-from ..objectives.softmax_gate.design import moments
+from ..objectives.softmax_gate.design import response_moments
 
 __all__ = ["ResponseUnits", "response_units", "restore_spread"]
 
@@ -36,7 +36,7 @@ def response_units(experts: Experts, y: Tensor, weight: Tensor | None) -> Respon
     """
     if not _has_scale(experts):
         return None
-    mean, scale = moments(y, weight if weight is None or y.ndim == 2 else weight.unsqueeze(-1), 1)
+    mean, scale = response_moments(y, weight)
     spreads = [r for r in module_records(experts) if r.place is Place.FAMILY and r.units.location_power]
     if y.ndim == 3 and any(Axis.RESPONSE not in record.axes for record in spreads):
         scale = scale.square().mean(-1, keepdim=True).sqrt().expand_as(scale)

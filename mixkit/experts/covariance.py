@@ -63,7 +63,7 @@ class Covariance(nn.Module, ABC):
             variance_floor: smallest variance of each response, ``(p,)`` or one number for all; of combinations of
                 responses, each in units of the root of its own floor, the smallest is 1.
         """
-        floor = torch.as_tensor(variance_floor).to(scatter).expand(self.response_dim)
+        floor = torch.as_tensor(variance_floor, dtype=scatter.dtype, device=scatter.device).expand(self.response_dim)
         if self.shared:
             scatter, weight = scatter.sum(-3, keepdim=True), weight.sum(-1, keepdim=True)
         self._assign(scatter / weight.clamp(min=torch.finfo(weight.dtype).tiny)[..., None, None], floor)

@@ -60,7 +60,7 @@ class MixedExperts(Experts):
         for index, own in enumerate(self.families):
             if family == f"families.{index}":
                 break
-            before += own.num_experts  # type: ignore[operator]
+            before += int(own.num_experts)  # type: ignore[arg-type]
         block = record.name if record.is_generic else record.block
         return replace(record, first_expert=record.first_expert + before, block=block)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .._validation import check_integer, check_last_dim, check_positive
 from ..numerics.buffers import KeepsFloat32
+from ..numerics.precision import check_divisor
 from ..parameters import Axis, Exp, ParameterRecord, Place, forget_statements
 from ..schedules import Schedule
 
@@ -74,7 +75,7 @@ class FixedTemperature(Temperature):
 
     def divide(self, scores: Tensor, x: Tensor) -> Tensor:
         """Scores over the temperature."""
-        return scores if self.value == 1.0 else scores / self.value
+        return scores if self.value == 1.0 else scores / check_divisor("the temperature", self.value, scores.dtype)
 
     def extra_repr(self) -> str:
         """The value shown by ``repr``."""

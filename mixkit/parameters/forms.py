@@ -2,12 +2,14 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
+
+PartT = TypeVar("PartT")
 
 __all__ = ["forget_statements", "has_form"]
 
 
-def has_form(part: object, kind: type, *methods: str) -> bool:
+def has_form(part: object, kind: type[PartT], *methods: str) -> TypeGuard[PartT]:
     """Whether ``part`` computes what ``kind`` does: it is one, and no subclass overrides how.
 
     A closed form belongs to the class that declared it. A subclass that changes nothing of the computation has it too;

@@ -77,7 +77,8 @@ class _OneHot(torch.autograd.Function):
 
 def one_hot_of(index: Tensor, like: Tensor) -> Tensor:
     """One-hot rows of ``index (*batch, 1)`` of the shape and dtype of ``like``, without gradient."""
-    return torch.zeros_like(like.detach()).scatter_(-1, index, 1.0)
+    plain = like.detach()
+    return torch.zeros_like(plain).scatter(-1, index, torch.ones_like(index, dtype=plain.dtype))
 
 
 def one_hot_with_gradient_of(index: Tensor, soft: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ class Typical(Truncation):
 
     Example:
         >>> import torch
-        >>> Typical(0.3).process(torch.tensor([0.1, 0.2, 0.3, 0.4]).log()).exp()
+        >>> Typical(0.25).process(torch.tensor([0.1, 0.2, 0.3, 0.4]).log()).exp()
         tensor([0.0000, 0.0000, 0.3000, 0.0000])
     """
 

@@ -144,7 +144,7 @@ class OwnResampling(Resampling):
 def study(estimator, **settings):
     settings = {"start": Oracle(), "batch_size": 1} | settings
     losses, covariates = settings.pop("losses", [ExactLoss()]), settings.pop("covariates", UniformCovariates())
-    return RateStudy(reference_truth(), covariates, estimator, losses, [100], replicates=1, seed=0, **settings)
+    return RateStudy(reference_truth(), covariates, estimator, losses, [100], num_replicates=1, seed=0, **settings)
 
 
 class TestStudies:

@@ -1,5 +1,6 @@
 """Which ends of climbs on a subsample go on."""
 
+import re
 import warnings
 
 import numpy as np
@@ -123,7 +124,12 @@ def test_weights_that_sum_to_one_end_at_the_maximum_of_weights_of_one():
     normalized = EM(random_state=0).fit(model, x, y, np.full(len(y), 1.0 / len(y)))
     assert normalized.llf * len(y) == pytest.approx(plain.llf, rel=1e-9)
     assert normalized.predicted_gain * len(y) < 1e-9
-    assert normalized.warnings == plain.warnings
+    assert without_numbers(normalized.warnings) == without_numbers(plain.warnings)
+
+
+def without_numbers(remarks):
+    """Log-likelihoods are of another scale if weights are."""
+    return [re.sub(r"-?\d+\.\d+", "", remark) for remark in remarks]
 
 
 def test_growing_subsamples_find_the_maximum_of_a_search_on_all_the_data():

@@ -446,7 +446,7 @@ class TestRequests:
         x, y = load_tone()
         weight = torch.linspace(0.5, 2.0, len(y), dtype=DTYPE)
         result = EM(random_state=0, n_init=2).fit(softmax_model(1, 2), x, y, weight)
-        with pytest.raises(ValueError, match="needs rows without weights, got sample weights; use 'case'"):
+        with pytest.raises(ValueError, match="needs observations without weights, got sample weights; use 'case'"):
             bootstrap(result, 2, resampling=Parametric(), random_state=0)
         drawn = Cases().draw(result.model, result.maximum.data, [np.random.default_rng(0)])
         rows = np.random.default_rng(0).integers(len(y), size=len(y))

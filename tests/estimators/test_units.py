@@ -194,6 +194,23 @@ def test_a_saddle_of_tiny_responses_is_left():
     assert values[0] > MLE(n_init=1).fit(one, x, y).llf + 20.0  # where both experts are one
 
 
+@pytest.mark.parametrize("case", ["normal", "normal behind a sigmoid"])
+def test_tiny_and_huge_responses_have_the_same_fit_or_an_error_that_names_them(case):
+    y = Y[:, 0]
+    plain = fit_of(case, X, y)
+    for scale in (1e-149, 1e149):
+        changed = fit_of(case, X, scale * y)
+        assert changed.llf + N * np.log(scale) == pytest.approx(plain.llf, abs=1e-6)
+        slopes = [i for i, name in enumerate(plain.param_names) if name.startswith("slope")]
+        ratios = [fit.params[slopes] / fit.bse[slopes] for fit in (plain, changed)]
+        np.testing.assert_allclose(ratios[1], ratios[0], rtol=1e-4)
+    for scale in (1e-160, 1e-170, 1e160):
+        with pytest.raises(ValueError, match=r"y must have a standard deviation between .* got \d"):
+            fit_of(case, X, scale * y)
+    with pytest.raises(ValueError, match=r"x must have squares that do not underflow, got columns \[0\]"):
+        fit_of(case, 1e-160 * X, y)
+
+
 DOSES = np.repeat([0.0, 10.0, 33.0, 100.0, 333.0, 1000.0], 3)
 COLONIES = np.array([15, 21, 29, 16, 18, 21, 16, 26, 33, 27, 41, 60, 33, 38, 41, 20, 27, 42.0])
 
@@ -241,7 +258,7 @@ def test_a_start_that_is_lost_is_dropped(family, k):
     model = MixtureOfExperts(constant_gate(k), family(LinearPredictor(1, k, generator=seeded(0))))
     fit = EM(random_state=0, n_init=3, n_moves=0, max_iter=40).fit(model, FAR, RISING)
     assert np.isfinite(fit.llf)
-    assert fit.llf == np.nanmax(fit.start_llf)
+    assert fit.llf == pytest.approx(np.nanmax(fit.start_llf), abs=1e-6)
 
 
 def test_a_data_set_that_no_start_can_fit_leaves_the_others_alone():

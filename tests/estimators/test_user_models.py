@@ -262,10 +262,10 @@ class TestGammaExperts:
         experts = GammaExperts(LinearPredictor(1, 2, generator=seeded(1), **DOUBLE))
         face = MixtureOfExpertsRegressor(2, experts=experts, n_init=4, random_state=0).fit(x, y)
         chosen = select_experts(
-            x, y, k=(1, 2), experts=lambda d, k: GammaExperts(LinearPredictor(d, k, **DOUBLE)), random_state=0
+            x, y, (1, 2), experts=lambda d, k: GammaExperts(LinearPredictor(d, k, **DOUBLE)), random_state=0
         )
         one = independent_one(x[:, 0], y)
-        assert chosen.best_k == 2
+        assert chosen.best_num_experts == 2
         assert chosen.fits[0].llf == pytest.approx(one, abs=1e-5)
         assert chosen.fits[1].llf == pytest.approx(face.log_likelihood_, abs=1e-5)
         assert face.log_likelihood_ > one + 50
@@ -337,7 +337,8 @@ class TestANormalFamilyByAnotherName:
         x = torch.arange(6.0, **DOUBLE).unsqueeze(-1)
         y = torch.tensor([0, 1.2, 1.9, 3.1, 3.8, 5.3], **DOUBLE)
         for family in FAMILIES:
-            summary = laplace(BayesianMixtureOfExperts(model_of(gate, family, k=1), x, y), random_state=0).summary(0.95)
+            bayes = BayesianMixtureOfExperts(model_of(gate, family, k=1), x, y)
+            summary = laplace(bayes, random_state=0).summary(level=0.95)
             assert summary.names[-1] in ("sigma[0]", "std[0]")
             assert summary.values[-1, 2:] == pytest.approx([0.0992, 0.3183], abs=1e-4)
 

@@ -138,7 +138,7 @@ def test_a_constant_gate_by_its_name():
     expected = EM(random_state=0).fit(model, x, y).llf
     face = MixtureOfExpertsRegressor(2, gate="constant", random_state=0).fit(x, y)
     assert face.log_likelihood_ == pytest.approx(expected, abs=1e-6)
-    assert select_experts(x, y, k=[2], gate="constant", random_state=0).best.llf == pytest.approx(expected, abs=1e-6)
+    assert select_experts(x, y, [2], gate="constant", random_state=0).best.llf == pytest.approx(expected, abs=1e-6)
     labels = np.where(y > y.mean(), "high", "low")
     classes = MixtureOfExpertsClassifier(2, gate="constant", random_state=0).fit(x, labels)
     weights = classes.gate_weights(x)

@@ -277,13 +277,13 @@ def test_selecting_more_than_there_are_is_named(num_selected):
 
 
 def test_parts_of_a_wrong_kind_are_named():
-    with pytest.raises(TypeError, match=r"score must be a mixkit\.scores\.Score, got Identity"):
+    with pytest.raises(TypeError, match=r"score must be a mixkit\.gates\.scores\.Score, got Identity"):
         Gate(torch.nn.Identity())
-    with pytest.raises(TypeError, match=r"temperature must be a mixkit\.temperature\.Temperature, got float"):
+    with pytest.raises(TypeError, match=r"temperature must be a mixkit\.gates\.temperatures\.Temperature, got float"):
         Gate(ConstantScore(K), temperature=0.5)
-    with pytest.raises(TypeError, match=r"selection must be a mixkit\.selection\.Selection, got int"):
+    with pytest.raises(TypeError, match=r"selection must be a mixkit\.gates\.selections\.Selection, got int"):
         Gate(ConstantScore(K), selection=2)
-    with pytest.raises(TypeError, match=r"normalizer must be a mixkit\.normalizers\.Normalizer, got str"):
+    with pytest.raises(TypeError, match=r"normalizer must be a mixkit\.gates\.normalizers\.Normalizer, got str"):
         Gate(ConstantScore(K), normalizer="softmax")
 
 

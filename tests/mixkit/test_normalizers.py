@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from mixkit.gates.normalizers import Entmax, NormalizedSigmoid, Sinkhorn, Softmax, SoftplusL1, Sparsemax, StableMax
+from mixkit.gates.normalizers import (
+    Entmax,
+    NormalizedSigmoid,
+    Sinkhorn,
+    Softmax,
+    SoftplusL1,
+    Sparsemax,
+    SphericalSoftmax,
+    StableMax,
+    TaylorSoftmax,
+)
 from tests.mixkit.gate_table import NORMALIZERS, build, check_derivatives, normal
 
 every_normalizer = pytest.mark.parametrize("make", NORMALIZERS.values(), ids=NORMALIZERS.keys())
@@ -85,8 +95,23 @@ def test_the_flag_of_shift_invariance_is_true_to_the_facts(make):
 
 @every_rowwise_normalizer
 def test_larger_scores_have_larger_weights(make):
+    """The spherical family above the lowest point of its links, 0 and -1."""
     scores = normal(50, 6, scale=2.0).sort(-1).values
-    assert (build(make)(scores).exp().diff(dim=-1) >= 0).all()
+    normalizer = build(make)
+    scores = scores.abs().sort(-1).values if isinstance(normalizer, SphericalSoftmax | TaylorSoftmax) else scores
+    assert (normalizer(scores).exp().diff(dim=-1) >= 0).all()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3, 1e6, 1e30])
+def test_the_spherical_family_by_its_formula(scale):
+    scores = normal(20, 5, scale=scale)
+    square = (scores / scale).square() + 0.1 / scale / scale
+    taylor = (scores / scale).square() / 2.0 + scores / scale / scale + 1.0 / scale / scale
+    for normalizer, links in ((SphericalSoftmax(0.1), square), (TaylorSoftmax(), taylor)):
+        torch.testing.assert_close(
+            normalizer(scores).exp(), links / links.sum(-1, keepdim=True), rtol=1e-12, atol=1e-14
+        )
+        assert normalizer(scores.float()).isfinite().all()
 
 
 @every_normalizer
@@ -249,12 +274,12 @@ def test_very_negative_scores_weigh_as_a_softmax_does(normalizer):
 
 @pytest.mark.parametrize("score", [-30.0 - 1e-9, -30.0 + 1e-9, -745.0, -1e4, 0.0, 30.0, 800.0])
 def test_the_logarithm_of_the_softplus_to_the_last_digits(score):
-    """Within four units in the last place; just below -30 the second term of the expansion is thirteen."""
+    """Within a few units in the last place; just below -30 the second term of the expansion is thirteen."""
     exact = (
         score - math.exp(score) / 2 if score < -30.0 else math.log(max(score, 0.0) + math.log1p(math.exp(-abs(score))))
     )
     value = SoftplusL1().log_link(torch.tensor([score], dtype=torch.float64)).item()
-    assert abs(value - exact) <= 4.0 * math.ulp(exact)
+    assert abs(value - exact) <= (1.0 if score < -30.0 else 4.0) * math.ulp(exact)
 
 
 def test_sinkhorn_balances_what_can_be_balanced():

@@ -129,7 +129,7 @@ class Block:
         if isinstance(self.family, DensityExperts):
             return self.family.log_density(y, *arguments.unbind(-2))
         shape = (*arguments.shape[:-2], arguments.shape[-1])
-        is_atom = y.eq(torch.as_tensor(self.family.value).to(y))
+        is_atom = y.eq(torch.as_tensor(self.family.value, dtype=y.dtype, device=y.device))
         return torch.where(is_atom, torch.zeros_like(y), -torch.inf).expand(shape)
 
 
@@ -139,7 +139,7 @@ def _like(values: Tensor, parameter: Any) -> Tensor:
 
 def blocks_of(experts: Experts) -> list[Block] | None:
     """The blocks of a family or a container of families; None if one has no density to differentiate."""
-    families = list(experts.families) if has_form(experts, MixedExperts) else [experts]  # type: ignore[attr-defined]
+    families = list(experts.families) if has_form(experts, MixedExperts) else [experts]
     blocks: list[Block] = []
     expert, row = 0, 0
     for index, family in enumerate(families):

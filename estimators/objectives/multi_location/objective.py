@@ -230,7 +230,7 @@ class MultiLinearObjective(Objective):
         """The parameter vectors ``(r, 1, P)`` of a model, one for each data set's units."""
         d, score = self.num_features, model.gate.score
         bias = score.bias.detach().double()  # type: ignore[union-attr]
-        weight = score.weight.detach().double() if self.has_gate_weight else bias.new_zeros((self.k, d))
+        weight = score.weight.detach().double() if has_form(score, LinearScore) else bias.new_zeros((self.k, d))
         gate = torch.cat([weight, bias.unsqueeze(-1)], -1) / self.temperature
         blocks = blocks_of(model.experts)
         if blocks is None or [type(b.family) for b in blocks] != [type(b.family) for b in self.blocks]:

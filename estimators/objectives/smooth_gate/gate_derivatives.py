@@ -105,7 +105,7 @@ class GateFunction:
         """Whether every part of the gate treats rows of x alone and takes leading batch dimensions."""
         return (
             gate.score.is_vectorized
-            and (has_form(gate.normalizer, Softmax) or has_form(gate.normalizer, LinkNormalizer))
+            and (has_form(gate.normalizer, Softmax) or has_form(gate.normalizer, LinkNormalizer))  # type: ignore[type-abstract]
             and gate.selection.reads_scores_alone
             and gate.temperature.is_vectorized
             and has_form(gate, Gate, "forward", "scores")

@@ -14,11 +14,13 @@ __all__ = [
     "Design",
     "Scaling",
     "moments",
+    "response_moments",
 ]
 
 _CACHE_ENTRIES = 2**25  # at most 256 MiB of stored outer products in float64
 _CHUNK_ENTRIES = 2**21
 _SHORTEST_CHUNK = 64
+_LEAST_SPREAD = 1e-150
 
 
 class Scaling(NamedTuple):
@@ -35,7 +37,7 @@ class Scaling(NamedTuple):
         x_mean, x_std = moments(x, None if weight is None else weight.unsqueeze(-1), -2)
         if not scale_response:
             return cls(x_mean, x_std, torch.zeros_like(y[:, 0]), torch.ones_like(y[:, 0]))
-        return cls(x_mean, x_std, *moments(y, weight, -1))
+        return cls(x_mean, x_std, *response_moments(y, weight))
 
 
 def moments(values: Tensor, weight: Tensor | None, dim: int) -> tuple[Tensor, Tensor]:
@@ -52,6 +54,22 @@ def moments(values: Tensor, weight: Tensor | None, dim: int) -> tuple[Tensor, Te
     std = largest.squeeze(dim) * variance.sqrt()
     negligible = std <= 1e-13 * torch.maximum(values.amax(dim), -values.amin(dim))
     return mean, torch.where(negligible, torch.ones_like(std), std)
+
+
+def response_moments(y: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations ``(r, ...)`` of responses ``(r, n, ...)``.
+
+    Raises:
+        ValueError: if a variance, in the units of the data, would leave float64, and standard errors with it.
+    """
+    mean, std = moments(y, weight if weight is None or y.ndim == 2 else weight.unsqueeze(-1), 1)
+    extreme = (std < _LEAST_SPREAD) | (std > 1.0 / _LEAST_SPREAD)
+    if bool(extreme.any()):
+        raise ValueError(
+            f"y must have a standard deviation between {_LEAST_SPREAD:g} and {1.0 / _LEAST_SPREAD:g}, of which float64 "
+            f"holds the square, got {float(std[extreme][0]):.3g}; rescale it"
+        )
+    return mean, std
 
 
 class Chunk(NamedTuple):
