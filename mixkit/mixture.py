@@ -10,13 +10,14 @@ from torch.distributions import Distribution, constraints
 from ._validation import at_least_float32, check_no_nan, check_tensor
 from .distributions import has_atom
 from .distributions.mixture_quantiles import mixture_icdf
+from .distributions.values import ZeroOutsideSupport
 from .experts.base import Experts
 from .gates import Gate
 
 __all__ = ["ExpertMixture", "MixtureOfExperts"]
 
 
-class ExpertMixture(TorchDistribution):
+class ExpertMixture(ZeroOutsideSupport, TorchDistribution):
     r"""The distribution :math:`p(y) = \sum_j w_j f_j(y)`, a mixture whose weights may be exactly zero.
 
     Args:
@@ -110,9 +111,10 @@ class ExpertMixture(TorchDistribution):
 
     @property
     def variance(self) -> Tensor:
-        """Variance of each coordinate by the distribution of total variance, ``(*batch, *event)``."""
-        deviation = self.components.mean - self._pad(self.mean)
-        return self._average(self.components.variance + deviation.square(), len(self.event_shape))
+        """Variance of each coordinate, ``(*batch, *event)``; inf where the mean of a component overflows."""
+        mean = self.components.mean
+        squared = torch.where(mean.isinf(), torch.inf, (mean - self._pad(self.mean)).square())
+        return self._average(self.components.variance + squared, len(self.event_shape))
 
     def has_atom(self, value: Tensor) -> Tensor:
         """Whether a component of positive weight has an atom at ``value (*sample, *batch)``, for a scalar response."""

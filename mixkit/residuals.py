@@ -3,6 +3,7 @@ r"""Residuals of any mixture with a scalar response: probability integral transf
 import torch
 from torch import Tensor
 
+from ._validation import check_tensor
 from .mixture import MixtureOfExperts
 
 __all__ = ["probability_integral_transform", "quantile_residuals"]
@@ -22,14 +23,16 @@ def probability_integral_transform(
     Args:
         model: a model of a scalar response.
         x: covariates ``(n, d)``.
-        y: responses ``(n,)``.
+        y: responses ``(n,)``, as the experts take them.
         generator: source of the draws, on the CPU; needed only for laws with atoms.
 
     Returns:
         Float64, ``(n,)``, in [0, 1].
 
     Raises:
-        ValueError: if the response is a vector, ``y`` has another shape, or there are atoms and no generator.
+        TypeError: if ``y`` is no tensor of numbers.
+        ValueError: if the response is a vector, ``y`` has another shape, is not finite or no response of the family, or
+            there are atoms and no generator.
 
     Source: Dawid (1984), JRSS A 147, 278-292; with draws on atoms, Smith (1985), J. Forecasting 4, 283-291.
 
@@ -45,8 +48,10 @@ def probability_integral_transform(
     law = model(x)
     if law.event_shape:
         raise ValueError(f"model must have a scalar response, got event shape {tuple(law.event_shape)}")
+    check_tensor("y", y, floating=False)
     if y.shape != law.batch_shape:
         raise ValueError(f"y must have shape {tuple(law.batch_shape)}, got {tuple(y.shape)}")
+    y = model.experts.check_response(y if y.is_floating_point() else y.to(torch.float64))
     upper, atoms = law.cdf(y).double(), law.has_atom(y)
     if not bool(atoms.any()):
         return upper
@@ -58,8 +63,7 @@ def probability_integral_transform(
 
 
 def _just_below(y: Tensor) -> Tensor:
-    wide = y if y.is_floating_point() else y.double()
-    return torch.nextafter(wide, torch.full_like(wide, -torch.inf))
+    return torch.nextafter(y, torch.full_like(y, -torch.inf))
 
 
 def quantile_residuals(

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from .values import ZeroOutsideSupport
+
 __all__ = ["Atom"]
 
 
-class Atom(Distribution):
+class Atom(ZeroOutsideSupport, Distribution):
     r"""All mass at one value: density 1 there with respect to a unit mass at it, 0 elsewhere.
 
     In a mixture with laws that have Lebesgue densities the dominating measure is Lebesgue's plus that unit mass, so
@@ -26,7 +28,11 @@ class Atom(Distribution):
     """
 
     arg_constraints: dict[str, Any] = {"value": constraints.real}  # noqa: RUF012 (torch's own name and type)
-    support = constraints.real
+
+    @constraints.dependent_property
+    def support(self) -> Any:
+        """The value."""
+        return _Point(self.value)
 
     def __init__(self, value: Tensor, validate_args: bool | None = None) -> None:
         self.value = value
@@ -53,7 +59,7 @@ class Atom(Distribution):
         if self._validate_args:
             self._validate_sample(value)
         zero = torch.zeros(torch.broadcast_shapes(value.shape, self.batch_shape), dtype=self.value.dtype).to(value)
-        return torch.where(value == self.value, zero, -torch.inf)
+        return torch.where(value.isnan(), torch.nan, torch.where(value == self.value, zero, -torch.inf))
 
     def has_atom(self, value: Tensor) -> Tensor:
         """True at the atom."""
@@ -61,12 +67,25 @@ class Atom(Distribution):
 
     def cdf(self, value: Tensor) -> Tensor:
         """1 from the atom on, 0 below."""
-        return (value >= self.value).to(self.value.dtype)
+        if self._validate_args:
+            self._validate_sample(value)
+        return torch.where(value.isnan(), torch.nan, (value >= self.value).to(self.value.dtype))
 
     def icdf(self, value: Tensor) -> Tensor:
         """The atom at every probability."""
-        return self.value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
+        return torch.where((value >= 0) & (value <= 1), self.value, torch.nan)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
         """The atom, always."""
         return self.value.detach().expand(self._extended_shape(torch.Size(sample_shape))).clone()
+
+
+class _Point(constraints.Constraint):
+    """One value; as quantiles of a mixture step over whole numbers where a support is discrete, this one is not."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.lower_bound = self.upper_bound = value
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        return value == self.lower_bound

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, distributions
 
 from .._validation import at_least_float32
+from .values import ZeroOutsideSupport
 
 __all__ = ["Categorical"]
 
 
-class Categorical(distributions.Categorical):
+class Categorical(ZeroOutsideSupport, distributions.Categorical):
     r"""Labels :math:`0, \dots, C - 1` with probabilities softmax(logits); values are of the logits' dtype.
 
     Mixtures average moments and distribution functions of their components, so labels are numbers here: ``mean`` and
@@ -62,11 +63,14 @@ class Categorical(distributions.Categorical):
         value, logits = torch.broadcast_tensors(value.unsqueeze(-1), self.logits)
         is_own = value == self._labels()
         chosen = torch.where(is_own, logits, 0.0).sum(-1)
-        return torch.where(is_own.any(-1) | value[..., 0].isnan(), chosen, -torch.inf)
+        return torch.where(value[..., 0].isnan(), torch.nan, torch.where(is_own.any(-1), chosen, -torch.inf))
 
     def cdf(self, value: Tensor) -> Tensor:
         """Probability of a label of at most ``value``."""
-        return (self.logits.exp() * (self._labels() <= value.unsqueeze(-1))).sum(-1)
+        if self._validate_args:
+            self._validate_sample(value)
+        below = (self.logits.exp() * (self._labels() <= value.unsqueeze(-1))).sum(-1)
+        return torch.where(value.isnan(), torch.nan, below)
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008

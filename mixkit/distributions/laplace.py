@@ -5,10 +5,12 @@ import math
 import torch
 from torch import Tensor, distributions
 
+from .values import ZeroOutsideSupport
+
 __all__ = ["Laplace"]
 
 
-class Laplace(distributions.Laplace):
+class Laplace(ZeroOutsideSupport, distributions.Laplace):
     r"""The Laplace distribution :math:`\frac{1}{2s} \exp(-|y - m| / s)` with tails of full relative precision.
 
     torch computes the distribution function as one half plus or minus a term near one half, which is 0 beyond some

@@ -8,11 +8,12 @@ from torch.distributions import Distribution, constraints
 
 from .._validation import at_least_float32
 from .normal import Normal
+from .values import ZeroOutsideSupport
 
 __all__ = ["LogNormal"]
 
 
-class LogNormal(Distribution):
+class LogNormal(ZeroOutsideSupport, Distribution):
     r"""Positive values whose logarithm is :math:`N(m, s^2)`; density zero, not an error, at others.
 
     Args:
@@ -45,24 +46,38 @@ class LogNormal(Distribution):
     @property
     def mean(self) -> Tensor:
         """``exp(m + s^2 / 2)``."""
-        return torch.exp(self.loc + 0.5 * self.scale.square())
+        return self.log_mean.exp()
+
+    @property
+    def log_mean(self) -> Tensor:
+        """Logarithm of the mean."""
+        return self.loc + 0.5 * self.scale.square()
 
     @property
     def variance(self) -> Tensor:
         """``(exp(s^2) - 1) exp(2 m + s^2)``."""
-        return torch.expm1(self.scale.square()) * self.mean.square()
+        return self.log_variance.exp()
+
+    @property
+    def log_variance(self) -> Tensor:
+        """Logarithm of the variance, of whose factors one may vanish where the other overflows."""
+        square = self.scale.square()
+        log_factor = square + 2.0 * self.scale.log() + torch.log(_expm1_ratio(-square))
+        return 2.0 * self.log_mean + log_factor
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density at ``value``."""
         if self._validate_args:
             self._validate_sample(value)
-        log_value = torch.where(value > 0, value, 1.0).log()
-        return torch.where((value > 0) | value.isnan(), self._normal.log_prob(log_value) - log_value, -torch.inf)
+        log_value = torch.where(value <= 0, 1.0, value).log()
+        return torch.where(value <= 0, -torch.inf, self._normal.log_prob(log_value) - log_value)
 
     def cdf(self, value: Tensor) -> Tensor:
         """Probability of a value of at most ``value``."""
-        below = self._normal.cdf(torch.where(value > 0, value, 1.0).log())
-        return torch.where(value > 0, below, 0.0)
+        if self._validate_args:
+            self._validate_sample(value)
+        below = self._normal.cdf(torch.where(value <= 0, 1.0, value).log())
+        return torch.where(value <= 0, 0.0, below)
 
     def icdf(self, value: Tensor) -> Tensor:
         """The quantile at probability ``value``."""
@@ -74,3 +89,9 @@ class LogNormal(Distribution):
         return Normal(loc, scale, validate_args=False).rsample(sample_shape).exp().to(self.loc.dtype)
 
     has_rsample = True
+
+
+def _expm1_ratio(value: Tensor) -> Tensor:
+    """``(exp(u) - 1) / u``, 1 at u = 0."""
+    is_zero = value == 0
+    return torch.where(is_zero, 1.0, torch.expm1(value) / torch.where(is_zero, 1.0, value))

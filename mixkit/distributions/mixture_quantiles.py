@@ -23,7 +23,7 @@ class MixtureDistribution(Protocol):
 
     @property
     def support(self) -> Any:
-        """The constraint that the values satisfy."""
+        """The constraint that the values satisfy; a bound that is a tensor has one entry for each component."""
 
     def cdf(self, value: Tensor) -> Tensor:
         """Probability up to ``value``, elementwise."""
@@ -61,7 +61,8 @@ def mixture_icdf(law: MixtureDistribution, value: Tensor) -> Tensor:
         raise ValueError(f"value must hold probabilities in [0, 1], got {_first_outside(value)}")
     shape = torch.broadcast_shapes(value.shape, law.batch_shape)
     value = at_least_float32(value).expand(shape)
-    bottom, top = (torch.full_like(value, end) for end in _ends(law.support))
+    ends = _end(law, "lower_bound", -torch.inf), _end(law, "upper_bound", torch.inf)
+    bottom, top = (end.to(value.dtype).expand(shape) for end in ends)
     reachable = torch.minimum(value, law.cdf(top))  # the weights may sum to 1 less a rounding error
     quantile = _first_to_reach(law, reachable, bottom, top)
     quantile = torch.where(value == 0, bottom, torch.where(value == 1, top, quantile))
@@ -72,10 +73,14 @@ def _first_outside(value: Tensor) -> float:
     return float(value[~((value >= 0) & (value <= 1))][0])
 
 
-def _ends(support: Any) -> tuple[float, float]:
-    """Ends of the support, where they are numbers; else the whole line."""
-    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
-    return low if isinstance(low, int | float) else -torch.inf, high if isinstance(high, int | float) else torch.inf
+def _end(law: MixtureDistribution, name: str, default: float) -> Tensor:
+    """An end of the support, ``(*batch,)`` or ``()``: where components have their own, of those of positive weight."""
+    bound = torch.as_tensor(getattr(law.support, name, default), device=law.log_weights.device)
+    if not bound.ndim:
+        return bound
+    is_selected = law.log_weights > -torch.inf
+    own = torch.where(is_selected, bound, -default)
+    return own.amin(-1) if default < 0 else own.amax(-1)
 
 
 def _first_to_reach(law: MixtureDistribution, value: Tensor, bottom: Tensor, top: Tensor) -> Tensor:

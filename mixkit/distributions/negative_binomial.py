@@ -9,17 +9,19 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from .._validation import at_least_float32
+from .stirling import STIRLING_FROM, deviance, stirling
+from .values import ZeroOutsideSupport
 
 __all__ = ["NegativeBinomial", "log1p_ratio", "negative_binomial_log_prob"]
 
 _SERIES_BELOW = 0.1  # the series of log(1 + u) / u - 1 to 17 terms is exact in float64 below this
 _NUM_TERMS = 17
-_STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680)
-_STIRLING_FROM = 32.0  # where the first term left out, 1 / 1188 z^-9, is below the rounding of float64
+_MANY = 1e4  # counts at which terms of size y log y lose five of float64's digits
+_LARGEST_LOG = 80.0  # of r in deviances: beyond, that of r is below rounding, and e^80 is a number in float32 too
 _NO_WIDTH = 1e13  # from this size on the rate's gamma distribution is a point in float64
 
 
-class NegativeBinomial(Distribution):
+class NegativeBinomial(ZeroOutsideSupport, Distribution):
     r"""Counts of mean :math:`\mu` and variance :math:`\mu + \alpha \mu^2`.
 
     .. math:: p(y) = \frac{\Gamma(y + r)}{\Gamma(r)\, y!} \Big(\frac{r}{r + \mu}\Big)^r
@@ -66,24 +68,30 @@ class NegativeBinomial(Distribution):
     @property
     def variance(self) -> Tensor:
         """``mean + dispersion * mean^2``."""
-        return self.mean * (1.0 + torch.exp(self.log_mean + self.log_dispersion))
+        return self.mean + torch.exp(2.0 * self.log_mean + self.log_dispersion)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of ``value``; -inf where it is no count."""
         if self._validate_args:
             self._validate_sample(value)
-        is_count = (value >= 0) & (value == value.floor())
+        is_count = (value >= 0) & (value == value.floor()) & (value < torch.inf)
         parts = (torch.where(is_count, value, 0.0), self.log_mean, self.log_dispersion)
         log_prob = negative_binomial_log_prob(*(at_least_float32(part) for part in parts)).to(self.log_mean.dtype)
-        return torch.where(is_count | value.isnan(), log_prob, -torch.inf)
+        return torch.where(value.isnan(), torch.nan, torch.where(is_count, log_prob, -torch.inf))
 
     def cdf(self, value: Tensor) -> Tensor:
         """Probability of a count of at most ``value``."""
+        if self._validate_args:
+            self._validate_sample(value)
         dtype = torch.promote_types(value.dtype, self.log_mean.dtype)
         counts = np.floor(np.maximum(_double(value), 0.0)) + 1.0
         log_mean, log_dispersion = _double(self.log_mean), _double(self.log_dispersion)
         size = np.exp(np.minimum(-log_dispersion, np.log(_NO_WIDTH)))
-        gamma_mixture = scipy.special.betaincc(counts, size, scipy.special.expit(log_mean + log_dispersion))
+        # The incomplete beta function at the smaller of the two probabilities, which 1 less the other would round.
+        log_odds = log_mean + log_dispersion
+        many = scipy.special.betainc(size, counts, scipy.special.expit(-log_odds))
+        few = scipy.special.betaincc(counts, size, scipy.special.expit(log_odds))
+        gamma_mixture = np.where(log_odds > 0.0, many, few)
         poisson = scipy.special.gammaincc(counts, np.exp(log_mean))
         below = torch.as_tensor(np.where(size < _NO_WIDTH, gamma_mixture, poisson), dtype=dtype, device=value.device)
         return torch.where(value < 0, 0.0, below)
@@ -115,6 +123,17 @@ def negative_binomial_log_prob(count: Tensor, log_mean: Tensor, log_dispersion: 
         >>> negative_binomial_log_prob(torch.tensor(2.0), log_mean, torch.tensor(-40.0)).exp()  # Poisson: 9 exp(-3) / 2
         tensor(0.2240, dtype=torch.float64)
     """
+    # Near the Poisson limit derivatives in the dispersion are precise in the first form alone, values of large counts
+    # in the second alone.
+    least = _MANY if torch.finfo(log_mean.dtype).bits > 32 else STIRLING_FROM
+    is_large = count >= least
+    few = _few(torch.where(is_large, 0.0, count), log_mean, log_dispersion)
+    many = _many(torch.where(is_large, count, least), log_mean, log_dispersion)
+    return torch.where(is_large, many, few)
+
+
+def _few(count: Tensor, log_mean: Tensor, log_dispersion: Tensor) -> Tensor:
+    """The formula as it stands: its terms grow as y log y."""
     log_odds = log_mean + log_dispersion
     spread = torch.nn.functional.softplus(log_odds, threshold=50.0)
     return (
@@ -123,6 +142,46 @@ def negative_binomial_log_prob(count: Tensor, log_mean: Tensor, log_dispersion: 
         - _exponent(log_mean, log_dispersion, log_odds, spread)
         - torch.lgamma(count + 1.0)
     )
+
+
+def _many(count: Tensor, log_mean: Tensor, log_dispersion: Tensor) -> Tensor:
+    """For counts from ``STIRLING_FROM`` on: deviances of y and r from their shares of y + r (Loader 2000)."""
+    log_odds = log_mean + log_dispersion
+    spread = _log1p_exp(log_odds)  # log(1 + mu / r)
+    total = _log1p_exp(count.log() + log_dispersion)  # log(1 + y / r)
+    is_light = count.log() + log_dispersion > 0.0  # few of y + r are r: its share, not that of y, is the small one
+    light = _log1p_exp(-count.log() - log_dispersion) - _log1p_exp(-log_odds)
+    log_ratio = torch.where(is_light, light, log_mean - count.log() + total - spread)
+    return (
+        stirling(torch.exp(log_dispersion.clamp(max=50.0) - total))
+        - _stirling_of_size(log_dispersion)
+        - stirling(1.0 / count)
+        - _size_deviance(log_dispersion, total - spread)
+        - deviance(count, log_ratio)
+        - 0.5 * (np.log(2.0 * np.pi) + count.log() + total)
+    )
+
+
+def _size_deviance(log_dispersion: Tensor, log_ratio: Tensor) -> Tensor:
+    """The deviance of r, of which 1 / r may overflow as the ratio does, and r itself where it is without effect."""
+    is_far = log_ratio > 1.0
+    far, near = torch.where(is_far, log_ratio, 1.0), torch.where(is_far, 0.0, log_ratio)
+    size = torch.exp((-log_dispersion).clamp(max=_LARGEST_LOG))
+    grown = torch.exp(far - torch.where(is_far, log_dispersion, 0.0))
+    return torch.where(is_far, grown - torch.where(is_far, size, 0.0) * (1.0 + far), deviance(size, near))
+
+
+def _stirling_of_size(log_dispersion: Tensor) -> Tensor:
+    """What Stirling's formula leaves out of log Gamma(r), at any r."""
+    is_small = -log_dispersion < np.log(STIRLING_FROM)
+    log_size = torch.where(is_small, -log_dispersion, 0.0)
+    size = log_size.exp()
+    exact = torch.lgamma(size) - (size - 0.5) * log_size + size - 0.5 * np.log(2.0 * np.pi)
+    return torch.where(is_small, exact, stirling(torch.exp(torch.where(is_small, 0.0, log_dispersion))))
+
+
+def _log1p_exp(value: Tensor) -> Tensor:
+    return torch.nn.functional.softplus(value, threshold=50.0)
 
 
 def _exponent(log_mean: Tensor, log_dispersion: Tensor, log_odds: Tensor, spread: Tensor) -> Tensor:
@@ -136,21 +195,13 @@ def _exponent(log_mean: Tensor, log_dispersion: Tensor, log_odds: Tensor, spread
 
 def _log_rising(count: Tensor, log_dispersion: Tensor) -> Tensor:
     """``log(Gamma(y + r) / (Gamma(r) r^y))``, which tends to 0 with the dispersion."""
-    wide = -log_dispersion < np.log(_STIRLING_FROM)
+    wide = -log_dispersion < np.log(STIRLING_FROM)
     size = torch.exp(torch.where(wide, -log_dispersion, 0.0))
     exact = torch.lgamma(count + size) - torch.lgamma(size) + torch.where(wide, count * log_dispersion, 0.0)
-    inverse = torch.exp(torch.where(wide, -np.log(_STIRLING_FROM), log_dispersion))
+    inverse = torch.exp(torch.where(wide, -np.log(STIRLING_FROM), log_dispersion))
     ratio = count * inverse
     series = count * log1p_ratio(ratio) + (count - 0.5) * torch.log1p(ratio)
-    return torch.where(wide, exact, series + _stirling(inverse / (1.0 + ratio)) - _stirling(inverse))
-
-
-def _stirling(inverse: Tensor) -> Tensor:
-    """What Stirling's formula for log Gamma(z) leaves out, from 1 / z."""
-    square, value = inverse.square(), torch.zeros_like(inverse)
-    for coefficient in reversed(_STIRLING):
-        value = value * square + coefficient
-    return value * inverse
+    return torch.where(wide, exact, series + stirling(inverse / (1.0 + ratio)) - stirling(inverse))
 
 
 def log1p_ratio(value: Tensor) -> Tensor:

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, distributions
 
 from .._validation import at_least_float32
+from .values import ZeroOutsideSupport
 
 __all__ = ["Normal"]
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
-class Normal(distributions.Normal):
+class Normal(ZeroOutsideSupport, distributions.Normal):
     r"""The normal distribution, with a standardized log-density and tails of full relative precision.
 
     torch's squares the scale, which underflows below 1e-162, and computes the distribution function as

@@ -8,11 +8,12 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from .atoms import has_atom
+from .values import ZeroOutsideSupport
 
 __all__ = ["PerComponentDistribution"]
 
 
-class PerComponentDistribution(Distribution):
+class PerComponentDistribution(ZeroOutsideSupport, Distribution):
     r"""Several scalar laws joined along the last batch dimension: the components of a mixture of families.
 
     Args:
@@ -48,8 +49,10 @@ class PerComponentDistribution(Distribution):
 
     @constraints.dependent_property
     def support(self) -> Any:
-        """The narrowest interval that holds all the supports."""
-        return _Hull([law.support for law in self.laws])
+        """An interval for every component, from the lower to the upper end of its support."""
+        low = self._join(lambda law: _end(law, "lower_bound", -torch.inf))
+        high = self._join(lambda law: _end(law, "upper_bound", torch.inf))
+        return _Intervals(low, high, is_discrete=all(law.support.is_discrete for law in self.laws))
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "PerComponentDistribution":
         """The same laws with a larger batch shape; one law may also be repeated along the last dimension."""
@@ -104,18 +107,18 @@ class PerComponentDistribution(Distribution):
         return self._join(lambda law: law.sample(sample_shape))
 
 
-class _Hull(constraints.Constraint):
-    """The interval from the lowest to the highest end of some supports."""
+class _Intervals(constraints.Constraint):
+    """Intervals with ends ``(*batch, k)``, closed."""
 
-    def __init__(self, parts: Sequence[Any]) -> None:
-        self.is_discrete = all(part.is_discrete for part in parts)
-        self.lower_bound = min(_end(part, "lower_bound", -torch.inf) for part in parts)
-        self.upper_bound = max(_end(part, "upper_bound", torch.inf) for part in parts)
+    def __init__(self, lower_bound: Tensor, upper_bound: Tensor, *, is_discrete: bool) -> None:
+        self.lower_bound, self.upper_bound, self.is_discrete = lower_bound, upper_bound, is_discrete
 
     def check(self, value: Tensor) -> Tensor:
         return (value >= self.lower_bound) & (value <= self.upper_bound)
 
 
-def _end(support: Any, name: str, default: float) -> float:
-    end = getattr(support, name, default)
-    return float(end) if isinstance(end, int | float) else default
+def _end(law: Distribution, name: str, default: float) -> Tensor:
+    mean = law.mean
+    return (
+        torch.as_tensor(getattr(law.support, name, default), device=mean.device).to(mean.dtype).expand(law.batch_shape)
+    )

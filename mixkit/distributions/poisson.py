@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, distributions
 
 from .._validation import at_least_float32
+from .stirling import poisson_log_prob
+from .values import ZeroOutsideSupport
 
 __all__ = ["Poisson"]
 
 
-class Poisson(distributions.Poisson):
+class Poisson(ZeroOutsideSupport, distributions.Poisson):
     r"""The Poisson distribution with its distribution function, :math:`F(y) = Q(\lfloor y \rfloor + 1, \lambda)`.
 
     Here Q is the regularized upper incomplete gamma function. Given by its rate or, for rates that underflow, by the
@@ -50,14 +52,14 @@ class Poisson(distributions.Poisson):
         """Log-probability of ``value``."""
         if self._validate_args:
             self._validate_sample(value)
-        is_count = (value >= 0) & (value == value.floor())
-        counts = torch.where(is_count, value, 0.0)
-        # A count of 0 has log-probability -rate, though 0 times a log-rate of -inf is NaN.
-        power = torch.where(counts > 0, counts * torch.where(counts > 0, self.log_rate, 0.0), 0.0)
-        return torch.where(is_count | value.isnan(), power - self.rate - torch.lgamma(counts + 1.0), -torch.inf)
+        is_count = (value >= 0) & (value == value.floor()) & (value < torch.inf)
+        log_prob = poisson_log_prob(torch.where(is_count, value, 0.0), self.log_rate, self.rate)
+        return torch.where(value.isnan(), torch.nan, torch.where(is_count, log_prob, -torch.inf))
 
     def cdf(self, value: Tensor) -> Tensor:
         """Probability of a count of at most ``value``; differentiable in the rate."""
+        if self._validate_args:
+            self._validate_sample(value)
         counts = torch.floor(value.detach()).clamp(min=0.0)
         below = torch.special.gammaincc(at_least_float32(counts) + 1.0, at_least_float32(self.rate))
         return torch.where(value < 0, 0.0, below).to(torch.promote_types(value.dtype, self.rate.dtype))

@@ -3,23 +3,26 @@
 import math
 from typing import Any
 
+import numpy as np
 import scipy.special
 import torch
 from torch import Tensor, distributions
 
 from .._validation import at_least_float32
+from .values import ZeroOutsideSupport
 
 __all__ = ["StudentT", "log1p_square", "student_t_log_density", "student_t_log_normalizer"]
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 _SERIES = (-1 / 8, 1 / 192, -1 / 640, 17 / 14336, -31 / 18432)  # of log(Gamma(h + 1/2) / Gamma(h)) - log(h) / 2 in 1/h
 _SERIES_FROM = 32.0  # where the first term left out, 691 / 180224 h^-11, is below the rounding of float64
+_FAR = 1e50  # from this z / sqrt(df) on one term of the series of the tail is exact
 
 
-class StudentT(distributions.StudentT):
+class StudentT(ZeroOutsideSupport, distributions.StudentT):
     """Student's t distribution, with a log-density right for any degrees of freedom, and its distribution function.
 
-    ``cdf`` and ``icdf`` (SciPy's ``stdtr`` and ``stdtrit``) leave the autograd graph: they are for intervals, not for
+    ``cdf`` and ``icdf`` (SciPy's incomplete beta function) leave the autograd graph: they are for intervals, not for
     training.
 
     Example:
@@ -42,16 +45,45 @@ class StudentT(distributions.StudentT):
         return draws.to(self.loc.dtype)
 
     def _numpy(self, function: Any, value: Tensor) -> Tensor:
-        result = function(self.df.detach().cpu().double().numpy(), value.detach().cpu().double().numpy())
+        with np.errstate(all="ignore"):
+            result = function(self.df.detach().cpu().double().numpy(), value.detach().cpu().double().numpy())
         return torch.as_tensor(result, dtype=value.dtype, device=value.device)
 
     def cdf(self, value: Tensor) -> Tensor:
         """Probability of a value of at most ``value``."""
-        return self._numpy(scipy.special.stdtr, (value - self.loc) / self.scale)
+        if self._validate_args:
+            self._validate_sample(value)
+        return self._numpy(_below, (value - self.loc) / self.scale)
 
     def icdf(self, value: Tensor) -> Tensor:
         """The quantile at probability ``value``."""
-        return self.loc + self.scale * self._numpy(scipy.special.stdtrit, value)
+        return self.loc + self.scale * self._numpy(_quantile, value)
+
+
+def _below(df: np.ndarray, standardized: np.ndarray) -> np.ndarray:
+    """Probability of a value of at most z: one tail is half the incomplete beta function at df / (df + z^2)."""
+    near = scipy.special.stdtr(df, standardized)
+    far = np.exp(_log_tail(df, 2.0 * np.log(np.abs(standardized)) - np.log(df)))
+    is_far = np.abs(standardized) / np.sqrt(df) > _FAR
+    return np.where(is_far, np.where(standardized < 0, far, 1.0 - far), near)
+
+
+def _log_tail(df: np.ndarray, log_ratio: np.ndarray) -> np.ndarray:
+    """Logarithm of the probability beyond z on one side, where ``log_ratio``, the logarithm of z^2 / df, is large."""
+    half = 0.5 * df
+    return -half * log_ratio - np.log(2.0 * half) - scipy.special.betaln(half, 0.5)
+
+
+def _quantile(df: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """The quantile from the nearer tail, where the inverse of the distribution function is well conditioned."""
+    tail, half = np.minimum(level, 1.0 - level), 0.5 * df
+    inside = scipy.special.betaincinv(half, 0.5, 2.0 * tail)
+    outside = scipy.special.betainccinv(0.5, half, 2.0 * tail)
+    near = np.sqrt(df) * np.sqrt(outside) / np.sqrt(inside)
+    # Beyond, ``inside`` leaves the range of floating-point numbers: one term of the tail's series is exact.
+    log_far = (-np.log(tail) - np.log(df) - scipy.special.betaln(half, 0.5)) / df + 0.5 * np.log(df)
+    size = np.where(inside > _FAR**-2, near, np.exp(log_far))
+    return np.where((level >= 0) & (level <= 1), np.copysign(size, level - 0.5), np.nan)
 
 
 def student_t_log_normalizer(log_df: Tensor) -> Tensor:

@@ -9,11 +9,12 @@ from torch.nn.functional import logsigmoid
 
 from .._validation import at_least_float32
 from .log_normal import LogNormal
+from .values import ZeroOutsideSupport
 
 __all__ = ["ZeroInflatedLogNormal"]
 
 
-class ZeroInflatedLogNormal(Distribution):
+class ZeroInflatedLogNormal(ZeroOutsideSupport, Distribution):
     r"""Zero with probability :math:`1 - \pi`, else log-normal: spending of customers, rainfall of days.
 
     The density is taken with respect to Lebesgue measure plus a unit mass at zero: :math:`1 - \pi` at 0 and
@@ -56,13 +57,15 @@ class ZeroInflatedLogNormal(Distribution):
     @property
     def mean(self) -> Tensor:
         """``pi exp(m + s^2 / 2)``."""
-        return torch.sigmoid(self.logit) * self._positive.mean
+        return torch.exp(logsigmoid(self.logit) + self._positive.log_mean)
 
     @property
     def variance(self) -> Tensor:
         """``pi (V + (1 - pi) M^2)`` with M and V the mean and variance of the log-normal part."""
-        squared = self._positive.mean.square()
-        return torch.sigmoid(self.logit) * (self._positive.variance + torch.sigmoid(-self.logit) * squared)
+        # Products of what may vanish and what may overflow, by their logarithms.
+        inside = torch.exp(logsigmoid(self.logit) + self._positive.log_variance)
+        squared = 2.0 * self._positive.log_mean
+        return inside + torch.exp(logsigmoid(self.logit) + logsigmoid(-self.logit) + squared)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density at ``value``: at zero the logarithm of the atom's mass; -inf below."""
@@ -77,6 +80,8 @@ class ZeroInflatedLogNormal(Distribution):
 
     def cdf(self, value: Tensor) -> Tensor:
         """Probability of a value of at most ``value``."""
+        if self._validate_args:
+            self._validate_sample(value)
         share = torch.sigmoid(self.logit)
         return torch.where(value < 0, 0.0, torch.sigmoid(-self.logit) + share * self._positive.cdf(value))
 
@@ -84,7 +89,8 @@ class ZeroInflatedLogNormal(Distribution):
         """The quantile at probability ``value``: 0 up to the atom's mass."""
         inverse_share = (1.0 + torch.exp(-self.logit)).clamp(max=torch.finfo(self.logit.dtype).max)
         rest = ((value - torch.sigmoid(-self.logit)) * inverse_share).clamp(0.0, 1.0)
-        return self._positive.icdf(torch.where(value >= 1.0, 1.0, rest))
+        is_level = (value >= 0) & (value <= 1)
+        return self._positive.icdf(torch.where(is_level, torch.where(value == 1.0, 1.0, rest), torch.nan))
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008

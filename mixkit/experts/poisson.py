@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..distributions import Poisson
+from ..distributions.stirling import poisson_log_prob
 from .base import DensityTerms, LocationExperts, check_counts
 
 __all__ = ["PoissonExperts"]
@@ -39,7 +40,7 @@ class PoissonExperts(LocationExperts):
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise Poisson log-probability at log-rate ``eta``."""
-        return y * eta - torch.exp(eta) - torch.lgamma(y + 1.0)
+        return poisson_log_prob(y, eta, torch.exp(eta))
 
     def density_terms(self, y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
         """Log-probability and derivatives in ``eta`` in closed form."""

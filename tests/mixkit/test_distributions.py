@@ -89,8 +89,11 @@ def test_expanding_copying_and_pickling(make, reference):
 
 @every_law
 def test_values_are_validated(make, reference):
-    with pytest.raises(ValueError, match="within the support"):
-        make().log_prob(double(math.nan))
+    for name in ("log_prob", "cdf"):
+        with pytest.raises(ValueError, match="value must hold no NaN, got 1 such"):
+            getattr(make(), name)(double(math.nan))
+        with pytest.raises(ValueError, match=r"value must have a shape that broadcasts with \(2,\), got \(3,\)"):
+            getattr(make(), name)(double(0.0, 1.0, 2.0))
 
 
 class TestNormal:

@@ -210,11 +210,14 @@ class TestChecks:
 
     def test_values_outside_the_support(self):
         law = ExpertMixture(torch.tensor([0.5, 0.5]).log(), Poisson(torch.tensor([1.0, 2.0])))
-        with pytest.raises(ValueError, match="within the support"):
-            law.log_prob(torch.tensor(0.5))
+        assert law.log_prob(torch.tensor([0.5, -1.0])).tolist() == [-INF, -INF]
+        with pytest.raises(ValueError, match="value must hold no NaN"):
+            law.log_prob(torch.tensor(torch.nan))
         unchecked = ExpertMixture(law.log_weights, law.components, validate_args=False)
         unchecked.components._validate_args = False
         assert unchecked.log_prob(torch.tensor([0.5, -1.0])).tolist() == [-INF, -INF]
+        assert unchecked.log_prob(torch.tensor(torch.nan)).isnan()
+        assert unchecked.log_responsibilities(torch.tensor(torch.nan)).isnan().all()
 
     def test_validation_may_be_switched_off(self):
         law = ExpertMixture(torch.zeros(2), self.components, validate_args=False)

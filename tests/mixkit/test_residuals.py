@@ -120,6 +120,22 @@ class TestBadInput:
         with pytest.raises(ValueError, match="generator must be given for a law with atoms"):
             quantile_residuals(poisson(), normal(3, 2), torch.ones(3, dtype=DOUBLE))
 
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_responses_that_are_not_finite(self, value):
+        for model in (gaussian(), poisson(), with_atom()):
+            y = torch.tensor([1.0, value, 2.0], dtype=DOUBLE)
+            with pytest.raises(ValueError, match="y must be finite, got 1 NaN or infinite entries"):
+                quantile_residuals(model, normal(3, 2), y, generator=seeded())
+
+    def test_what_is_no_response(self):
+        with pytest.raises(ValueError, match="y must hold non-negative integers for Poisson experts"):
+            quantile_residuals(poisson(), normal(3, 2), torch.full((3,), 0.5), generator=seeded())
+        with pytest.raises(TypeError, match=r"y must be a torch\.Tensor, got list"):
+            quantile_residuals(gaussian(), normal(3, 2), [1.0, 2.0, 3.0])
+        whole = torch.tensor([1, 2, 3])
+        level = quantile_residuals(poisson(), normal(3, 2), whole, generator=seeded())
+        assert torch.equal(level, quantile_residuals(poisson(), normal(3, 2), whole.double(), generator=seeded()))
+
     def test_another_shape(self):
         with pytest.raises(ValueError, match=r"y must have shape \(3,\), got \(3, 1\)"):
             quantile_residuals(gaussian(), normal(3, 2), normal(3, 1))
