@@ -106,8 +106,8 @@ def mix_orders(wanted: Tensor, drafts: Tensor, active: Tensor) -> OrderMixture:
         >>> target = torch.tensor([[0.5, 0.5]], dtype=torch.float64)
         >>> drafts = torch.tensor([[[0.9, 0.1], [0.2, 0.8]]], dtype=torch.float64)
         >>> mixture = mix_orders(target, drafts, torch.tensor([[True, True]]))
-        >>> round(float(torch.minimum(target, mixture.marginal).sum()), 3)
-        1.0
+        >>> bool(torch.minimum(target, mixture.marginal).sum() > 0.9999)
+        True
     """
     best = torch.full_like(wanted[:, 0], -1.0)
     share, marginal = wanted.new_zeros(len(wanted), 0), torch.zeros_like(wanted)
