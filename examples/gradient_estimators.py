@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mixkit.relaxations import (
     Enumeration,
-    Estimator,
+    GradientEstimator,
     GumbelRao,
     LeaveOneOut,
     Rebar,
@@ -35,7 +35,7 @@ from mixkit.relaxations import (
 )
 
 CHOICES, VALUES = 4, 8
-ESTIMATORS: dict[str, tuple[Estimator, int, str]] = {  # the estimator, its samples, its color
+ESTIMATORS: dict[str, tuple[GradientEstimator, int, str]] = {  # the estimator, its samples, its color
     "leave-one-out": (LeaveOneOut(), 4, "#56b4e9"),
     "REBAR (0.5)": (Rebar(0.5), 1, "#009e73"),
     "ReinMax": (ReinMax(), 1, "#d55e00"),
@@ -66,7 +66,7 @@ def problem(seed: int) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     return lambda choices: torch.tanh(choices.flatten(-2) @ inner + bias) @ outer, logits
 
 
-def bias_and_spread(estimator: Estimator, num_samples: int, seed: int, replicates: int) -> tuple[float, float]:
+def bias_and_spread(estimator: GradientEstimator, num_samples: int, seed: int, replicates: int) -> tuple[float, float]:
     """Squared bias and variance of the gradient, relative to the exact one; the bias is freed of Monte Carlo noise."""
     function, logits = problem(seed)
     generator = torch.Generator().manual_seed(100 + seed)
@@ -81,7 +81,7 @@ def bias_and_spread(estimator: Estimator, num_samples: int, seed: int, replicate
 def gradient(
     function: Callable[[Tensor], Tensor],
     logits: Tensor,
-    estimator: Estimator,
+    estimator: GradientEstimator,
     num_samples: int,
     generator: torch.Generator,
 ) -> Tensor:
@@ -93,7 +93,7 @@ def gradient(
     return torch.autograd.grad(value.sum(), leaf)[0]
 
 
-def average(estimator: Estimator, num_samples: int, networks: int, replicates: int) -> tuple[float, float]:
+def average(estimator: GradientEstimator, num_samples: int, networks: int, replicates: int) -> tuple[float, float]:
     """Root mean square of bias and spread over random networks."""
     rows = torch.tensor([bias_and_spread(estimator, num_samples, seed, replicates) for seed in range(networks)])
     bias, spread = rows.mean(0).sqrt().tolist()

@@ -46,11 +46,11 @@ def moments(values: Tensor, weight: Tensor | None, dim: int) -> tuple[Tensor, Te
     Deviations are squared in units of the largest, a power of two, so that neither tiny nor huge ones leave float64 and
     no digit changes.
     """
-    total = None if weight is None else weight.sum(dim)
-    mean = values.mean(dim) if total is None else (weight * values).sum(dim) / total
+    total = torch.ones_like(values.sum(dim)) if weight is None else weight.sum(dim)
+    mean = values.mean(dim) if weight is None else (weight * values).sum(dim) / total
     unit = _power_of_two((values - mean.unsqueeze(dim)).abs().amax(dim, keepdim=True))
     scaled = values / unit
-    if total is None:
+    if weight is None:
         variance = scaled.var(dim, correction=0)
     else:
         variance = (weight * (scaled - mean.unsqueeze(dim) / unit).square()).sum(dim) / total
