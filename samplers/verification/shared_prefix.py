@@ -1,4 +1,4 @@
-"""Drafts that share a prefix share the laws after it: the check, and a way to make it so."""
+"""Drafts that share a prefix share the distributions after it: the check, and who leads whom."""
 
 import torch
 from torch import Tensor
@@ -83,14 +83,3 @@ def leaders(tokens: Tensor, lengths: Tensor) -> Tensor:
     same = torch.nn.functional.pad(same, (1, 0), value=1).bool()
     steps = torch.arange(same.shape[-1], device=tokens.device)
     return (same & (lengths[:, None, :, None] >= steps)).to(torch.uint8).argmax(2)
-
-
-def share_rows(logits: Tensor, leader: Tensor) -> Tensor:
-    """Return logits ``(R, m, c, v)`` in which each draft has the row of its leader ``(R, m, c)``.
-
-    A model gives rows of one prefix with the noise of their places in the batch; afterwards they are one law.
-    """
-    if logits.shape[1] == 1:
-        return logits
-    rows = torch.arange(logits.shape[0], device=logits.device)[:, None, None]
-    return logits[rows, leader, torch.arange(logits.shape[2], device=logits.device)]
