@@ -53,26 +53,12 @@ class _Replace(torch.autograd.Function):
         return soft_tangent.clone()
 
 
-class _OneHot(torch.autograd.Function):
+class _OneHot(_Replace):
     """The one-hot rows of an index with the derivative of the second argument: one pass over memory."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(index: Tensor, soft: Tensor) -> Tensor:
         return one_hot_of(index, soft)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
-        return None, grad
-
-    @staticmethod
-    def jvp(ctx: Any, index_tangent: Tensor | None, soft_tangent: Tensor) -> Tensor:
-        return soft_tangent.clone()
 
 
 def one_hot_of(index: Tensor, like: Tensor) -> Tensor:
