@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
@@ -12,9 +13,16 @@ __all__ = ["column_names", "ordered_covariates", "renamed", "with_names"]
 
 
 def column_names(x: Any) -> list[str] | None:
-    """Names of a frame's columns, if they are strings; None for arrays."""
-    names = list(getattr(x, "columns", []))
-    return names if names and all(isinstance(name, str) for name in names) else None
+    """Names of a frame's columns, None for arrays; integers i are xi, as columns of arrays, and others as they print.
+
+    Raises:
+        ValueError: if two columns have one name.
+    """
+    names = [f"x{name}" if isinstance(name, Integral) else str(name) for name in getattr(x, "columns", [])]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"x must have columns of different names, got more than one of {repeated}")
+    return names or None
 
 
 def ordered_covariates(x: Any, names: Sequence[str] | None) -> Tensor:
