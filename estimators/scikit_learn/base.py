@@ -68,7 +68,7 @@ class MixtureFace(BaseEstimator):
             result.rename_features(names)
         for warning in caught:
             text = str(warning.message)
-            warnings.warn(text if names is None else with_names(text, names), warning.category, stacklevel=3)
+            warnings.warn(text if names is None else with_names(text, names), warning.category, stacklevel=4)
         return result
 
     @abstractmethod
@@ -103,7 +103,7 @@ class MixtureFace(BaseEstimator):
                 f"{result.predicted_gain:.2g}); raise max_iter or n_init, or add a penalty if parameters run to "
                 "infinity, as intercepts do where an expert never meets a class or a count but zero",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def predict_distribution(self, X: Any) -> ExpertMixture:
