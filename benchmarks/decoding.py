@@ -211,7 +211,7 @@ def main() -> None:
     if arguments.pair:
         pair(1 if arguments.quick else 3)
     else:
-        overhead(2 if arguments.quick else 10)
+        overhead(2 if arguments.quick else 5)
 
 
 if __name__ == "__main__":

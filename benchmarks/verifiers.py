@@ -4,7 +4,9 @@ Everything that is compared is run in turn, a few times each, in one loop, so th
 on all alike; a time is that of the best of those turns, averaged over blocks. On a CPU it is processor time of one
 thread. Laws are synthetic, like those of language models; ratios, not milliseconds, carry over to other machines.
 
-    python benchmarks/verifiers.py [--quick] [--device cuda] [--only gumbel]
+    python benchmarks/verifiers.py [--quick] [--device cuda] [--only gumbel] [--kept 50]
+
+With ``--kept`` all rows are truncated to so many tokens, as top-k does.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from samplers import (
     GumbelListCoupling,
     ImportanceWeighted,
     KSequential,
+    MultiBlockVerifier,
     OptimalVerifier,
     RecursiveRejection,
     SamplerMatch,
@@ -42,15 +45,21 @@ MANY: dict[str, Verifier] = {
     "weighted": WeightedVerifier(),
     "importance": ImportanceWeighted(),
     "gumbel": GumbelListCoupling(),
+    "two-phase, K-SEQ": MultiBlockVerifier(budgets="k-seq"),
+    "two-phase": MultiBlockVerifier(),
 }
 DIFFERENT = ("match", "recursive", "weighted", "importance", "gumbel")
 
 
-def block(v: int, m: int, device: str, seed: int, num_laws: int = 1) -> Inputs:
+def block(v: int, m: int, device: str, seed: int, num_laws: int = 1, kept: int | None = None) -> Inputs:
     """Logits and drafts drawn from them; at each position drafts share one law, or have ``num_laws = m``."""
     generator = torch.Generator().manual_seed(seed)
     target = 2.5 * torch.randn(1, 1, LENGTH + 1, v, generator=generator)
     draft = (target[:, :, :LENGTH] + 1.2 * torch.randn(1, num_laws, LENGTH, v, generator=generator)) / 1.2
+    if kept is not None:
+        target, draft = (
+            part.masked_fill(part < part.topk(kept).values[..., -1:], -torch.inf) for part in (target, draft)
+        )
     tokens = invert_cdf(
         draft.softmax(-1).expand(1, m, LENGTH, v), torch.rand(1, m, LENGTH, generator=generator, dtype=torch.float64)
     )
@@ -107,23 +116,25 @@ def first_node(inputs: Inputs) -> Inputs:
     return target[:, :, :2], draft[:, :, :1], tokens[:, :, :1]
 
 
-def one_draft(v: int, num_blocks: int, turns: int, device: str) -> None:
+def one_draft(v: int, num_blocks: int, turns: int, device: str, kept: int | None) -> None:
     """Rules of one draft beside transformers."""
     works = {"transformers": transformers_rule(device)}
     works |= {name: verify_with(verifier, device) for name, verifier in SINGLE.items()}
-    found = clock(works, [block(v, 1, device, seed) for seed in range(num_blocks)], turns, device)
+    found = clock(works, [block(v, 1, device, seed, kept=kept) for seed in range(num_blocks)], turns, device)
     print("\n| one draft | ms | transformers / ours |\n|---|---|---|")
     for name, spent in found.items():
         print(f"| {name} | {spent:.2f} | {found['transformers'] / spent:.1f} |")
 
 
-def many_drafts(v: int, num_blocks: int, turns: int, device: str, rules: dict[str, Verifier], different: bool) -> None:
+def many_drafts(
+    v: int, num_blocks: int, turns: int, device: str, rules: dict[str, Verifier], different: bool, kept: int | None
+) -> None:
     """Rules of many drafts beside one sort of a row."""
     works: dict[str, Work] = {"sort": lambda inputs: inputs[0][0, 0, 0].sort()}
     works |= {name: verify_with(verifier, device) for name, verifier in rules.items()}
     whole, node = {}, {}
     for m in COUNTS:
-        blocks = [block(v, m, device, seed, m if different else 1) for seed in range(num_blocks)]
+        blocks = [block(v, m, device, seed, m if different else 1, kept) for seed in range(num_blocks)]
         whole[m] = clock(works, blocks, turns, device)
         node[m] = clock(works, [first_node(inputs) for inputs in blocks], turns, device)
     print(f"\none torch.sort of a row: {node[COUNTS[0]]['sort']:.2f} ms")
@@ -142,16 +153,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small vocabulary, few turns")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", default="", help="rules of many drafts whose name holds this")
+    parser.add_argument("--kept", type=int, help="truncate all rows to so many tokens")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for v in [4096] if arguments.quick else [32_000, 128_256]:
         print(f"\n## v = {v:,}, t = {LENGTH}, {arguments.device}, {torch.get_num_threads()} thread(s)")
         num_blocks, turns = (2, 2) if arguments.quick else (4, 3)
-        one_draft(v, 4 * num_blocks, 2 * turns, arguments.device)
+        one_draft(v, 4 * num_blocks, 2 * turns, arguments.device, arguments.kept)
         rules = {name: verifier for name, verifier in MANY.items() if arguments.only in name}
-        many_drafts(v, num_blocks, turns, arguments.device, rules, different=False)
+        many_drafts(v, num_blocks, turns, arguments.device, rules, False, arguments.kept)
         rules = {name: verifier for name, verifier in rules.items() if name in DIFFERENT}
-        many_drafts(v, num_blocks, turns, arguments.device, rules, different=True)
+        many_drafts(v, num_blocks, turns, arguments.device, rules, True, arguments.kept)
 
 
 if __name__ == "__main__":

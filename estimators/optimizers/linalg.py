@@ -10,14 +10,36 @@ _SMALLEST_SHARE = 1e-20  # of the largest diagonal entry: what stands for one of
 _LEAST_DAMPED_SHARE = 1e-10
 
 
-def diagonal_size(matrix: Tensor, smallest_share: float = _SMALLEST_SHARE) -> Tensor:
+def diagonal_size(matrix: Tensor) -> Tensor:
     """Absolute diagonal ``(*batch, P)`` of symmetric matrices, the unit in which each parameter is judged; positive.
 
     Parameters of very different units keep their own: only a diagonal of (nearly) zero takes a unit from the others.
     """
     size = matrix.diagonal(dim1=-2, dim2=-1).abs()
     largest = size.amax(-1, keepdim=True) if size.shape[-1] else size
-    return torch.maximum(size, smallest_share * largest).clamp(min=torch.finfo(matrix.dtype).tiny)
+    return torch.maximum(size, _SMALLEST_SHARE * largest).clamp(min=torch.finfo(matrix.dtype).tiny)
+
+
+def _damping_unit(matrix: Tensor) -> Tensor:
+    """What a damping of one adds to each diagonal entry, ``(*batch, P)``.
+
+    That is the entry's own size. A parameter along which the likelihood is all but flat, as that of a gate that has
+    become a step, takes its unit from the others: a share of its own curvature would leave steps as long as without
+    any damping.
+    """
+    size = diagonal_size(matrix)
+    if not size.shape[-1]:
+        return size
+    least = _LEAST_DAMPED_SHARE * size.amax(-1, keepdim=True)
+    is_flat = size < least
+    if not bool(is_flat.any()):
+        return size
+    # Where the matrix is definite |m_ij|^2 <= m_ii m_jj, and the floor decides; a larger entry off the diagonal means a
+    # saddle across two parameters, which no less than its own size damps.
+    unit = torch.maximum(size, least)
+    across = matrix - torch.diag_embed(matrix.diagonal(dim1=-2, dim2=-1))
+    coupling = (across.square() / unit.unsqueeze(-2)).amax(-1)
+    return torch.where(is_flat, torch.maximum(coupling, least), size)
 
 
 def damped_cholesky(matrix: Tensor, damping: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -30,9 +52,7 @@ def damped_cholesky(matrix: Tensor, damping: Tensor | None = None) -> tuple[Tens
     Returns:
         Lower factors ``(*batch, P, P)`` and the damping used ``(*batch,)``.
     """
-    # A parameter along which the likelihood is all but flat, as that of a gate that has become a step, is damped by
-    # more than its own curvature: a share of that would leave steps as long as those without any damping.
-    scale = diagonal_size(matrix, _LEAST_DAMPED_SHARE)
+    scale = _damping_unit(matrix)
     used = matrix.new_zeros(matrix.shape[:-2]) if damping is None else damping.clone()
     damped = matrix.clone(memory_format=torch.contiguous_format)
     for _ in range(40):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .._validation import check_integer, check_last_dim, check_positive
 from ..numerics.buffers import KeepsFloat32
+from ..numerics.precision import check_divisor
 from ..parameters import Axis, Exp, ParameterRecord, Place, forget_statements
 from ..schedules import Schedule
 
@@ -25,10 +26,12 @@ class Temperature(nn.Module, ABC):
             about the computation, which a subclass that overrides ``forward`` or ``divide`` does not inherit.
         scale_name: the parameter that is the logarithm of a number which multiplies every temperature; None if there is
             none. Likewise.
+        depends_on_position: whether it depends on the place of a row among the others.
     """
 
     computed_by: ClassVar[tuple[str, ...]] = ("forward", "divide")
     depends_on_x: bool = True
+    depends_on_position: bool = False
     is_vectorized: bool = False
     scale_name: str | None = None
 
@@ -74,7 +77,7 @@ class FixedTemperature(Temperature):
 
     def divide(self, scores: Tensor, x: Tensor) -> Tensor:
         """Scores over the temperature."""
-        return scores if self.value == 1.0 else scores / self.value
+        return scores if self.value == 1.0 else scores / check_divisor("the temperature", self.value, scores.dtype)
 
     def extra_repr(self) -> str:
         """The value shown by ``repr``."""

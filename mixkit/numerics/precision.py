@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["clamp_to_dtype", "wide_mean", "wide_sum", "widest_dtype"]
+__all__ = ["check_divisor", "clamp_to_dtype", "wide_mean", "wide_sum", "widest_dtype"]
 
 
 def widest_dtype(like: Tensor) -> torch.dtype:
@@ -35,6 +35,17 @@ def clamp_to_dtype(number: float, dtype: torch.dtype) -> float:
     magnitude 22, the largest noise there is, beyond the dtype. What is divided is at a limit there already.
     """
     return min(max(number, smallest_divisor(dtype)), torch.finfo(dtype).max)
+
+
+def check_divisor(name: str, number: float, dtype: torch.dtype) -> float:
+    """Return the positive ``number`` if entries of ``dtype`` can be divided by it: it is no zero and no infinity there.
+
+    Half precision divides by what float32 makes of the number.
+    """
+    info = torch.finfo(torch.promote_types(dtype, torch.float32))
+    if not info.tiny <= number <= info.max:
+        raise ValueError(f"{name} must be from {info.tiny:g} to {info.max:g} for scores of {dtype}, got {number}")
+    return number
 
 
 def smallest_divisor(dtype: torch.dtype) -> float:

@@ -10,9 +10,9 @@ from mixkit._validation import check_integer
 
 from ..processors import LogitsFunction
 from ..verification.sources import Randomness, RandomSource, as_source
-from ..verification.speculative import SpeculativeSampling
 from ..verification.tree import TreeVerifier
 from ..verification.verifier import Verifier
+from .defaults import default_verifier
 from .drafting import Drafter, SampledDrafts
 from .hidden import HiddenStates
 from .lengths import DraftLength, check_chosen
@@ -38,7 +38,7 @@ class SpeculativeDecoder:
     Args:
         target: Causal model ``ids (R, L) -> logits (R, L, v)``, or a `Scorer`, such as one with a cache.
         drafts: A model or a sequence of models to sample drafts from, a `Drafter`, a `SampledTree` or a `TopTree`.
-        verifier: The rule; by default `SpeculativeSampling` of one draft. A `TreeVerifier` for a tree.
+        verifier: The rule, a `TreeVerifier` for a tree; by default what suits the drafts (`default_verifier`).
         num_drafts: Drafts a round ``m``, by default one of each model; only for drafts sampled from models.
         draft_length: Longest draft ``t``, 5 by default; only for drafts sampled from models.
         processors: A processor ``(input_ids, scores) -> scores`` of the target's logits, such as a `Chain`.
@@ -81,7 +81,8 @@ class SpeculativeDecoder:
         draft_lengths: DraftLength | None = None,
     ) -> None:
         self.target = as_scorer(target)
-        self.verifier = SpeculativeSampling() if verifier is None else check_verifier(verifier)
+        default = default_verifier(drafts, num_drafts, draft_processors) if verifier is None else verifier
+        self.verifier = check_verifier(default)
         self.processors = as_chain(processors)
         settings = {"num_drafts": num_drafts, "draft_length": draft_length, "draft_processors": draft_processors}
         self._drafts = check_fit(self.verifier, as_drafter(drafts, self.verifier, settings))

@@ -174,7 +174,8 @@ class SampledDrafts(Drafter):
         self.scorers = [as_scorer(model) for model in one_or_each(models, num_drafts, "models")]
         self.processors = [as_chain(one) for one in one_or_each(processors, num_drafts, "processors")]
         self.has_own_processors = processors is not None
-        self._keeps_laws = True
+        self._keeps_laws, self._is_greedy = True, False
+        self._applied = self.processors  # of greedy drafts what comes before the largest is taken
         self._logits: Tensor | None = None
         if not with_replacement and len(self.scorers) + len(self.processors) > 2:
             raise ValueError("with_replacement must be True for drafts of different models or processors, got False")
@@ -191,18 +192,8 @@ class SampledDrafts(Drafter):
         if self.has_own_processors:
             return self
         drafts = copy(self)
-        drafts.processors = [processors]
+        drafts.processors = drafts._applied = [processors]
         return drafts
-
-    @property
-    def _is_greedy(self) -> bool:
-        """Whether tokens are the largest of their processed logits, and no logits need be returned."""
-        return not self._keeps_laws and all(split_greedy(one)[1] for one in self.processors)
-
-    @property
-    def _before(self) -> list[LogitsFunction]:
-        """What is done before the largest is taken."""
-        return [split_greedy(one)[0] for one in self.processors]
 
     def reset(self) -> None:
         """Reset every scorer, and let the room for logits go."""
@@ -220,14 +211,21 @@ class SampledDrafts(Drafter):
         """Return drafts that keep no logits."""
         drafts = copy(self)
         drafts._keeps_laws = False
+        split = [split_greedy(one) for one in self.processors]
+        drafts._is_greedy = all(is_greedy for _, is_greedy in split)
+        if drafts._is_greedy:
+            drafts._applied = [before for before, _ in split]
         return drafts
 
     def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource) -> Drafts:
         """Sample drafts as long as each row allows, or until a token that ends the row."""
         limits = limits.where(is_readable(histories, self.scorers), 0)
         sampling = _Sampling(self, histories, limits, vocab_size)
+        everything = torch.arange(len(histories), device=limits.device)
+        is_even = not histories.has_ends and bool((limits == sampling.longest).all())
         for position in range(sampling.longest):
-            rows = (sampling.lengths.amax(-1) > position).nonzero()[:, 0]
+            is_whole = is_even and (self.with_replacement or self.num_drafts == 1)
+            rows = everything if is_whole else (sampling.lengths.amax(-1) > position).nonzero()[:, 0]
             if rows.numel() == 0:
                 break
             sampling.step(position, rows, source)
@@ -262,8 +260,7 @@ class SampledDrafts(Drafter):
         return fit_vocabulary(at_least_float32(logits), vocab_size)
 
     def _process(self, member: int, histories: Histories, logits: Tensor) -> Tensor:
-        processors = self._before[member] if self._is_greedy else self.processors[member]
-        return process(processors, logits[:, None], histories, histories.lengths[:, None])[:, 0]
+        return process(self._applied[member], logits[:, None], histories, histories.lengths[:, None])[:, 0]
 
 
 class _Sampling:
@@ -302,15 +299,16 @@ class _Sampling:
             drafted = replace(drafted, lengths=drafted.lengths.where(going.flatten(), start))
         law = self.drafts._law(position, histories, drafted, self.vocab_size)
         drawn, is_drawn = self._draw(position, rows, going, law, source)
-        self.tokens[rows, :, position] = drawn.where(going, 0)
+        which: Any = slice(None) if len(rows) == len(self.lengths) else rows
+        self.tokens[which, :, position] = drawn.where(going, 0) if self.drafts.num_drafts > 1 else drawn
         if self.drafts.num_drafts > 1:
-            self.same[rows] &= drawn[:, :, None] == drawn[:, None]
+            self.same[which] &= drawn[:, :, None] == drawn[:, None]
         if not self.drafts.with_replacement and position == 0:
             lengths = lengths.masked_fill(~is_drawn, 0)
         if histories.has_ends:
             lengths = lengths.masked_fill(going & is_drawn & histories.is_end(drawn), position + 1)
         if lengths is not self.lengths:
-            self.lengths[rows] = lengths
+            self.lengths[which] = lengths
         self._append(position)
 
     def _draw(
@@ -321,8 +319,7 @@ class _Sampling:
         if position > 0 and drafts._is_uniform and drafts.num_drafts > 1:
             share_in_place(law, self.same[rows], going)
         if drafts._is_greedy:
-            best = best_tokens(law).expand(-1, drafts.num_drafts).contiguous()
-            return best, torch.ones_like(best, dtype=torch.bool)
+            return best_tokens(law).expand(-1, drafts.num_drafts), torch.ones_like(going)
         self._keep(position, rows, law)
         probs = sampling_probs(law).expand(-1, drafts.num_drafts, -1)
         is_free = position > 0 or drafts.with_replacement

@@ -1,5 +1,6 @@
 """How the loop asks a model for logits."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -236,7 +237,9 @@ def split_greedy(processors: LogitsFunction) -> tuple[LogitsFunction, bool]:
 def best_tokens(logits: Tensor) -> Tensor:
     """First token of the largest logit ``(...)`` of rows ``(..., v)``; refuse rows that are no distribution."""
     best = largest_index(logits)
-    check_logits("logits after the processors", logits.gather(-1, best[..., None]))
+    held = logits.gather(-1, best[..., None])
+    if not math.isfinite(float(held.sum(dtype=torch.float64))):
+        check_logits("logits after the processors", held)
     return best
 
 

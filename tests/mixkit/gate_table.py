@@ -20,7 +20,17 @@ from mixkit.gates import (
     softmax_gate,
     topk_gate,
 )
-from mixkit.gates.normalizers import Entmax, NormalizedSigmoid, Sinkhorn, Softmax, SoftplusL1, Sparsemax, StableMax
+from mixkit.gates.normalizers import (
+    Entmax,
+    NormalizedSigmoid,
+    Sinkhorn,
+    Softmax,
+    SoftplusL1,
+    Sparsemax,
+    SphericalSoftmax,
+    StableMax,
+    TaylorSoftmax,
+)
 from mixkit.gates.scores import (
     ActivationScore,
     ConstantScore,
@@ -29,9 +39,11 @@ from mixkit.gates.scores import (
     LinearScore,
     ModuleScore,
     QuadraticScore,
+    QueryKeyNormScore,
 )
 from mixkit.gates.selections import BiasedTopK, Dense, NoisyTopK, TopKByScore, TopKBySlope
 from mixkit.gates.temperatures import FixedTemperature, InputTemperature, LearnableTemperature, ScheduledTemperature
+from mixkit.gates.tuned_temperatures import PositionTemperature, TargetEntropyTemperature
 from mixkit.schedules import GeometricSchedule
 
 D, K, SELECTED = 3, 4, 2
@@ -53,6 +65,7 @@ SCORES: dict[str, Build] = {
     "squared-distance": lambda **o: DistanceScore(D, K, squared=True, generator=seeded(), **o),
     "cosine": lambda **o: CosineScore(D, K, perturbation=(0.1, 0.2), generator=seeded(), **o),
     "cosine-unperturbed": lambda **o: CosineScore(D, K, perturbation=0.0, generator=seeded(), **o),
+    "query-key": lambda **o: QueryKeyNormScore(D, K, 2, generator=seeded(), **o),
     "constant": lambda **o: ConstantScore(K, **o),
     "module": _module,
 }
@@ -62,6 +75,8 @@ TEMPERATURES: dict[str, Build] = {
     "learnable": lambda **o: LearnableTemperature(0.7, **o),
     "scheduled": lambda batch_shape=(), dtype=None: ScheduledTemperature(GeometricSchedule(2.0, 0.5, 0.9), dtype=dtype),
     "input": lambda **o: InputTemperature(D, floor=0.1, **o),
+    "position": lambda **o: PositionTemperature(**o),
+    "entropy": lambda batch_shape=(), dtype=None: TargetEntropyTemperature(0.5, initial=0.7, dtype=dtype),
 }
 
 SELECTIONS: dict[str, Build] = {
@@ -80,6 +95,8 @@ NORMALIZERS: dict[str, Build] = {
     "sigmoid": lambda **o: NormalizedSigmoid(),
     "softplus": lambda **o: SoftplusL1(),
     "stablemax": lambda **o: StableMax(),
+    "spherical": lambda **o: SphericalSoftmax(0.1),
+    "taylor": lambda **o: TaylorSoftmax(),
     "sparsemax": lambda **o: Sparsemax(),
     "entmax-1.2": lambda **o: Entmax(1.2),
     "entmax-1.5": lambda **o: Entmax(1.5),

@@ -145,16 +145,27 @@ def test_routing_is_the_weights_in_order(make, renormalize):
     assert kept.gather(-1, routing.indices).all()  # selected experts only, even where their weight is zero
 
 
+def keep_all(values):
+    return values
+
+
+def rows_that_count(gate, x, mask):
+    """The rows of x by themselves, and what picks them out of the gate's answer; where places matter all stay."""
+    if gate.temperature.depends_on_position:
+        return x.nan_to_num(0.0), lambda values: values[..., mask, :]
+    return x[:, mask], keep_all
+
+
 @every_gate
 def test_load_selection_rate_and_entropy_are_means_over_the_rows_that_count(make):
     gate, x, mask = build(make, batch_shape=(2,)).eval(), normal(2, 20, D), torch.arange(20) % 3 > 0
     for case in (None, mask, mask.expand(2, 20)):
-        rows = x if case is None else x[:, mask]
-        weights = gate(rows).exp().expand(2, -1, K)
+        rows, pick = (x, keep_all) if case is None else rows_that_count(gate, x, mask)
+        weights = pick(gate(rows)).exp().expand(2, -1, K)
         load, rate = gate.load(x, case), gate.selection_rate(x, case)
         torch.testing.assert_close(load.expand(2, K), weights.mean(-2))
         torch.testing.assert_close(load.sum(-1), torch.ones_like(load.sum(-1)))
-        kept = (gate.scores(rows)[1] > -INF).expand(2, -1, K)
+        kept = (pick(gate.scores(rows)[1]) > -INF).expand(2, -1, K)
         torch.testing.assert_close(rate.expand(2, K), kept.float().mean(-2))
         expected = torch.special.entr(weights).sum(-1).mean(-1)
         torch.testing.assert_close(gate.entropy(x, case).expand(2), expected)
@@ -176,15 +187,16 @@ def test_rows_that_a_mask_leaves_out_have_no_part_in_the_others(make):
     """Sinkhorn's rows share one balance; in all other gates each row is by itself."""
     gate, x, mask = build(make, batch_shape=(2,)).eval(), normal(2, 9, D), torch.arange(9) % 3 > 0
     x[:, ~mask] = torch.nan
-    alone = gate(x[:, mask])
+    rows, pick = rows_that_count(gate, x, mask)
+    alone = pick(gate(rows))
     found = gate(x, mask=mask)
     torch.testing.assert_close(found[..., mask, :].expand(2, -1, K), alone.expand(2, -1, K))
     torch.testing.assert_close(found.exp().sum(-1), torch.ones_like(found[..., 0]))
     for renormalize in (True, False):
         routing = gate.route(x, mask=mask, renormalize=renormalize)
-        expected = gate.route(x[:, mask], renormalize=renormalize)
-        assert torch.equal(routing.indices[..., mask, :], expected.indices)
-        torch.testing.assert_close(routing.weights[..., mask, :], expected.weights)
+        expected = gate.route(rows, renormalize=renormalize)
+        assert torch.equal(routing.indices[..., mask, :], pick(expected.indices))
+        torch.testing.assert_close(routing.weights[..., mask, :], pick(expected.weights))
     nobody = gate(x, mask=torch.zeros(9, dtype=torch.bool))
     torch.testing.assert_close(nobody.exp().sum(-1), torch.ones_like(nobody[..., 0]))
 

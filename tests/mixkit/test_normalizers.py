@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from mixkit.gates.normalizers import Entmax, NormalizedSigmoid, Sinkhorn, Softmax, SoftplusL1, Sparsemax, StableMax
+from mixkit.gates.normalizers import (
+    Entmax,
+    NormalizedSigmoid,
+    Sinkhorn,
+    Softmax,
+    SoftplusL1,
+    Sparsemax,
+    SphericalSoftmax,
+    StableMax,
+    TaylorSoftmax,
+)
 from tests.mixkit.gate_table import NORMALIZERS, build, check_derivatives, normal
 
 every_normalizer = pytest.mark.parametrize("make", NORMALIZERS.values(), ids=NORMALIZERS.keys())
@@ -85,8 +95,23 @@ def test_the_flag_of_shift_invariance_is_true_to_the_facts(make):
 
 @every_rowwise_normalizer
 def test_larger_scores_have_larger_weights(make):
+    """The spherical family above the lowest point of its links, 0 and -1."""
     scores = normal(50, 6, scale=2.0).sort(-1).values
-    assert (build(make)(scores).exp().diff(dim=-1) >= 0).all()
+    normalizer = build(make)
+    scores = scores.abs().sort(-1).values if isinstance(normalizer, SphericalSoftmax | TaylorSoftmax) else scores
+    assert (normalizer(scores).exp().diff(dim=-1) >= 0).all()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3, 1e6, 1e30])
+def test_the_spherical_family_by_its_formula(scale):
+    scores = normal(20, 5, scale=scale)
+    square = (scores / scale).square() + 0.1 / scale / scale
+    taylor = (scores / scale).square() / 2.0 + scores / scale / scale + 1.0 / scale / scale
+    for normalizer, links in ((SphericalSoftmax(0.1), square), (TaylorSoftmax(), taylor)):
+        torch.testing.assert_close(
+            normalizer(scores).exp(), links / links.sum(-1, keepdim=True), rtol=1e-12, atol=1e-14
+        )
+        assert normalizer(scores.float()).isfinite().all()
 
 
 @every_normalizer

@@ -43,6 +43,12 @@ def loop(name, parameters, x):
                 p["weight"][j] @ row / ((np.linalg.norm(p["weight"][j]) + 0.1) * (np.linalg.norm(row) + 0.2))
             ),
             "cosine-unperturbed": lambda: p["weight"][j] @ row / (np.linalg.norm(p["weight"][j]) * np.linalg.norm(row)),
+            "query-key": lambda: (
+                p["gain"]
+                * (p["query"] @ row)
+                @ p["key"][j]
+                / (np.linalg.norm(p["query"] @ row) * np.linalg.norm(p["key"][j]))
+            ),
             "constant": lambda: 0.0,
             "module": lambda: p["module.weight"][j] @ row + p["module.bias"][j],
         }[name.removesuffix("-no-bias")]()
@@ -96,7 +102,9 @@ def test_dtype_follows(make, dtype):
 def test_permuted_parameters_permute_the_scores(make):
     score, x, order = build(make), normal(5, D), torch.tensor([2, 0, 3, 1])
     before = score(x)
-    score.load_state_dict({name: value[order] for name, value in score.state_dict().items()})
+    score.load_state_dict(
+        {name: value[order] if value.shape[:1] == (K,) else value for name, value in score.state_dict().items()}
+    )
     torch.testing.assert_close(score(x), before[:, order])
 
 

@@ -12,6 +12,7 @@ from samplers import (
     OptimalVerifier,
     RecursiveRejection,
     SamplerMatch,
+    SpeculativeSampling,
     WeightedVerifier,
 )
 from samplers.decoding import SampledTree, SpeculativeDecoder
@@ -26,7 +27,11 @@ from .test_decoding import Table, V, exact_law
     ("make", "error", "match"),
     [
         (lambda: SpeculativeDecoder(3, Table(0)), TypeError, "model must be a callable"),
-        (lambda: SpeculativeDecoder(Table(0), Table(0), num_drafts=2), ValueError, "num_drafts must be at most 1"),
+        (
+            lambda: SpeculativeDecoder(Table(0), Table(0), SpeculativeSampling(), num_drafts=2),
+            ValueError,
+            "num_drafts must be at most 1",
+        ),
         (lambda: SpeculativeDecoder(Table(0), Table(0), draft_length=0), ValueError, "draft_length must be at least 1"),
         (lambda: SpeculativeDecoder(Table(0), Table(0), vocab_size=0), ValueError, "vocab_size must be at least 1"),
         (lambda: SpeculativeDecoder(Table(0), [Table(0)], SamplerMatch(), num_drafts=2), ValueError, "one entry"),

@@ -45,7 +45,7 @@ def test_rows_with_settings_of_their_own_are_decoded_as_alone(make):
 
 @pytest.mark.parametrize("verifier", [SpeculativeSampling(), KSequential()])
 def test_the_law_of_each_row_is_exactly_its_own(verifier):
-    """Both rows of a batch at once, over every branch."""
+    """Every branch is a row of one batch, and has a processor of its own."""
     settings = [Temperature(0.6), TopK(2)]
     num_drafts = 1 if verifier.max_drafts == 1 else 2
     decoder = SpeculativeDecoder(Table(0), Table(1), verifier, num_drafts=num_drafts, draft_length=1)
@@ -97,7 +97,7 @@ def test_log_probabilities_are_those_of_the_target(make, processor):
     only = decoder.decode(PROMPTS, max_new_tokens=11, generator=7, return_log_probs=True)
     assert torch.equal(only.log_probs, out.log_probs)
     assert only.logits is None
-    before = {None: Chain(), Temperature(0.6): processor}.get(processor, processor)
+    before = Chain() if processor is None else processor
     if isinstance(processor, Chain):  # greedy: the distribution before the largest is taken
         before = TopK(2)
     for row, sequence in enumerate(out.sequences):

@@ -18,9 +18,10 @@ from samplers import (
     WeightedVerifier,
 )
 from samplers.exactness import Laws, chi_square, chi_square_test, joint_law, random_laws, target_law
-from samplers.exactness.branches import Branches, winning_law
+from samplers.exactness.branches import Branches
 from samplers.exactness.small_models import draft_tuples, sample_drafts
-from samplers.verification.multidraft import kseq, pools, recursive
+from samplers.verification.multidraft import cells, kseq, pools, recursive
+from samplers.verification.multidraft.cells import winning_law
 from samplers.verification.multidraft.optimal import ScoreSelection
 from samplers.verification.multidraft.weighted import WeightedSelection
 from samplers.verification.node import Decision
@@ -236,11 +237,24 @@ def test_winning_law_agrees_with_counting(generator):
     weights = torch.rand(1, 3, 4, generator=generator, dtype=torch.float64)
     law = weights / weights.sum(-1, keepdim=True)
     wins = torch.zeros(3, dtype=torch.float64)
-    for cells in torch.cartesian_prod(*[torch.arange(4)] * 3):
-        tied = cells == cells.max()
-        mass = law[0, torch.arange(3), cells].prod()
+    for held in torch.cartesian_prod(*[torch.arange(4)] * 3):
+        tied = held == held.max()
+        mass = law[0, torch.arange(3), held].prod()
         wins += mass * tied / tied.sum()
     torch.testing.assert_close(winning_law(weights, torch.ones(1, 3, dtype=torch.bool))[0], wins, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("m", [3, 4, 8])
+def test_winning_law_of_many_cells_is_as_exact(m, monkeypatch):
+    """Long rows with a few large cells take fewer quadrature nodes in the others."""
+    generator = torch.Generator().manual_seed(m)
+    weights = torch.rand(1, m, 20_000, generator=generator, dtype=torch.float64) * 0.1
+    weights[0, torch.arange(m), torch.randint(20_000, (m,), generator=generator)] = 300.0
+    active = torch.ones(1, m, dtype=torch.bool)
+    fast = winning_law(weights, active)
+    monkeypatch.setattr(cells, "_LONG", 10**9)
+    torch.testing.assert_close(fast, winning_law(weights, active), rtol=0, atol=1e-13)
+    torch.testing.assert_close(fast.sum(-1), torch.ones(1, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
 def test_highest_draws_from_the_winning_law():

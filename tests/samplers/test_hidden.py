@@ -14,7 +14,7 @@ from samplers import (
 from samplers.adapters.huggingface import KeyValueScorer
 from samplers.decoding import CallableScorer
 
-from .test_decoding import Table, V, exact_law
+from .test_decoding import Table, exact_law
 from .test_huggingface import gpt2, llama
 
 
@@ -117,4 +117,3 @@ def test_targets_without_hidden_states_are_refused():
         DecodingSession(decoder)
     with pytest.raises(ValueError, match="layers must name at least one"):
         TableHead(1, layers=())
-    assert V == 3

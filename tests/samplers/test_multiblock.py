@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from samplers import BlockVerification, KSequential, MultiBlockVerifier, OptimalVerifier
+from samplers import BlockVerification, KSequential, MultiBlockVerifier, OptimalVerifier, WeightedVerifier
+from samplers.acceptance import joint_optimum
 from samplers.exactness import Laws, joint_law, random_laws, target_law
 from samplers.verification.multiblock import two_phase, verifier
 from samplers.verification.multiblock.kseq_plans import SequentialPlans
@@ -67,6 +68,14 @@ def test_rows_truncated_alike_stay_exact(budgets, generator):
     assert error(Laws(tuple(target), drafts), budgets) < 1e-12
 
 
+def test_different_drafts_keep_more_than_node_by_node():
+    laws = random_laws(12, 2, 2, 2, identical=False, generator=3)
+    node, block = (joint_law(rule, laws) for rule in (WeightedVerifier(), MultiBlockVerifier(budgets="priority")))
+    best = joint_optimum(laws)
+    assert (block.mean_accepted <= best + 1e-7).all()
+    assert (block.mean_accepted - node.mean_accepted).sum() > 0.3 * (best - node.mean_accepted).sum() > 0
+
+
 # What would not be lossless
 
 
@@ -84,7 +93,7 @@ class FirstDraft(ScorePlans):
     def at(self, weight, solution):
         plan = super().at(weight, solution)
         total = plan.budgets.sum(-1, keepdim=True)
-        return NodePlan(torch.cat([total, 0 * plan.budgets[:, 1:]], -1), plan.ceiling)
+        return NodePlan(torch.cat([total, 0 * plan.budgets[:, 1:]], -1), plan.weight, plan.accepted)
 
 
 class WrongCount(SequentialPlans):
@@ -113,7 +122,7 @@ def test_an_order_that_reads_deeper_tokens_is_found_out(monkeypatch):
 
 
 def test_budgets_are_refused_by_name():
-    with pytest.raises(ValueError, match=r"budgets must be one of \['k-seq', 'optimal'\], got 'best'"):
+    with pytest.raises(ValueError, match=r"budgets must be one of \['k-seq', 'optimal', 'priority'\], got 'best'"):
         MultiBlockVerifier(budgets="best")
 
 

@@ -74,6 +74,7 @@ ROWS = {
     "optimal-binned": Row(OptimalVerifier(bins=6), different=False, cost=2),
     "multi-block": Row(MultiBlockVerifier(), different=False),
     "multi-block-k-seq": Row(MultiBlockVerifier(budgets="k-seq"), different=False),
+    "multi-block-priority": Row(MultiBlockVerifier(budgets="priority"), cost=4),
     "weighted": Row(WeightedVerifier(steps=3, levels=12, span=3.0), cost=4),
     "importance": Row(ImportanceWeighted(solved=2), cost=8),
     "importance-truncated": Row(ImportanceWeighted(solved=2, alphabet=3, guard=False), cost=8),

@@ -43,17 +43,26 @@ class Scaling(NamedTuple):
 def moments(values: Tensor, weight: Tensor | None, dim: int) -> tuple[Tensor, Tensor]:
     """Weighted means and standard deviations over one dimension; constants get scale 1.
 
-    Deviations are squared in units of the largest, so that neither tiny nor huge ones leave float64.
+    Deviations are squared in units of the largest, a power of two, so that neither tiny nor huge ones leave float64 and
+    no digit changes.
     """
-    share = None if weight is None else weight / weight.sum(dim, keepdim=True)
-    mean = values.mean(dim) if share is None else (share * values).sum(dim)
-    deviation = values - mean.unsqueeze(dim)
-    largest = deviation.abs().amax(dim, keepdim=True)
-    squares = (deviation / torch.where(largest > 0, largest, 1.0)).square()
-    variance = squares.mean(dim) if share is None else (share * squares).sum(dim)
-    std = largest.squeeze(dim) * variance.sqrt()
+    total = None if weight is None else weight.sum(dim)
+    mean = values.mean(dim) if total is None else (weight * values).sum(dim) / total
+    unit = _power_of_two((values - mean.unsqueeze(dim)).abs().amax(dim, keepdim=True))
+    scaled = values / unit
+    if total is None:
+        variance = scaled.var(dim, correction=0)
+    else:
+        variance = (weight * (scaled - mean.unsqueeze(dim) / unit).square()).sum(dim) / total
+    std = unit.squeeze(dim) * variance.sqrt()
     negligible = std <= 1e-13 * torch.maximum(values.amax(dim), -values.amin(dim))
     return mean, torch.where(negligible, torch.ones_like(std), std)
+
+
+def _power_of_two(size: Tensor) -> Tensor:
+    """The least power of two above each number, 1 for zero."""
+    _, exponent = torch.frexp(size)
+    return torch.where(size > 0, torch.ldexp(torch.ones_like(size), exponent), 1.0)
 
 
 def response_moments(y: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:

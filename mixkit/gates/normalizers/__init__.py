@@ -4,6 +4,7 @@ from .base import Normalizer
 from .links import LinkNormalizer, NormalizedSigmoid, Softmax, SoftplusL1, StableMax
 from .sinkhorn import Sinkhorn
 from .sparse import Entmax, Sparsemax
+from .spherical import SphericalSoftmax, TaylorSoftmax
 
 __all__ = [
     "Entmax",
@@ -14,5 +15,7 @@ __all__ = [
     "Softmax",
     "SoftplusL1",
     "Sparsemax",
+    "SphericalSoftmax",
     "StableMax",
+    "TaylorSoftmax",
 ]

@@ -8,6 +8,7 @@ from ...numerics.randomness import Randomness, as_generator
 from .._checks import check_subset_logits
 from .._steps import hard_with_gradient_of
 from ._centered import narrow, wide_centered
+from ._sweep import can_sweep, sweep_log_marginals
 from ._tree import root_log_partition, sample_counts, tree_levels, tree_log_marginals
 from .laws import SubsetLaw
 from .sampler import SubsetSampler
@@ -44,7 +45,8 @@ def _log_partition(scores: Tensor, num_selected: int) -> Tensor:
 def subset_log_marginals(logits: Tensor, num_selected: int) -> Tensor:
     r"""Log inclusion probabilities :math:`\log P(i \in S)` under :math:`p(S) \propto \exp \sum_{i \in S} \theta_i`.
 
-    Two passes over a tree in log space, differentiable to any order; probabilities of 1e-300 keep their digits.
+    Two sweeps over the items, or over a tree in log space where logits are spread by hundreds; differentiable to any
+    order; probabilities of 1e-300 keep their digits.
 
     Args:
         logits: :math:`\theta` ``(*batch, k)``, -inf allowed.
@@ -65,6 +67,8 @@ def subset_log_marginals(logits: Tensor, num_selected: int) -> Tensor:
 
 
 def _log_marginals(scores: Tensor, num_selected: int) -> Tensor:
+    if can_sweep(scores, num_selected):
+        return sweep_log_marginals(scores, num_selected)
     return tree_log_marginals(tree_levels(scores, num_selected), num_selected)[..., : scores.shape[-1]]
 
 
@@ -138,9 +142,8 @@ class Simple(SubsetSampler):
     def forward(self, logits: Tensor, num_selected: int, generator: Randomness = None) -> Tensor:
         """A mask ``(*batch, k)`` of zeros and ones."""
         check_subset_logits(logits, num_selected)
-        levels = tree_levels(wide_centered(logits), num_selected)
-        soft = tree_log_marginals(levels, num_selected)[..., : logits.shape[-1]].exp()
-        generator = as_generator(generator, logits.device)
-        fixed = [level.detach() for level in levels]
-        hard = sample_counts(fixed, num_selected, generator)[..., : logits.shape[-1]]
+        scores = wide_centered(logits)
+        soft = _log_marginals(scores, num_selected).exp()
+        levels = tree_levels(scores.detach(), num_selected)
+        hard = sample_counts(levels, num_selected, as_generator(generator, logits.device))[..., : logits.shape[-1]]
         return hard_with_gradient_of(hard.to(logits.dtype), soft.to(logits.dtype))

@@ -114,9 +114,10 @@ class KeyValueScorer(Scorer):
     def scores(self, ids: Tensor, lengths: Tensor, count: int) -> Tensor:
         """Run the model on the tokens that the cache does not hold, and on the last ``count`` at least."""
         source, common = self._match(ids, lengths, count)
-        far = lengths - torch.minimum(common, lengths - count) > 2 * count + _FEW
-        if len(ids) > 1 and not self._layers and bool(far.any()) and not bool(far.all()):
-            return self._scores_apart(far, source, ids, lengths, count)
+        if len(ids) > 1 and not self._layers:
+            far = lengths - torch.minimum(common, lengths - count) > 2 * count + _FEW
+            if bool(far.any()) and not bool(far.all()):
+                return self._scores_apart(far, source, ids, lengths, count)
         tokens, position, is_cached = self._new(ids, lengths, count, source, common)
         mask = None
         if is_cached is not None:
@@ -217,6 +218,10 @@ class KeyValueScorer(Scorer):
         """
         if self._cache is None:
             return None, torch.zeros_like(lengths)
+        if len(ids) == len(self._ids) == 1:
+            size = min(int(lengths), int(self._lengths))
+            if torch.equal(ids[:, :size], self._ids[:, :size]):
+                return None, torch.tensor([size], device=ids.device)
         source = guess_source(ids, lengths, self._ids, self._lengths)
         if source is None:
             common = common_prefix(ids, lengths, self._ids, self._lengths)

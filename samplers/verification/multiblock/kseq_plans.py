@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..multidraft.cells import legendre, products_but_one
-from .plans import Ceiling, LevelPlans, NodePlan
+from .plans import LevelPlans, NodePlan
 
 _STEPS = 3
 
@@ -54,14 +54,14 @@ class SequentialPlans(LevelPlans):
         """Budgets of the drafted tokens, by an integral over the order of the tests."""
         rows = self.rows
         kappa, rate = solution.unbind(-1)
-        ceiling = Ceiling(weight, torch.minimum(weight, kappa * rate), rate)
+        of_target = torch.minimum(weight, kappa * rate)
         p, q = (law.gather(-1, rows.tokens).double() for law in (rows.target, rows.draft))
         test = _divide(kappa[:, None] * p, q).clamp_max(1.0) * rows.active
         same = (rows.tokens[:, :, None] == rows.tokens[:, None]) & rows.active[:, None]
         selected = (same * first_to_pass(test)[:, None]).sum(-1)
-        accepted = torch.minimum(ceiling.of_target[:, None] * p, rate[:, None] * q)
+        accepted = torch.minimum(of_target[:, None] * p, rate[:, None] * q)
         factor = _divide(accepted, rate[:, None] * test * q).clamp_max(1.0)
-        return NodePlan(selected * factor * rows.leads, ceiling)
+        return NodePlan(selected * factor * rows.leads, weight, lambda nodes: rows.least(nodes, of_target, rate))
 
 
 def first_to_pass(test: Tensor) -> Tensor:

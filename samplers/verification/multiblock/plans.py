@@ -1,6 +1,7 @@
 """What the two-phase rule asks of a node: how much it accepts at a given weight, and the budgets of its tokens."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ class LevelRows:
         tokens: Drafted children ``(r, c)``.
         active: Which children are real ``(r, c)``.
         leads: Which children are the first that hold their token ``(r, c)``.
+        drafts: Probabilities that each child was drawn from ``(r, c, v)``, where children may differ.
     """
 
     target: Tensor
@@ -26,11 +28,17 @@ class LevelRows:
     tokens: Tensor
     active: Tensor
     leads: Tensor
+    drafts: Tensor | None = None
 
     @property
     def count(self) -> Tensor:
         """Number of children ``(r,)``."""
         return self.active.sum(-1)
+
+    def least(self, nodes: Tensor, of_target: Tensor, of_draft: Tensor) -> Tensor:
+        r"""Masses :math:`\min(c_p \, p(y), c_q \, q(y))` ``(s, v)`` at some nodes, from :math:`c_p` and :math:`c_q`."""
+        p, q = self.target[nodes], self.draft[nodes]
+        return torch.minimum(p * of_target[nodes].to(p)[:, None], q * of_draft[nodes].to(q)[:, None])
 
     def common(self, nodes: Tensor, of_target: Tensor, of_draft: Tensor) -> Tensor:
         r"""Sums :math:`\sum_y \min(c_p \, p(y), c_q \, q(y))` ``(s,)`` at some nodes, float64.
@@ -57,40 +65,26 @@ def is_long(rows: Tensor) -> bool:
 
 
 @dataclass(frozen=True)
-class Ceiling:
-    r"""The accepted mass of each token, :math:`\min(c_p \, p(y), c_q \, q(y))`, of nodes ``(r,)`` of weight ``w``.
-
-    What a node of weight :math:`w` does not accept, :math:`(w p - \min(c_p p, c_q q))_+`, is where the token after it
-    comes from.
-
-    Attributes:
-        weight: :math:`w` ``(r,)``.
-        of_target: :math:`c_p \le w` ``(r,)``.
-        of_draft: :math:`c_q` ``(r,)``.
-    """
-
-    weight: Tensor
-    of_target: Tensor
-    of_draft: Tensor
-
-    def leftover(self, target: Tensor, draft: Tensor) -> Tensor:
-        """Weights ``(r, v)`` of the token after a stop at the node; the target where nothing is left."""
-        accepted = torch.minimum(self.of_target.to(target)[:, None] * target, self.of_draft.to(draft)[:, None] * draft)
-        left = (self.weight.to(target)[:, None] * target).sub_(accepted).clamp_min_(0.0)
-        return torch.where(left.sum(-1, keepdim=True) > 0, left, target)
-
-
-@dataclass(frozen=True)
 class NodePlan:
     r"""A level whose weights are known.
 
     Attributes:
         budgets: :math:`b_y` of each distinct drafted token ``(r, c)``, in the column that leads it; 0 elsewhere.
-        ceiling: The accepted mass of every token.
+        weight: :math:`w` ``(r,)``.
+        accepted: Maps nodes ``(s,)`` to the accepted mass of every token ``(s, v)``, at most :math:`w p`.
     """
 
     budgets: Tensor
-    ceiling: Ceiling
+    weight: Tensor
+    accepted: Callable[[Tensor], Tensor]
+
+    def leftover(self, nodes: Tensor, target: Tensor) -> Tensor:
+        r"""Weights :math:`(w p - a)_+` ``(s, v)`` of the token after a stop at nodes ``(s,)``.
+
+        The target itself where nothing is left, which a stop then reaches by rounding alone.
+        """
+        left = (self.weight[nodes].to(target)[:, None] * target).sub_(self.accepted(nodes)).clamp_min_(0.0)
+        return torch.where(left.sum(-1, keepdim=True) > 0, left, target)
 
 
 class LevelPlans(ABC):
@@ -103,11 +97,13 @@ class LevelPlans(ABC):
     Attributes:
         num_trials: Weights at which `solve` is tried to put siblings in order; 0 for the order of their budgets.
         precise: Whether rows must be float64 whatever the dtype of the logits.
+        identical_drafts: Whether all children of a node must be drawn from one distribution.
         solution_size: Numbers in a solution.
     """
 
     num_trials: int = 0
     precise: bool = False
+    identical_drafts: bool = True
     solution_size: int = 0
 
     def __init__(self, rows: LevelRows):

@@ -10,7 +10,7 @@ from ..shared_prefix import check_led_rows, check_shared_rows, leaders
 from ..token_tree import TokenTree
 from ..verify_drafts import DraftBlock
 from .levels import Level, TreeShape, merged_leaders
-from .plans import Ceiling, LevelRows, is_long
+from .plans import LevelRows, is_long
 from .two_phase import Stops
 
 
@@ -55,12 +55,21 @@ class Rows(ABC):
             torch.softmax(logits[tuple(at)], -1, dtype=self.dtype, out=out)
         return found
 
-    def level(self, level: Level) -> LevelRows:
-        """The distributions and the drafted tokens of a level."""
+    def level(self, level: Level, *, identical_drafts: bool) -> LevelRows:
+        """The distributions and the drafted tokens of a level; each child's own, unless drafts are identical."""
         target = self.target(level.batch_row, level.node)
         draft = self.draft(level.batch_row, level.child[:, 0])
         tokens = self.tokens[level.batch_row[:, None], level.child]
-        return LevelRows(target, draft, tokens, level.active, level.leads)
+        drafts = None if identical_drafts else self._drafts(level)
+        return LevelRows(target, draft, tokens, level.active, level.leads, drafts)
+
+    def _drafts(self, level: Level) -> Tensor:
+        """Probabilities ``(r, c, v)`` that each child was drawn from; 0 in the padding."""
+        rows = level.batch_row[:, None].expand_as(level.child)
+        drafts = self.draft(rows[level.active], level.child[level.active])
+        found = drafts.new_zeros(*level.child.shape, drafts.shape[-1])
+        found[level.active] = drafts
+        return found
 
 
 class BlockRows(Rows):
@@ -107,16 +116,17 @@ def block_shape(block: DraftBlock) -> TreeShape:
     return TreeShape(block.tokens.flatten(1), parents, real.flatten(1), depths, size)
 
 
-def check_shared_laws(block: DraftBlock) -> None:
-    """Refuse target rows, or draft rows, that differ among drafts that share a prefix."""
+def check_shared_laws(block: DraftBlock, *, identical_drafts: bool) -> None:
+    """Refuse target rows, and rows of identical drafts, that differ among drafts that share a prefix."""
     _, num_drafts, size = block.shape
-    if num_drafts == 1 or all(part is None or part.stride(1) == 0 for part in (block.target, block.draft)):
+    shared = [block.target, block.draft] if identical_drafts else [block.target]
+    if num_drafts == 1 or all(part is None or part.stride(1) == 0 for part in shared):
         return
     leader = leaders(block.tokens, block.lengths)
     own = torch.arange(num_drafts, device=leader.device)[:, None]
     for i in range(size + 1):
         for name, laws, last in (("target_logits", block.target, i), ("draft_logits", block.draft, i + 1)):
-            if last <= size and laws is not None:
+            if last <= size and laws is not None and (identical_drafts or last == i):
                 reached = block.lengths >= last
                 first = leader[..., i] if last == i else _leaders_going_on(leader[..., i], reached)
                 first = torch.where(reached, first, own[:, 0])
@@ -171,15 +181,13 @@ def _first_parent(leader: Tensor, parents: Tensor) -> Tensor:
     return same.to(torch.uint8).argmax(-1)
 
 
-def following_weights(rows: "Rows", stops: Stops, end: Tensor) -> Tensor:
+def following_weights(rows: Rows, stops: Stops, depths: Tensor, end: Tensor) -> Tensor:
     """Weights ``(B, v)`` of the token after the end of the path."""
     row = torch.arange(end.numel(), device=end.device)
-    weights = rows.target(row, end)
-    some = (stops.first_child[row, end] > 0).nonzero()[:, 0]
-    if some.numel():
-        at = some * stops.law.shape[1] + end[some]
-        ceiling = stops.ceiling
-        here = Ceiling(ceiling.weight[at], ceiling.of_target[at], ceiling.of_draft[at])
-        draft = rows.draft(some, stops.first_child[some, end[some]])
-        weights[some] = here.leftover(weights[some], draft)
+    weights, place = rows.target(row, end), stops.place[row, end]
+    depth = torch.where(place >= 0, depths[row, end], -1)
+    for level, plan in enumerate(stops.plans):
+        some = (depth == level).nonzero()[:, 0]
+        if some.numel():
+            weights[some] = plan.leftover(place[some], weights[some])
     return weights

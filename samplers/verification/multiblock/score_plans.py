@@ -8,7 +8,7 @@ from torch import Tensor
 from ..multidraft.cells import cell_distributions, winning_law
 from ..multidraft.clipped import ClippedRatio, SortedGroups, best_prefix, clip_sorted, sort_groups
 from ..multidraft.optimal import ScoreSelection
-from .plans import Ceiling, LevelPlans, NodePlan, is_long
+from .plans import LevelPlans, NodePlan, is_long
 
 _HUGE = 1e300
 _CELLS = 1 << 20
@@ -80,7 +80,7 @@ class ScorePlans(LevelPlans):
             marginal[some], share[some] = self._selected(plan, some)
             high[some] = plan.high.clamp_max(_HUGE)
         factor = torch.where(marginal > 0, weight[:, None] * p / torch.where(marginal > 0, marginal, 1.0), 0.0)
-        return NodePlan(share * factor.clamp_max(1.0), Ceiling(weight, weight, high))
+        return NodePlan(share * factor.clamp_max(1.0), weight, lambda nodes: rows.least(nodes, weight, high))
 
     def _selected(self, plan: ClippedRatio, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """Marginal of each drafted token and its probability of being selected given all of them, both ``(s, c)``."""

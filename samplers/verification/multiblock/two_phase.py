@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .levels import Level, TreeShape
-from .plans import Ceiling, LevelPlans, NodePlan
+from .plans import LevelPlans, NodePlan
 from .siblings import sibling_order
 
 _NOTHING = 1e-15
@@ -19,14 +19,14 @@ class Stops:
 
     Attributes:
         law: Probability that the path ends at each row of the tree ``(B, n+1)``; the root's row is first.
-        ceiling: The accepted mass at each row ``(B * (n+1),)``; weight 1 and nothing accepted at leaves.
-        first_child: First child of each row ``(B, n+1)``; 0 for leaves.
+        plans: Plans of the levels.
+        place: Place of each row in its level ``(B, n+1)``; -1 for leaves and for copies of another row.
         num_children: Children that compete at each row ``(B, n+1)``.
     """
 
     law: Tensor
-    ceiling: Ceiling
-    first_child: Tensor
+    plans: list[NodePlan]
+    place: Tensor
     num_children: Tensor
 
 
@@ -111,18 +111,16 @@ class _Table:
 
     def __init__(self, depths: Tensor):
         self.law = torch.zeros_like(depths, dtype=torch.float64)
-        self.weight = torch.ones_like(self.law)
-        self.of_target, self.of_draft = torch.zeros_like(self.law), torch.zeros_like(self.law)
-        self.first_child = torch.zeros_like(depths)
-        self.num_children = torch.zeros_like(self.first_child)
+        self.place = torch.full_like(depths, -1)
+        self.num_children = torch.zeros_like(depths)
+        self.plans: list[NodePlan] = []
 
     def write(self, level: Level, plan: NodePlan) -> None:
         """Keep what the token after a stop needs."""
         at = level.batch_row, level.node
-        self.weight[at] = plan.ceiling.weight
-        self.of_target[at], self.of_draft[at] = plan.ceiling.of_target, plan.ceiling.of_draft
-        self.first_child[at] = level.child[:, 0]
+        self.place[at] = torch.arange(level.num_nodes, device=level.node.device)
         self.num_children[at] = level.active.sum(-1)
+        self.plans.append(plan)
 
     def stops(self, levels: list[Level], turns: list[_Turns]) -> Stops:
         """Multiply up the acceptances given the drafts, then down the probabilities of the stops."""
@@ -140,8 +138,7 @@ class _Table:
                 following = here.new_zeros(levels[depth + 1].num_nodes)
                 following[turn.below[inner]] = (here[:, None] * going)[inner]
                 here = following
-        flat = (part.reshape(-1) for part in (self.weight, self.of_target, self.of_draft))
-        return Stops(self.law.clamp_min_(0.0), Ceiling(*flat), self.first_child, self.num_children)
+        return Stops(self.law.clamp_min_(0.0), self.plans, self.place, self.num_children)
 
 
 def _reach(turns: list[_Turns]) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:

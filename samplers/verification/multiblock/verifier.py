@@ -12,6 +12,7 @@ from .kseq_plans import SequentialPlans
 from .levels import TreeShape, merge
 from .outcome import Outcome, accepted_tokens
 from .plans import LevelPlans
+from .priority_plans import PriorityPlans
 from .rows import (
     BlockRows,
     Rows,
@@ -25,11 +26,11 @@ from .rows import (
 from .score_plans import ScorePlans
 from .two_phase import two_phase
 
-BUDGETS: dict[str, type[LevelPlans]] = {"optimal": ScorePlans, "k-seq": SequentialPlans}
+BUDGETS: dict[str, type[LevelPlans]] = {"optimal": ScorePlans, "k-seq": SequentialPlans, "priority": PriorityPlans}
 
 
 class MultiBlockVerifier(TreeRule):
-    r"""The two-phase rule for whole blocks of identical independent drafts.
+    r"""The two-phase rule for whole blocks of independent drafts.
 
     At each drafted prefix the distinct tokens drafted after it get budgets, the exact probabilities at which a rule of
     one node selects and accepts them; whole subtrees are tried before the path stops at a token (`two_phase`). With one
@@ -38,7 +39,9 @@ class MultiBlockVerifier(TreeRule):
 
     Args:
         budgets: ``"optimal"`` for the budgets of `OptimalVerifier` (a sort for each prefix that several drafts share),
-            ``"k-seq"`` for those of `KSequential` (no sort).
+            ``"k-seq"`` for those of `KSequential` (no sort). ``"priority"`` is for drafts of different distributions:
+            at each node a mixture of up to 24 orders of the tokens, of which the first drafted one is selected (a sort
+            for each order).
 
     Source: derived for this package (``docs/verification.md``), on block verification, Sun et al. (2024), arXiv
     2403.10444, and the optimum at a node, Khisti et al. (2024), arXiv 2410.18234.
@@ -51,16 +54,18 @@ class MultiBlockVerifier(TreeRule):
         tensor([3])
     """
 
-    identical_drafts = True
-
     def __init__(self, *, budgets: str = "optimal"):
         if budgets not in BUDGETS:
             raise ValueError(f"budgets must be one of {sorted(BUDGETS)}, got {budgets!r}")
         self.budgets = budgets
+        self.identical_drafts = BUDGETS[budgets].identical_drafts
+
+    def __repr__(self) -> str:
+        return f"MultiBlockVerifier(budgets={self.budgets!r})"
 
     def rule(self, block: DraftBlock, source: RandomSource) -> Verification:
         """Plan the whole tree of drafts, then draw the end of the path and the token after it."""
-        check_shared_laws(block)
+        check_shared_laws(block, identical_drafts=self.identical_drafts)
         batch, _, size = block.shape
         outcome = self._verify_shape(block_shape(block), BlockRows(block, self._plans.precise), source)
         end, length = outcome.end, outcome.length
@@ -83,7 +88,9 @@ class MultiBlockVerifier(TreeRule):
         return BUDGETS[self.budgets]
 
     def _verify_shape(self, shape: TreeShape, rows: Rows, source: RandomSource) -> Outcome:
-        merged = merge(shape)
-        stops = two_phase(merged.levels, lambda level: self._plans(rows.level(level)), shape)
+        plans, merged = self._plans, merge(shape)
+        stops = two_phase(
+            merged.levels, lambda level: plans(rows.level(level, identical_drafts=plans.identical_drafts)), shape
+        )
         end = source.choose(stops.law)
-        return Outcome(shape, merged, stops, end, source.choose(following_weights(rows, stops, end)))
+        return Outcome(shape, merged, stops, end, source.choose(following_weights(rows, stops, shape.depths, end)))

@@ -7,8 +7,10 @@ import torch
 from scipy import stats
 from torch import nn
 
+from mixkit.gates import Gate
+from mixkit.gates.scores import ConstantScore
 from mixkit.gates.selections import BiasedTopK, NoisyTopK, TopKBySlope
-from mixkit.gates.temperatures import ScheduledTemperature
+from mixkit.gates.temperatures import FixedTemperature, ScheduledTemperature
 from mixkit.numerics.precision import clamp_to_dtype, wide_mean, wide_sum
 from mixkit.relaxations import (
     ConceptBottleneck,
@@ -213,6 +215,14 @@ def test_noise_of_a_gate_beside_large_scores(generator):
     scores = torch.full((20_000, 2), 1e8)
     kept = selection(scores, slope_scores=scores, x=torch.ones(20_000, 1), generator=generator)
     assert stats.binomtest(int((kept[:, 0] > -torch.inf).sum()), 20_000, 0.5).pvalue > 1e-5
+
+
+def test_temperatures_that_leave_the_dtype_of_a_gate_are_named():
+    x, gate = torch.ones(3, 1), Gate(ConstantScore(2), temperature=FixedTemperature(1e-46))
+    with pytest.raises(ValueError, match=r"the temperature must be from 1\.17549e-38 .* got 1e-46"):
+        gate(x)
+    wide = Gate(ConstantScore(2, dtype=torch.float64), temperature=FixedTemperature(1e-46))
+    assert wide(x.double()).exp().tolist() == [[0.5, 0.5]] * 3
 
 
 def test_bad_arguments_that_used_to_pass():
