@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .tensors import numeric_tensor
 
-__all__ = ["column_names", "ordered_covariates", "renamed", "with_names"]
+__all__ = ["are_same", "column_names", "ordered_covariates", "renamed", "with_names"]
 
 
 def column_names(x: Any) -> list[str] | None:
@@ -33,13 +33,19 @@ def ordered_covariates(x: Any, names: Sequence[str] | None) -> Tensor:
         ValueError: if it is not finite, or a frame of columns of other names.
     """
     own = column_names(x)
-    if own is None or names is None or own == list(names):
+    if own is None or names is None or are_same(own, names):
         return numeric_tensor("x", x)
     missing, unknown = sorted(set(names) - set(own)), sorted(set(own) - set(names))
     if missing or unknown or len(own) != len(names):
         received = f"got none of {missing}, and {unknown} beside"
         raise ValueError(f"x must have the columns of the fit, {list(names)}, {received}")
     return numeric_tensor("x", x)[:, [own.index(name) for name in names]]
+
+
+def are_same(own: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether columns stand as those of a fit do; a frame that numbers its columns is read as an array."""
+    is_numbered = list(own) == [f"x{place}" for place in range(len(names))]
+    return list(own) == list(names) or (is_numbered and set(own) != set(names))
 
 
 def renamed(text: str, old: Sequence[str], new: Sequence[str]) -> str:

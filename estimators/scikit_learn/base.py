@@ -18,7 +18,7 @@ from mixkit.gates import Gate, gate_by_name, gate_names
 from mixkit.mixture import ExpertMixture, MixtureOfExperts
 
 from ..data.collinearity import CollinearityWarning
-from ..data.columns import column_names, with_names
+from ..data.columns import are_same, column_names, with_names
 from ..data.tensors import check_not_masked, shared_tensor
 from ..results.fit_result import FitResult
 from ..search.estimator import Estimator
@@ -112,7 +112,9 @@ class MixtureFace(BaseEstimator):
         self._check_no_masks(X=X)
         names, fitted = column_names(X), getattr(self, "_columns", None)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        if names is not None and fitted is not None and names != fitted:  # scikit-learn looks at strings alone
+        if (
+            names is not None and fitted is not None and not are_same(names, fitted)
+        ):  # scikit-learn looks at strings alone
             raise ValueError(f"X must have the columns of the fit in their order, {fitted}, got {names}")
         with torch.no_grad():
             return self.result_.model(shared_tensor(X))

@@ -15,6 +15,7 @@ from estimators import (
     StochasticEM,
 )
 from estimators.data.tensors import numeric_tensor, shared_tensor
+from estimators.rates.laws import compare_laws
 from estimators.streaming import array_batches
 
 from .models import softmax_model
@@ -174,6 +175,17 @@ class TestRefusals:
         ):
             with pytest.raises(TypeError, match=match):
                 fit(*parts)
+
+    def test_masked_responses_of_a_fit_and_losses_of_a_study(self):
+        x, y = lines()
+        masked = np.ma.masked_array(y, mask=y > 1.0)
+        fit = EM(**QUICK).fit(softmax_model(2, 2), x, y)
+        regressor = MixtureOfExpertsRegressor(random_state=0, n_init=2).fit(x, y)
+        for method in (fit.responsibilities, regressor.score_samples, regressor.responsibilities):
+            with pytest.raises(TypeError, match="y must have no mask, got a masked array"):
+                method(x, masked)
+        with pytest.raises(TypeError, match="loss must have no mask"):
+            compare_laws(np.geomspace(100, 1e5, 8), np.ma.masked_less(np.geomspace(1, 0.01, 8), 0.05))
 
     @pytest.mark.parametrize(
         ("value", "error", "match"),
