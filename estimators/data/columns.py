@@ -44,8 +44,11 @@ def ordered_covariates(x: Any, names: Sequence[str] | None) -> Tensor:
 
 def are_same(own: Sequence[str], names: Sequence[str]) -> bool:
     """Whether columns stand as those of a fit do; a frame that numbers its columns is read as an array."""
-    is_numbered = list(own) == [f"x{place}" for place in range(len(names))]
-    return list(own) == list(names) or (is_numbered and set(own) != set(names))
+    return list(own) == list(names) or (_are_numbers(own) and set(own) != set(names))
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    return list(names) == [f"x{place}" for place in range(len(names))]
 
 
 def renamed(text: str, old: Sequence[str], new: Sequence[str]) -> str:
@@ -57,6 +60,8 @@ def renamed(text: str, old: Sequence[str], new: Sequence[str]) -> str:
 
 def with_names(text: str, names: Sequence[str]) -> str:
     """``text`` on parameters or columns with ``names`` in place of x0, x1, ... and of the columns' numbers."""
+    if _are_numbers(names):
+        return text
     text = re.sub(r",x(\d+)\]", lambda match: f",{names[int(match[1])]}]", text)
     return re.sub(
         r"^columns \[(\d[\d, ]*)\]", lambda match: f"columns {[str(names[int(i)]) for i in match[1].split(',')]}", text
