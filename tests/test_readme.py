@@ -47,6 +47,23 @@ def test_every_block_runs(path, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_first_script_needs_no_extra(tmp_path):
+    first = BLOCK.search((ROOT / "README.md").read_text()).group(1)
+    refuse = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('pandas', 'matplotlib', 'arviz_base', 'pyarrow'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+    )
+    settings = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", refuse + first], cwd=tmp_path, env=settings, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_blocks_keep_their_lines():
     text = "# Title\n\n```python\na = 1\n```\n\nwords\n\n```bash\nls\n```\n\n```python\nb = a +\\\n 1\n```\n"
     lines = script(text).split("\n")

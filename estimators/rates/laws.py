@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from ..data.tensors import check_not_masked
+
 __all__ = [
     "LAWS",
     "LawFit",
@@ -177,6 +179,8 @@ def compare_laws(sizes: Array, loss: Array, laws: tuple[RateLaw, ...] = LAWS) ->
         >>> compare_laws(sizes, 3 / np.log(sizes))[0].law.name
         'logarithmic'
     """
+    check_not_masked("sizes", sizes)
+    check_not_masked("loss", loss)
     sizes, loss = np.asarray(sizes, dtype=np.float64), np.asarray(loss, dtype=np.float64)
     if (sizes < 3).any():
         raise ValueError(f"sizes must be at least 3, got {sizes.min():g}")

@@ -3,6 +3,8 @@
 import copy
 import warnings
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,17 +18,34 @@ from mixkit.gates import Gate, gate_by_name, gate_names
 from mixkit.mixture import ExpertMixture, MixtureOfExperts
 
 from ..data.collinearity import CollinearityWarning
-from ..data.columns import with_names
-from ..data.tensors import shared_tensor
+from ..data.columns import are_same, column_names, with_names
+from ..data.tensors import check_not_masked, shared_tensor
 from ..results.fit_result import FitResult
 from ..search.estimator import Estimator
 from ..statistics.covariance import SingularInformationWarning
 
-__all__ = ["MixtureFace"]
+__all__ = ["MixtureFace", "unchanged_by_errors"]
+
+
+@contextmanager
+def unchanged_by_errors(face: BaseEstimator) -> Iterator[None]:
+    """What a face holds is put back if the block raises: a fit that fails leaves the one before whole."""
+    before = dict(vars(face))
+    try:
+        yield
+    except BaseException:
+        vars(face).clear()
+        vars(face).update(before)
+        raise
 
 
 class MixtureFace(BaseEstimator):
     """A mixture of experts fitted to ``X (n, d)`` and y, with ``gate``, ``max_iter`` and ``random_state``."""
+
+    @staticmethod
+    def _check_no_masks(**parts: Any) -> None:
+        for name, part in parts.items():
+            check_not_masked(name, part)
 
     def _positive_rows(self, X: np.ndarray, y: np.ndarray, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, Any]:
         """The rows whose weight is positive, with their checked weights."""
@@ -49,7 +68,7 @@ class MixtureFace(BaseEstimator):
             result.rename_features(names)
         for warning in caught:
             text = str(warning.message)
-            warnings.warn(text if names is None else with_names(text, names), warning.category, stacklevel=3)
+            warnings.warn(text if names is None else with_names(text, names), warning.category, stacklevel=4)
         return result
 
     @abstractmethod
@@ -80,15 +99,22 @@ class MixtureFace(BaseEstimator):
         self.n_iter_ = max(1, len(result.history))
         if not self.converged_:
             warnings.warn(
-                f"the fit did not reach a maximum in max_iter={self.max_iter} iterations (predicted gain "
-                f"{result.predicted_gain:.2g}); raise max_iter or n_init",
+                f"the fit did not reach a maximum in {len(result.history)} iterations (predicted gain "
+                f"{result.predicted_gain:.2g}); raise max_iter or n_init, or add a penalty if parameters run to "
+                "infinity, as intercepts do where an expert never meets a class or a count but zero",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def predict_distribution(self, X: Any) -> ExpertMixture:
         """The distribution of y (of a classifier: of the class index) at each row of X, batch shape ``(n,)``."""
         check_is_fitted(self)
+        self._check_no_masks(X=X)
+        names, fitted = column_names(X), getattr(self, "_columns", None)
         X = validate_data(self, X, dtype=np.float64, reset=False)
+        if (
+            names is not None and fitted is not None and not are_same(names, fitted)
+        ):  # scikit-learn looks at strings alone
+            raise ValueError(f"X must have the columns of the fit in their order, {fitted}, got {names}")
         with torch.no_grad():
             return self.result_.model(shared_tensor(X))

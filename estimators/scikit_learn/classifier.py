@@ -16,10 +16,11 @@ from mixkit.experts.predictors import LinearPredictor
 from mixkit.gates import Gate
 from mixkit.mixture import MixtureOfExperts
 
+from ..data.columns import column_names
 from ..em import EM
 from ..penalties import Ridge
 from ..search.estimator import Estimator
-from .base import MixtureFace
+from .base import MixtureFace, unchanged_by_errors
 
 __all__ = ["MixtureOfExpertsClassifier"]
 
@@ -102,6 +103,12 @@ class MixtureOfExpertsClassifier(ClassifierMixin, MixtureFace):
             y: labels ``(n,)``, of any type.
             sample_weight: ``(n,)``, non-negative; observations of weight zero are left out.
         """
+        with unchanged_by_errors(self):
+            return self._fit(X, y, sample_weight)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> "MixtureOfExpertsClassifier":
+        self._check_no_masks(X=X, y=y, sample_weight=sample_weight)
+        self._columns = column_names(X)
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         X, y, sample_weight = self._positive_rows(X, y, sample_weight)

@@ -16,7 +16,8 @@ from mixkit.experts import Experts, linear_gaussian_experts
 from mixkit.gates import Gate
 from mixkit.mixture import MixtureOfExperts
 
-from ..data.tensors import shared_tensor
+from ..data.columns import column_names
+from ..data.tensors import check_not_masked, shared_tensor
 from ..em import EM
 from ..penalties import Penalty
 from ..results.fit_result import FitResult
@@ -24,7 +25,7 @@ from ..search.estimator import Estimator
 from ..statistics.covariance import SingularInformationWarning
 from ..statistics.wald import check_level
 from ..streaming import StochasticEM, Stream, StreamResult
-from .base import MixtureFace
+from .base import MixtureFace, unchanged_by_errors
 
 __all__ = ["MixtureOfExpertsRegressor"]
 
@@ -115,6 +116,12 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
             y: responses ``(n,)``.
             sample_weight: ``(n,)``, non-negative; observations of weight zero are left out.
         """
+        with unchanged_by_errors(self):
+            return self._fit(X, y, sample_weight)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> "MixtureOfExpertsRegressor":
+        self._check_no_masks(X=X, y=y, sample_weight=sample_weight)
+        self._columns = column_names(X)
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=_FEWEST_SAMPLES)
         y = np.asarray(y, dtype=np.float64)
         X, y, sample_weight = self._positive_rows(X, y, sample_weight)
@@ -144,6 +151,11 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         for penalty in (self.penalty, getattr(self.estimator, "penalty", None)):
             if penalty is not None:
                 raise ValueError(f"penalty must be None for partial_fit, which applies none, got {penalty!r}")
+        with unchanged_by_errors(self):
+            return self._partial_fit(X, y, sample_weight)
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> "MixtureOfExpertsRegressor":
+        self._check_no_masks(X=X, y=y, sample_weight=sample_weight)
         is_first = not hasattr(self, "stream_")
         before = self._result if is_first and hasattr(self, "_result") else None
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, reset=is_first and before is None)
@@ -263,6 +275,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
 
 
 def _response(y: Any, n: int) -> Tensor:
+    check_not_masked("y", y)
     response = column_or_1d(check_array(y, ensure_2d=False, dtype=np.float64, input_name="y"))
     if len(response) != n:
         raise ValueError(f"y must have one value for each of {n} rows of X, got {len(response)}")

@@ -93,7 +93,7 @@ class Estimator(ABC):
         progress: bool = False,
     ) -> None:
         self.n_init = check_integer("n_init", n_init, low=0 if start_at_model else 1)
-        self.starts = starts
+        self.starts = _checked_starts(starts)
         self.start_at_model = start_at_model
         self.max_iter = check_integer("max_iter", max_iter, low=1)
         self.tol = float(check_positive("tol", tol))
@@ -102,7 +102,7 @@ class Estimator(ABC):
         self.n_keep = check_integer("n_keep", n_keep, low=1)
         self.n_moves = None if n_moves is None else check_integer("n_moves", n_moves, low=0)
         self.penalty = penalty
-        self.random_state = random_state
+        self.random_state = _checked_seed(random_state)
         self.progress = progress
 
     def __repr__(self) -> str:
@@ -330,6 +330,23 @@ class Estimator(ABC):
         if isinstance(objective, LaplaceObjective):
             return objective.ascend(theta, self.max_iter, tol, callback)
         return newton_ascent(objective, theta, max_iter=self.max_iter, tol=tol, callback=callback)
+
+
+def _checked_starts(starts: Any) -> Sequence[Start] | None:
+    if starts is None:
+        return None
+    if not isinstance(starts, Sequence) or not all(isinstance(start, Start) for start in starts):
+        raise TypeError(f"starts must be a list of estimators.search.starts.Start or None, got {starts!r}")
+    return starts
+
+
+def _checked_seed(random_state: Any) -> Any:
+    try:
+        np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        rule = "a non-negative integer, a numpy.random.Generator or None"
+        raise type(error)(f"random_state must be {rule}, got {random_state!r}") from error
+    return random_state
 
 
 def _coefficients(model: MixtureOfExperts, data: Data) -> int:

@@ -3,14 +3,13 @@
 from collections.abc import Generator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mixkit._validation import check_finite
 from mixkit.mixture import MixtureOfExperts
 
 from ..data.dataset import Data
+from ..data.tensors import numeric_tensor
 
 __all__ = ["Rows", "checked_rows"]
 
@@ -41,11 +40,9 @@ def checked_rows(model: MixtureOfExperts, x: Any, y: Any, weight: Any, num_featu
 
 
 def _tensor(name: str, value: Any, device: torch.device) -> Tensor:
-    try:
-        array = value.detach() if isinstance(value, Tensor) else torch.as_tensor(np.array(value, dtype=np.float64))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be numeric, got {type(value).__name__}") from error
-    return check_finite(name, array.to(device=device, dtype=torch.float64))
+    tensor = numeric_tensor(name, value)
+    # The rows wait for their block, while the caller may write on.
+    return tensor.to(device) if tensor.device != device else tensor.clone()
 
 
 class Rows:

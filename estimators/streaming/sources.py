@@ -9,6 +9,8 @@ import numpy as np
 
 from mixkit._validation import check_integer
 
+from ..data.tensors import check_not_masked
+
 __all__ = ["ArrayBatches", "ParquetBatches", "array_batches", "read_batches"]
 
 
@@ -36,6 +38,8 @@ class ArrayBatches:
             if self.sample_weight is not None:
                 arrays.append(self.sample_weight[rows])
             order: Any = slice(None) if rng is None else rng.permutation(len(arrays[1]))
+            for name, array in zip(("x", "y", "sample_weight"), arrays, strict=False):
+                check_not_masked(name, array)
             yield tuple(np.asarray(array)[order] for array in arrays)
 
 

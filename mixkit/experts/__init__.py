@@ -3,6 +3,7 @@
 from .base import DensityExperts, DensityTerms, Experts, LocationExperts, MultiLocationExperts
 from .categorical import CategoricalExperts
 from .covariance import Covariance, DiagonalCovariance, FullCovariance, SphericalCovariance
+from .dominating_measure import COUNTS, POSITIVE_LINE, REAL_LINE, DominatingMeasure
 from .gaussian import GaussianExperts, linear_gaussian_experts
 from .laplace import LaplaceExperts
 from .log_normal import LogNormalExperts, ZeroInflatedLogNormalExperts
@@ -14,11 +15,15 @@ from .poisson import PoissonExperts
 from .student_t import StudentTExperts
 
 __all__ = [
+    "COUNTS",
+    "POSITIVE_LINE",
+    "REAL_LINE",
     "CategoricalExperts",
     "Covariance",
     "DensityExperts",
     "DensityTerms",
     "DiagonalCovariance",
+    "DominatingMeasure",
     "Experts",
     "FullCovariance",
     "GaussianExperts",

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .._validation import can_read_values, check_finite, check_tensor
-from ..parameters import Axis, DefaultPrior, Exp, Identity, ParameterRecord, UnitChange
+from ..parameters import Axis, DefaultPrior, Exp, Identity, ParameterRecord, UnitChange, forget_statements
+from .dominating_measure import DominatingMeasure
 from .predictors import Predictor
 
 __all__ = [
@@ -44,10 +45,22 @@ class DensityTerms(NamedTuple):
 
 
 class Experts(nn.Module, ABC):
-    """Maps covariates to one distribution of the response per expert; ``forward`` is all that a family must have."""
+    """Maps covariates to one distribution of the response per expert; ``forward`` is all that a family must have.
+
+    Attributes:
+        dominating_measure: what the densities are densities with respect to; None for families that do not say, which
+            :class:`~mixkit.experts.MixedExperts` does not take. It belongs to a distribution: a subclass that has
+            another one says it anew.
+    """
 
     computed_by: ClassVar[tuple[str, ...]] = ("forward",)
+    dominating_measure: DominatingMeasure | None = None
     num_experts: int
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """What is said of a distribution that a subclass overrides is forgotten."""
+        super().__init_subclass__(**kwargs)
+        forget_statements(cls, cls.computed_by, {"dominating_measure": None})
 
     @abstractmethod
     def forward(self, x: Tensor) -> Distribution:

@@ -9,6 +9,7 @@ from .._validation import can_read_values
 from ..distributions import Categorical
 from ..parameters import Axis, ParameterRecord
 from .base import DensityTerms, MultiLocationExperts
+from .dominating_measure import COUNTS
 from .predictors import Predictor
 
 __all__ = ["CategoricalExperts"]
@@ -35,6 +36,8 @@ class CategoricalExperts(MultiLocationExperts):
         >>> experts.num_classes, experts(torch.zeros(5, 1)).logits.shape
         (4, torch.Size([5, 2, 4]))
     """
+
+    dominating_measure = COUNTS
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__(predictor, num_locations=getattr(predictor, "response_dim", None) or 1)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..distributions import Normal
 from .base import DensityTerms, LocationExperts, new_constant
+from .dominating_measure import REAL_LINE
 from .predictors import LinearPredictor, Predictor
 
 __all__ = ["GaussianExperts", "linear_gaussian_experts"]
@@ -37,6 +38,7 @@ class GaussianExperts(LocationExperts):
         torch.Size([4, 2])
     """
 
+    dominating_measure = REAL_LINE
     constant_names = ("log_std",)
     scale_name = "log_std"
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..distributions import Laplace
 from .base import DensityTerms, LocationExperts, new_constant
+from .dominating_measure import REAL_LINE
 from .predictors import Predictor
 
 __all__ = ["LaplaceExperts"]
@@ -39,6 +40,7 @@ class LaplaceExperts(LocationExperts):
         torch.Size([4, 2])
     """
 
+    dominating_measure = REAL_LINE
     constant_names = ("log_scale",)
     scale_name = "log_scale"
 

@@ -9,6 +9,7 @@ from torch.nn.functional import logsigmoid
 from .._validation import can_read_values
 from ..distributions import LogNormal, ZeroInflatedLogNormal
 from .base import DensityTerms, LocationExperts, MultiLocationExperts, new_constant
+from .dominating_measure import POSITIVE_LINE, DominatingMeasure
 from .predictors import Predictor
 
 __all__ = ["LogNormalExperts", "ZeroInflatedLogNormalExperts"]
@@ -36,6 +37,7 @@ class LogNormalExperts(LocationExperts):
         torch.Size([4, 2])
     """
 
+    dominating_measure = POSITIVE_LINE
     constant_names = ("log_std",)
     floor_name = "log_std"
 
@@ -105,6 +107,7 @@ class ZeroInflatedLogNormalExperts(MultiLocationExperts):
         torch.Size([4, 3])
     """
 
+    dominating_measure = DominatingMeasure(interval=(0.0, math.inf), values=(0.0,))
     constant_names = ("log_std",)
     floor_name = "log_std"
 

@@ -1,5 +1,6 @@
 """Experts of different families behind one gate."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from ..distributions import PerComponentDistribution
 from ..parameters import ParameterRecord
 from .base import Experts
+from .dominating_measure import DominatingMeasure
 
 __all__ = ["MixedExperts"]
 
@@ -15,15 +17,17 @@ __all__ = ["MixedExperts"]
 class MixedExperts(Experts):
     r"""Families of experts side by side, so that the gate selects the family: :math:`p(y \mid x) = \sum_j w_j(x) f_j`.
 
-    All densities must be taken with respect to one measure, and no two families may overlap in part of it: counts
-    with counts, continuous laws with continuous laws, a point mass with laws that give its value density zero.
+    All densities must be taken with respect to one measure: counts with counts, continuous distributions with
+    continuous ones, a point mass with counts or with distributions that give its value density zero. A log-normal
+    density goes with a point mass at zero, a Gaussian one with none.
 
     Args:
         families: experts of scalar responses; the k of this container is the sum of theirs, in their order.
 
     Raises:
         TypeError: if one is no family of experts.
-        ValueError: if there is none.
+        ValueError: if there is none, one does not say its ``dominating_measure``, or two are of measures that clash
+            (:class:`~mixkit.experts.DominatingMeasure`).
 
     Source: the gate as selector of a distribution: Weng et al. (2024), arXiv 2408.08585, section 4.
 
@@ -44,8 +48,19 @@ class MixedExperts(Experts):
         for family in families:
             if not isinstance(family, Experts):
                 raise TypeError(f"families must hold mixkit.experts.Experts, got {type(family).__name__}")
+        self._measures = _measures(families)
         self.families = nn.ModuleList(families)
         self.num_experts = sum(family.num_experts for family in families)
+
+    @property
+    def dominating_measure(self) -> DominatingMeasure:  # type: ignore[override]
+        """The measures of all families together; of their intervals the hull."""
+        parts = self._measures
+        intervals = [part.interval for part in parts if part.interval is not None]
+        ends = [min(low for low, _ in intervals), max(high for _, high in intervals)] if intervals else []
+        values = tuple(dict.fromkeys(value for part in parts for value in part.values))
+        has_counts = any(part.has_counts for part in parts)
+        return DominatingMeasure((ends[0], ends[1]) if ends else None, values, has_counts)
 
     def forward(self, x: Tensor) -> PerComponentDistribution:
         """The laws of all families, batch shape ``(*batch, n, k)``."""
@@ -78,3 +93,25 @@ class MixedExperts(Experts):
     def extra_repr(self) -> str:
         """The size shown by ``repr``."""
         return f"num_experts={self.num_experts}"
+
+
+def _measures(families: Sequence[Experts]) -> list[DominatingMeasure]:
+    """The measures of the families, checked to go together."""
+    measures = [_declared(family) for family in families]
+    for (one, own), (other, its) in itertools.combinations(zip(families, measures, strict=True), 2):
+        value = own.clash(its)
+        if value is not None:
+            raise ValueError(
+                "families must have densities with respect to one measure, got "
+                f"{type(one).__name__} and {type(other).__name__}, of which one has a mass at {value:g} and the other "
+                "a density there"
+            )
+    return measures
+
+
+def _declared(family: Experts) -> DominatingMeasure:
+    if family.dominating_measure is None:
+        raise ValueError(
+            f"families must say their dominating_measure, as REAL_LINE or COUNTS, got {type(family).__name__} with None"
+        )
+    return family.dominating_measure

@@ -7,6 +7,7 @@ from torch.nn.functional import softplus
 from ..distributions import NegativeBinomial, negative_binomial_log_prob
 from ..distributions.negative_binomial import log1p_ratio
 from .base import DensityTerms, LocationExperts, check_counts, new_constant
+from .dominating_measure import COUNTS
 from .predictors import Predictor
 
 __all__ = ["NegativeBinomialExperts"]
@@ -39,6 +40,7 @@ class NegativeBinomialExperts(LocationExperts):
         torch.Size([4, 2])
     """
 
+    dominating_measure = COUNTS
     constant_names = ("log_dispersion",)
 
     def __init__(

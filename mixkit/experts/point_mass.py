@@ -6,6 +6,7 @@ from torch import Tensor
 from .._validation import check_integer
 from ..distributions import Atom
 from .base import Experts
+from .dominating_measure import DominatingMeasure
 
 __all__ = ["PointMassExperts"]
 
@@ -41,6 +42,11 @@ class PointMassExperts(Experts):
         super().__init__()
         self.num_experts = check_integer("num_experts", num_experts, low=1)
         self.register_buffer("value", torch.full((), float(value), dtype=dtype, device=device))
+
+    @property
+    def dominating_measure(self) -> DominatingMeasure:  # type: ignore[override]
+        """A unit mass at the value."""
+        return DominatingMeasure(values=(float(self.value),))
 
     def forward(self, x: Tensor) -> Atom:
         """Point masses of batch shape ``(*batch, n, k)``."""

@@ -6,6 +6,7 @@ from torch import Tensor
 from ..distributions import Poisson
 from ..distributions.stirling import poisson_log_prob
 from .base import DensityTerms, LocationExperts, check_counts
+from .dominating_measure import COUNTS
 
 __all__ = ["PoissonExperts"]
 
@@ -25,6 +26,8 @@ class PoissonExperts(LocationExperts):
         >>> experts(torch.zeros(4, 1)).batch_shape
         torch.Size([4, 2])
     """
+
+    dominating_measure = COUNTS
 
     def forward(self, x: Tensor) -> Poisson:
         """Poisson laws of batch shape ``(*batch, n, k)``."""

@@ -10,6 +10,7 @@ from .._validation import check_positive
 from ..distributions import StudentT, log1p_square, student_t_log_density, student_t_log_normalizer
 from ..parameters import DefaultPrior, ParameterRecord
 from .base import DensityTerms, LocationExperts, new_constant
+from .dominating_measure import REAL_LINE
 from .predictors import Predictor
 
 __all__ = ["StudentTExperts"]
@@ -42,6 +43,7 @@ class StudentTExperts(LocationExperts):
         torch.Size([4, 2])
     """
 
+    dominating_measure = REAL_LINE
     constant_names = ("log_scale", "log_df")
     scale_name = "log_scale"
 

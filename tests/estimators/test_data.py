@@ -12,8 +12,11 @@ from estimators import (
     GivenResponsibilities,
     MixtureOfExpertsClassifier,
     MixtureOfExpertsRegressor,
+    StochasticEM,
 )
 from estimators.data.tensors import numeric_tensor, shared_tensor
+from estimators.rates.laws import compare_laws
+from estimators.streaming import array_batches
 
 from .models import softmax_model
 
@@ -121,3 +124,111 @@ class TestRowsOfWeightZero:
         weight[0] = 1.0
         with pytest.raises(ValueError, match="positive for as many rows as experts, 2, got 1"):
             EM().fit(softmax_model(2, 2), x, y, weight)
+
+
+class TestColumnsByNames:
+    """Names count whatever their type; columns of integers are called as those of arrays."""
+
+    @pytest.mark.parametrize("names", [[0, 1], [("a", 1), ("a", 2)], ["a", 2], [1.5, 2.5]])
+    def test_frames_are_read_by_them(self, names):
+        x, y = lines()
+        frame = pd.DataFrame(dict(zip(names, x.T, strict=True)))
+        frame.columns = pd.Index(names, tupleize_cols=False)
+        fit = EM(**QUICK).fit(softmax_model(2, 2), frame, y)
+        np.testing.assert_array_equal(fit.predict(frame.iloc[:, ::-1]), fit.predict(frame))
+        with pytest.raises(ValueError, match="x must have the columns of the fit"):
+            fit.predict(frame.set_axis(["p", "q"], axis=1))
+
+    def test_integers_are_called_as_columns_of_arrays(self):
+        x, y = lines()
+        named = EM(**QUICK).fit(softmax_model(2, 2), pd.DataFrame(x), y)
+        assert named.param_names == EM(**QUICK).fit(softmax_model(2, 2), x, y).param_names
+
+    def test_the_faces_refuse_another_order(self):
+        x, y = lines()
+        frame = pd.DataFrame(x)
+        regressor = MixtureOfExpertsRegressor(random_state=0, n_init=2).fit(frame, y)
+        assert np.isfinite(regressor.predict(frame)).all()
+        with pytest.raises(ValueError, match="X must have the columns of the fit in their order"):
+            regressor.predict(frame[[1, 0]])
+
+    def test_names_that_repeat_are_refused(self):
+        x, y = lines()
+        with pytest.raises(ValueError, match=r"x must have columns of different names, got more than one of \['a'\]"):
+            EM(**QUICK).fit(softmax_model(2, 2), pd.DataFrame(x, columns=["a", "a"]), y)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("place", [0, 1, 2])
+    def test_masked_arrays(self, place):
+        x, y = lines()
+        parts = [x, y, np.ones(len(y))]
+        parts[place] = np.ma.masked_array(parts[place], mask=parts[place] > 1.0)
+        match = f"{('[xX]', 'y', 'sample_weight')[place]} must have no mask, got a masked array"
+        for fit in (
+            lambda *data: EM(**QUICK).fit(softmax_model(2, 2), *data),
+            MixtureOfExpertsRegressor(random_state=0, n_init=1).fit,
+            MixtureOfExpertsRegressor(random_state=0, n_init=1).partial_fit,
+            MixtureOfExpertsClassifier(random_state=0, n_init=1).fit,
+            StochasticEM(start_rows=100, random_state=0).stream(softmax_model(2, 2)).partial_fit,
+            lambda *data: list(array_batches(*data)),
+        ):
+            with pytest.raises(TypeError, match=match):
+                fit(*parts)
+
+    def test_masked_responses_of_a_fit_and_losses_of_a_study(self):
+        x, y = lines()
+        masked = np.ma.masked_array(y, mask=y > 1.0)
+        fit = EM(**QUICK).fit(softmax_model(2, 2), x, y)
+        regressor = MixtureOfExpertsRegressor(random_state=0, n_init=2).fit(x, y)
+        for method in (fit.responsibilities, regressor.score_samples, regressor.responsibilities):
+            with pytest.raises(TypeError, match="y must have no mask, got a masked array"):
+                method(x, masked)
+        with pytest.raises(TypeError, match="loss must have no mask"):
+            compare_laws(np.geomspace(100, 1e5, 8), np.ma.masked_less(np.geomspace(1, 0.01, 8), 0.05))
+
+    @pytest.mark.parametrize(
+        ("value", "error", "match"),
+        [
+            (np.array(["1", "2"]), TypeError, "y must be numeric, got ndarray of dtype <U1"),
+            (np.array([1.0, 2.0 + 1j]), ValueError, "y must be real, got torch.complex128"),
+            (pd.Series([1, 2], dtype="category"), TypeError, "y must be numeric, got Series of dtype category"),
+            (np.array([1.0, None]), TypeError, "y must be numeric|y must be finite"),
+            (
+                torch.zeros(2, device="meta"),
+                TypeError,
+                "y must be a dense tensor with data, got one of the meta device",
+            ),
+            (torch.zeros(2).to_sparse(), TypeError, "y must be a dense tensor with data, got one of layout"),
+        ],
+        ids=["text", "complex", "category", "object", "meta", "sparse"],
+    )
+    def test_what_holds_no_real_numbers(self, value, error, match):
+        stream = StochasticEM(start_rows=100, random_state=0).stream(softmax_model(1, 1))
+        for take in (lambda y: numeric_tensor("y", y), lambda y: stream.partial_fit(np.zeros((2, 1)), y)):
+            with pytest.raises((error, ValueError) if "|" in match else error, match=match):
+                take(value)
+
+    def test_settings_are_named(self):
+        with pytest.raises(ValueError, match=r"random_state must be a non-negative integer.* got -1"):
+            EM(random_state=-1)
+        with pytest.raises(TypeError, match=r"random_state must be .* got 'x'"):
+            EM(random_state="x")
+        with pytest.raises(TypeError, match=r"starts must be a list of .*Start or None, got 'x'"):
+            EM(starts="x")
+
+
+class TestRefitsThatFail:
+    @pytest.mark.parametrize("face", [MixtureOfExpertsRegressor, MixtureOfExpertsClassifier])
+    def test_they_leave_the_old_fit_whole(self, face):
+        x, y = lines()
+        y = y if face is MixtureOfExpertsRegressor else np.where(y > 0, "p", "q")
+        frame = pd.DataFrame(x, columns=["a", "b"])
+        model = face(random_state=0, n_init=2).fit(frame, y)
+        before, prediction = dict(vars(model)), model.predict(frame)
+        failing = [(frame[["b", "a"]], y, -np.ones(len(y))), (frame.iloc[:2], y[:1], None)]
+        for data in failing:
+            with pytest.raises(ValueError, match=r"sample_weight|inconsistent|Negative"):
+                model.fit(*data)
+            assert {name: vars(model)[name] is part for name, part in before.items()} == dict.fromkeys(before, True)
+            np.testing.assert_array_equal(model.predict(frame), prediction)

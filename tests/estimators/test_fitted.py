@@ -71,7 +71,7 @@ def test_columns_in_another_order_are_the_same_columns(framed, method):
         (lambda f: f.rename(columns={"a": "c"}), r"columns of the fit, \['a', 'b'\], got none of \['a'\], and \['c'\]"),
         (lambda f: f.assign(c=1.0), r"got none of \[\], and \['c'\] beside"),
         (lambda f: f[["a"]], r"got none of \['b'\], and \[\] beside"),
-        (lambda f: f[["a", "b", "b"]], r"must have the columns of the fit"),
+        (lambda f: f[["a", "b", "b"]], r"columns of different names, got more than one of \['b'\]"),
         (lambda f: f.to_numpy()[:, :1], r"x must have shape \(n, 2\), got \(300, 1\)"),
         (lambda f: f.to_numpy()[0], r"x must have shape \(n, 2\), got \(2,\)"),
         (lambda f: f * np.nan, "x must be finite"),

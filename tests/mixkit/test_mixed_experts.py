@@ -9,7 +9,21 @@ import torch
 from torch import nn
 
 from mixkit.distributions import Atom, LogNormal, PerComponentDistribution, ZeroInflatedLogNormal
-from mixkit.experts import LogNormalExperts, MixedExperts, PointMassExperts, PoissonExperts
+from mixkit.experts import (
+    COUNTS,
+    REAL_LINE,
+    CategoricalExperts,
+    DominatingMeasure,
+    GaussianExperts,
+    LaplaceExperts,
+    LogNormalExperts,
+    MixedExperts,
+    NegativeBinomialExperts,
+    PointMassExperts,
+    PoissonExperts,
+    StudentTExperts,
+    ZeroInflatedLogNormalExperts,
+)
 from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
 from mixkit.mixture import ExpertMixture
 from tests.mixkit.expert_table import (
@@ -26,9 +40,8 @@ class TestMixedFamilies:
         log_normal = LogNormalExperts(
             LinearPredictor(D, 2, dtype=torch.float64, generator=seeded()), dtype=torch.float64
         )
-        return MixedExperts(
-            [PointMassExperts(0.0), log_normal, PoissonExperts(ConstantPredictor(1, generator=seeded()))]
-        )
+        inflated = ZeroInflatedLogNormalExperts(ConstantPredictor(1, response_dim=2, generator=seeded()))
+        return MixedExperts([PointMassExperts(0.0), log_normal, inflated])
 
     def test_every_law_stands_at_its_place(self):
         experts, x, y = self.experts(), normal(N, D), torch.tensor([0.0, 1.0, 2.5, 3.0], dtype=torch.float64)
@@ -81,5 +94,83 @@ class TestMixedFamilies:
             assert torch.equal(twin(x).log_prob(y), experts(x).log_prob(y))
         assert "num_experts=4" in repr(experts)
         assert experts.check_response(y) is y
-        with pytest.raises(ValueError, match="Poisson"):
-            experts.check_response(y + 0.5)
+        with pytest.raises(ValueError, match="log-normal"):
+            experts.check_response(y - 2.0)
+
+
+def one(kind, response_dim=None):
+    return kind(ConstantPredictor(1, response_dim=response_dim, generator=seeded()))
+
+
+MEASURES = {
+    "gaussian": lambda: one(GaussianExperts),
+    "student-t": lambda: one(StudentTExperts),
+    "laplace": lambda: one(LaplaceExperts),
+    "log-normal": lambda: one(LogNormalExperts),
+    "zero-inflated": lambda: one(ZeroInflatedLogNormalExperts, 2),
+    "poisson": lambda: one(PoissonExperts),
+    "negative-binomial": lambda: one(NegativeBinomialExperts),
+    "categorical": lambda: one(CategoricalExperts, 2),
+    "zero": lambda: PointMassExperts(0.0),
+    "two": lambda: PointMassExperts(2.0),
+}
+LINE, POSITIVE, COUNTING = (
+    {"gaussian", "student-t", "laplace"},
+    {"log-normal"},
+    {"poisson", "negative-binomial", "categorical"},
+)
+TOGETHER = [LINE | POSITIVE, POSITIVE | {"zero-inflated", "zero"}, COUNTING | {"zero", "two"}]
+
+
+class TestMeasures:
+    @pytest.mark.parametrize("first", MEASURES)
+    @pytest.mark.parametrize("second", MEASURES)
+    def test_families_go_together_if_their_densities_can_be_added(self, first, second):
+        families = [MEASURES[first](), MEASURES[second]()]
+        if any({first, second} <= together for together in TOGETHER):
+            assert MixedExperts(families).num_experts == 2
+            return
+        with pytest.raises(ValueError, match="families must have densities with respect to one measure, got"):
+            MixedExperts(families)
+
+    @pytest.mark.parametrize("name", MEASURES)
+    def test_densities_sum_to_one_over_the_measure(self, name):
+        """Masses by summation, densities by the trapezoid rule on a grid that is uniform in sinh."""
+        family = MEASURES[name]().to(torch.float64)
+        law, measure = family(torch.zeros(1, 1, dtype=torch.float64)), family.dominating_measure
+        masses = [*measure.values, *(range(500) if measure.has_counts else ())]
+        total = sum(float(law.log_prob(torch.tensor(value, dtype=torch.float64)).exp().detach()) for value in masses)
+        if measure.interval is not None:
+            t = torch.linspace(-25.0, 25.0, 40_001, dtype=torch.float64)
+            grid, slope = t.sinh(), t.cosh()
+            inside = (grid > measure.interval[0]) & (grid < measure.interval[1])
+            density = torch.where(inside, law.log_prob(grid[:, None])[:, 0].exp().detach() * slope, 0.0)
+            total += float(torch.trapezoid(density, t))
+        assert total == pytest.approx(1.0, abs=1e-4)
+
+    def test_the_message_names_the_families_and_the_value(self):
+        with pytest.raises(ValueError, match=r"got LogNormalExperts and PoissonExperts, of which one has a mass at 1 "):
+            MixedExperts([one(LogNormalExperts), one(PoissonExperts)])
+
+    def test_a_container_has_the_measures_of_its_families(self):
+        inner = MixedExperts([PointMassExperts(0.0), one(LogNormalExperts)])
+        assert inner.dominating_measure == DominatingMeasure((0.0, math.inf), (0.0,))
+        assert MixedExperts([inner, one(ZeroInflatedLogNormalExperts, 2)]).num_experts == 3
+        with pytest.raises(ValueError, match="MixedExperts and GaussianExperts, of which one has a mass at 0"):
+            MixedExperts([inner, one(GaussianExperts)])
+
+    def test_another_distribution_says_its_measure_anew(self):
+        class Renamed(PoissonExperts):
+            pass
+
+        class Halved(PoissonExperts):
+            def forward(self, x):
+                return super().forward(x)
+
+        assert one(Renamed).dominating_measure is COUNTS
+        assert one(Halved).dominating_measure is None
+        with pytest.raises(ValueError, match=r"families must say their dominating_measure, .* got Halved with None"):
+            MixedExperts([one(Halved)])
+        Halved.dominating_measure = COUNTS
+        assert MixedExperts([one(Halved), one(PoissonExperts)]).num_experts == 2
+        assert REAL_LINE.clash(REAL_LINE) is None

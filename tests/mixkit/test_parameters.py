@@ -13,6 +13,7 @@ from mixkit.experts import (
     LocationExperts,
     MixedExperts,
     MultivariateGaussianExperts,
+    NegativeBinomialExperts,
     PoissonExperts,
     SphericalCovariance,
     StudentTExperts,
@@ -120,8 +121,8 @@ EXPERT_LABELS = {
     "diagonal": (vector(DiagonalCovariance), ["intercept[0,0]", "intercept[0,1]", "std[0,0]", "std[0,1]"]),
     "spherical": (vector(SphericalCovariance), ["intercept[0,0]", "intercept[0,1]", "std[0]"]),
     "mixed": (
-        MixedExperts([PoissonExperts(constant(2)), StudentTExperts(constant(1))]),
-        ["intercept[0]", "intercept[1]", "intercept[2]", "scale[2]", "df[2]"],
+        MixedExperts([PoissonExperts(constant(2)), NegativeBinomialExperts(constant(1))]),
+        ["intercept[0]", "intercept[1]", "intercept[2]", "dispersion[2]"],
     ),
     "module": (
         GaussianExperts(ModulePredictor(network(), 2)),
