@@ -17,13 +17,14 @@ from .drafting import Drafter, SampledDrafts
 from .hidden import HiddenStates
 from .lengths import DraftLength, check_chosen
 from .prompts import check_eos, check_vocabulary, split_prompts
+from .proposer import Proposer
 from .rounds import as_rounds
 from .scoring import Model, Scorer, as_chain, as_scorer, model_name, split_greedy
 from .state import Decoding, DecodingState, OnTokens, Trace
 from .statistics import Statistics
 from .stopping import Stop, StopCondition, as_stop
 from .target import Target
-from .tree import SampledTree, TreeDrafter
+from .tree import TreeDrafter
 
 
 class SpeculativeDecoder:
@@ -146,7 +147,7 @@ class SpeculativeDecoder:
         trace = Trace(len(prompts), return_logits) if return_log_probs or return_logits else None
         self.target.reset()
         self.drafter.reset()
-        layers = getattr(self.drafter, "hidden_layers", ())
+        layers = self.drafter.hidden_layers
         self.target.watch(layers)
         vocab_size = self._first(state, prompts, randomness, trace)
         hidden = HiddenStates(state.ids.shape, state.prompt_lengths, self.target.hidden) if layers else None
@@ -183,7 +184,7 @@ class SpeculativeDecoder:
 
 def as_drafter(drafts: Any, verifier: Verifier | TreeVerifier, settings: dict[str, Any]) -> Any:
     """Return what proposes drafts: as it is, or `SampledDrafts` of models; refuse settings that would not be used."""
-    if isinstance(drafts, Drafter | TreeDrafter):
+    if isinstance(drafts, Proposer):
         for name, value in settings.items():
             if value is not None and value != getattr(drafts, name, None):
                 raise ValueError(f"{name} must be None where a {type(drafts).__name__} has its own, got {value!r}")
@@ -235,10 +236,10 @@ def check_tree_fit(verifier: Verifier | TreeVerifier, tree: Any) -> TreeDrafter:
             f"{type(verifier).__name__} and {type(tree).__name__}"
         )
     rule = verifier.rule
-    if not isinstance(tree, SampledTree):  # nodes without a distribution suit any rule
+    if tree.num_siblings is None:
         return tree
     if not rule.with_replacement:
         raise ValueError(f"drafts must be drawn without replacement for {rule!r}, got a tree of independent siblings")
-    if rule.max_drafts is not None and max(tree.branching) > rule.max_drafts:
-        raise ValueError(f"branching must be at most {rule.max_drafts} for {rule!r}, got {tree.branching}")
+    if rule.max_drafts is not None and tree.num_siblings > rule.max_drafts:
+        raise ValueError(f"branching must be at most {rule.max_drafts} for {rule!r}, got {tree!r}")
     return tree

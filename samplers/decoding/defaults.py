@@ -9,7 +9,7 @@ from ..verification.multidraft import RecursiveRejection, WeightedVerifier
 from ..verification.tree import TreeVerifier
 from ..verification.verifier import Verifier
 from .drafting import Drafter
-from .tree import SampledTree
+from .tree import TreeDrafter
 
 
 def default_verifier(drafts: Any, num_drafts: int | None, draft_processors: Any) -> Verifier | TreeVerifier:
@@ -19,7 +19,7 @@ def default_verifier(drafts: Any, num_drafts: int | None, draft_processors: Any)
     Several that differ: the weighted verifier. Without replacement: recursive rejection.
 
     Args:
-        drafts: Models, a `Drafter` or a `SampledTree`.
+        drafts: Models, a `Drafter` or a `TreeDrafter`.
         num_drafts: Number of drafts sampled from models; None for one of each model.
         draft_processors: Processors of the drafts sampled from models.
 
@@ -27,7 +27,7 @@ def default_verifier(drafts: Any, num_drafts: int | None, draft_processors: Any)
         >>> default_verifier(lambda ids: ids, 4, None)
         MultiBlockVerifier(budgets='k-seq')
     """
-    if isinstance(drafts, SampledTree):
+    if isinstance(drafts, TreeDrafter):
         return TreeVerifier(MultiBlockVerifier(budgets="k-seq"))
     if isinstance(drafts, Drafter):
         count, are_different, with_replacement = drafts.num_drafts, drafts.has_different_laws, drafts.with_replacement

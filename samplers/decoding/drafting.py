@@ -1,19 +1,20 @@
 """What proposes drafts, and the distribution they were drawn from."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from mixkit._validation import check_integer
 
-from ..processors import Chain, LogitsFunction, Processor
+from ..processors import LogitsFunction
 from ..verification.sources import RandomSource
 from .histories import Histories
+from .proposer import LogitsRoom, Proposer
 from .scoring import (
     Model,
     Scorer,
@@ -24,6 +25,7 @@ from .scoring import (
     fit_vocabulary,
     model_name,
     process,
+    reads_no_history,
     sampling_probs,
     split_greedy,
 )
@@ -46,16 +48,18 @@ class Drafts:
     lengths: Tensor
 
 
-class Drafter(ABC):
-    """Proposes ``num_drafts`` continuations of at most ``draft_length`` tokens of every history."""
+class Drafter(Proposer):
+    """Proposes ``num_drafts`` continuations of at most ``draft_length`` tokens of every history.
+
+    Attributes:
+        num_drafts: Number of drafts ``m``.
+        with_replacement: Whether drafts are drawn independently.
+        has_different_laws: Whether the drafts are known to be drawn from distributions that differ.
+    """
 
     num_drafts: int = 1
-    draft_length: int
-    hidden_layers: tuple[int, ...] = ()
-    """Layers of the target whose hidden states are wanted as ``histories.hidden``."""
     with_replacement: bool = True
     has_different_laws: bool = False
-    """Whether the drafts are known to be drawn from laws that differ."""
 
     @abstractmethod
     def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource) -> Drafts:
@@ -67,17 +71,6 @@ class Drafter(ABC):
             vocab_size: Number of tokens ``v`` of the target.
             source: Where all randomness comes from.
         """
-
-    def inherit(self, processors: LogitsFunction) -> "Drafter":
-        """Return a drafter with the target's processors, if it has any use for them and none of its own."""
-        return self
-
-    def without_laws(self) -> "Drafter":
-        """Return a drafter that need not return logits: the target is greedy, and tokens alone decide."""
-        return self
-
-    def reset(self) -> None:  # noqa: B027  a drafter without a cache has nothing to forget
-        """Forget what was cached: a new batch begins."""
 
 
 def one_or_each(value: Any, num_drafts: int, name: str) -> list[Any]:
@@ -97,11 +90,6 @@ def is_readable(histories: Histories, scorers: Sequence[Scorer]) -> Tensor:
     inside = torch.arange(histories.ids.shape[1], device=histories.ids.device) < histories.lengths[:, None]
     is_strange = histories.ids >= min(known)
     return ~(is_strange & inside).any(-1)
-
-
-def is_ours(processor: LogitsFunction) -> bool:
-    """Whether a processor is all of this package, so that its representation tells it from others."""
-    return isinstance(processor, Processor) and not (isinstance(processor, Chain) and processor.needs_history)
 
 
 def draw(probs: Tensor, source: RandomSource) -> tuple[Tensor, Tensor]:
@@ -146,8 +134,7 @@ class SampledDrafts(Drafter):
 
     Raises:
         ValueError: If a sequence does not have one entry a draft, or if drafts that differ in distribution are to be
-        drawn
-            without replacement.
+            drawn without replacement.
 
     Example:
         >>> import torch
@@ -173,41 +160,31 @@ class SampledDrafts(Drafter):
         self.with_replacement = with_replacement
         self.scorers = [as_scorer(model) for model in one_or_each(models, num_drafts, "models")]
         self.processors = [as_chain(one) for one in one_or_each(processors, num_drafts, "processors")]
-        self.has_own_processors = processors is not None
+        self.inherits_processors = processors is None
         self._keeps_laws, self._is_greedy = True, False
         self._applied = self.processors  # of greedy drafts what comes before the largest is taken
-        self._logits: Tensor | None = None
+        self._room = LogitsRoom()
         if not with_replacement and len(self.scorers) + len(self.processors) > 2:
             raise ValueError("with_replacement must be True for drafts of different models or processors, got False")
         own = {id(getattr(scorer, "model", scorer)) for scorer in self.scorers}
-        known = {repr(one) for one in self.processors if is_ours(one)}
+        known = {repr(one) for one in self.processors if reads_no_history(one)}
         self.has_different_laws = len(own) > 1 or len(known) > 1
 
     def __repr__(self) -> str:
         names = ", ".join(model_name(scorer) for scorer in self.scorers)
         return f"SampledDrafts([{names}], num_drafts={self.num_drafts}, draft_length={self.draft_length})"
 
-    def inherit(self, processors: LogitsFunction) -> "SampledDrafts":
-        """Return drafts with the target's processors, if these have none of their own."""
-        if self.has_own_processors:
-            return self
-        drafts = copy(self)
-        drafts.processors = drafts._applied = [processors]
-        return drafts
+    def use(self, processors: LogitsFunction) -> None:
+        """Take one processor for all drafts."""
+        self.processors = self._applied = [processors]
 
     def reset(self) -> None:
         """Reset every scorer, and let the room for logits go."""
-        self._logits = None
+        self._room.clear()
         for scorer in self.scorers:
             scorer.reset()
 
-    def _room(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Return a tensor to write logits to, that of the last round if it fits: what is not written is finite."""
-        if self._logits is None or self._logits.shape != shape or self._logits.dtype != like.dtype:
-            self._logits = like.new_zeros(shape)
-        return self._logits
-
-    def without_laws(self) -> "SampledDrafts":
+    def without_laws(self) -> Self:
         """Return drafts that keep no logits."""
         drafts = copy(self)
         drafts._keeps_laws = False
@@ -282,7 +259,7 @@ class _Sampling:
         self.tokens = limits.new_zeros(len(histories), count, max(self.longest, 1))
         self.logits: Tensor | None = None
         if drafts._keeps_laws and self.longest == 0:
-            self.logits = drafts._room((*self.tokens.shape, vocab_size), torch.empty(0, device=limits.device))
+            self.logits = drafts._room.of((*self.tokens.shape, vocab_size), torch.empty(0, device=limits.device))
         self.same = torch.ones(len(histories), count, count, dtype=torch.bool, device=limits.device)
 
     def step(self, position: int, rows: Tensor, source: RandomSource) -> None:
@@ -330,7 +307,7 @@ class _Sampling:
         if not self.drafts._keeps_laws:
             return
         if self.logits is None:
-            self.logits = self.drafts._room((*self.tokens.shape, self.vocab_size), law)
+            self.logits = self.drafts._room.of((*self.tokens.shape, self.vocab_size), law)
         if len(rows) == len(self.lengths):
             self.logits[:, :, position] = law
         else:

@@ -1,7 +1,6 @@
 """Drafts from the target's hidden states: where these are kept, and heads that go on from them."""
 
 from abc import abstractmethod
-from copy import copy
 
 import torch
 from torch import Tensor
@@ -84,7 +83,7 @@ class HeadDrafts(Drafter):
         self.hidden_layers = tuple(layers)
         if not self.hidden_layers:
             raise ValueError("layers must name at least one, got none")
-        self.processors, self.has_own_processors = as_chain(processors), processors is not None
+        self.processors, self.inherits_processors = as_chain(processors), processors is None
 
     @abstractmethod
     def step(self, hidden: Tensor, tokens: Tensor, position: int) -> tuple[Tensor, Tensor]:
@@ -96,14 +95,6 @@ class HeadDrafts(Drafter):
             tokens: The last token of each row ``(R,)``, at position 0 the one that the target has not read yet.
             position: Position in the draft.
         """
-
-    def inherit(self, processors: LogitsFunction) -> "HeadDrafts":
-        """Return drafts with the target's processors, if these have none of their own."""
-        if self.has_own_processors:
-            return self
-        drafts = copy(self)
-        drafts.processors = processors
-        return drafts
 
     def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource) -> Drafts:
         """Draw a draft of every row, as long as its limit allows, or until a token that ends the row."""

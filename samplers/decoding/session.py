@@ -109,7 +109,7 @@ class DecodingSession:
     def __init__(self, decoder: SpeculativeDecoder) -> None:
         if not isinstance(decoder, SpeculativeDecoder):
             raise TypeError(f"decoder must be a SpeculativeDecoder, got {type(decoder).__name__}")
-        if getattr(decoder.drafter, "hidden_layers", ()):
+        if decoder.drafter.hidden_layers:
             raise ValueError(f"decoder must draft without hidden states in a session, got {decoder.drafter!r}")
         self.decoder = decoder
         self._active: list[_Request] = []

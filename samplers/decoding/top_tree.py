@@ -1,7 +1,6 @@
 """Token trees of any shape, made of a draft model's most likely tokens."""
 
 from collections.abc import Sequence
-from copy import copy
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from ..verification.paths import paths
 from ..verification.sources import RandomSource
 from .drafting import is_readable
 from .histories import Histories
-from .scoring import Model, Scorer, as_chain, as_scorer, model_name
+from .scoring import Model, Scorer, as_chain, as_scorer, model_name, split_greedy
 from .tree import Nodes, TreeDrafter, TreeDrafts, tree_law
 
 __all__ = ["TopTree"]
@@ -52,7 +51,8 @@ class TopTree(TreeDrafter):
         if bool((self._depth.diff() < 0).any()):
             raise ValueError(f"parents must list nodes in order of depth, got depths {self._depth.tolist()}")
         self.scorer, self.processors = as_scorer(model), as_chain(processors)
-        self.has_own_processors = processors is not None
+        self.inherits_processors = processors is None
+        self.draft_length = int(self._depth[-1])
         self._rank = torch.tensor(
             [int((self.parents[:node] == parent).sum()) for node, parent in enumerate(self.parents)]
         )
@@ -60,19 +60,6 @@ class TopTree(TreeDrafter):
 
     def __repr__(self) -> str:
         return f"TopTree({model_name(self.scorer)}, parents={self.parents.tolist()})"
-
-    @property
-    def draft_length(self) -> int:
-        """Depth of the tree ``t``."""
-        return int(self._depth[-1])
-
-    def inherit(self, processors: LogitsFunction) -> "TopTree":
-        """Return a tree with the target's processors, if this one has none of its own."""
-        if self.has_own_processors:
-            return self
-        tree = copy(self)
-        tree.processors = processors
-        return tree
 
     def reset(self) -> None:
         """Reset the scorer."""
@@ -82,13 +69,14 @@ class TopTree(TreeDrafter):
         """Grow a tree for every row, as deep as its limit ``(R,)`` allows."""
         tokens = limits.new_zeros(len(histories), self.parents.numel())
         limits = limits.where(is_readable(histories, [self.scorer]), 0)
+        processors = split_greedy(self.processors)[0]  # where the largest alone is left, the others still rank
         sizes = self._sizes.tolist()
         for depth in range(int(limits.max())):
             begin, end = sizes[depth], sizes[depth + 1]
             rows = (limits > depth).nonzero()[:, 0]
             width = 1 if depth == 0 else begin - sizes[depth - 1]
             nodes = Nodes(tokens[rows, :begin], self.parents[:begin], torch.full_like(limits[rows], begin))
-            law = tree_law(self.scorer, self.processors, histories.rows(rows), nodes, width, vocab_size)
+            law = tree_law(self.scorer, processors, histories.rows(rows), nodes, width, vocab_size)
             rank = self._rank[begin:end].to(law.device)
             above = (self.parents[begin:end] - (begin - width)).to(law.device) if depth > 0 else torch.zeros_like(rank)
             best = law.topk(min(int(rank.max()) + 1, law.shape[-1]), dim=-1).indices

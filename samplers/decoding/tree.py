@@ -1,11 +1,11 @@
 """Token trees sampled from a draft model."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from ..verification.paths import node_leaders
 from ..verification.sources import RandomSource
 from .drafting import is_readable
 from .histories import Histories
+from .proposer import LogitsRoom, Proposer
 from .scoring import (
     Model,
     Scorer,
@@ -49,35 +50,21 @@ class TreeDrafts:
     lengths: Tensor
 
 
-class TreeDrafter(ABC):
+class TreeDrafter(Proposer):
     """Proposes a tree of tokens of one shape for every history.
 
     Attributes:
         parents: Parent of each node ``(n,)``: -1 for the root, else an earlier node; nodes in order of depth.
-        draft_length: Depth of the tree ``t``.
+        num_siblings: Most children of a node, all drawn independently from its distribution; None for nodes that were
+            not drawn, which suit any rule.
     """
 
     parents: Tensor
-
-    @property
-    @abstractmethod
-    def draft_length(self) -> int:
-        """Depth of the tree ``t``."""
+    num_siblings: int | None = None
 
     @abstractmethod
     def propose(self, histories: Histories, limits: Tensor, vocab_size: int, source: RandomSource) -> TreeDrafts:
         """Propose a tree for every row, as deep as its limit ``(R,)`` in ``0..t`` allows."""
-
-    def inherit(self, processors: LogitsFunction) -> "TreeDrafter":
-        """Return a drafter with the target's processors, if it has any use for them and none of its own."""
-        return self
-
-    def without_laws(self) -> "TreeDrafter":
-        """Return a drafter that need not return logits: the target is greedy, and tokens alone decide."""
-        return self
-
-    def reset(self) -> None:  # noqa: B027  a drafter without a cache has nothing to forget
-        """Forget what was cached: a new batch begins."""
 
 
 class SampledTree(TreeDrafter):
@@ -115,9 +102,10 @@ class SampledTree(TreeDrafter):
         if not self.branching:
             raise ValueError("branching must have at least one level, got none")
         self.scorer, self.processors = as_scorer(model), as_chain(processors)
-        self.has_own_processors = processors is not None
+        self.inherits_processors = processors is None
+        self.draft_length, self.num_siblings = len(self.branching), max(self.branching)
         self._keeps_laws = True
-        self._logits: Tensor | None = None
+        self._room = LogitsRoom()
         widths = [1, *accumulate(self.branching, int.__mul__)]
         self._sizes = torch.tensor([0, *accumulate(widths[1:])])
         self._levels = [torch.arange(end - width, end) for end, width in zip(accumulate(widths), widths, strict=True)]
@@ -128,25 +116,12 @@ class SampledTree(TreeDrafter):
     def __repr__(self) -> str:
         return f"SampledTree({model_name(self.scorer)}, branching={self.branching})"
 
-    @property
-    def draft_length(self) -> int:
-        """Depth of the tree ``t``."""
-        return len(self.branching)
-
-    def inherit(self, processors: LogitsFunction) -> "SampledTree":
-        """Return a tree with the target's processors, if this one has none of its own."""
-        if self.has_own_processors:
-            return self
-        tree = copy(self)
-        tree.processors = processors
-        return tree
-
     def reset(self) -> None:
         """Reset the scorer, and let the room for logits go."""
-        self._logits = None
+        self._room.clear()
         self.scorer.reset()
 
-    def without_laws(self) -> "SampledTree":
+    def without_laws(self) -> Self:
         """Return a tree that keeps no logits: the target is greedy, and tokens alone decide."""
         tree = copy(self)
         tree._keeps_laws = False
@@ -173,21 +148,15 @@ class SampledTree(TreeDrafter):
                 )
                 continue
             if self._keeps_laws:
-                logits = self._room((len(histories), count + 1, vocab_size), law) if logits is None else logits
+                logits = self._room.of((len(histories), count + 1, vocab_size), law) if logits is None else logits
                 logits[rows, level[0] : level[-1] + 1] = law
             nodes = iter(children)
             for parent in sampling_probs(law).unbind(1):
                 for _ in range(self.branching[depth]):
                     tokens[rows, next(nodes)] = draws.choose(parent)
         if self._keeps_laws and logits is None:
-            logits = self._room((len(histories), count + 1, vocab_size), torch.empty(0, device=limits.device))
+            logits = self._room.of((len(histories), count + 1, vocab_size), torch.empty(0, device=limits.device))
         return TreeDrafts(tokens, logits, self._sizes.to(limits.device)[limits])
-
-    def _room(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Return a tensor to write logits to, that of the last round if it fits: what is not written is finite."""
-        if self._logits is None or self._logits.shape != shape or self._logits.dtype != like.dtype:
-            self._logits = like.new_zeros(shape)
-        return self._logits
 
     @property
     def _is_greedy(self) -> bool:

@@ -10,6 +10,7 @@ from samplers import (
     SampledDrafts,
     SampledTree,
     SpeculativeDecoder,
+    TopTree,
     TreeVerifier,
     WeightedVerifier,
 )
@@ -35,11 +36,15 @@ def draft(ids):
         ([draft, target], None, None, WeightedVerifier),
         (draft, 2, [None, None], WeightedVerifier),
         (SampledTree(draft, (2, 1)), None, None, TreeVerifier),
+        (TopTree(draft, [-1, -1, 0]), None, None, TreeVerifier),
         (SampledDrafts(draft, 3, with_replacement=False), None, None, RecursiveRejection),
     ],
 )
 def test_the_default_suits_the_drafts(drafts, num_drafts, processors, kind):
-    assert isinstance(default_verifier(drafts, num_drafts, processors), kind)
+    verifier = default_verifier(drafts, num_drafts, processors)
+    assert isinstance(verifier, kind)
+    decoder = SpeculativeDecoder(target, drafts, num_drafts=num_drafts, draft_processors=processors)
+    assert repr(decoder.verifier) == repr(verifier)
 
 
 @pytest.mark.parametrize("form", ["optimal", "k-seq", "priority", "tree"])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from samplers import (
+    Chain,
     OptimalVerifier,
     RecursiveRejection,
     SpeculativeDecoder,
@@ -52,6 +53,16 @@ def test_children_are_the_most_likely_tokens():
             if row == 0 or node < 5:  # the second row has no room for the last level
                 ordered = model(torch.tensor([path]))[0, -1].argsort(descending=True)
                 assert int(tokens[row, node]) == int(ordered[rank])
+
+
+@pytest.mark.parametrize("processors", [Temperature(0), Chain(Temperature(0.5), Temperature(0))], ids=repr)
+def test_a_greedy_target_leaves_the_ranks_of_the_children(processors):
+    """Its processors leave the largest logit alone: what comes second is read before that."""
+    parents = [-1, -1, 0, 0]
+    decoder = SpeculativeDecoder(Table(0), TopTree(Table(1), parents), processors=processors)
+    rows, limits = Histories.of([[0], [1, 2]]), torch.tensor([2, 2])
+    found = decoder.drafter.propose(rows, limits, V, None).tokens
+    assert torch.equal(found, TopTree(Table(1), parents).propose(rows, limits, V, None).tokens)
 
 
 @pytest.mark.parametrize("make", [gpt2, mistral])
