@@ -213,7 +213,7 @@ def _processed_per_row(processors: PerRow, logits: Tensor, histories: Histories,
 
 def reads_no_history(processors: LogitsFunction) -> TypeGuard[Processor]:
     """Whether logits are all that a processor depends on."""
-    return isinstance(processors, Processor) and not (isinstance(processors, Chain) and processors.needs_history)
+    return isinstance(processors, Processor) and not processors.needs_history
 
 
 def split_greedy(processors: LogitsFunction) -> tuple[LogitsFunction, bool]:

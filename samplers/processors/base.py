@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 import torch
 from torch import Tensor
@@ -69,6 +69,24 @@ class Processor(ABC):
     ``processor(input_ids, scores)`` is the call of a Hugging Face ``LogitsProcessor``; ``processor.process(logits)`` is
     the same map on logits ``(..., v)`` with any leading dimensions. A subclass writes ``transform``.
     """
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether ``input_ids`` may be read."""
+        return False
+
+    @property
+    def settings_key(self) -> Hashable:
+        """What this has in common with processors that do the same: its type, and its settings.
+
+        Numbers and strings are compared by value, other objects (a tensor, say) by identity.
+        """
+        settings = tuple(vars(self).items())
+        try:
+            hash(settings)
+        except TypeError:  # a list or a dictionary
+            return id(self)
+        return type(self), settings
 
     @abstractmethod
     def transform(self, scores: Tensor) -> Tensor:
@@ -166,7 +184,12 @@ class Chain(Processor):
     @property
     def needs_history(self) -> bool:
         """Whether a member is not of this package, and so may read ``input_ids``."""
-        return any(p.needs_history if isinstance(p, Chain) else not isinstance(p, Processor) for p in self.processors)
+        return any(p.needs_history if isinstance(p, Processor) else True for p in self.processors)
+
+    @property
+    def settings_key(self) -> Hashable:
+        """The keys of the members."""
+        return tuple(p.settings_key if isinstance(p, Processor) else id(p) for p in self.processors)
 
     def __iter__(self) -> Iterator[LogitsFunction]:
         return iter(self.processors)

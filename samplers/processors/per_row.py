@@ -1,6 +1,6 @@
 """Settings of its own for each row of a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ class PerRow:
     """A processor for each row of a batch: temperatures, top-k, top-p, or chains of them, that differ by request.
 
     In the decoding loop every position of every draft of a row is processed by that row's processor; called, it
-    processes ``scores (B, v)`` row by row. Rows of equal processors are processed together.
+    processes ``scores (B, v)`` row by row. Rows whose processors have equal settings are processed together.
 
     Args:
         processors: A processor for each row, or None for rows whose logits stay as they are.
@@ -48,12 +48,12 @@ class PerRow:
         Raises:
             ValueError: If a row has no processor.
         """
-        found: dict[str, tuple[LogitsFunction, list[int]]] = {}
+        found: dict[Hashable, tuple[LogitsFunction, list[int]]] = {}
         for entry, row in enumerate(rows.tolist()):
             if row >= len(self.processors):
                 raise ValueError(f"processors must have an entry for each row, got {len(self)} and row {row}")
             one = self.processors[row]
-            key = f"{row}" if one.needs_history else repr(one)
+            key = row if one.needs_history else one.settings_key
             found.setdefault(key, (one, []))[1].append(entry)
         return [(one, torch.tensor(entries, device=rows.device)) for one, entries in found.values()]
 

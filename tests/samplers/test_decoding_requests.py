@@ -15,7 +15,7 @@ from samplers import (
     TreeVerifier,
 )
 from samplers.exactness.branches import Branches
-from samplers.processors import Chain, MinP, Temperature, TopK, TopP
+from samplers.processors import Chain, MinP, Processor, Temperature, TopK, TopP
 
 from .test_decoding import Table, V
 
@@ -108,3 +108,29 @@ def test_log_probabilities_are_those_of_the_target(make, processor):
         held = expected.gather(-1, sequence[-length:, None])[:, 0]
         torch.testing.assert_close(out.log_probs[row, :length], held)
         assert (out.log_probs[row, length:] == 0).all()
+
+
+class Ban(Processor):
+    """Bans a token: as a mask, of which a long one's representation shows nothing, or by an unshown setting."""
+
+    def __init__(self, token, size, as_mask):
+        self.mask = torch.arange(size) == token if as_mask else None
+        self._token = token
+
+    def transform(self, scores):
+        mask = torch.arange(scores.shape[-1]) == self._token if self.mask is None else self.mask
+        return scores.masked_fill(mask, -torch.inf)
+
+
+@pytest.mark.parametrize("as_mask", [True, False])
+def test_processors_of_one_representation_are_told_apart(as_mask):
+    bans = [Ban(2000, 5000, as_mask), Ban(3000, 5000, as_mask)]
+    assert repr(bans[0]) == repr(bans[1])
+    banned = PerRow([*bans, bans[0], Chain(bans[1])])(None, torch.zeros(4, 5000)) == -torch.inf
+    assert banned.nonzero()[:, 1].tolist() == [2000, 3000, 2000, 3000]
+
+
+def test_rows_of_equal_settings_are_processed_together():
+    settings = [Temperature(0.5), Chain(TopK(2), Temperature(2)), Temperature(0.5), Chain(TopK(2), Temperature(2.0))]
+    groups = PerRow(settings).groups(torch.arange(4))
+    assert [rows.tolist() for _, rows in groups] == [[0, 2], [1, 3]]
