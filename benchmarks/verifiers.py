@@ -2,7 +2,8 @@
 
 Everything that is compared is run in turn, a few times each, in one loop, so that what else runs on the machine weighs
 on all alike; a time is that of the best of those turns, averaged over blocks. On a CPU it is processor time of one
-thread. Laws are synthetic, like those of language models; ratios, not milliseconds, carry over to other machines.
+thread. Distributions are synthetic, like those of language models; ratios carry over to other machines, milliseconds do
+not.
 
     python benchmarks/verifiers.py [--quick] [--device cuda] [--only gumbel] [--kept 50]
 
@@ -52,7 +53,7 @@ DIFFERENT = ("match", "recursive", "weighted", "importance", "gumbel")
 
 
 def block(v: int, m: int, device: str, seed: int, num_laws: int = 1, kept: int | None = None) -> Inputs:
-    """Logits and drafts drawn from them; at each position drafts share one law, or have ``num_laws = m``."""
+    """Logits and drafts drawn from them; at each position drafts share one distribution, or have ``num_laws = m``."""
     generator = torch.Generator().manual_seed(seed)
     target = 2.5 * torch.randn(1, 1, LENGTH + 1, v, generator=generator)
     draft = (target[:, :, :LENGTH] + 1.2 * torch.randn(1, num_laws, LENGTH, v, generator=generator)) / 1.2

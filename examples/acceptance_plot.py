@@ -1,4 +1,4 @@
-"""Acceptance against the number of drafts: every rule beside the optimum, on laws like those of language models.
+"""Acceptance against the number of drafts: every rule beside the optimum, for distributions like a language model's.
 
     python examples/acceptance_plot.py [--quick]
 
@@ -37,7 +37,7 @@ RULES = {
 
 
 def laws(num_nodes: int, v: int, noise: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Target and draft laws: the draft sees the target's scores through noise, and is sampled at temperature 1.2."""
+    """Target and draft distributions: the draft sees the target's scores through noise, and has temperature 1.2."""
     scores = 3 * torch.randn(num_nodes, v, generator=generator, dtype=torch.float64)
     seen = scores + noise * torch.randn(num_nodes, v, generator=generator, dtype=torch.float64)
     return scores.softmax(-1), (seen / 1.2).softmax(-1)

@@ -69,7 +69,7 @@ def check_unit(name: str, value: Any) -> Tensor:
 
 
 def check_same_vocabulary(target: Tensor, draft: Tensor) -> None:
-    """Refuse laws over vocabularies of different size."""
+    """Refuse distributions over vocabularies of different size."""
     if target.shape[-1] != draft.shape[-1]:
         raise ValueError(
             f"target and draft must share one vocabulary, got {target.shape[-1]} and {draft.shape[-1]} tokens: pad the "

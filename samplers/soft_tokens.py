@@ -5,7 +5,7 @@ Given next-token logits ``(*batch, v)``, truncated or not (-inf for a token cut 
 probability of such a draw under any other logits: what a policy gradient needs. ``mixture_embedding`` turns weights
 into the input of the next step, and ``decode_soft_tokens`` is the loop.
 
-Densities. The weights of ``n`` tokens in the support vary over ``n - 1`` dimensions. The continuous laws state their
+Densities. The weights of ``n`` tokens in the support vary over ``n - 1`` dimensions. Continuous ones state their
 density with respect to Lebesgue measure on the log-ratios ``log(w_i / w_n)``; subtract ``sum_i log w_i`` over the
 support for the density on the simplex. The difference does not depend on the logits, so likelihood ratios and policy
 gradients are the same, while this form stays finite and exact where weights underflow.

@@ -1,15 +1,13 @@
-"""Draft models that cost next to nothing: counted n-grams, and text looked up in the prompt."""
+"""A draft model that costs next to nothing: counted n-grams."""
 
 import torch
 from torch import Tensor
 
 from mixkit._validation import check_integer, check_positive, check_tensor
 
-from . import CallableScorer, Scorer
+from .scoring import CallableScorer, Scorer
 
-__all__ = [
-    "NGramModel",
-]
+__all__ = ["NGramModel"]
 
 
 class NGramModel(Scorer):

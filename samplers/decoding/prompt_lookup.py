@@ -7,7 +7,8 @@ from torch import Tensor
 from mixkit._validation import check_integer
 
 from ..verification.sources import RandomSource
-from . import Drafter, Drafts, Histories
+from .drafting import Drafter, Drafts
+from .histories import Histories
 
 __all__ = ["PromptLookup"]
 

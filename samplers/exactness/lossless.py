@@ -55,8 +55,7 @@ class Enumeration:
     """Exact distribution of a verifier's output.
 
     Attributes:
-        distribution: Joint distribution of ``t + 1`` tokens ``(c, v^(t+1))``, continued from the target after the
-            output.
+        law: Joint distribution of ``t + 1`` tokens ``(c, v^(t+1))``, continued from the target after the output.
         mean_accepted: Expected number of accepted tokens ``(c,)``.
         mass: Probability found ``(c,)``: 1, or less where drafts without replacement run out of tokens.
     """
@@ -221,7 +220,7 @@ class ChiSquare:
 
 
 def chi_square(counts: Tensor, law: Tensor, *, false_alarm: float = 1e-6) -> ChiSquare:
-    """Test counts ``(c, n)`` against laws ``(c, n)``; outputs expected fewer than five times are pooled.
+    """Test counts ``(c, n)`` against distributions ``(c, n)``; outputs expected fewer than five times are pooled.
 
     Example:
         >>> import torch

@@ -9,7 +9,7 @@ from .ordering import at_least, largest_value
 
 
 def entropy(scores: Tensor) -> Tensor:
-    """Entropy in nats ``(..., 1)`` of the laws with logits ``scores (..., v)``; ``-inf`` adds nothing."""
+    """Entropy in nats ``(..., 1)`` of the distributions with logits ``scores (..., v)``; ``-inf`` adds nothing."""
     log_probs = scores - scores.logsumexp(dim=-1, keepdim=True)
     finite = log_probs.clamp(min=torch.finfo(scores.dtype).min)
     return -(finite * log_probs.softmax(dim=-1)).sum(dim=-1, keepdim=True)

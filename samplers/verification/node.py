@@ -1,4 +1,4 @@
-"""One position of a verification: the laws and the drafted tokens that compete there."""
+"""One position of a verification: the distributions and the drafted tokens that compete there."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,11 +29,11 @@ class Decision:
 
 
 class Node:
-    """The laws at one position of ``r`` rows, turned into probabilities when first asked for.
+    """The distributions at one position of ``r`` rows, turned into probabilities when first asked for.
 
     Args:
         target_logits: Logits of the target distribution ``(r, v)``.
-        draft_logits: Logits of the drafts' laws ``(r, m, v)``, or ``(r, 1, v)`` for one law shared by all drafts.
+        draft_logits: Logits of the drafts' distributions ``(r, m, v)``, or ``(r, 1, v)`` for one shared by all drafts.
         tokens: Drafted tokens ``(r, m)``.
         active: Drafts that compete here ``(r, m)``, at least one a row.
         precise: Whether to compute in float64 (else in float32 unless the logits are float64).

@@ -44,7 +44,7 @@ def accept_ratio(target: Tensor, draft: Tensor) -> Tensor:
 
 
 def residual(target: Tensor, draft: Tensor) -> Tensor:
-    r"""Law :math:`(q - p)_+ / \sum_y (q - p)_+(y)` to draw from after a rejection.
+    r"""Distribution :math:`(q - p)_+ / \sum_y (q - p)_+(y)` to draw from after a rejection.
 
     Where :math:`q \le p` everywhere nothing can be rejected; the row returned is then the target itself, never NaN.
 
@@ -81,8 +81,8 @@ def residual_weights(target: Tensor, draft: Tensor) -> Tensor:
 
 
 def output_law(target: Tensor, selection: Tensor) -> Tensor:
-    r"""Law of the output when a token of distribution :math:`x` is offered to a target :math:`q`: the target, whatever
-    :math:`x` is.
+    r"""Distribution of the output when a token drawn from :math:`x` is offered to a target :math:`q`: the target,
+    whatever :math:`x` is.
 
     :math:`\min(x, q) + (1 - \sum \min(x, q)) \cdot` `residual`. Computed from the pieces, so that a wrong piece shows.
 

@@ -18,8 +18,12 @@ class TreeVerifier:
 
     Children sampled from the node's draft distribution, independently, suit any rule; sampled without replacement they
     suit `RecursiveRejection` without replacement; chosen in any other way (top-k, n-grams), they have no distribution:
-    pass no draft logits, and the token is drawn from the target and accepted if a child holds it. How many children a
-    node has must not depend on their tokens.
+    pass no draft logits, and the token is drawn from the target and accepted if a child holds it.
+
+    A tree of sampled nodes must be grown level by level: how many children a node gets may depend on all tokens of
+    earlier levels, never on tokens of the children's own level or of deeper ones, and a sampled child must not be
+    dropped for its token. The rule cannot see how a tree was grown: with another shape the output does not follow the
+    target, and no error is raised.
 
     Args:
         rule: A verifier made of one rule for each node.
@@ -58,8 +62,8 @@ class TreeVerifier:
 
         Args:
             target_logits: Target distribution after the root and after each node ``(B, n+1, v)``, the root first.
-            draft_logits: Law that the children of the root and of each node were drawn from ``(B, n+1, v)``; rows of
-                nodes without children are not read. None for children without a law.
+            draft_logits: Distribution that the children of the root and of each node were drawn from ``(B, n+1, v)``;
+                rows of nodes without children are not read. None for children without a distribution.
             tokens: Token of each node ``(B, n)``.
             parents: Parent of each node ``(n,)`` or ``(B, n)``: -1 for the root, else the index of an earlier node.
             lengths: Number of nodes ``(B,)``; what lies beyond is padding.
@@ -68,7 +72,7 @@ class TreeVerifier:
         Raises:
             TypeError: If an argument has the wrong type or dtype.
             ValueError: If shapes do not fit, a parent does not come before its child, siblings that hold the same
-                token go on under different laws, or laws are refused as in `Verifier.verify`.
+                token go on under different distributions, or logits and tokens are refused as in `Verifier.verify`.
         """
         tree = check_tree(target_logits, draft_logits, tokens, parents, lengths)
         source = as_source(generator, tree.tokens.shape[0], tree.tokens.device)

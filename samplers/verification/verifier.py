@@ -1,4 +1,4 @@
-"""The interface of every verifier: drafts and two laws in, tokens that follow the target law out."""
+"""The interface of every verifier: drafts and two distributions in, tokens that follow the target out."""
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -20,13 +20,14 @@ class Verifier(ABC):
     r"""Maps drafts to tokens that follow the target distribution exactly. Holds settings, no state.
 
     A verifier is lossless: if draft ``i`` was drawn from ``draft_logits`` (each draft on its own, unless the verifier
-    says otherwise), then the output, continued from the target, has the target's joint law, whatever the draft laws.
+    says otherwise), then the output, continued from the target, has the target's joint distribution, whatever the
+    draft distributions are.
 
     Attributes:
         with_replacement: Whether drafts are drawn independently; else drafts that share a prefix are drawn without
             replacement, in the order of their indices.
         max_drafts: The most drafts that the rule takes, None for any number.
-        identical_drafts: Whether drafts that share a prefix must have one law.
+        identical_drafts: Whether drafts that share a prefix must have one distribution.
     """
 
     with_replacement: bool = True
@@ -35,7 +36,7 @@ class Verifier(ABC):
 
     @abstractmethod
     def rule(self, block: DraftBlock, source: RandomSource) -> Verification:
-        """Verify a checked block of drafts that have laws; all randomness comes from ``source``."""
+        """Verify a checked block of drafts that have distributions; all randomness comes from ``source``."""
 
     def verify(
         self,
@@ -53,9 +54,9 @@ class Verifier(ABC):
 
         Args:
             target_logits: Target distribution after each prefix of each draft ``(B, [m,] t+1, v)``.
-            draft_logits: Law that each draft token was drawn from ``(B, [m,] t, v)``; None for drafts without a
-                distribution (n-grams, argmax, retrieved text). There the token is drawn from the target and accepted
-                if a draft holds it, the optimal lossless rule for deterministic drafts.
+            draft_logits: Distribution that each draft token was drawn from ``(B, [m,] t, v)``; None for drafts without
+                one (n-grams, argmax, retrieved text). There the token is drawn from the target and accepted if a
+                draft holds it, the optimal lossless rule for deterministic drafts.
             draft_tokens: Drafted token ids ``(B, [m,] t)``, of any integer dtype.
             lengths: Draft lengths ``(B,)`` or ``(B, m)`` in ``0..t``; what lies beyond is padding and never read.
             generator: One generator or seed, a sequence of one for each row (then a row's tokens do not depend on the
@@ -115,8 +116,8 @@ class TreeRule(Verifier):
 class NodeVerifier(TreeRule):
     """A verifier made of one rule, applied at every position to the drafts that still agree with the output.
 
-    Drafts that agree so far are independent draws from their laws at the next position, so a rule that is lossless at
-    one node is lossless along the walk. After a full acceptance one bonus token comes from the target.
+    Drafts that agree so far are independent draws from their distributions at the next position, so a rule that is
+    lossless at one node is lossless along the walk. After a full acceptance one bonus token comes from the target.
 
     Attributes:
         precise: Whether nodes are computed in float64 whatever the dtype of the logits.

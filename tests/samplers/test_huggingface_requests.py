@@ -69,6 +69,17 @@ def test_a_name_is_no_draft():
         KeyValueScorer("some/model")
 
 
+@pytest.mark.parametrize("start", [0, 7], ids=["all", "of the new tokens"])
+def test_positions_are_those_of_the_tokens_or_refused(start):
+    model, ids = gpt2(30), torch.cat((IDS, IDS), dim=1)
+    settings = {**GREEDY, "attention_mask": torch.cat((MASK, torch.ones_like(MASK)), dim=1)}
+    positions = (settings["attention_mask"].cumsum(-1) - 1).clamp(min=0)[:, start:]
+    found = speculative(model, ids, position_ids=positions, **settings)
+    assert torch.equal(found, model.generate(ids, **settings))
+    with pytest.raises(ValueError, match="position_ids must count the tokens of each prompt from 0"):
+        speculative(model, ids, position_ids=positions + 1, **settings)
+
+
 class Streamer:
     def __init__(self):
         self.seen, self.ended = [], 0
@@ -88,7 +99,7 @@ def test_a_streamer_gets_the_prompt_the_tokens_and_the_end():
     with_streamer = functools.partial(speculative_generate, streamer=ours)
     found = model.generate(ids, custom_generate=with_streamer, draft=gpt2(31), generator=0, **settings)
     assert torch.equal(found, plain)
-    assert ours.seen == theirs.seen[ids.shape[1] :]  # generate gives the prompt to its own argument alone
+    assert ours.seen == theirs.seen
     assert ours.ended == theirs.ended == 1
     with pytest.raises(ValueError, match="streamer must be None for 2 rows"):
         model.generate(IDS, custom_generate=with_streamer, draft=gpt2(31), **GREEDY)

@@ -113,3 +113,6 @@ def test_rows_that_keep_much_stay_as_they_are():
     logits = torch.zeros(2, 2000)
     logits[0, 100:] = -torch.inf
     assert kept_tokens.kept_tokens(logits) is None
+    logits = torch.zeros(1, 32_000)
+    logits[:, ::31] = -torch.inf  # those that are looked at first
+    assert kept_tokens.kept_tokens(logits) is None

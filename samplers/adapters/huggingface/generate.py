@@ -77,8 +77,8 @@ def speculative_generate(
         stopping_criteria: The criteria that ``generate`` prepared; each is checked after every token, and sees the
             prompts with their padding.
         generation_config: The settings that ``generate`` prepared.
-        draft: A causal model of transformers, a sequence of them, a `Drafter` or a `SampledTree`. Required.
-        verifier: The rule; by default speculative sampling of one draft.
+        draft: A causal model of transformers, a sequence of them, a `Drafter`, a `SampledTree` or a `TopTree`.
+        verifier: The rule; by default what suits the drafts, as in `SpeculativeDecoder`.
         num_drafts: Drafts a round ``m``, by default one of each model.
         draft_length: Longest draft ``t``, 5 by default.
         draft_processors: Processor of the draft models, or a sequence of one a draft; by default that of the target.
@@ -120,6 +120,8 @@ def speculative_generate(
         eos_token_id=end_tokens(model, generation_config),
         pad_token_id=pad_token(generation_config),
     )
+    if streamer is not None:
+        streamer.put(input_ids.cpu())  # the first that a streamer is given is the prompt
     result = decoder.decode(
         input_ids,
         max_new_tokens=generation_config.max_length - input_ids.shape[1],

@@ -47,8 +47,9 @@ def check_inputs(model_kwargs: dict[str, Any], input_ids: Tensor) -> None:
     if position is None:
         return
     mask = torch.ones_like(input_ids) if mask is None else mask
-    expected = (mask.long().cumsum(-1) - 1)[:, -position.shape[-1] :]
-    if not torch.equal(position.expand_as(expected)[mask.bool()[:, -position.shape[-1] :]], expected[mask.bool()]):
+    width = position.shape[-1]
+    expected, is_real = (mask.long().cumsum(-1) - 1)[:, -width:], mask.bool()[:, -width:]
+    if not torch.equal(position.expand_as(expected)[is_real], expected[is_real]):
         raise ValueError("position_ids must count the tokens of each prompt from 0, got others")
 
 

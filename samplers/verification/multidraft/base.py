@@ -18,7 +18,7 @@ class Selection(Protocol):
 
     @property
     def marginal(self) -> Tensor:
-        """Law of the selected token ``(r, v)``."""
+        """Distribution of the selected token ``(r, v)``."""
 
     def select(self, tokens: Tensor, active: Tensor, source: RandomSource) -> Tensor:
         """Select one active draft ``(r,)``, given the drafted tokens ``(r, m)``."""
@@ -34,7 +34,7 @@ class CanonicalVerifier(NodeVerifier):
 
     @abstractmethod
     def selection(self, node: Node) -> Selection:
-        """Plan the selection of a node from its laws alone, before the tokens are looked at."""
+        """Plan the selection of a node from its distributions alone, before the tokens are looked at."""
 
     def node(self, node: Node, source: RandomSource) -> Decision:
         """Select a draft and offer it to the target."""

@@ -16,7 +16,7 @@ class ClippedRatio:
         order: Groups in sorted order ``(r, n)``.
         draft: Draft probabilities :math:`p`, sorted ``(r, n)``.
         ratio: :math:`x/p`, ascending ``(r, n)``.
-        marginal: Law :math:`x` of the selected group, sorted ``(r, n)``.
+        marginal: Distribution :math:`x` of the selected group, sorted ``(r, n)``.
         highest: Distribution of the highest group among :math:`m` draws, :math:`F_y - F_{y-1}` with :math:`F = P^m`,
             sorted ``(r, n)``.
         acceptance: The optimal acceptance :math:`\alpha^*` ``(r,)``.
@@ -76,8 +76,8 @@ def best_prefix(target_sum: Tensor, ceiling: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def clipped_ratio(target: Tensor, draft: Tensor, count: Tensor) -> ClippedRatio:
-    r"""Solve :math:`\max_x \sum \min(x, q)` over the laws :math:`x` that a selection among :math:`m` draws from
-    :math:`p` can have.
+    r"""Solve :math:`\max_x \sum \min(x, q)` over the distributions :math:`x` that a selection among :math:`m` draws
+    from :math:`p` can have.
 
     Let :math:`S` be the prefix that minimizes :math:`q(S) + 1 - p(S)^m`: the minimum is :math:`\alpha^*`. On S,
     :math:`x = \max(q, lo \, p)` with :math:`x(S) = p(S)^m`; off S, :math:`x = \min(q, hi \, p)` with

@@ -14,8 +14,8 @@ class GumbelListCoupling(NodeVerifier):
 
     All :math:`S_i(y)` are independent standard exponentials. They are drawn here, given the drafts: the smallest of the
     :math:`S_i(y)/p_i(y)` is a standard exponential :math:`e` at :math:`y = x_i`, and elsewhere
-    :math:`S_i(y) = e \, p_i(y)` plus a fresh exponential. So drafts may come from any sampler of their laws, and may
-    differ. Acceptance is at least `list_matching_bound`.
+    :math:`S_i(y) = e \, p_i(y)` plus a fresh exponential. So drafts may come from any sampler, and may differ in
+    distribution. Acceptance is at least `list_matching_bound`.
 
     Source: Rowan et al. (2025), list-level distribution coupling, arXiv 2506.05632.
 

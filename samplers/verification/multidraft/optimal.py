@@ -91,7 +91,7 @@ class ScoreSelection:
 
     @cached_property
     def marginal(self) -> Tensor:
-        """Law of the selected token ``(r, v)``."""
+        """Distribution of the selected token ``(r, v)``."""
         plan = self.plan
         if self.group_of is None:
             return torch.empty_like(plan.marginal).scatter_(-1, plan.order, plan.marginal)

@@ -16,10 +16,8 @@ class RecursiveRejection(NodeVerifier):
     :math:`r` starts as the target and is normalized after each rejection; after the last, the token is drawn from it.
 
     Args:
-        with_replacement: Whether drafts are independent; else each is drawn from its distribution without the tokens
-            of the
-        drafts
-            before it (as the children of a node of a tree are), and tested against that law.
+        with_replacement: Whether drafts are independent; else each is drawn, and tested, from its distribution without
+            the tokens of the drafts before it, as siblings of a tree may be.
 
     Source: Miao et al. (2023), arXiv 2305.09781, algorithm 2; without replacement, Jeon et al. (2024), arXiv
     2402.14160, and Yang et al. (2024), arXiv 2401.06706.
@@ -57,7 +55,7 @@ class RecursiveRejection(NodeVerifier):
         return Decision(token, probability)
 
     def _law(self, node: Node, rows: Tensor, i: int) -> Tensor:
-        """Law ``(s, v)`` that draft ``i`` was drawn from."""
+        """Distribution ``(s, v)`` that draft ``i`` was drawn from."""
         law = node.law(i, rows)
         if self.with_replacement or i == 0:
             return law
