@@ -69,13 +69,14 @@ def verify_flat(
                 [ 0,  1, -1]])
     """
     tokens, lengths = check_flat(target_logits, bonus_logits, draft_probs, draft_token_ids, cu_num_draft_tokens)
-    rows = list(range(len(lengths)))
+    rows = range(len(lengths))
     for request in generators or {}:
         if request not in rows:
             raise ValueError(f"generators must be of requests 0..{len(rows) - 1}, got one of {request!r}")
     place = Places(lengths)
-    target = place.padded(target_logits, place.size + 1)
-    target[torch.arange(len(lengths), device=target.device), lengths] = bonus_logits
+    dtype = torch.promote_types(target_logits.dtype, bonus_logits.dtype)
+    target = place.padded(target_logits.to(dtype), place.size + 1)
+    target[torch.arange(len(lengths), device=target.device), lengths] = bonus_logits.to(dtype)
     verification = (SpeculativeSampling() if verifier is None else verifier).verify(
         target,
         None if draft_probs is None else place.padded(draft_probs.log(), place.size),

@@ -97,6 +97,16 @@ def test_the_first_two_tokens_follow_the_target(has_law):
                 assert chi_square(torch.bincount(rows, minlength=3)[None], second[token].double()[None]).passed
 
 
+@pytest.mark.parametrize(
+    ("of_target", "of_bonus"), [(torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)], ids=str
+)
+def test_logits_of_two_dtypes_are_taken_in_the_wider(of_target, of_bonus, generator):
+    target, bonus, *rest = batch(generator)
+    target, bonus = target.to(of_target), bonus.to(of_bonus)
+    out = verify_flat(target, bonus, *rest, generators=seeds(*range(5)))
+    assert torch.equal(out, verify_flat(target.float(), bonus.float(), *rest, generators=seeds(*range(5))))
+
+
 def test_a_batch_without_drafts(generator):
     target, bonus, draft, ids, ends = batch(generator, [0, 0])
     out = verify_flat(target, bonus, draft, ids, ends, generators=seeds(0, 1))
