@@ -143,7 +143,7 @@ def _check_again(
     again = run(now[some], Branches(forced[some], weight[now[some]]))
     if not (torch.equal(again.tokens, out.tokens[some]) and torch.equal(again.num_accepted, out.num_accepted[some])):
         raise ValueError(
-            "verifier must draw all its randomness from the Source it is given, got two outputs from one set of "
+            "verifier must draw all its randomness from the RandomSource it is given, got two outputs from one set of "
             "decisions: draw by source.accept, source.choose and source.highest, or test it by chi_square_test"
         )
 

@@ -37,7 +37,7 @@ class OnlyVerify:
 
 @pytest.mark.parametrize("verifier", [OwnNumbers(), OwnAcceptance()], ids=lambda verifier: type(verifier).__name__)
 def test_random_numbers_of_its_own_are_refused(verifier):
-    with pytest.raises(ValueError, match="must draw all its randomness from the Source it is given"):
+    with pytest.raises(ValueError, match="must draw all its randomness from the RandomSource it is given"):
         joint_law(verifier, LAWS)
 
 

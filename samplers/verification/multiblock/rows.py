@@ -9,7 +9,7 @@ from ..node import compute_dtype
 from ..shared_prefix import check_led_rows, check_shared_rows, leaders
 from ..token_tree import TokenTree
 from ..verify_drafts import DraftBlock
-from .levels import Level, TreeShape, merged_leaders
+from .levels import Level, TreeShape
 from .plans import LevelRows, is_long
 from .two_phase import Stops
 
@@ -156,9 +156,8 @@ def tree_shape(tree: TokenTree) -> TreeShape:
     return TreeShape(tree.tokens, tree.parents, tree.real, depths, num_levels)
 
 
-def check_shared_nodes(tree: TokenTree) -> None:
-    """Refuse rows that differ among nodes of one prefix; the draft's where they have children."""
-    leader = merged_leaders(tree_shape(tree))
+def check_shared_nodes(tree: TokenTree, leader: Tensor) -> None:
+    """Refuse rows that differ from those of their leader ``(B, n+1)``; the draft's where they have children."""
     own = torch.arange(leader.shape[1], device=leader.device)
     row, node = ((leader != own) & torch.nn.functional.pad(tree.real, (1, 0))).nonzero(as_tuple=True)
     if row.numel() == 0:

@@ -9,7 +9,7 @@ from ..verifier import TreeRule
 from ..verify_drafts import DraftBlock
 from ..verify_tree import draw_from_target, walk_tree
 from .kseq_plans import SequentialPlans
-from .levels import TreeShape, merge
+from .levels import MergedTree, TreeShape, merge
 from .outcome import Outcome, accepted_tokens
 from .plans import LevelPlans
 from .priority_plans import PriorityPlans
@@ -67,7 +67,8 @@ class MultiBlockVerifier(TreeRule):
         """Plan the whole tree of drafts, then draw the end of the path and the token after it."""
         check_shared_laws(block, identical_drafts=self.identical_drafts)
         batch, _, size = block.shape
-        outcome = self._verify_shape(block_shape(block), BlockRows(block, self._plans.precise), source)
+        shape = block_shape(block)
+        outcome = self._verify_shape(shape, merge(shape), BlockRows(block, self._plans.precise), source)
         end, length = outcome.end, outcome.length
         winner = torch.where(end > 0, (end - 1) // max(size, 1), -1)
         held = block.tokens[torch.arange(batch, device=end.device), winner.clamp_min(0)]
@@ -77,8 +78,10 @@ class MultiBlockVerifier(TreeRule):
         """Plan the whole tree, then draw the end of the path and the token after it."""
         if tree.draft is None:
             return walk_tree(tree, draw_from_target, source, precise=False)
-        check_shared_nodes(tree)
-        outcome = self._verify_shape(tree_shape(tree), TreeRows(tree, self._plans.precise), source)
+        shape = tree_shape(tree)
+        merged = merge(shape)
+        check_shared_nodes(tree, merged.leader)
+        outcome = self._verify_shape(shape, merged, TreeRows(tree, self._plans.precise), source)
         held = tree.tokens.gather(1, outcome.path.clamp_min(0))
         tokens = accepted_tokens(held, outcome.length, outcome.following)
         return TreeVerification(tokens, outcome.length, outcome.path, outcome.info(tree.tokens.shape[1]))
@@ -87,8 +90,8 @@ class MultiBlockVerifier(TreeRule):
     def _plans(self) -> type[LevelPlans]:
         return BUDGETS[self.budgets]
 
-    def _verify_shape(self, shape: TreeShape, rows: Rows, source: RandomSource) -> Outcome:
-        plans, merged = self._plans, merge(shape)
+    def _verify_shape(self, shape: TreeShape, merged: MergedTree, rows: Rows, source: RandomSource) -> Outcome:
+        plans = self._plans
         stops = two_phase(
             merged.levels, lambda level: plans(rows.level(level, identical_drafts=plans.identical_drafts)), shape
         )
