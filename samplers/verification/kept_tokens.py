@@ -26,11 +26,9 @@ def kept_tokens(*logits: Tensor) -> Tensor | None:
     some = first[:: v // _FEWEST]
     if int((some > -torch.inf).sum()) > _LARGEST_SHARE * some.numel():
         return None
-    kept = torch.zeros(v, dtype=torch.bool, device=first.device)
-    for part in logits:
-        if part.numel():
-            kept |= (_distinct(part) > -torch.inf).flatten(0, -2).any(0)
-    tokens = kept.nonzero()[:, 0]
+    # A NaN, which padding may hold, keeps its token.
+    peaks = [_distinct(part).flatten(0, -2).amax(0) for part in logits if part.numel()]
+    tokens = (torch.stack(peaks).amax(0) != -torch.inf).nonzero()[:, 0]
     return tokens if tokens.numel() <= _LARGEST_SHARE * v else None
 
 

@@ -76,7 +76,8 @@ class TreeVerifier:
         """
         tree = check_tree(target_logits, draft_logits, tokens, parents, lengths)
         source = as_source(generator, tree.tokens.shape[0], tree.tokens.device)
-        kept = None if tree.draft is None else kept_tokens(tree.target, tree.draft)
+        draft = tree.draft if self.rule.uses_kept_tokens else None
+        kept = None if draft is None else kept_tokens(tree.target, draft)
         if kept is None:
             return self.rule.tree(tree, source)
         found = self.rule.tree(tree.restricted(kept), source)

@@ -28,11 +28,14 @@ class Verifier(ABC):
             replacement, in the order of their indices.
         max_drafts: The most drafts that the rule takes, None for any number.
         identical_drafts: Whether drafts that share a prefix must have one distribution.
+        uses_kept_tokens: Whether truncated distributions are verified over the tokens that they keep. It costs a pass
+            over all rows, which a rule that reads few of them does not win back.
     """
 
     with_replacement: bool = True
     max_drafts: int | None = None
     identical_drafts: bool = False
+    uses_kept_tokens: bool = True
 
     @abstractmethod
     def rule(self, block: DraftBlock, source: RandomSource) -> Verification:
@@ -94,7 +97,7 @@ class Verifier(ABC):
         block = check_block(block)
         if block.draft is None:
             return verify_drafts(block, source, None, precise=False)
-        kept = kept_tokens(block.target, block.draft)
+        kept = kept_tokens(block.target, block.draft) if self.uses_kept_tokens else None
         if kept is None:
             return self.rule(block, source)
         found = self.rule(block.restricted(kept), source)

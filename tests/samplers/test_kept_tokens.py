@@ -108,6 +108,16 @@ def test_a_tree_is_verified_over_the_kept_tokens():
     assert torch.isfinite(rows[0][torch.arange(2), out.num_accepted].gather(1, held)).all()
 
 
+def test_padding_of_nan_changes_nothing():
+    target, draft, tokens = truncated_block(5000, 3, 2, 20)
+    lengths = torch.tensor([[2, 1, 0], [1, 2, 2]])
+    target, draft = target.contiguous(), draft.contiguous()
+    before = OptimalVerifier().verify(target, draft, tokens, lengths=lengths, generator=[0, 1])
+    target[0, 1, 2] = draft[0, 1, 1] = torch.nan
+    after = OptimalVerifier().verify(target, draft, tokens, lengths=lengths, generator=[0, 1])
+    assert torch.equal(after.tokens, before.tokens)
+
+
 def test_rows_that_keep_much_stay_as_they_are():
     assert kept_tokens.kept_tokens(torch.zeros(1, 2000)) is None
     logits = torch.zeros(2, 2000)

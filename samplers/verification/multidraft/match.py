@@ -22,6 +22,7 @@ class SamplerMatch(NodeVerifier):
     """
 
     precise = False
+    uses_kept_tokens = False
 
     def node(self, node: Node, source: RandomSource) -> Decision:
         """Draw from the target."""
