@@ -43,8 +43,7 @@ class Units(NamedTuple):
 
     def data(self, data: Data) -> Data:
         """The data in these units."""
-        x = (data.x - self.center.unsqueeze(1)) / self.scale.unsqueeze(1)
-        return data._replace(x=x, y=self.response.standardized(data.y))
+        return Coordinates(self.center, self.scale).data(data)._replace(y=self.response.standardized(data.y))
 
     @classmethod
     def candidates(cls, model: MixtureOfExperts, data: Data) -> Iterator["Units"]:
