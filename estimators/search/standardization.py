@@ -15,6 +15,7 @@ from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import Axis, ParameterRecord, module_records, records_of
 
 from ..data.dataset import Data
+from ..objectives.softmax_gate.design import moments
 from ..objectives.softmax_gate.objective import is_linear_predictor
 
 __all__ = ["Coordinates", "coordinate_freedom", "restore_coordinates"]
@@ -46,8 +47,7 @@ class Coordinates(NamedTuple):
         can_move, can_scale = coordinate_freedom(model)
         if not (can_move or can_scale) or data.x.shape[-1] == 0:
             return None
-        center, scale = data.x.mean(1), data.x.std(1, correction=0)
-        scale = torch.where(scale > 0, scale, 1.0)
+        center, scale = moments(data.x, None, 1)
         return cls(center if can_move else torch.zeros_like(center), scale if can_scale else torch.ones_like(scale))
 
     def data(self, data: Data) -> Data:

@@ -21,6 +21,7 @@ from mixkit.parameters import has_form
 
 from ..data.dataset import Data
 from ..objectives.autograd import AutogradObjective
+from ..objectives.softmax_gate.design import moments
 from ..objectives.softmax_gate.objective import is_linear_predictor
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Evaluation, Objective, UserMap
@@ -75,8 +76,7 @@ def _gate_coordinates(model: MixtureOfExperts, data: Data) -> tuple[Tensor, Tens
     """Center and scale ``(r, d)`` of covariates as far as the gate allows them to change; those of an offset stay."""
     seen = model.covariates(data.x)
     if isinstance(model.gate.score, ModuleScore):
-        center, scale = seen.mean(1), seen.std(1, correction=0)
-        scale = torch.where(scale > 1e-13 * seen.abs().amax(1), scale, 1.0)
+        center, scale = moments(seen, None, 1)
     else:
         found = Coordinates.of(_with_plain_experts(model, seen.shape[-1]), data._replace(x=seen))
         if found is None:

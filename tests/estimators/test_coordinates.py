@@ -131,3 +131,23 @@ def test_data_sets_fitted_together_have_coordinates_of_their_own():
     together = EM(**settings).fit_many(model, x + shift, y)
     alone = [EM(**settings).fit(model, x[i] + shift[i], y[i]).llf for i in range(2)]
     np.testing.assert_allclose(together.llf, alone, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:columns", "ignore:the observed information is singular")
+@pytest.mark.parametrize("constant", [0.1, 1990.1])
+def test_a_constant_covariate_has_no_coefficient_of_rounding(constant):
+    """Its mean differs from it by rounding, for which a column of 1e-17 would get any coefficient."""
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.normal(size=150), np.zeros(150)])
+    y = np.where(rng.random(150) < 1 / (1 + np.exp(-2 * x[:, 0])), 1 + 2 * x[:, 0], 4 - x[:, 0])
+    y += 0.4 * rng.normal(size=150)
+    model = MixtureOfExperts(
+        gate_of(lambda d, _, **s: LinearScore(d, 2, **s), normalizer=NormalizedSigmoid()),
+        linear_gaussian_experts(2, 2, generator=seeded(2), **DOUBLE),
+    )
+    plain, shifted = (
+        EM(n_init=2, n_moves=0, random_state=0).fit(model, x + np.array([0.0, level]), y) for level in (0.0, constant)
+    )
+    assert shifted.llf == pytest.approx(plain.llf, abs=1e-6)
+    points = torch.as_tensor(x + np.array([0.0, constant]))
+    assert shifted.model.log_prob(points, torch.as_tensor(y)).sum().item() == pytest.approx(shifted.llf, abs=1e-6)
