@@ -18,8 +18,8 @@ class PositionTemperature(Temperature):
     r"""A temperature that falls along the rows, :math:`\tau(x, i) = \tau_0(x) / (1 + \sigma(a) \log i)`.
 
     Row :math:`i = 1, 2, \dots` of x is a position of a sequence. The position-aware temperature of selective attention
-    (Zhang, Chang, Li, Roy-Chowdhury, Chen and Oymak, 2024, arXiv 2411.12892): a softmax over more and more keys flattens
-    unless its scores grow like the logarithm of their number. With an
+    (Zhang, Chang, Li, Roy-Chowdhury, Chen and Oymak, 2024, arXiv 2411.12892): a softmax over more and more keys
+    flattens unless its scores grow like the logarithm of their number. With an
     :class:`~mixkit.gates.temperatures.InputTemperature` as base it depends on position and input.
 
     Args:
