@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ..._validation import can_read_values, check_indices, check_tensor
 from ...gates.selections import top_k_mask
+from ...numerics.log_space import log_one_minus_exp_neg_exp, safe_logsumexp
 from ...numerics.randomness import Randomness
 from .._checks import check_logits, check_subset_logits
-from .._log_space import log_one_minus_exp_neg_exp, safe_logsumexp
 from ..noise import perturb
 from ._centered import narrow, wide_centered
 from .laws import SubsetLaw

@@ -11,6 +11,7 @@ from mixkit.gates import Gate
 from mixkit.gates.scores import ConstantScore
 from mixkit.gates.selections import BiasedTopK, NoisyTopK, TopKBySlope
 from mixkit.gates.temperatures import FixedTemperature, ScheduledTemperature
+from mixkit.numerics.log_space import log_expm1
 from mixkit.numerics.precision import clamp_to_dtype, wide_mean, wide_sum
 from mixkit.relaxations import (
     ConceptBottleneck,
@@ -35,7 +36,6 @@ from mixkit.relaxations import (
     subset_log_prob,
     successive_softmax,
 )
-from mixkit.relaxations._log_space import log_expm1
 from mixkit.schedules import LinearSchedule
 
 HALF = [torch.float16, torch.bfloat16]
