@@ -91,6 +91,15 @@ def test_balanced_clusters_have_equal_rows():
         balanced_top_w(scores, 11)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_online_k_means_goes_by_directions_alone(scale):
+    rows, (plain, scaled) = torch.randn(20, 3, generator=seeded()), (OnlineKMeansScore(3, 4) for _ in range(2))
+    plain.update(rows)
+    scaled.update(scale * rows)
+    torch.testing.assert_close(scaled.centroid, plain.centroid)
+    torch.testing.assert_close(scaled(scale * rows), plain(rows))
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 def test_query_key_scores_do_not_depend_on_lengths(scale):
     score = QueryKeyNormScore(3, 4, 2, bias=False, generator=seeded())
