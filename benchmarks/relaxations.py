@@ -74,7 +74,7 @@ def samplers(shape: tuple[int, int], repeats: int) -> None:
 def densities(repeats: int) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(256, 512, generator=generator)
-    print("\nRelaxed one-hot law, 256 x 512: sample and log-density; share of densities that are finite")
+    print("\nRelaxed one-hot distribution, 256 x 512: sample and log-density; share of densities that are finite")
     for temperature in (1.0, 0.1, 0.05):
         ours = LogRelaxedOneHot(temperature, logits=logits, validate_args=False)
         peer = torch.distributions.RelaxedOneHotCategorical(

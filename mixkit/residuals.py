@@ -56,7 +56,7 @@ def probability_integral_transform(
     if not bool(atoms.any()):
         return upper
     if generator is None:
-        raise ValueError("generator must be given for a law with atoms (counts), got None")
+        raise ValueError("generator must be given for a distribution with atoms (counts), got None")
     lower = law.cdf(_just_below(y)).double()
     uniform = torch.rand(upper.shape, dtype=torch.float64, generator=generator).to(upper.device)
     return torch.where(atoms, lower + uniform * (upper - lower), upper)

@@ -34,7 +34,7 @@ def deviance(count: Tensor, log_ratio: Tensor) -> Tensor:
 
     Of size :math:`(y - \mu)^2 / 2 y`, and precise where y and mu differ by little.
 
-    Source: Loader (2000), Fast and Accurate Computation of Binomial Probabilities, section 3.
+    Source: Loader (2000), Fast and Accurate Computation of Binomial Probabilities.
 
     Example:
         >>> import torch

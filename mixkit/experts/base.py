@@ -60,7 +60,7 @@ class Experts(Computation, nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Distribution:
-        """Component laws at ``x (*batch, n, d)``: batch shape ``(*batch, n, k)``, event shape ``()`` or ``(p,)``."""
+        """The components at ``x (*batch, n, d)``: batch shape ``(*batch, n, k)``, event shape ``()`` or ``(p,)``."""
 
     @property
     def has_offset(self) -> bool:

@@ -63,7 +63,7 @@ class MixedExperts(Experts):
         return DominatingMeasure((ends[0], ends[1]) if ends else None, values, has_counts)
 
     def forward(self, x: Tensor) -> PerComponentDistribution:
-        """The laws of all families, batch shape ``(*batch, n, k)``."""
+        """The distributions of all families, batch shape ``(*batch, n, k)``."""
         covariates = x[..., :-1] if self.has_offset else x
         laws = [family(x if family.has_offset else covariates) for family in self.families]
         return PerComponentDistribution(laws, validate_args=False)

@@ -38,7 +38,7 @@ def selected_distances(x: Tensor, selected: Tensor) -> Separation:
         ValueError: if the shapes do not fit or ``x`` is not finite.
 
     Source: distances between selected and other token representations are measured for softmax attention in arXiv
-        2508.17821, section 3; here for each expert of a gate.
+        2508.17821; here for each expert of a gate.
 
     Example:
         >>> import torch

@@ -122,6 +122,14 @@ def test_positions_cool_the_scores_like_the_logarithm_of_their_number():
         PositionTemperature(2.0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_positions_beyond_half_precision_have_temperatures(dtype):
+    temperature, x = PositionTemperature(dtype=dtype), torch.zeros(70_000, 1, dtype=dtype)
+    found, expected = temperature(x), 1.0 / (1.0 + 0.5 * torch.arange(1.0, 70_001.0).log())
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.flatten(), expected.to(dtype), rtol=2 * torch.finfo(dtype).eps, atol=0.0)
+
+
 @pytest.mark.parametrize("target", [0.01, 0.5, 1.3])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
 def test_the_entropy_is_the_target(target, scale):

@@ -136,7 +136,7 @@ def _mode(log_rates: Tensor) -> Tensor:
 class PlackettLuceSubset(SubsetLaw):
     r"""The set of the first K items drawn without replacement with weights :math:`e^{\theta_i}`: Gumbel top-k.
 
-    Not :class:`ExponentialFamilySubset`: at k = 10, K = 5 and logits of scale 1 the two laws differ by 0.10 to 0.18 in
+    Not :class:`ExponentialFamilySubset`: at k = 10, K = 5 and logits of scale 1 the two differ by 0.10 to 0.18 in
     total variation. Sampling is one sort; the log-probability of a set is exact (:func:`subset_log_prob`).
 
     Args:
