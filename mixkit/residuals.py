@@ -18,7 +18,7 @@ def probability_integral_transform(
     r"""Where each response stands in its distribution, :math:`u_i = F(y_i \mid x_i)`; uniform if the model is true.
 
     Where the distribution has an atom, as on counts, :math:`u_i` is drawn uniformly from :math:`[F(y_i-), F(y_i)]`,
-    which makes it uniform again. Laws say where they have atoms (:func:`mixkit.distributions.has_atom`).
+    which makes it uniform again. Distributions say where they have atoms (:func:`mixkit.distributions.has_atom`).
 
     Args:
         model: a model of a scalar response.
