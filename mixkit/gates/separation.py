@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._validation import check_finite, check_last_dim, check_tensor
-from ..numerics.precision import widest_dtype
+from ..numerics.precision import narrow, widest_dtype
 
 __all__ = ["Separation", "selected_distances"]
 
@@ -60,4 +60,4 @@ def selected_distances(x: Tensor, selected: Tensor) -> Separation:
     inside = (chosen * (distance @ chosen)).sum(0)
     across = (chosen * (distance @ (1.0 - chosen))).sum(0)
     means = inside / (counts * (counts - 1.0)), across / (counts * (len(x) - counts))
-    return Separation(*(mean.to(torch.promote_types(x.dtype, torch.float32)) for mean in means))
+    return Separation(*(narrow(mean, x) for mean in means))

@@ -1,10 +1,9 @@
 """The likelihood of a ranking, against a reference model if there is one."""
 
-import torch
 from torch import Tensor
 
 from .._validation import can_read_values, check_finite, check_positive, check_tensor
-from ..numerics.precision import widest_dtype
+from ..numerics.precision import narrow, widest_dtype
 from ..relaxations.subsets import ordered_log_prob
 
 __all__ = ["plackett_luce_loss"]
@@ -44,6 +43,7 @@ def plackett_luce_loss(
         listwise form is that of ADPO, arXiv 2510.18913.
 
     Example:
+        >>> import torch
         >>> scores, order = torch.tensor([2.0, 1.0, 0.0]), torch.tensor([0, 1, 2])
         >>> plackett_luce_loss(scores, order)
         tensor(0.7209)
@@ -61,5 +61,4 @@ def plackett_luce_loss(
         if can_read_values(reference):
             check_finite("reference", reference.detach())
         anchored = anchored - reference.detach().to(dtype)
-    value = -ordered_log_prob(anchored / temperature, order)
-    return value.to(torch.promote_types(scores.dtype, torch.float32))
+    return narrow(-ordered_log_prob(anchored / temperature, order), scores)

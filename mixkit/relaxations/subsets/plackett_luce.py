@@ -8,10 +8,11 @@ from torch import Tensor
 from ..._validation import can_read_values, check_indices, check_tensor
 from ...gates.selections import top_k_mask
 from ...numerics.log_space import log_one_minus_exp_neg_exp, safe_logsumexp
+from ...numerics.precision import narrow
 from ...numerics.randomness import Randomness
 from .._checks import check_logits, check_subset_logits
 from ..noise import perturb
-from ._centered import narrow, wide_centered
+from ._centered import wide_centered
 from .laws import SubsetLaw
 
 __all__ = ["PlackettLuceSubset", "ordered_log_prob", "subset_log_prob"]
