@@ -54,7 +54,7 @@ def selected_distances(x: Tensor, selected: Tensor) -> Separation:
         raise ValueError(f"selected must have shape ({len(x)}, k), got {tuple(selected.shape)}")
     check_last_dim("selected", selected, selected.shape[-1], "experts")
     wide = check_finite("x", x.detach()).to(widest_dtype(x))
-    distance = torch.linalg.vector_norm(wide.unsqueeze(1) - wide, dim=-1)
+    distance = torch.cdist(wide, wide, compute_mode="donot_use_mm_for_euclid_dist")
     chosen = selected.to(wide)
     counts = chosen.sum(0)
     inside = (chosen * (distance @ chosen)).sum(0)
