@@ -69,9 +69,7 @@ def first_eight(logits: Tensor) -> Tensor:
 DETERMINISTIC: dict[str, Call] = {
     "soft top-8": lambda q: soft_top_k(q, 8),
     "subset marginals, K = 8": lambda q: subset_log_marginals(q, 8),
-    "Plackett-Luce sets, K = 8": lambda q: subset_log_prob(
-        q, (torch.arange(q.shape[-1], device=q.device) < 8) * 1.0, 8
-    ),
+    "Plackett-Luce sets, K = 8": lambda q: subset_log_prob(q, first_eight(q), 8),
     "relaxed density": lambda q: LogRelaxedOneHot(0.3, logits=q, validate_args=False).log_prob(q.log_softmax(-1)),
     "sparsemax": lambda q: Sparsemax()(q),
     "entmax 1.5": lambda q: Entmax(1.5)(q),

@@ -34,7 +34,7 @@ def seconds_of(run: Callable[[], object]) -> float:
     return time.process_time() - begun
 
 
-def per_component(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float]:
+def side_by_side(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float]:
     """Median processor seconds of both, measured in turn after one warm-up each."""
     ours(), theirs()
     pairs = [(seconds_of(ours), seconds_of(theirs)) for _ in range(repeats)]
@@ -68,19 +68,19 @@ def samplers(shape: tuple[int, int], repeats: int) -> None:
     ]
     print(f"\nLogits {shape[0]} x {shape[1]}, forward and backward")
     for label, sampler, peer, theirs in rows:
-        report(label, peer, per_component(forward_backward(sampler, logits, weight), theirs, repeats))
+        report(label, peer, side_by_side(forward_backward(sampler, logits, weight), theirs, repeats))
 
 
 def densities(repeats: int) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(256, 512, generator=generator)
-    print("\nRelaxed one-hot law, 256 x 512: sample and log-density; share of densities that are finite")
+    print("\nRelaxed one-hot distribution, 256 x 512: sample and log-density; share of densities that are finite")
     for temperature in (1.0, 0.1, 0.05):
         ours = LogRelaxedOneHot(temperature, logits=logits, validate_args=False)
         peer = torch.distributions.RelaxedOneHotCategorical(
             torch.tensor(temperature), logits=logits, validate_args=False
         )
-        pair = per_component(
+        pair = side_by_side(
             lambda ours=ours: ours.log_prob(ours.rsample(generator=generator)),
             lambda peer=peer: peer.log_prob(peer.rsample()),
             repeats,
@@ -114,7 +114,7 @@ def subsets(repeats: int) -> None:
             (marginals,) = torch.autograd.grad(total, logits, create_graph=True)
             marginals.backward(weight)
 
-        pair = per_component(ours, theirs, repeats)
+        pair = side_by_side(ours, theirs, repeats)
         report(f"marginals, {batch} x {k}, K = {num_selected}", "recursion item by item", pair)
 
 

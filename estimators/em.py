@@ -40,7 +40,7 @@ class EM(Estimator):
         em_iter: EM iterations of every start.
         em_tol: EM also ends when no start gains more than this share of its log-likelihood in an iteration.
         finish: whether to finish by Newton's method.
-        **settings: those of :class:`~estimators.search.estimator.Estimator`.
+        **settings: those of :class:`~estimators.search.settings.SearchSettings`.
 
     Source: Dempster, Laird, Rubin (1977), JRSS B 39, 1-38; Jordan and Jacobs (1994), Neural Computation 6, 181-214.
 

@@ -19,7 +19,7 @@ class MLE(Estimator):
     instead. What is said of Top-K gates at :class:`~estimators.em.EM` holds here.
 
     Args:
-        **settings: those of :class:`~estimators.search.estimator.Estimator`.
+        **settings: those of :class:`~estimators.search.settings.SearchSettings`.
 
     Example:
         >>> import torch

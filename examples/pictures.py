@@ -48,7 +48,7 @@ def engine(axes: list[Axes], n_init: int) -> FitResult:
 
 
 def patents(axes: list[Axes], n_init: int) -> FitResult:
-    """Three Poisson experts on the patents: three checks of the fitted law."""
+    """Three Poisson experts on the patents: three checks of the fitted distribution."""
     x, y = load_patents()
     fit = select_experts(x, y, num_experts=[3], experts="poisson", estimator=EM(n_init=n_init), random_state=0).best
     plot_calibration(fit.model, x, y, bins=10, ax=axes[0])

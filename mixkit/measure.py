@@ -245,7 +245,7 @@ class MixingMeasure:
         if gate is None and self._form.name is not None:
             raise ValueError(
                 f"gate must be given for a measure that was read off a gate of {self._form.name}: pass that gate "
-                "(model.gate), or a softmax gate to have the law of one; got None"
+                "(model.gate), or a softmax gate to have the distribution of one; got None"
             )
         settings: dict[str, Any] = {
             "batch_shape": tuple(self.batch_shape),

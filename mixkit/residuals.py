@@ -18,7 +18,7 @@ def probability_integral_transform(
     r"""Where each response stands in its distribution, :math:`u_i = F(y_i \mid x_i)`; uniform if the model is true.
 
     Where the distribution has an atom, as on counts, :math:`u_i` is drawn uniformly from :math:`[F(y_i-), F(y_i)]`,
-    which makes it uniform again. Laws say where they have atoms (:func:`mixkit.distributions.has_atom`).
+    which makes it uniform again. Distributions say where they have atoms (:func:`mixkit.distributions.has_atom`).
 
     Args:
         model: a model of a scalar response.
@@ -56,7 +56,7 @@ def probability_integral_transform(
     if not bool(atoms.any()):
         return upper
     if generator is None:
-        raise ValueError("generator must be given for a law with atoms (counts), got None")
+        raise ValueError("generator must be given for a distribution with atoms (counts), got None")
     lower = law.cdf(_just_below(y)).double()
     uniform = torch.rand(upper.shape, dtype=torch.float64, generator=generator).to(upper.device)
     return torch.where(atoms, lower + uniform * (upper - lower), upper)

@@ -38,9 +38,10 @@ class BayesianMixtureOfExperts:
         model: any gate and experts, unbatched; a fitted one where inference is to start. It is copied.
         x: covariates ``(n, d)``; the columns of a frame go by their names in predictions from other frames.
         y: responses ``(n,)``, or ``(n, p)`` for experts of a vector response.
-        priors: laws that replace the defaults of :mod:`estimators.bayes.priors`, by parameter name, in the units of the
-            data; ``slope`` will do for ``experts.predictor.slope``, and ``std`` puts a distribution on the exponential
-            of ``log_std``. A function of the parameters that have laws, by name, may stand for a law.
+        priors: distributions that replace the defaults of :mod:`estimators.bayes.priors`, by parameter name, in the
+            units of the data; ``slope`` will do for ``experts.predictor.slope``, and ``std`` puts a distribution on the
+            exponential of ``log_std``. A function of the parameters that have one, by name, may stand for a
+            distribution.
         ordering: what tells experts apart. "nearest" permutes the experts of each draw so that it comes nearest to the
             posterior mode; the name of a parameter sorts them by its first entry; None leaves draws alone. All is done
             after the sampling: experts have one prior, the posterior is k! copies of one piece, and naming the experts

@@ -41,7 +41,7 @@ from mixkit.parameters import Axis, ParameterRecord, records_of
 __all__ = ["Prior", "Units", "default_priors"]
 
 Prior = Distribution | Callable[[Mapping[str, Tensor]], Distribution]
-"""A law, or a function of the parameters that have laws, by name, that returns one."""
+"""A distribution, or a function of the parameters that have one, by name, that returns one."""
 
 
 class Units(NamedTuple):

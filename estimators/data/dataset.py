@@ -62,6 +62,11 @@ def as_data(model: MixtureOfExperts, x: Any, y: Any, sample_weight: Any, *, is_b
 
 
 def _check_model(model: MixtureOfExperts, d: int) -> None:
+    if model.gate.temperature.depends_on_position:  # searches run on subsets of the rows
+        raise ValueError(
+            "model.gate must have a temperature that does not depend on the place of a row, "
+            f"got {type(model.gate.temperature).__name__}"
+        )
     bias = model.gate.score.bias
     if bias is not None and bias.ndim > 1:
         raise ValueError(

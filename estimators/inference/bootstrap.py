@@ -14,7 +14,7 @@ from mixkit.mixture import MixtureOfExperts
 
 from ..data.dataset import Data
 from ..optimizers.objective import Objective
-from ..penalties.batching import is_batched, without_penalty
+from ..penalties.build import without_penalty
 from ..replication.experiment import Experiment, run_experiment, seed_of
 from ..replication.fingerprint import describe, digest
 from ..results.alignment import align_experts
@@ -112,7 +112,7 @@ class _Refits(Experiment):
     seed: int
 
     def __post_init__(self) -> None:
-        largest = _LARGEST_GROUP if is_batched(self.objective) else 1
+        largest = _LARGEST_GROUP if self.objective.is_batched else 1
         self.group_size = max(1, min(largest, _ROWS_AT_ONCE // self.objective.n))
 
     def design(self) -> dict[str, str]:

@@ -73,7 +73,7 @@ def bias_corrected(found: Replicates, level: float) -> np.ndarray:
 
 
 def accelerated(found: Replicates, level: float) -> np.ndarray:
-    r"""Quantiles at :math:`\Phi(z_0 + (z_0 + z) / (1 - a (z_0 + z)))`, z those of a normal law.
+    r"""Quantiles at :math:`\Phi(z_0 + (z_0 + z) / (1 - a (z_0 + z)))`, z those of a normal distribution.
 
     The bias is :math:`z_0 = \Phi^{-1}(\text{share of replicates below the estimate})`, a the acceleration.
 

@@ -114,7 +114,8 @@ def _warn(small: FitResult, large: FitResult) -> None:
     k = small.model.num_experts, large.model.num_experts
     if k[0] != k[1]:
         warnings.warn(
-            f"small has {k[0]} experts and large {k[1]}: the statistic has no chi-square law; see bootstrap_lrt",
+            f"small has {k[0]} experts and large {k[1]}: the statistic has no chi-square distribution; see "
+            "bootstrap_lrt",
             NonRegularTestWarning,
             stacklevel=3,
         )
@@ -126,7 +127,7 @@ def _warn(small: FitResult, large: FitResult) -> None:
     penalized = [name for name, fit in (("small", small), ("large", large)) if fit.is_penalized]
     if penalized:
         warnings.warn(
-            f"{' and '.join(penalized)} maximized a penalized likelihood: the statistic has no chi-square law",
+            f"{' and '.join(penalized)} maximized a penalized likelihood: the statistic has no chi-square distribution",
             NonRegularTestWarning,
             stacklevel=3,
         )

@@ -36,10 +36,13 @@ def _damping_unit(matrix: Tensor) -> Tensor:
         return size
     # Where the matrix is definite |m_ij|^2 <= m_ii m_jj, and the floor decides; a larger entry off the diagonal means a
     # saddle across two parameters, which no less than its own size damps.
-    unit = torch.maximum(size, least)
-    across = matrix - torch.diag_embed(matrix.diagonal(dim1=-2, dim2=-1))
-    coupling = (across.square() / unit.unsqueeze(-2)).amax(-1)
-    return torch.where(is_flat, torch.maximum(coupling, least), size)
+    at = is_flat.nonzero(as_tuple=True)
+    row = matrix[at]
+    row[torch.arange(len(row), device=row.device), at[-1]] = 0.0
+    coupling = (row.square() / torch.maximum(size, least)[at[:-1]]).amax(-1)
+    unit = size.clone()
+    unit[at] = torch.maximum(coupling, least.expand_as(size)[at])
+    return unit
 
 
 def damped_cholesky(matrix: Tensor, damping: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 import copy
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from .em_steps import EMSteps
 from .function import Evaluation, SmoothFunction
+from .newton import Ascent, newton_ascent
 from .parameter_map import ParameterMap, UserMap
 
 __all__ = ["Evaluation", "Objective", "SmoothFunction", "UserMap"]
@@ -52,6 +54,10 @@ class Objective(EMSteps, ParameterMap):
     @abstractmethod
     def scores(self, theta: Tensor) -> Tensor:
         """Gradient of each observation's log-likelihood times its weight, ``(n, P)``, at ``theta (P,)``, data set 0."""
+
+    def ascend(self, theta: Tensor, max_iter: int, tol: float, callback: Callable[[Tensor], None] | None) -> Ascent:
+        """Climb to maxima from ``theta (r, s, P)``: by Newton's method, or one that suits the function better."""
+        return newton_ascent(self, theta, max_iter=max_iter, tol=tol, callback=callback)
 
     def unwrapped(self, theta: Tensor) -> tuple[Tensor, "Objective"]:
         """The vectors ``(r, s, P)`` and the objective without any penalty around it."""

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 import torch
@@ -140,4 +141,5 @@ class ParameterMap(ABC):
     @property
     def zeroed(self) -> list[str]:
         """The names that :meth:`user_map` has for them."""
-        return [n for n, is_zero in zip(self.user_map().names, self.is_zeroed.tolist(), strict=True) if is_zero]
+        is_zeroed = self.is_zeroed.tolist()  # without a lasso of none, and no map need be made
+        return list(compress(self.user_map().names, is_zeroed)) if any(is_zeroed) else []

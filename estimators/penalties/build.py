@@ -12,7 +12,7 @@ from .lasso import Lasso
 from .objective import PenalizedObjective
 from .split import SplitObjective
 
-__all__ = ["in_result_coordinates", "penalized"]
+__all__ = ["in_result_coordinates", "penalized", "without_penalty"]
 
 
 def penalized(objective: Objective, penalty: Penalty | None, model: MixtureOfExperts) -> Objective:
@@ -31,7 +31,6 @@ def penalized(objective: Objective, penalty: Penalty | None, model: MixtureOfExp
     lassos = [part for part in parts if isinstance(part, Lasso)]
     smooth = [part for part in parts if not isinstance(part, Lasso)]
     is_linear = isinstance(objective, LinearObjective | MultiLinearObjective)
-    entries = objective.user_map().entries
     if smooth:
         objective = PenalizedObjective(objective, smooth[0] if len(smooth) == 1 else Sum(*smooth), model)
     if not lassos:
@@ -41,6 +40,7 @@ def penalized(objective: Objective, penalty: Penalty | None, model: MixtureOfExp
             "penalty can hold a Lasso only for softmax gates and experts with linear predictors, "
             f"got {type(model.gate.score).__name__} and {type(model.experts).__name__}"
         )
+    entries = objective.user_map().entries
     strengths = sum(lasso.strengths(entries, objective.lower) for lasso in lassos)
     return SplitObjective(objective, strengths)  # type: ignore[arg-type]
 
@@ -51,3 +51,8 @@ def in_result_coordinates(objective: Objective, ascent: Ascent) -> tuple[Objecti
         return objective, ascent
     selected, theta = objective.selected(ascent.theta), objective.fold(ascent.theta)
     return selected, ascent._replace(theta=theta, evaluation=selected.evaluate(theta))
+
+
+def without_penalty(objective: Objective) -> Objective:
+    """The log-likelihood inside a penalized one; any other objective itself."""
+    return objective.base if isinstance(objective, PenalizedObjective) else objective

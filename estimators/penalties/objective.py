@@ -62,15 +62,6 @@ class PenalizedObjective(Wrapper):
 
     largest_hessian: int = 400
 
-    @property
-    def is_by_autograd(self) -> bool:
-        """Whether the wrapped objective is."""
-        return self.base.is_by_autograd
-
-    def fold(self, theta: Tensor) -> Tensor:
-        """The same vectors."""
-        return theta
-
     def unfold(self, theta: Tensor) -> Tensor:
         """Each vector halved until its penalty is finite: at zero all experts have equal weights."""
         for _ in range(_SHRINKING):
@@ -183,10 +174,6 @@ class PenalizedObjective(Wrapper):
         twin._y_std = self._y_std[sets]
         twin._quadratic = [self._quadratic[r] for r in sets.tolist()] if self._quadratic else []
         return twin
-
-    def project(self, theta: Tensor) -> Tensor:
-        """``theta`` with every parameter raised to its lower bound."""
-        return self.base.project(theta)
 
 
 def _sum(first: Evaluation, second: Evaluation) -> Evaluation:

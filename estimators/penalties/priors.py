@@ -17,7 +17,7 @@ class LogPrior(Penalty):
     r"""Minus the log-density of priors on the parameters: the fit maximizes the posterior density.
 
     Args:
-        priors: torch or Pyro distributions by the name of what they are laws of, in the units of the data:
+        priors: torch or Pyro distributions by the name of what they are priors of, in the units of the data:
             ``gate_weight`` and ``gate_bias`` (of all experts but the reference), ``slope``, ``intercept``, a constant
             on its natural scale (``std``, ``scale``, ``df``, ``dispersion``) or as it is kept (``log_std``), or a
             parameter's full name in the model (``experts.predictor.slope``). Batch shapes must broadcast to the

@@ -93,10 +93,6 @@ class SplitObjective(Wrapper):
         bounded[..., size:] -= both
         return bounded
 
-    def at_floor(self, theta: Tensor) -> Tensor:
-        """Which entries stand at a floor; a slope of zero is none, ``(r, s, P)``."""
-        return self.fold(theta) <= self.base.lower
-
     def selected(self, theta: Tensor) -> "SelectedObjective":
         """The objective of the model without the slopes that are zero in all of ``theta (r, 1, P)``."""
         folded = self.fold(theta)
@@ -151,10 +147,6 @@ class SelectedObjective(Wrapper):
     def project(self, theta: Tensor) -> Tensor:
         """``theta`` with bounds kept and zeros in their places."""
         return self.fold(self.base.project(theta))
-
-    def at_floor(self, theta: Tensor) -> Tensor:
-        """Which entries stand at a floor; a slope of zero is none."""
-        return theta <= self.base.lower
 
     def user_map(self) -> UserMap:
         """That of the wrapped objective, in which other parameters do not depend on the zeros."""

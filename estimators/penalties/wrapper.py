@@ -1,9 +1,8 @@
 """An objective around another, in the same or other coordinates."""
 
 import copy
-from abc import abstractmethod
+from typing import Self
 
-import torch
 from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
@@ -25,13 +24,23 @@ class Wrapper(Objective):
         self.data, self.n, self.num_features = base.data, base.n, base.num_features
         self.num_params, self.lower, self.total_weight = base.num_params, base.lower, base.total_weight
 
-    @abstractmethod
-    def fold(self, theta: Tensor) -> Tensor:
-        """The vectors ``(r, s, P)`` of the wrapped objective that ``theta`` means."""
+    @property
+    def is_by_autograd(self) -> bool:
+        """Whether the wrapped objective is."""
+        return self.base.is_by_autograd
 
-    @abstractmethod
+    @property
+    def is_batched(self) -> bool:
+        """Whether the wrapped objective is."""
+        return self.base.is_batched
+
+    def fold(self, theta: Tensor) -> Tensor:
+        """The vectors ``(r, s, P)`` of the wrapped objective that ``theta`` means: the same ones."""
+        return theta
+
     def unfold(self, theta: Tensor) -> Tensor:
         """Vectors here that mean ``theta (r, s, P)`` of the wrapped objective, where they are allowed."""
+        return theta
 
     def log_likelihood(self, theta: Tensor) -> Tensor:
         """The log-likelihood without any penalty, ``(r, s)``."""
@@ -74,12 +83,12 @@ class Wrapper(Objective):
         """That of the wrapped objective."""
         return self.base.user_map()
 
-    def without_cache(self) -> "Wrapper":
+    def at_floor(self, theta: Tensor) -> Tensor:
+        """Which entries of the wrapped objective's vectors stand at a floor."""
+        return self.base.at_floor(self.fold(theta))
+
+    def without_cache(self) -> Self:
         """A copy that wraps a compact objective."""
         twin = copy.copy(self)
         twin.base = self.base.without_cache()
         return twin
-
-    def project(self, theta: Tensor) -> Tensor:
-        """``theta`` with every parameter raised to its lower bound."""
-        return torch.maximum(theta, self.lower)

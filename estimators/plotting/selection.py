@@ -85,8 +85,8 @@ def plot_selection(selection: Criteria, criteria: Sequence[str] | None = None, *
     for name in shown:
         check_choice("criteria", name, selection.criteria)
     ax = new_axes(ax, size=(6.0, 4.0))
-    for rank, (name, color) in enumerate(zip(shown, expert_colors(len(shown)), strict=True)):
-        heights, errors = selection.above_best(name)
+    curves = [selection.above_best(name) for name in shown]
+    for rank, (name, (heights, errors), color) in enumerate(zip(shown, curves, expert_colors(len(shown)), strict=True)):
         ax.errorbar(
             selection.num_experts,
             heights,
@@ -109,7 +109,7 @@ def plot_selection(selection: Criteria, criteria: Sequence[str] | None = None, *
             clip_on=False,
         )
     ax.set(xlabel="number of experts k", ylabel="criterion above its smallest value", xticks=selection.num_experts)
-    _focus(ax, [selection.above_best(name)[0] for name in shown])
+    _focus(ax, [heights for heights, _ in curves])
     ax.legend(frameon=False, fontsize="small")
     return ax
 

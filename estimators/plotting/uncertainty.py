@@ -56,7 +56,7 @@ class Bootstrapped(Protocol):
 def plot_profile(
     result: Fitted, parameter: str, *, level: float = 0.95, num_points: int = 40, ax: "Axes | None" = None
 ) -> "Axes":
-    r"""The deviance :math:`2 (\hat\ell - \ell_p(c))` of one parameter, beside that of Wald's normal law.
+    r"""The deviance :math:`2 (\hat\ell - \ell_p(c))` of one parameter, beside that of Wald's normal approximation.
 
     Where the two curves part, Wald's interval is not to be trusted; where the profile is flat, the data do not bound
     the parameter.
@@ -177,7 +177,7 @@ def plot_bootstrap(
     heights = counts / len(values) / np.diff(edges)
     ax.bar(edges[:-1], heights, np.diff(edges), align="edge", color=_BAR, edgecolor="white", linewidth=0.5)
     line = np.linspace(left, right, 200)
-    ax.plot(line, norm.pdf(line, estimate, error), color=_OTHER, linewidth=1.4, linestyle="--", label="normal law")
+    ax.plot(line, norm.pdf(line, estimate, error), color=_OTHER, linewidth=1.4, linestyle="--", label="normal density")
     ax.axvline(estimate, color="black", linewidth=0.9)
     ax.set(xlabel=parameter, ylabel="density of the replicates", xlim=(left, right))
     _legend(ax)

@@ -147,5 +147,5 @@ def _(value: Transform) -> str:
 
 
 def _is_law(part: Any) -> bool:
-    """Whether an attribute is one that laws are made of: other laws, or transforms."""
+    """Whether an attribute is one that distributions are made of: other distributions, or transforms."""
     return isinstance(part, Distribution | Transform) or (isinstance(part, list) and any(map(_is_law, part)))

@@ -16,7 +16,7 @@ from ..optimizers.objective import Objective
 __all__ = ["align_experts", "expert_agreement", "is_renumbered"]
 
 _ROWS = 2_000  # most observations that experts are compared on, where each refit is a computation of its own
-_SAME_LAW = 1e-8
+_SAME_DISTRIBUTION = 1e-8
 
 
 def is_renumbered(objective: Objective, theta: Tensor, reference: Tensor, model: MixtureOfExperts) -> Tensor:
@@ -91,7 +91,7 @@ def _renumbered(objective: Objective, vector: Tensor, model: MixtureOfExperts, o
         for parameter in model.parameters():
             if parameter.ndim and len(parameter) == len(order):
                 parameter.copy_(parameter[order].clone())
-        is_same = torch.allclose(model.log_prob(x, y), before, rtol=_SAME_LAW, atol=_SAME_LAW)
+        is_same = torch.allclose(model.log_prob(x, y), before, rtol=_SAME_DISTRIBUTION, atol=_SAME_DISTRIBUTION)
     return objective.read(model)[0, 0] if is_same else vector
 
 

@@ -14,7 +14,7 @@ from mixkit.parameters import num_redundant
 
 from ..data.columns import with_names
 from ..optimizers.newton import Ascent
-from ..optimizers.objective import Objective
+from ..optimizers.objective import Objective, UserMap
 from ..statistics.covariance import warn_undetermined
 from .fit_batch import FitBatch, NoFiniteStartWarning
 from .fit_result import FitResult
@@ -48,7 +48,8 @@ def build_result(
     maximum = Maximum.of(objective, ascent)
     fitted = copy.deepcopy(model).to(torch.float64).eval()
     objective.write(maximum.theta, fitted)
-    names = [name for name in _undetermined(maximum) if name not in objective.zeroed]
+    zeroed = set(objective.zeroed)
+    names = [name for name in _undetermined(maximum) if name not in zeroed]
     if maximum.hessian.numel():
         warn_undetermined([with_names(name, features) for name in names] if features else names)
     result = FitResult(
@@ -63,7 +64,7 @@ def build_result(
         start_llf=end_values[0].numpy(force=True),
         nobs=objective.n,
         seconds=seconds,
-        warnings=_remarks(model, objective, ascent, names),
+        warnings=_remarks(model, objective, ascent, maximum.to_user, names),
         objective_value=float(ascent.value),
         _num_features=objective.data.x.shape[-1],
         _maximum=maximum,
@@ -83,7 +84,9 @@ def _undetermined(maximum: Maximum) -> list[str]:
     return [name for name, is_missing in zip(maximum.to_user.names, missing, strict=True) if is_missing]
 
 
-def _remarks(model: MixtureOfExperts, objective: Objective, ascent: Ascent, undetermined: list[str]) -> list[str]:
+def _remarks(
+    model: MixtureOfExperts, objective: Objective, ascent: Ascent, to_user: UserMap, undetermined: list[str]
+) -> list[str]:
     remarks = [] if bool(ascent.converged) else [_NOT_CONVERGED]
     if bool(objective.at_floor(ascent.theta).any()):
         remarks.append("a variance is at its floor: an expert may have collapsed on a few observations")
@@ -91,19 +94,18 @@ def _remarks(model: MixtureOfExperts, objective: Objective, ascent: Ascent, unde
     starved = is_starved.nonzero().squeeze(-1).tolist()
     if starved:
         remarks.append(f"experts {starved} have fewer observations than coefficients")
-    if objective.zeroed:
-        remarks.append(f"the lasso set {', '.join(objective.zeroed)} to zero; other errors take that as known")
+    if zeroed := objective.zeroed:
+        remarks.append(f"the lasso set {', '.join(zeroed)} to zero; other errors take that as known")
     if undetermined:
         remarks.append(f"no standard error for {', '.join(undetermined)}: the observed information is singular")
     is_sharp = model.gate.shift_invariant and model.gate.score.is_homogeneous  # its weights may grow without end
-    if is_sharp and bool(ascent.converged) and _gate_names(objective) & set(undetermined):
+    if is_sharp and bool(ascent.converged) and _gate_names(to_user) & set(undetermined):
         remarks.append(_ABRUPT)
     return remarks
 
 
-def _gate_names(objective: Objective) -> set[str]:
+def _gate_names(to_user: UserMap) -> set[str]:
     """Names of the gate's parameters, but for a redundant temperature and what goes with it."""
-    to_user = objective.user_map()
     return {name for name, entry in zip(to_user.names, to_user.entries, strict=True) if entry.record.family is None}
 
 

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from ..penalties.batching import is_batched, without_penalty
+from ..penalties.build import without_penalty
 from ..statistics.wald import check_level
 from .alignment import is_renumbered
 from .fitted import Fitted
@@ -123,7 +123,7 @@ def profile_intervals(result: Fitted, parameters: Sequence[str] | None = None, *
         )
     root = float(np.sqrt(chi2.ppf(check_level(level), 1)))
     sides = 2 * len(index)
-    batch = sides if is_batched(maximum.objective) else 1
+    batch = sides if maximum.objective.is_batched else 1
     sign = np.tile([-1.0, 1.0], len(index))
     ends, rose = np.full(sides, np.nan), np.zeros(sides, dtype=bool)
     zeroed = maximum.objective.is_zeroed.numpy(force=True)[index]

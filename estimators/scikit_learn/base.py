@@ -1,4 +1,4 @@
-"""What the scikit-learn faces of the estimators share: rows, gates by name, the report of a fit, predicted laws."""
+"""What the scikit-learn faces of the estimators share: rows, gates by name, reports, predicted distributions."""
 
 import copy
 import warnings

@@ -5,7 +5,6 @@ where all its weights are 0 or 1. Where a gate and its experts allow it, a model
 of ``x`` with other parameters, and the search may choose its coordinates.
 """
 
-import copy
 from typing import NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import Axis, ParameterRecord, module_records, records_of
 
 from ..data.dataset import Data
+from ..objectives.softmax_gate.design import moments
 from ..objectives.softmax_gate.objective import is_linear_predictor
 
 __all__ = ["Coordinates", "coordinate_freedom", "restore_coordinates"]
@@ -25,13 +25,15 @@ class Coordinates(NamedTuple):
     """Coordinates ``(x - center) / scale`` of each data set; both ``(r, d)``.
 
     Example:
+        >>> import copy
         >>> from mixkit import linear_gaussian_experts, sigmoid_gate
         >>> settings = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
         >>> model = MixtureOfExperts(sigmoid_gate(1, 2, **settings), linear_gaussian_experts(1, 2, **settings))
         >>> x = torch.tensor([[[1990.0], [2000.0], [2010.0]]], dtype=torch.float64)
         >>> chosen = Coordinates.of(model, Data(x, x[..., 0], None))
         >>> near = chosen.data(Data(x, x[..., 0], None)).x
-        >>> far = chosen.restored(model, 0)
+        >>> far = copy.deepcopy(model)
+        >>> restore_coordinates(far, chosen.center[0], chosen.scale[0])
         >>> bool(torch.allclose(far(x[0]).mean, model(near[0]).mean))
         True
     """
@@ -45,22 +47,15 @@ class Coordinates(NamedTuple):
         can_move, can_scale = coordinate_freedom(model)
         if not (can_move or can_scale) or data.x.shape[-1] == 0:
             return None
-        center, scale = data.x.mean(1), data.x.std(1, correction=0)
-        scale = torch.where(scale > 0, scale, 1.0)
+        center, scale = moments(data.x, None, 1)
         return cls(center if can_move else torch.zeros_like(center), scale if can_scale else torch.ones_like(scale))
 
     def data(self, data: Data) -> Data:
         """The data in these coordinates."""
         return data._replace(x=(data.x - self.center.unsqueeze(1)) / self.scale.unsqueeze(1))
 
-    @torch.no_grad()
-    def restored(self, model: MixtureOfExperts, index: int) -> MixtureOfExperts:
-        """A copy of a model of data set ``index`` in these coordinates, as one of the covariates themselves."""
-        found = copy.deepcopy(model)
-        restore_coordinates(found, self.center[index], self.scale[index])
-        return found
 
-
+@torch.no_grad()
 def restore_coordinates(model: MixtureOfExperts, center: Tensor, scale: Tensor) -> None:
     """Change a model of ``(x - center) / scale`` in place into the same model of ``x``, as its records say."""
     records = records_of(model)

@@ -8,7 +8,7 @@ design of their own (:mod:`estimators.objectives.softmax_gate`).
 
 import copy
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +21,14 @@ from mixkit.parameters import has_form
 
 from ..data.dataset import Data
 from ..objectives.autograd import AutogradObjective
+from ..objectives.softmax_gate.design import moments
 from ..objectives.softmax_gate.objective import is_linear_predictor
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Evaluation, Objective, UserMap
 from ..penalties.wrapper import Wrapper
 from .module_units import AffineMap, OutputUnits, module_map
 from .response_units import ResponseUnits, response_units, restore_spread
-from .standardization import Coordinates
+from .standardization import Coordinates, restore_coordinates
 
 __all__ = ["StandardizedObjective", "Units"]
 
@@ -43,8 +44,7 @@ class Units(NamedTuple):
 
     def data(self, data: Data) -> Data:
         """The data in these units."""
-        x = (data.x - self.center.unsqueeze(1)) / self.scale.unsqueeze(1)
-        return data._replace(x=x, y=self.response.standardized(data.y))
+        return Coordinates(self.center, self.scale).data(data)._replace(y=self.response.standardized(data.y))
 
     @classmethod
     def candidates(cls, model: MixtureOfExperts, data: Data) -> Iterator["Units"]:
@@ -76,8 +76,7 @@ def _gate_coordinates(model: MixtureOfExperts, data: Data) -> tuple[Tensor, Tens
     """Center and scale ``(r, d)`` of covariates as far as the gate allows them to change; those of an offset stay."""
     seen = model.covariates(data.x)
     if isinstance(model.gate.score, ModuleScore):
-        center, scale = seen.mean(1), seen.std(1, correction=0)
-        scale = torch.where(scale > 1e-13 * seen.abs().amax(1), scale, 1.0)
+        center, scale = moments(seen, None, 1)
     else:
         found = Coordinates.of(_with_plain_experts(model, seen.shape[-1]), data._replace(x=seen))
         if found is None:
@@ -90,10 +89,10 @@ def _gate_coordinates(model: MixtureOfExperts, data: Data) -> tuple[Tensor, Tens
 
 
 def _with_plain_experts(model: MixtureOfExperts, num_features: int) -> MixtureOfExperts:
-    """The gate before experts that allow all changes of coordinates."""
+    """The gate itself, no copy, before experts that allow all changes of coordinates."""
     settings = {"dtype": torch.float64, "generator": torch.Generator().manual_seed(0)}
     experts = linear_gaussian_experts(num_features, model.num_experts, **settings)  # type: ignore[arg-type]
-    return MixtureOfExperts(copy.deepcopy(model.gate).to(torch.float64), experts)
+    return MixtureOfExperts(model.gate, experts)
 
 
 class _Restorer:
@@ -116,7 +115,7 @@ class _Restorer:
             same = OutputUnits(x.new_zeros(()), x.new_ones(()))
             self.maps["gate.score"] = module_map(model.gate.score, seen, near, same)
         for name, part in model.experts.named_modules():
-            if isinstance(part, Predictor) and not _is_linear(part):
+            if isinstance(part, Predictor) and not is_linear_predictor(part):
                 own = OutputUnits(response.mean[0], response.scale[0]) if name == "predictor" else plain
                 self.maps[f"experts.{name}"] = module_map(part, x, z, own)
         frozen = [part for part in _linear_predictors(model) if not all(p.requires_grad for p in part.parameters())]
@@ -131,8 +130,7 @@ class _Restorer:
                 _apply(found, model.get_submodule(name))
         if "gate.score" not in self.maps:
             d = units.center.shape[-1] - self.has_offset
-            chosen = Coordinates(units.center[:, :d], units.scale[:, :d])
-            model.gate = chosen.restored(_with_plain_experts(model, d), 0).gate
+            restore_coordinates(_with_plain_experts(model, d), units.center[0, :d], units.scale[0, :d])
         for part in _linear_predictors(model):
             _restore_linear(part, units, is_response=part is getattr(model.experts, "predictor", None))
         restore_spread(model.experts, units.response.scale[0])
@@ -144,12 +142,8 @@ def _apply(found: AffineMap, module: nn.Module) -> None:
     nn.utils.vector_to_parameters(found.matrix.to(vector) @ vector + found.offset.to(vector), parameters)
 
 
-def _is_linear(part: Predictor) -> bool:
-    return is_linear_predictor(part)
-
-
 def _linear_predictors(model: MixtureOfExperts) -> list[Predictor]:
-    return [part for part in model.experts.modules() if isinstance(part, Predictor) and _is_linear(part)]
+    return [part for part in model.experts.modules() if isinstance(part, Predictor) and is_linear_predictor(part)]
 
 
 def _restore_linear(part: Predictor, units: Units, *, is_response: bool) -> None:
@@ -200,24 +194,6 @@ class StandardizedObjective(Wrapper):
                 return cls(base, data, units, matrix, offset)
         return whole
 
-    @property
-    def is_by_autograd(self) -> bool:
-        """Whether the wrapped objective is."""
-        return self.base.is_by_autograd
-
-    @property
-    def is_batched(self) -> bool:
-        """Whether the wrapped objective is."""
-        return self.base.is_batched
-
-    def fold(self, theta: Tensor) -> Tensor:
-        """The same vectors."""
-        return theta
-
-    def unfold(self, theta: Tensor) -> Tensor:
-        """The same vectors."""
-        return theta
-
     def raw(self, theta: Tensor) -> Tensor:
         """Parameters of models of the data themselves, of ``theta (r, s, P)``."""
         return theta @ self.matrix.mT + self.offset.unsqueeze(1)
@@ -243,10 +219,6 @@ class StandardizedObjective(Wrapper):
         """The wrapped objective's."""
         value, candidate = self.base.em_step(theta)
         return value + self._log_jacobian.unsqueeze(-1), candidate
-
-    def damped_m_step(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
-        """The wrapped objective's."""
-        return self.base.damped_m_step(theta, candidate, fraction)
 
     def climb(self, theta: Tensor, max_iter: int) -> Ascent:
         """L-BFGS on the log-likelihood, for models too large for Hessians."""
@@ -284,32 +256,12 @@ class StandardizedObjective(Wrapper):
         matrix = self.matrix[0] if own.matrix is None else own.matrix @ self.matrix[0]
         return own._replace(matrix=matrix, offset=own.linear(self.offset[0]))
 
-    @property
-    def is_zeroed(self) -> Tensor:
-        """None."""
-        return self.base.is_zeroed
-
-    def at_floor(self, theta: Tensor) -> Tensor:
-        """Which parameters stand at a variance floor."""
-        return self.base.at_floor(theta)
-
-    def without_cache(self) -> Self:
-        """A copy that wraps a compact objective."""
-        twin = copy.copy(self)
-        twin.base = self.base.without_cache()
-        return twin
-
-    def project(self, theta: Tensor) -> Tensor:
-        """``theta`` with every parameter raised to its lower bound."""
-        return self.base.project(theta)
-
 
 def _vector_map(base: AutogradObjective, model: MixtureOfExperts, restorer: _Restorer) -> tuple[Tensor, Tensor]:
     """Matrix ``(P, P)`` and offset ``(P,)`` of what a restorer does to parameter vectors, found on a basis."""
     basis = torch.cat([base.lower.new_zeros((1, base.num_params)), torch.eye(base.num_params).to(base.lower)])
-    images = []
+    images, scratch = [], copy.deepcopy(model)
     for vector in basis:
-        scratch = copy.deepcopy(model)
         base.vector.write(vector, scratch)
         restorer.restore(scratch)
         images.append(base.vector.read(scratch))

@@ -14,8 +14,8 @@ __all__ = ["Atom"]
 class Atom(ZeroOutsideSupport, Distribution):
     r"""All mass at one value: density 1 there with respect to a unit mass at it, 0 elsewhere.
 
-    In a mixture with laws that have Lebesgue densities the dominating measure is Lebesgue's plus that unit mass, so
-    the other laws must give it density zero: a log-normal law at 0 does.
+    In a mixture with distributions that have Lebesgue densities the dominating measure is Lebesgue's plus that unit
+    mass, so the others must give it density zero: a log-normal one at 0 does.
 
     Args:
         value: where the mass is, any shape.

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from .._validation import at_least_float32
-from .stirling import STIRLING_FROM, deviance, stirling
+from .stirling import STIRLING_FROM, deviance, has_none, stirling
 from .values import ZeroOutsideSupport
 
 __all__ = ["NegativeBinomial", "log1p_ratio", "negative_binomial_log_prob"]
@@ -127,6 +127,8 @@ def negative_binomial_log_prob(count: Tensor, log_mean: Tensor, log_dispersion: 
     # in the second alone.
     least = _MANY if torch.finfo(log_mean.dtype).bits > 32 else STIRLING_FROM
     is_large = count >= least
+    if has_none(is_large):
+        return _few(count, log_mean, log_dispersion)
     few = _few(torch.where(is_large, 0.0, count), log_mean, log_dispersion)
     many = _many(torch.where(is_large, count, least), log_mean, log_dispersion)
     return torch.where(is_large, many, few)

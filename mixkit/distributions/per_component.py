@@ -14,7 +14,7 @@ __all__ = ["PerComponentDistribution"]
 
 
 class PerComponentDistribution(ZeroOutsideSupport, Distribution):
-    r"""Several scalar laws joined along the last batch dimension: the components of a mixture of families.
+    r"""Several scalar distributions joined along the last batch dimension: the components of a mixture of families.
 
     Args:
         laws: of batch shapes ``(*batch, k_1)``, ``(*batch, k_2)``, ...; the result has ``(*batch, k_1 + k_2 + ...)``.
@@ -55,7 +55,7 @@ class PerComponentDistribution(ZeroOutsideSupport, Distribution):
         return _Intervals(low, high, is_discrete=all(law.support.is_discrete for law in self.laws))
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "PerComponentDistribution":
-        """The same laws with a larger batch shape; one law may also be repeated along the last dimension."""
+        """The same distributions with a larger batch shape; one may also be repeated along the last dimension."""
         shape = torch.Size(batch_shape)
         if shape[-1] != sum(self.sizes):
             raise ValueError(f"batch_shape must end in {sum(self.sizes)}, got {tuple(shape)}")
@@ -76,16 +76,16 @@ class PerComponentDistribution(ZeroOutsideSupport, Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Means of the laws."""
+        """Means of the distributions."""
         return self._join(lambda law: law.mean)
 
     @property
     def variance(self) -> Tensor:
-        """Variances of the laws."""
+        """Variances of the distributions."""
         return self._join(lambda law: law.variance)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density under every distribution; -inf outside a law's support, whatever the distribution makes of it."""
+        """Log-density under every distribution; -inf outside its support, whatever it makes of it."""
         if self._validate_args:
             self._validate_sample(value)
         return self._apply(lambda law, part: law.log_prob(part), value)
@@ -103,7 +103,7 @@ class PerComponentDistribution(ZeroOutsideSupport, Distribution):
         return self._apply(lambda law, part: law.icdf(part), value)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
-        """Draws of every law."""
+        """Draws of every distribution."""
         return self._join(lambda law: law.sample(sample_shape))
 
 

@@ -5,7 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["STIRLING_FROM", "deviance", "poisson_log_prob", "stirling"]
+from .._validation import can_read_values
+
+__all__ = ["STIRLING_FROM", "deviance", "has_none", "poisson_log_prob", "stirling"]
 
 STIRLING_FROM = 32.0
 """Where the first term left out by :func:`stirling`, 1 / 1188 z^-9, is below the rounding of float64."""
@@ -34,7 +36,7 @@ def deviance(count: Tensor, log_ratio: Tensor) -> Tensor:
 
     Of size :math:`(y - \mu)^2 / 2 y`, and precise where y and mu differ by little.
 
-    Source: Loader (2000), Fast and Accurate Computation of Binomial Probabilities, section 3.
+    Source: Loader (2000), Fast and Accurate Computation of Binomial Probabilities.
 
     Example:
         >>> import torch
@@ -55,10 +57,21 @@ def poisson_log_prob(count: Tensor, log_rate: Tensor, rate: Tensor) -> Tensor:
         tensor(-18.1883)
     """
     is_large = count >= STIRLING_FROM
-    many, few = torch.where(is_large, count, STIRLING_FROM), torch.where(is_large, 0.0, count)
-    # A count of 0 has log-probability -rate, though 0 times a log-rate of -inf is NaN.
-    power = torch.where(few > 0, few * torch.where(few > 0, log_rate, 0.0), 0.0)
-    small = power - torch.where(is_large, 0.0, rate) - torch.lgamma(few + 1.0)
+    if has_none(is_large):
+        return _few(count, log_rate, rate)
+    many = torch.where(is_large, count, STIRLING_FROM)
+    small = _few(torch.where(is_large, 0.0, count), log_rate, torch.where(is_large, 0.0, rate))
     log_ratio = torch.where(is_large & (log_rate > -torch.inf), log_rate, 0.0) - many.log()
     large = -deviance(many, log_ratio) - 0.5 * torch.log(2.0 * math.pi * many) - stirling(1.0 / many)
     return torch.where(is_large, torch.where(log_rate > -torch.inf, large, -torch.inf), small)
+
+
+def _few(count: Tensor, log_rate: Tensor, rate: Tensor) -> Tensor:
+    """The formula as it stands; a count of 0 has -rate, though 0 times a log-rate of -inf is NaN."""
+    power = torch.where(count > 0, count * torch.where(count > 0, log_rate, 0.0), 0.0)
+    return power - rate - torch.lgamma(count + 1.0)
+
+
+def has_none(is_large: Tensor) -> bool:
+    """Whether there is no large count for certain, the usual case, in which the formula for them can be left out."""
+    return can_read_values(is_large) and not bool(is_large.any())

@@ -97,7 +97,7 @@ def student_t_log_normalizer(log_df: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> student_t_log_normalizer(torch.tensor(40.0, dtype=torch.float64)).exp()  # the normal law's
+        >>> student_t_log_normalizer(torch.tensor(40.0, dtype=torch.float64)).exp()  # that of a normal
         tensor(0.3989, dtype=torch.float64)
     """
     log_half = log_df - math.log(2.0)

@@ -1,4 +1,4 @@
-"""The zero-inflated log-normal law."""
+"""The zero-inflated log-normal distribution."""
 
 from typing import Any
 

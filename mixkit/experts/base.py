@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .._validation import can_read_values, check_finite, check_tensor
-from ..parameters import Axis, DefaultPrior, Exp, Identity, ParameterRecord, UnitChange, forget_statements
+from ..parameters import Axis, Computation, DefaultPrior, Exp, Identity, ParameterRecord, UnitChange
 from .dominating_measure import DominatingMeasure
 from .predictors import Predictor
 
@@ -44,7 +44,7 @@ class DensityTerms(NamedTuple):
     second: list[list[Tensor]]  # second[i][j] for j <= i
 
 
-class Experts(nn.Module, ABC):
+class Experts(Computation, nn.Module, ABC):
     """Maps covariates to one distribution of the response per expert; ``forward`` is all that a family must have.
 
     Attributes:
@@ -54,17 +54,13 @@ class Experts(nn.Module, ABC):
     """
 
     computed_by: ClassVar[tuple[str, ...]] = ("forward",)
+    statements = ("dominating_measure",)
     dominating_measure: DominatingMeasure | None = None
     num_experts: int
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """What is said of a distribution that a subclass overrides is forgotten."""
-        super().__init_subclass__(**kwargs)
-        forget_statements(cls, cls.computed_by, {"dominating_measure": None})
-
     @abstractmethod
     def forward(self, x: Tensor) -> Distribution:
-        """Component laws at ``x (*batch, n, d)``: batch shape ``(*batch, n, k)``, event shape ``()`` or ``(p,)``."""
+        """The components at ``x (*batch, n, d)``: batch shape ``(*batch, n, k)``, event shape ``()`` or ``(p,)``."""
 
     @property
     def has_offset(self) -> bool:
@@ -120,7 +116,7 @@ class DensityExperts(Experts):
     Derive from :class:`LocationExperts` (L = 1) or :class:`MultiLocationExperts`.
     """
 
-    computed_by: ClassVar[tuple[str, ...]] = ("forward", "log_density")
+    computed_by = ("forward", "log_density")
     predictor: Predictor
     num_locations: int = 1
     constant_names: tuple[str, ...] = ()

@@ -53,7 +53,7 @@ class CategoricalExperts(MultiLocationExperts):
         return self.num_locations + 1
 
     def forward(self, x: Tensor) -> Categorical:
-        """Categorical laws of batch shape ``(*batch, n, k)``."""
+        """Categorical distributions of batch shape ``(*batch, n, k)``."""
         logits = self.predictor(x)
         return Categorical(torch.cat([logits, torch.zeros_like(logits[..., :1])], -1), validate_args=False)
 

@@ -37,8 +37,9 @@ class DominatingMeasure:
         if other.interval is None:
             return None
         low, high = other.interval
-        least_count = max(0.0, math.floor(low) + 1.0) if math.isfinite(low) else (0.0 if low < 0 else math.inf)
-        masses = (*self.values, least_count) if self.has_counts else self.values
+        least = math.floor(max(low, -1.0)) + 1.0
+        counts = [least + i for i in range(len(other.values) + 1)] if self.has_counts else []  # one is no mass of other
+        masses = (*self.values, *counts)
         return next((value for value in masses if low < value < high and not other._has_unit_mass(value)), None)
 
     def _has_unit_mass(self, value: float) -> bool:

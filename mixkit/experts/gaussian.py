@@ -57,7 +57,7 @@ class GaussianExperts(LocationExperts):
         self.log_std = new_constant(predictor, size, batch_shape=batch_shape, dtype=dtype, device=device)
 
     def forward(self, x: Tensor) -> Normal:
-        """Normal laws of batch shape ``(*batch, n, k)``."""
+        """Normal distributions of batch shape ``(*batch, n, k)``."""
         return Normal(self.predictor(x), self.log_std.exp().unsqueeze(-2), validate_args=False)
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class LaplaceExperts(LocationExperts):
         self.log_scale = new_constant(predictor, size, batch_shape=batch_shape, dtype=dtype, device=device)
 
     def forward(self, x: Tensor) -> Laplace:
-        """Laplace laws of batch shape ``(*batch, n, k)``."""
+        """Laplace distributions of batch shape ``(*batch, n, k)``."""
         return Laplace(self.predictor(x), self.log_scale.exp().unsqueeze(-2), validate_args=False)
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:

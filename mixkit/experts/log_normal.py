@@ -54,7 +54,7 @@ class LogNormalExperts(LocationExperts):
         self.log_std = new_constant(predictor, k, batch_shape=batch_shape, dtype=dtype, device=device)
 
     def forward(self, x: Tensor) -> LogNormal:
-        """Log-normal laws of batch shape ``(*batch, n, k)``."""
+        """Log-normal distributions of batch shape ``(*batch, n, k)``."""
         return LogNormal(self.predictor(x), self.log_std.exp().unsqueeze(-2), validate_args=False)
 
     def check_response(self, y: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class ZeroInflatedLogNormalExperts(MultiLocationExperts):
         return ("logit", "mean")
 
     def forward(self, x: Tensor) -> ZeroInflatedLogNormal:
-        """Zero-inflated log-normal laws of batch shape ``(*batch, n, k)``."""
+        """Zero-inflated log-normal distributions of batch shape ``(*batch, n, k)``."""
         logit, mean = self.locations(x)
         return ZeroInflatedLogNormal(logit, mean, self.log_std.exp().unsqueeze(-2), validate_args=False)
 

@@ -48,14 +48,14 @@ class MixedExperts(Experts):
         for family in families:
             if not isinstance(family, Experts):
                 raise TypeError(f"families must hold mixkit.experts.Experts, got {type(family).__name__}")
-        self._measures = _measures(families)
+        _check_measures(families)
         self.families = nn.ModuleList(families)
         self.num_experts = sum(family.num_experts for family in families)
 
     @property
     def dominating_measure(self) -> DominatingMeasure:  # type: ignore[override]
         """The measures of all families together; of their intervals the hull."""
-        parts = self._measures
+        parts = [_declared(family) for family in self.families]  # type: ignore[arg-type]
         intervals = [part.interval for part in parts if part.interval is not None]
         ends = [min(low for low, _ in intervals), max(high for _, high in intervals)] if intervals else []
         values = tuple(dict.fromkeys(value for part in parts for value in part.values))
@@ -63,7 +63,7 @@ class MixedExperts(Experts):
         return DominatingMeasure((ends[0], ends[1]) if ends else None, values, has_counts)
 
     def forward(self, x: Tensor) -> PerComponentDistribution:
-        """The laws of all families, batch shape ``(*batch, n, k)``."""
+        """The distributions of all families, batch shape ``(*batch, n, k)``."""
         covariates = x[..., :-1] if self.has_offset else x
         laws = [family(x if family.has_offset else covariates) for family in self.families]
         return PerComponentDistribution(laws, validate_args=False)
@@ -95,8 +95,8 @@ class MixedExperts(Experts):
         return f"num_experts={self.num_experts}"
 
 
-def _measures(families: Sequence[Experts]) -> list[DominatingMeasure]:
-    """The measures of the families, checked to go together."""
+def _check_measures(families: Sequence[Experts]) -> None:
+    """Refuse families whose densities cannot be added."""
     measures = [_declared(family) for family in families]
     for (one, own), (other, its) in itertools.combinations(zip(families, measures, strict=True), 2):
         value = own.clash(its)
@@ -106,7 +106,6 @@ def _measures(families: Sequence[Experts]) -> list[DominatingMeasure]:
                 f"{type(one).__name__} and {type(other).__name__}, of which one has a mass at {value:g} and the other "
                 "a density there"
             )
-    return measures
 
 
 def _declared(family: Experts) -> DominatingMeasure:

@@ -53,7 +53,7 @@ class MultivariateGaussianExperts(Experts):
         self.num_experts = predictor.num_experts
 
     def forward(self, x: Tensor) -> MultivariateNormal:
-        """Normal laws of batch shape ``(*batch, n, k)`` and event shape ``(p,)``."""
+        """Normal distributions of batch shape ``(*batch, n, k)`` and event shape ``(p,)``."""
         mean = self.predictor(x)
         tril = self.covariance.scale_tril().unsqueeze(-4)
         return MultivariateNormal(mean, scale_tril=tril, validate_args=False)

@@ -58,7 +58,7 @@ class NegativeBinomialExperts(LocationExperts):
         self.log_dispersion = new_constant(predictor, size, batch_shape=batch_shape, dtype=dtype, device=device)
 
     def forward(self, x: Tensor) -> NegativeBinomial:
-        """Negative binomial laws of batch shape ``(*batch, n, k)``."""
+        """Negative binomial distributions of batch shape ``(*batch, n, k)``."""
         return NegativeBinomial(self.predictor(x), self.log_dispersion.unsqueeze(-2), validate_args=False)
 
     def check_response(self, y: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class PoissonExperts(LocationExperts):
     dominating_measure = COUNTS
 
     def forward(self, x: Tensor) -> Poisson:
-        """Poisson laws of batch shape ``(*batch, n, k)``."""
+        """Poisson distributions of batch shape ``(*batch, n, k)``."""
         return Poisson(log_rate=self.predictor(x), validate_args=False)
 
     def check_response(self, y: Tensor) -> Tensor:

@@ -2,18 +2,17 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from .._validation import check_integer, check_last_dim
-from ..parameters import Axis, DefaultPrior, ParameterRecord, Place, Slope, UnitChange
+from ..parameters import Axis, Computation, DefaultPrior, ParameterRecord, Place, Slope, UnitChange
 
 __all__ = ["ConstantPredictor", "LinearPredictor", "ModulePredictor", "Predictor"]
 
 
-class Predictor(nn.Module, ABC):
+class Predictor(Computation, nn.Module, ABC):
     """Maps covariates ``x (*batch, n, d)`` to one location per expert, ``(*batch, n, k)`` or ``(*batch, n, k, p)``.
 
     Attributes:
@@ -24,7 +23,7 @@ class Predictor(nn.Module, ABC):
             of such experts leaves the column out of what its gate sees.
     """
 
-    computed_by: ClassVar[tuple[str, ...]] = ("forward",)
+    computed_by = ("forward",)
     num_experts: int
     response_dim: int | None = None
     has_offset: bool = False

@@ -67,7 +67,7 @@ class StudentTExperts(LocationExperts):
         return tuple(replace(r, prior=prior) if r.name == "log_df" else r for r in super().parameter_records())
 
     def forward(self, x: Tensor) -> StudentT:
-        """Student-t laws of batch shape ``(*batch, n, k)``."""
+        """Student-t distributions of batch shape ``(*batch, n, k)``."""
         df, scale = self.log_df.exp().unsqueeze(-2), self.log_scale.exp().unsqueeze(-2)
         return StudentT(df, self.predictor(x), scale, validate_args=False)
 

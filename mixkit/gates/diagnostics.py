@@ -261,7 +261,7 @@ def wasserstein_uniformity(z: Tensor) -> float:
         ValueError: if ``z`` has another shape, is not finite, or has a row of zeros.
 
     Source: Fang, Li, Sun, Wang (2024), arXiv 2403.00642; the formula is that of the distance between normal
-        laws (Olkin and Pukelsheim 1982).
+        distributions (Olkin and Pukelsheim 1982).
 
     Example:
         >>> import torch

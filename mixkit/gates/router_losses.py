@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .._validation import at_least_float32, can_read_values, check_indices, check_integer, check_tensor
-from ..numerics.precision import wide_mean, wide_sum, widest_dtype
+from ..numerics.precision import narrow, wide_mean, wide_sum, widest_dtype
 
 __all__ = ["check_mask", "importance_loss", "load_balance_loss", "masked_mean", "router_z_loss", "selection_rate"]
 
@@ -40,7 +40,7 @@ def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
         return wide_mean(values, -2) if values.shape[-2] else wide_sum(values, -2)
     weights = check_mask(mask, values.shape[:-1]).unsqueeze(-1)
     total = torch.where(weights, values, 0.0).sum(-2, dtype=widest_dtype(values))
-    return (total / weights.sum(-2).clamp(min=1)).to(torch.promote_types(values.dtype, torch.float32))
+    return narrow(total / weights.sum(-2).clamp(min=1), values)
 
 
 def check_mask(mask: Tensor, rows: torch.Size) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._validation import check_finite, check_last_dim, check_tensor
-from ..numerics.precision import widest_dtype
+from ..numerics.precision import narrow, widest_dtype
 
 __all__ = ["Separation", "selected_distances"]
 
@@ -38,7 +38,7 @@ def selected_distances(x: Tensor, selected: Tensor) -> Separation:
         ValueError: if the shapes do not fit or ``x`` is not finite.
 
     Source: distances between selected and other token representations are measured for softmax attention in arXiv
-        2508.17821, section 3; here for each expert of a gate.
+        2508.17821; here for each expert of a gate.
 
     Example:
         >>> import torch
@@ -54,10 +54,10 @@ def selected_distances(x: Tensor, selected: Tensor) -> Separation:
         raise ValueError(f"selected must have shape ({len(x)}, k), got {tuple(selected.shape)}")
     check_last_dim("selected", selected, selected.shape[-1], "experts")
     wide = check_finite("x", x.detach()).to(widest_dtype(x))
-    distance = torch.linalg.vector_norm(wide.unsqueeze(1) - wide, dim=-1)
+    distance = torch.cdist(wide, wide, compute_mode="donot_use_mm_for_euclid_dist")
     chosen = selected.to(wide)
     counts = chosen.sum(0)
     inside = (chosen * (distance @ chosen)).sum(0)
     across = (chosen * (distance @ (1.0 - chosen))).sum(0)
     means = inside / (counts * (counts - 1.0)), across / (counts * (len(x) - counts))
-    return Separation(*(mean.to(torch.promote_types(x.dtype, torch.float32)) for mean in means))
+    return Separation(*(narrow(mean, x) for mean in means))

@@ -2,7 +2,6 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,34 +9,33 @@ from torch import Tensor, nn
 from .._validation import check_integer, check_last_dim, check_positive
 from ..numerics.buffers import KeepsFloat32
 from ..numerics.precision import check_divisor
-from ..parameters import Axis, Exp, ParameterRecord, Place, forget_statements
+from ..parameters import Axis, Computation, Exp, ParameterRecord, Place
 from ..schedules import Schedule
 
 __all__ = ["FixedTemperature", "InputTemperature", "LearnableTemperature", "ScheduledTemperature", "Temperature"]
 
 
-class Temperature(nn.Module, ABC):
+class Temperature(Computation, nn.Module, ABC):
     """Maps covariates ``x (*batch, n, d)`` to positive temperatures that broadcast to ``(*batch, n, 1)``.
 
     Attributes:
         depends_on_x: whether the temperature may differ between rows of x; if not, its shape is ``()`` or
             ``(*batch, 1, 1)``, whatever x.
-        is_vectorized: whether it treats rows of x alone and takes parameters with leading batch dimensions. A statement
-            about the computation, which a subclass that overrides ``forward`` or ``divide`` does not inherit.
+        is_vectorized: whether it treats rows of x alone and takes parameters with leading batch dimensions.
         scale_name: the parameter that is the logarithm of a number which multiplies every temperature; None if there is
-            none. Likewise.
+            none.
         depends_on_position: whether it depends on the place of a row among the others.
+
+    The first three are statements about the computation, which a subclass that overrides ``forward`` or ``divide`` does
+    not inherit.
     """
 
-    computed_by: ClassVar[tuple[str, ...]] = ("forward", "divide")
+    computed_by = ("forward", "divide")
+    statements = ("depends_on_x", "is_vectorized", "scale_name")
     depends_on_x: bool = True
     depends_on_position: bool = False
     is_vectorized: bool = False
     scale_name: str | None = None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        forget_statements(cls, Temperature.computed_by, {"is_vectorized": False, "scale_name": None})
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

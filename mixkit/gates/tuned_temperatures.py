@@ -17,10 +17,10 @@ __all__ = ["PositionTemperature", "TargetEntropyTemperature"]
 class PositionTemperature(Temperature):
     r"""A temperature that falls along the rows, :math:`\tau(x, i) = \tau_0(x) / (1 + \sigma(a) \log i)`.
 
-    Row :math:`i = 1, 2, \dots` of x is a position of a sequence. The position-aware temperature of selective attention
-    (Zhang, Chang, Li, Thrampoulidis and Oymak, 2024, arXiv 2411.12892): a softmax over more and more keys flattens
-    unless its scores grow like the logarithm of their number. With an
-    :class:`~mixkit.gates.temperatures.InputTemperature` as base it depends on position and input.
+    Row :math:`i = 1, 2, \dots` of x is a position of a sequence: a softmax over more and more keys flattens unless its
+    scores grow like the logarithm of their number. With an :class:`~mixkit.gates.temperatures.InputTemperature` as base
+    it depends on position and input. After the position-aware temperature of selective self-attention: Zhang, Chang,
+    Li, Roy-Chowdhury, Chen and Oymak (2024), arXiv 2411.12892.
 
     Args:
         base: :math:`\tau_0`; 1 if None.
@@ -64,9 +64,10 @@ class PositionTemperature(Temperature):
 
     def forward(self, x: Tensor) -> Tensor:
         """Temperatures ``(*batch, n, 1)``."""
-        position = torch.arange(1, x.shape[-2] + 1, dtype=x.dtype, device=x.device).unsqueeze(-1)
-        growth = 1.0 + torch.sigmoid(self.strength_logit)[..., None, None] * position.log()
-        return self.base(x) / growth
+        wide = at_least_float32(self.strength_logit)
+        position = torch.arange(1, x.shape[-2] + 1, dtype=wide.dtype, device=x.device).unsqueeze(-1)
+        growth = 1.0 + torch.sigmoid(wide)[..., None, None] * position.log()  # of half precision 65520 is no position
+        return (self.base(x) / growth).to(x.dtype)
 
 
 class TargetEntropyTemperature(KeepsFloat32, Temperature):
@@ -132,7 +133,7 @@ class TargetEntropyTemperature(KeepsFloat32, Temperature):
             raise ValueError(
                 f"target must be between {ends[0]:.6g} and {ends[1]:.6g} for these scores, got {self.target}"
             )
-        for _ in range(100):
+        for _ in range(64):  # to the last bit of the logarithm
             middle = (low + high) / 2.0
             low, high = (middle, high) if self._mean_entropy(centered, middle) < self.target else (low, middle)
         self.value.fill_(math.exp((low + high) / 2.0))

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from .._validation import at_least_float32, can_read_values, check_no_nan, check_tensor
+from ..numerics.log_space import safe_logsumexp
 from ..numerics.precision import wide_sum
 
 __all__ = ["decoupled_softmax_loss"]
@@ -48,14 +49,7 @@ def decoupled_softmax_loss(
         if (positive & torch.isneginf(logits)).any():
             raise ValueError("positive must mark labels of finite logits only, got one at -inf")
     scores = at_least_float32(logits)
-    others = _log_sum_of(scores, ~positive)
+    others = safe_logsumexp(torch.where(positive, -torch.inf, scores), keepdim=True)
     losses = torch.nn.functional.softplus(others - torch.where(positive, scores, 0.0))
     count = positive.sum(-1).clamp(min=1)
     return wide_sum(torch.where(positive, losses, 0.0)) / count
-
-
-def _log_sum_of(scores: Tensor, mask: Tensor) -> Tensor:
-    """``logsumexp`` of the entries that the mask keeps, ``(*batch, 1)``; the lowest number if it keeps none."""
-    lowest = torch.finfo(scores.dtype).min / 4
-    kept = torch.where(mask & (scores > -torch.inf), scores, lowest)
-    return torch.logsumexp(kept, -1, keepdim=True)

@@ -40,7 +40,7 @@ def noisy_softmax_logits(
         ValueError: if a shape does not fit, a label is out of range, or ``scale`` is negative.
 
     References:
-        Chen, Deng and Du (2017), arXiv 1708.03769, equation 6.
+        Chen, Deng and Du (2017), arXiv 1708.03769 (Noisy Softmax).
 
     Example:
         >>> x, weight = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.eye(2)

@@ -1,9 +1,9 @@
 """The likelihood of a ranking, against a reference model if there is one."""
 
-import torch
 from torch import Tensor
 
-from .._validation import check_positive, check_tensor
+from .._validation import can_read_values, check_finite, check_positive, check_tensor
+from ..numerics.precision import narrow, widest_dtype
 from ..relaxations.subsets import ordered_log_prob
 
 __all__ = ["plackett_luce_loss"]
@@ -35,14 +35,15 @@ def plackett_luce_loss(
         ``(*batch,)``, in float32 at least.
 
     Raises:
-        ValueError: if an order names an item twice or one that is not there, the scores hold NaN, or the temperature is
-            not positive.
+        ValueError: if an order names an item twice or one that is not there, the scores hold NaN, the reference is
+            not finite, or the temperature is not positive.
 
     References:
         Plackett (1975); Xia, Liu, Wang, Zhang and Li (2008), "Listwise approach to learning to rank"; the anchor in
         listwise form is that of ADPO, arXiv 2510.18913.
 
     Example:
+        >>> import torch
         >>> scores, order = torch.tensor([2.0, 1.0, 0.0]), torch.tensor([0, 1, 2])
         >>> plackett_luce_loss(scores, order)
         tensor(0.7209)
@@ -50,12 +51,14 @@ def plackett_luce_loss(
         tensor(6.)
     """
     check_positive("temperature", temperature)
-    anchored = check_tensor("scores", scores)
+    dtype = widest_dtype(check_tensor("scores", scores))
+    anchored = scores.to(dtype)
     if reference is not None:
         if check_tensor("reference", reference).shape != scores.shape:
             raise ValueError(
                 f"reference must have the shape of scores {tuple(scores.shape)}, got {tuple(reference.shape)}"
             )
-        anchored = anchored.double() - reference.detach().double()
-    value = -ordered_log_prob(anchored / temperature, order)
-    return value.to(torch.promote_types(scores.dtype, torch.float32))
+        if can_read_values(reference):
+            check_finite("reference", reference.detach())
+        anchored = anchored - reference.detach().to(dtype)
+    return narrow(-ordered_log_prob(anchored / temperature, order), scores)

@@ -1,1 +1,1 @@
-"""How numbers are added up, drawn and kept; begin with ``precision``."""
+"""How numbers are added up, drawn and kept; start with ``precision.py``."""

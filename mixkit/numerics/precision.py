@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["check_divisor", "clamp_to_dtype", "wide_mean", "wide_sum", "widest_dtype"]
+__all__ = ["check_divisor", "clamp_to_dtype", "narrow", "wide_mean", "wide_sum", "widest_dtype"]
 
 
 def widest_dtype(like: Tensor) -> torch.dtype:
@@ -16,16 +16,19 @@ def widest_dtype(like: Tensor) -> torch.dtype:
     return torch.float32 if like.device.type == "mps" else torch.float64
 
 
+def narrow(result: Tensor, like: Tensor) -> Tensor:
+    """What was computed wider than ``like`` in its dtype again, in float32 at least."""
+    return result.to(torch.promote_types(like.dtype, torch.float32))
+
+
 def wide_sum(value: Tensor, dim: int | tuple[int, ...] = -1, *, keepdim: bool = False) -> Tensor:
     """The sum over ``dim``, added up in float64 whatever the dtype of ``value``; in float32 at least."""
-    total = value.sum(dim, keepdim=keepdim, dtype=widest_dtype(value))
-    return total.to(torch.promote_types(value.dtype, torch.float32))
+    return narrow(value.sum(dim, keepdim=keepdim, dtype=widest_dtype(value)), value)
 
 
 def wide_mean(value: Tensor, dim: int | tuple[int, ...] = -1) -> Tensor:
     """The mean over ``dim``, added up in float64 whatever the dtype of ``value``; in float32 at least."""
-    mean = value.mean(dim, dtype=widest_dtype(value))
-    return mean.to(torch.promote_types(value.dtype, torch.float32))
+    return narrow(value.mean(dim, dtype=widest_dtype(value)), value)
 
 
 def clamp_to_dtype(number: float, dtype: torch.dtype) -> float:

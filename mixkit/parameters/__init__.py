@@ -1,13 +1,14 @@
 """What the parameters of a model are, as records that everything else reads; start with ``record.py``."""
 
 from .collect import free_mask, module_records, num_redundant, records_of
-from .forms import forget_statements, has_form
+from .forms import Computation, has_form
 from .record import Axis, DefaultPrior, ParameterRecord, Place, Slope, UnitChange
 from .transforms import CholeskyFactor, Exp, Identity, Transform
 
 __all__ = [
     "Axis",
     "CholeskyFactor",
+    "Computation",
     "DefaultPrior",
     "Exp",
     "Identity",
@@ -16,7 +17,6 @@ __all__ = [
     "Slope",
     "Transform",
     "UnitChange",
-    "forget_statements",
     "free_mask",
     "has_form",
     "module_records",

@@ -1,12 +1,50 @@
 """What holds for a computation, and for what overrides it."""
 
 import inspect
-from collections.abc import Mapping
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, ClassVar, TypeGuard, TypeVar
 
 PartT = TypeVar("PartT")
 
-__all__ = ["forget_statements", "has_form"]
+__all__ = ["Computation", "has_form"]
+
+
+class Computation:
+    """A part that says in attributes what holds for what it computes, that it is homogeneous for example.
+
+    A subclass that overrides one of the methods ``computed_by`` has to say so anew: what it does not say itself is as
+    in the class that lists the ``statements``, where nothing is claimed.
+
+    Attributes:
+        computed_by: methods that make up the computation.
+        statements: names of the attributes that hold for it alone.
+
+    Example:
+        >>> class Function(Computation):
+        ...     computed_by, statements = ("value",), ("is_even",)
+        ...     is_even = False
+        >>> class Square(Function):
+        ...     is_even = True
+        ...     def value(self, x):
+        ...         return x * x
+        >>> class Cube(Square):
+        ...     def value(self, x):
+        ...         return x * x * x
+        >>> Square.is_even, Cube.is_even
+        (True, False)
+    """
+
+    computed_by: ClassVar[tuple[str, ...]] = ()
+    statements: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        if not any(name in own for name in cls.computed_by):
+            return
+        base = next(part for part in cls.__mro__ if "statements" in vars(part))
+        for name in cls.statements:
+            if name not in own:
+                setattr(cls, name, getattr(base, name))
 
 
 def has_form(part: object, kind: type[PartT], *methods: str) -> TypeGuard[PartT]:
@@ -38,21 +76,3 @@ def has_form(part: object, kind: type[PartT], *methods: str) -> TypeGuard[PartT]
         name not in vars(part) and inspect.getattr_static(type(part), name) is inspect.getattr_static(kind, name)
         for name in names
     )
-
-
-def forget_statements(cls: type, computed_by: tuple[str, ...], statements: Mapping[str, Any]) -> None:
-    """Put back to their defaults the statements that a class inherits about a computation which it overrides.
-
-    A class says in attributes what holds for its computation, that it is homogeneous for example. A subclass that
-    overrides one of the methods ``computed_by`` has to say so anew.
-
-    Args:
-        cls: a new subclass.
-        computed_by: methods that make up the computation.
-        statements: names of the attributes, and what holds where nothing is said.
-    """
-    own = vars(cls)
-    if any(name in own for name in computed_by):
-        for name, default in statements.items():
-            if name not in own:
-                setattr(cls, name, default)

@@ -25,7 +25,6 @@ class Axis(Enum):
     RESPONSE = "coordinate of the response"
     LOCATION = "location"
     CLASS = "class"
-    LEVEL = "level"
     OTHER = "other"
 
 

@@ -46,7 +46,7 @@ def plot_calibration(
         y: responses ``(n,)``.
         sample_weight: ``(n,)``, non-negative, for observations that stand for others; None for ones.
         bins: number of bins m.
-        seed: of the draws that laws with atoms need (:func:`mixkit.residuals.probability_integral_transform`).
+        seed: of the draws that distributions with atoms need (:func:`mixkit.residuals.probability_integral_transform`).
         ax: where to draw; a new figure if None.
 
     Returns:
@@ -105,7 +105,7 @@ def plot_qq(
         x: covariates ``(n, d)``, a tensor, an array or a frame.
         y: responses ``(n,)``, likewise.
         sample_weight: as in :func:`plot_calibration`.
-        seed: of the draws that laws with atoms need.
+        seed: of the draws that distributions with atoms need.
         ax: where to draw; a new figure if None.
 
     Returns:
@@ -156,7 +156,7 @@ def plot_residuals(
         x: covariates ``(n, d)``, a tensor, an array or a frame.
         y: responses ``(n,)``, likewise.
         sample_weight: as in :func:`plot_calibration`.
-        seed: of the draws that laws with atoms need.
+        seed: of the draws that distributions with atoms need.
         ax: where to draw; a new figure if None.
 
     Returns:

@@ -57,7 +57,7 @@ def plot_fit(
 
     Returns:
         The axes. Points take the color of the expert with the largest responsibility; an expert's line is drawn where
-        its weight exceeds 3%, and the more opaque the larger the weight; bands hold 50% and 95% of the conditional law.
+        its weight exceeds 3%, and the more opaque the larger the weight; bands hold 50% and 95% of y given x.
         With d > 1 lines and bands are those of a slice, and points pale with their distance from it.
 
     Raises:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .._validation import can_read_values, check_finite, check_integer, check_last_dim, check_tensor
 from ..gates.selections import top_k_mask
-from ..numerics.precision import widest_dtype
+from ..numerics.precision import narrow, widest_dtype
 from ..numerics.randomness import Randomness, as_generator
 from .subsets import RelaxedSubset, SubsetSampler
 
@@ -165,7 +165,7 @@ class ConceptBottleneck(nn.Module):
         size = centered[0].square().sum(0) * centered[1].square().sum(0)
         product = (centered[0] * centered[1]).sum(0)
         mean = torch.where(size > 0, product * torch.where(size > 0, size, 1).rsqrt(), 0).mean()
-        return mean.to(torch.promote_types(activations.dtype, torch.float32))
+        return narrow(mean, activations)
 
     @torch.no_grad()
     def report(self, similarities: Tensor) -> ConceptReport:
@@ -199,7 +199,7 @@ class ConceptBottleneck(nn.Module):
         counts = torch.bincount(cells.flatten(), minlength=self.num_classes * self.num_concepts)
         of_class = torch.bincount(chosen.predicted, minlength=self.num_classes).unsqueeze(-1)
         share = counts.reshape(self.num_classes, -1).to(widest_dtype(similarities)) / of_class
-        return share.to(torch.promote_types(similarities.dtype, torch.float32))
+        return narrow(share, similarities)
 
     def extra_repr(self) -> str:
         """The sizes."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .._validation import can_read_values, check_tensor
-from ..numerics.precision import wide_sum, widest_dtype
+from ..numerics.precision import narrow, wide_sum, widest_dtype
 from ..numerics.randomness import Randomness
 from ._checks import check_logits, check_temperature
 from ._steps import divide_by_temperature, hard_with_gradient_of
@@ -145,7 +145,7 @@ class LogRelaxedOneHot(TorchDistribution):
         size = (~absent).sum(-1).to(terms)
         log_prob = torch.lgamma(size) + (size - 1.0) * temperature.squeeze(-1).log() + terms
         log_prob = log_prob.masked_fill((absent != gone).any(-1), -torch.inf)
-        return log_prob.to(torch.promote_types(self.logits.dtype, torch.float32))
+        return narrow(log_prob, self.logits)
 
     def _column_temperature(self) -> Tensor:
         return self.temperature.unsqueeze(-1)

@@ -17,7 +17,7 @@ Function = Callable[[Tensor], Tensor]
 
 
 class GradientEstimator(nn.Module, ABC):
-    """A way to differentiate an expectation over discrete choices in the logits of their law."""
+    """A way to differentiate an expectation over discrete choices in the logits of their distribution."""
 
     @abstractmethod
     def estimate(

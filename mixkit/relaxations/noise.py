@@ -169,7 +169,7 @@ def conditional_gumbel(logits: Tensor, one_hot: Tensor, *, generator: Randomness
 
     Returns:
         Perturbed centered logits of the broadcast shape, in float32 at least, differentiable in ``logits`` (the
-        reparameterisation of REBAR, Tucker et al. 2017, arXiv 1703.07370).
+        reparameterization of REBAR, Tucker et al. 2017, arXiv 1703.07370).
 
     Example:
         >>> logits, drawn = torch.zeros(3), torch.tensor([0.0, 1.0, 0.0])

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from .._validation import at_least_float32, check_positive, check_tensor
 from ..gates.temperatures import FixedTemperature, Temperature
+from ..parameters import has_form
 
 __all__ = ["TemperatureLike", "Tempered"]
 
@@ -38,7 +39,7 @@ class Tempered(nn.Module):
             TypeError: if the logits are no floating tensor.
             ValueError: if the temperature does not broadcast to the logits.
         """
-        if isinstance(self.temperature, FixedTemperature):
+        if has_form(self.temperature, FixedTemperature, "forward"):
             return self.temperature.value
         temperature = self.temperature(at_least_float32(check_tensor("logits", logits)))
         while temperature.ndim > logits.ndim and temperature.shape[0] == 1:

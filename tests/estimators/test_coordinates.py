@@ -1,5 +1,7 @@
 """Fits behind smooth gates do not depend on where the covariates' origin is, nor (where they may not) on units."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from estimators import EM, MixtureOfExpertsRegressor
 from estimators.data.dataset import Data
 from estimators.penalties import LogPrior, MinimumShare, Ridge
 from estimators.penalties.base import PenaltyView
-from estimators.search.standardization import Coordinates
+from estimators.search.standardization import Coordinates, restore_coordinates
 from mixkit import Gate, MixtureOfExperts, laplace_gate, linear_gaussian_experts
 from mixkit.gates.normalizers import NormalizedSigmoid
 from mixkit.gates.scores import (
@@ -61,7 +63,9 @@ def test_a_model_of_other_coordinates_is_a_model_of_the_covariates(gate, can_mov
     assert bool((found.scale != 1).all()) == can_scale
     near = found.data(data).x
     for index in range(2):
-        law, inner = found.restored(model, index)(x[index]), model(near[index])
+        restored = copy.deepcopy(model)
+        restore_coordinates(restored, found.center[index], found.scale[index])
+        law, inner = restored(x[index]), model(near[index])
         torch.testing.assert_close(law.log_weights, inner.log_weights, rtol=0, atol=1e-9)
         torch.testing.assert_close(law.components.mean, inner.components.mean, rtol=1e-9, atol=1e-9)
 
@@ -127,3 +131,23 @@ def test_data_sets_fitted_together_have_coordinates_of_their_own():
     together = EM(**settings).fit_many(model, x + shift, y)
     alone = [EM(**settings).fit(model, x[i] + shift[i], y[i]).llf for i in range(2)]
     np.testing.assert_allclose(together.llf, alone, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:columns", "ignore:the observed information is singular")
+@pytest.mark.parametrize("constant", [0.1, 1990.1])
+def test_a_constant_covariate_has_no_coefficient_of_rounding(constant):
+    """Its mean differs from it by rounding, for which a column of 1e-17 would get any coefficient."""
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.normal(size=150), np.zeros(150)])
+    y = np.where(rng.random(150) < 1 / (1 + np.exp(-2 * x[:, 0])), 1 + 2 * x[:, 0], 4 - x[:, 0])
+    y += 0.4 * rng.normal(size=150)
+    model = MixtureOfExperts(
+        gate_of(lambda d, _, **s: LinearScore(d, 2, **s), normalizer=NormalizedSigmoid()),
+        linear_gaussian_experts(2, 2, generator=seeded(2), **DOUBLE),
+    )
+    plain, shifted = (
+        EM(n_init=2, n_moves=0, random_state=0).fit(model, x + np.array([0.0, level]), y) for level in (0.0, constant)
+    )
+    assert shifted.llf == pytest.approx(plain.llf, abs=1e-6)
+    points = torch.as_tensor(x + np.array([0.0, constant]))
+    assert shifted.model.log_prob(points, torch.as_tensor(y)).sum().item() == pytest.approx(shifted.llf, abs=1e-6)

@@ -17,6 +17,9 @@ from estimators import (
 from estimators.data.tensors import numeric_tensor, shared_tensor
 from estimators.rates.laws import compare_laws
 from estimators.streaming import array_batches
+from mixkit import Gate, MixtureOfExperts
+from mixkit.gates.scores import LinearScore
+from mixkit.gates.tuned_temperatures import PositionTemperature
 
 from .models import softmax_model
 
@@ -232,3 +235,12 @@ class TestRefitsThatFail:
                 model.fit(*data)
             assert {name: vars(model)[name] is part for name, part in before.items()} == dict.fromkeys(before, True)
             np.testing.assert_array_equal(model.predict(frame), prediction)
+
+
+def test_gates_that_count_rows_are_refused():
+    """A search runs on subsets of the rows, where their places are others."""
+    x, y = lines()
+    gate = Gate(LinearScore(2, 2, generator=torch.Generator().manual_seed(0)), temperature=PositionTemperature())
+    model = MixtureOfExperts(gate, softmax_model(2, 2).experts)
+    with pytest.raises(ValueError, match="not depend on the place of a row, got PositionTemperature"):
+        EM(**QUICK).fit(model, x, y)

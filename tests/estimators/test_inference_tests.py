@@ -70,7 +70,7 @@ class TestLikelihoodRatio:
 
     def test_numbers_of_experts_are_no_regular_test(self, full):
         one = fit(softmax_model(1, 1))
-        with pytest.warns(NonRegularTestWarning, match="no chi-square law"):
+        with pytest.warns(NonRegularTestWarning, match="no chi-square distribution"):
             likelihood_ratio_test(one, full)
 
     @pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")

@@ -1,6 +1,7 @@
 """Families and scores written as a user would write them get what built-in ones get, on every route."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch.func import functional_call
 from estimators import EM, MixtureOfExpertsRegressor, StochasticEM, select_experts
 from estimators.bayes import BayesianMixtureOfExperts, laplace
 from estimators.data.dataset import Data
-from estimators.inference import bootstrap, profile_intervals, profile_likelihood
+from estimators.inference import Resampling, bootstrap, profile_intervals, profile_likelihood
 from estimators.objectives.choose import make_objective
 from estimators.objectives.multi_location.objective import MultiLinearObjective
 from estimators.objectives.smooth_gate.objective import SmoothGateObjective
@@ -229,6 +230,46 @@ class TestGammaExperts:
             start[at] = np.log(end)
             assert gamma_fit.llf - maximum_near(value, start, held=at) == pytest.approx(1.920729, abs=1e-3)
 
+    def test_a_ridge_is_subtracted_from_its_likelihood(self, positive):
+        fit = climb(penalty=Ridge(gate=1.0, experts=3.0)).fit(gamma_model("softmax"), *positive)
+        likelihood, width = independent_log_likelihood(True, *positive), positive[0].std(correction=0)
+
+        def value(theta):  # weights w and 0 are w / 2 and -w / 2 about their mean
+            ridge = 0.5 * theta[0].square() + 3.0 * theta[2:4].square().sum()
+            return likelihood(theta) - 0.5 * width.square() * ridge
+
+        order, vector = as_vector(fit)
+        assert order[0] == "gate_weight[0,x0]"
+        assert order[2:4] == ["slope[0,x0]", "slope[1,x0]"]
+        assert fit.objective_value == pytest.approx(float(value(torch.as_tensor(vector))), abs=1e-8)
+        assert fit.objective_value == pytest.approx(maximum_near(value, vector), abs=1e-5)
+
+    def test_a_bootstrap_refits_it_to_other_rows(self, gamma_fit, positive):
+        class EveryOther(Resampling):
+            def draw(self, model, data, rngs):
+                x, y = (part[:, ::2].repeat(len(rngs), *[1] * (part.ndim - 1)) for part in data[:2])
+                return Data(x, y, None)
+
+        found = bootstrap(gamma_fit, 2, resampling=EveryOther(), random_state=0)
+        value = independent_log_likelihood(gamma_fit.model.gate.shift_invariant, *(part[::2] for part in positive))
+        _, vector = as_vector(SimpleNamespace(param_names=found.param_names, params=found.replicates[0]))
+        assert found.num_failed == found.num_not_converged == 0
+        np.testing.assert_array_equal(found.replicates[0], found.replicates[1])
+        assert found.llf[0] == pytest.approx(float(value(torch.as_tensor(vector))), abs=1e-8)
+        assert found.llf[0] == pytest.approx(maximum_near(value, vector), abs=1e-5)
+
+    def test_a_stream_ends_near_its_maximum(self):
+        rng = np.random.default_rng(3)
+        x = rng.uniform(-2, 2, 2_000)
+        y = np.exp(1.0 + 0.8 * x) * rng.gamma(6.0, size=2_000) / 6.0
+        model = gamma_model("softmax", k=1)
+        stream = StochasticEM(start_rows=500, batch_size=100, random_state=0).stream(model)
+        found = stream.partial_fit(x[:, None], y).result()
+        fit = climb().fit(model, x[:, None], y)
+        assert found.param_names == fit.param_names == ["slope[0,x0]", "intercept[0]", "shape[0]"]
+        assert bool((abs(found.params - fit.params) < 0.3 * fit.bse).all())
+        np.testing.assert_allclose(found.bse, fit.bse, rtol=0.05)
+
     def test_the_mode_of_a_posterior_is_its_maximum(self, positive):
         model = gamma_model("softmax", k=1)
         prior = torch.distributions.Gamma(*torch.tensor([2.0, 0.5], **DOUBLE))
@@ -376,6 +417,28 @@ def test_a_users_score_is_the_linear_one_of_other_covariates(score, lines):
     assert named[0].keys() - named[1].keys() == {"gate_weight[0,0]"}
     weights = [abs(np.array(named[i][name])) for i, name in enumerate(("gate_weight[0,0]", "gate_weight[0,x0]"))]
     np.testing.assert_allclose(*weights, rtol=1e-3)
+
+
+def test_profiles_and_resampled_fits_of_a_users_score_are_those_of_the_linear_one(lines):
+    x, y = lines
+    fits = []
+    for gate, points in (
+        (Gate(CubeScore(1, 2)), x),
+        (gate_by_name("softmax", 1, 2, generator=seeded(0), **DOUBLE), x**3),
+    ):
+        experts = GaussianExperts(ConstantPredictor(2, generator=seeded(1), **DOUBLE))
+        with torch.no_grad():
+            gate.score.weight.copy_(torch.tensor([[0.5], [0.0]]))
+            experts.predictor.intercept.copy_(torch.tensor([4.0, 0.0]))
+        fits.append(climb().fit(MixtureOfExperts(gate, experts), points, y))
+    names = ("gate_weight[0,0]", "gate_weight[0,x0]")
+    intervals = [profile_intervals(fit, [name, "gate_bias[0]"]) for fit, name in zip(fits, names, strict=True)]
+    assert np.isfinite(intervals[1]).all()
+    np.testing.assert_allclose(*intervals, rtol=1e-4, atol=1e-5)
+    found = [bootstrap(fit, 3, random_state=5) for fit in fits]
+    np.testing.assert_allclose(found[0].llf, found[1].llf, atol=1e-6)
+    experts = [fit.replicates[:, -4:] for fit in found]  # a gate may jump: its weights then have no one value
+    np.testing.assert_allclose(*experts, rtol=1e-4)
 
 
 class TestWhoGetsTheClosedForms:

@@ -112,6 +112,26 @@ def test_sums_in_blocks_have_the_gradient_of_the_softmax():
         log_sum_exp_in_blocks([torch.zeros(2, 3), torch.zeros(3, 3)])
 
 
+def test_sums_in_blocks_have_no_gradient_in_what_is_out():
+    logits = normal(2, 6)
+    logits[0], logits[1, :3] = -torch.inf, -torch.inf
+    (gradient,) = torch.autograd.grad(log_sum_exp_in_blocks(logits.requires_grad_().split(3, -1)).sum(), logits)
+    assert torch.equal(gradient[0], torch.zeros(6, dtype=torch.float64))
+    torch.testing.assert_close(gradient[1], logits[1].softmax(-1))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_blocks_that_are_no_logits_are_refused(bad):
+    with pytest.raises(ValueError, match="blocks must hold no NaN and no"):
+        log_sum_exp_in_blocks([torch.zeros(3), torch.tensor([0.0, bad])])
+    with pytest.raises(ValueError, match="blocks must have logits in their last dimension"):
+        log_sum_exp_in_blocks([torch.zeros(2, 0)])
+    with pytest.raises(ValueError, match="log_total must be finite"):
+        next(softmax_in_blocks([torch.full((2,), -torch.inf)], torch.tensor(-torch.inf)))
+    with pytest.raises(ValueError, match="reference must be finite"):
+        plackett_luce_loss(normal(2), torch.tensor([0, 1]), reference=torch.tensor([0.0, bad]))
+
+
 def test_noise_lowers_the_right_label_by_its_formula():
     x, weight, labels = normal(6, 3), normal(4, 3, seed=1), torch.tensor([0, 1, 2, 3, 0, 1])
     plain = x @ weight.T

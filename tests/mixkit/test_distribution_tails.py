@@ -221,3 +221,11 @@ class TestOverflow:
             math.exp(0.5), rel=1e-12
         )
         assert NegativeBinomial(double(-800.0), double(1600.0)).variance.item() == pytest.approx(1.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["poisson", "negative-binomial"])
+@pytest.mark.parametrize("size", [20, 40])
+def test_a_large_count_among_them_changes_no_other(name, size):
+    law, counts = LAWS[name](), torch.arange(float(size), dtype=torch.float64).unsqueeze(-1)
+    together = law.log_prob(torch.cat([counts, double(1e6, 1e6).unsqueeze(-1)]))
+    assert torch.equal(law.log_prob(counts), together[:size])

@@ -91,6 +91,15 @@ def test_balanced_clusters_have_equal_rows():
         balanced_top_w(scores, 11)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_online_k_means_goes_by_directions_alone(scale):
+    rows, (plain, scaled) = torch.randn(20, 3, generator=seeded()), (OnlineKMeansScore(3, 4) for _ in range(2))
+    plain.update(rows)
+    scaled.update(scale * rows)
+    torch.testing.assert_close(scaled.centroid, plain.centroid)
+    torch.testing.assert_close(scaled(scale * rows), plain(rows))
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 def test_query_key_scores_do_not_depend_on_lengths(scale):
     score = QueryKeyNormScore(3, 4, 2, bias=False, generator=seeded())
@@ -111,6 +120,14 @@ def test_positions_cool_the_scores_like_the_logarithm_of_their_number():
         PositionTemperature(initial=1.0)
     with pytest.raises(TypeError, match="base must be a Temperature"):
         PositionTemperature(2.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_positions_beyond_half_precision_have_temperatures(dtype):
+    temperature, x = PositionTemperature(dtype=dtype), torch.zeros(70_000, 1, dtype=dtype)
+    found, expected = temperature(x), 1.0 / (1.0 + 0.5 * torch.arange(1.0, 70_001.0).log())
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.flatten(), expected.to(dtype), rtol=2 * torch.finfo(dtype).eps, atol=0.0)
 
 
 @pytest.mark.parametrize("target", [0.01, 0.5, 1.3])

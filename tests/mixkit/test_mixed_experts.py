@@ -174,3 +174,9 @@ class TestMeasures:
         Halved.dominating_measure = COUNTS
         assert MixedExperts([one(Halved), one(PoissonExperts)]).num_experts == 2
         assert REAL_LINE.clash(REAL_LINE) is None
+
+    def test_a_count_beside_the_atom_of_a_density_is_a_clash(self):
+        inflated = DominatingMeasure((-math.inf, math.inf), (0.0,))
+        assert inflated.clash(COUNTS) == COUNTS.clash(inflated) == 1.0
+        assert DominatingMeasure((-2.5, 0.5), (0.0,)).clash(COUNTS) is None
+        assert DominatingMeasure((1.5, math.inf)).clash(COUNTS) == 2.0

@@ -30,8 +30,9 @@ from mixkit.gates import (
     sigmoid_gate,
     softmax_gate,
 )
+from mixkit.gates.normalizers import Softmax
 from mixkit.gates.scores import LinearScore, ModuleScore, Score
-from mixkit.gates.temperatures import InputTemperature, LearnableTemperature
+from mixkit.gates.temperatures import FixedTemperature, InputTemperature, LearnableTemperature
 from mixkit.parameters import Axis, CholeskyFactor, Exp, free_mask, has_form, num_redundant, records_of
 from tests.mixkit.expert_table import FAMILIES, build_experts
 from tests.mixkit.gate_table import GATES, build, seeded
@@ -281,6 +282,18 @@ class TestUsersParts:
         score = LinearScore(1, 2, **options())
         score.slope_score = lambda x: x  # one object of its own
         assert not has_form(score, LinearScore)
+
+    def test_nor_does_a_temperature_or_a_normalizer(self):
+        class ByRow(FixedTemperature):
+            def divide(self, scores, x):
+                return scores / x[..., :1].exp()
+
+        class Cubed(Softmax):
+            def log_weights(self, scores):
+                return super().log_weights(scores**3)
+
+        assert (FixedTemperature.depends_on_x, ByRow.depends_on_x, ByRow.is_vectorized) == (False, True, False)
+        assert (Softmax.shift_invariant, Cubed.shift_invariant) == (True, False)
 
 
 def test_gates_by_name():

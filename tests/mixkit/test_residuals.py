@@ -117,7 +117,7 @@ def test_the_same_seed_gives_the_same_draws():
 
 class TestBadInput:
     def test_counts_without_a_generator(self):
-        with pytest.raises(ValueError, match="generator must be given for a law with atoms"):
+        with pytest.raises(ValueError, match="generator must be given for a distribution with atoms"):
             quantile_residuals(poisson(), normal(3, 2), torch.ones(3, dtype=DOUBLE))
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -245,3 +245,13 @@ def test_autocast_may_mix_dtypes():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         value = score(x)
     torch.testing.assert_close(value.float(), score(x.float()), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_cosines_of_the_longest_and_the_shortest_vectors(scale):
+    """A square of 1e30 is beyond float32; the perturbation plays no part, or is all there is."""
+    score, x = CosineScore(D, K, bias=False, generator=seeded()), normal(6, D, dtype=torch.float32)
+    scores = score(scale * x)
+    far = CosineScore(D, K, perturbation=(0.1, 0.0), bias=False, generator=seeded())(x)
+    short = far * x.norm(dim=-1, keepdim=True) * scale / 0.1
+    torch.testing.assert_close(scores, far if scale > 1.0 else short, rtol=1e-5, atol=0.0)

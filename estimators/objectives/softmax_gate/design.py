@@ -41,13 +41,15 @@ class Scaling(NamedTuple):
 
 
 def moments(values: Tensor, weight: Tensor | None, dim: int) -> tuple[Tensor, Tensor]:
-    """Weighted means and standard deviations over one dimension; constants get scale 1.
+    """Weighted means and standard deviations over one dimension; constants get scale 1, and their value as mean.
 
     Deviations are squared in units of the largest, a power of two, so that neither tiny nor huge ones leave float64 and
     no digit changes.
     """
     total = torch.ones_like(values.sum(dim)) if weight is None else weight.sum(dim)
     mean = values.mean(dim) if weight is None else (weight * values).sum(dim) / total
+    highest, lowest = values.amax(dim), values.amin(dim)
+    mean = torch.where(highest == lowest, highest, mean)  # a rest by rounding would get a coefficient of 1e16
     unit = _power_of_two((values - mean.unsqueeze(dim)).abs().amax(dim, keepdim=True))
     scaled = values / unit
     if weight is None:
@@ -55,7 +57,7 @@ def moments(values: Tensor, weight: Tensor | None, dim: int) -> tuple[Tensor, Te
     else:
         variance = (weight * (scaled - mean.unsqueeze(dim) / unit).square()).sum(dim) / total
     std = unit.squeeze(dim) * variance.sqrt()
-    negligible = std <= 1e-13 * torch.maximum(values.amax(dim), -values.amin(dim))
+    negligible = std <= 1e-13 * torch.maximum(highest, -lowest)
     return mean, torch.where(negligible, torch.ones_like(std), std)
 
 

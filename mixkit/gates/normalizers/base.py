@@ -1,18 +1,18 @@
 """What every normalizer is."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..._validation import at_least_float32, can_read_values, check_tensor
+from ...parameters import Computation
 from ..router_losses import check_mask
 
 __all__ = ["Normalizer"]
 
 
-class Normalizer(nn.Module, ABC):
+class Normalizer(Computation, nn.Module, ABC):
     """Maps scores ``(..., k)`` to log-weights of the same shape that sum to 1 after exp along the last dimension.
 
     Log-weights of float16 and bfloat16 scores are float32: what rounding adds to a log-weight it multiplies the weight
@@ -22,13 +22,15 @@ class Normalizer(nn.Module, ABC):
     ``log_weights``, which may rely on the checks that ``forward`` makes.
 
     Attributes:
-        shift_invariant: whether adding a constant to all scores of a row leaves the weights unchanged.
+        shift_invariant: whether adding a constant to all scores of a row leaves the weights unchanged. A statement
+            about the computation, which a subclass that overrides it does not inherit.
         couples_rows: whether the weights of a row depend on the other rows. Such a normalizer writes
             ``masked_log_weights``, too.
     """
 
-    computed_by: ClassVar[tuple[str, ...]] = ("forward", "log_weights", "masked_log_weights")
-    shift_invariant: bool
+    computed_by = ("forward", "log_weights", "masked_log_weights")
+    statements = ("shift_invariant",)
+    shift_invariant: bool = False
     couples_rows: bool = False
 
     @abstractmethod

@@ -29,7 +29,7 @@ class Softmax(Normalizer):
 
 
 class LinkNormalizer(Normalizer):
-    r"""Weights proportional to a positive increasing link of the score, :math:`w_j = \phi(s_j) / \sum_i \phi(s_i)`.
+    r"""Weights proportional to a positive link of the score, :math:`w_j = \phi(s_j) / \sum_i \phi(s_i)`.
 
     A subclass writes ``log_link``, :math:`\log \phi`, and the sum is taken in log space, so that the weights sum to 1
     however small the links are: no epsilon stands in the denominator for a router to hide behind.

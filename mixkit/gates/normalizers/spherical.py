@@ -13,7 +13,7 @@ class SphericalSoftmax(LinkNormalizer):
     r"""The spherical softmax, :math:`w_j = (s_j^2 + \epsilon) / \sum_i (s_i^2 + \epsilon)`.
 
     From Vincent, de Brebisson and Bouthillier (2015), arXiv 1412.7091, and de Brebisson and Vincent (2015), arXiv
-    1511.05042, equation 4. The link is even: a score and its negative have one weight.
+    1511.05042. The link is even: a score and its negative have one weight.
 
     Args:
         epsilon: positive; the link of a score of zero.
@@ -48,8 +48,9 @@ class SphericalSoftmax(LinkNormalizer):
 class TaylorSoftmax(LinkNormalizer):
     r"""The Taylor softmax, :math:`w_j = (1 + s_j + s_j^2 / 2) / \sum_i (1 + s_i + s_i^2 / 2)`.
 
-    From de Brebisson and Vincent (2015), arXiv 1511.05042, equation 5: the second-order expansion of the exponential,
-    which is at least 1/2 (at a score of -1) and so positive everywhere.
+    From de Brebisson and Vincent (2015), arXiv 1511.05042: the second-order expansion of the exponential, which is at
+    least 1/2 (at a score of -1) and so positive everywhere. Below -1 it rises again: it does not keep the order of
+    scores there.
 
     Example:
         >>> import torch

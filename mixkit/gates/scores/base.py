@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..._validation import check_integer, check_last_dim, check_tensor
-from ...parameters import Axis, DefaultPrior, ParameterRecord, Place, Slope, UnitChange, forget_statements
+from ...parameters import Axis, Computation, DefaultPrior, ParameterRecord, Place, Slope, UnitChange
 
 __all__ = ["ParameterSettings", "Score", "new_parameter"]
 
@@ -16,7 +16,7 @@ INITIAL_STD = 0.02
 GATE_PRIOR = DefaultPrior(std=3.5)
 
 
-class Score(nn.Module, ABC):
+class Score(Computation, nn.Module, ABC):
     r"""Maps covariates ``x (*batch, n, d)`` to scores ``(*batch, n, k)``: a part that depends on x, plus a bias.
 
     A score has one required method, ``slope_score``: the part that depends on x (:math:`\beta_1^\top x` for the linear
@@ -43,7 +43,8 @@ class Score(nn.Module, ABC):
     ``add_bias`` or ``forward`` inherits none: what it does not state itself is as it is here.
     """
 
-    computed_by: ClassVar[tuple[str, ...]] = ("forward", "slope_score", "add_bias")
+    computed_by = ("forward", "slope_score", "add_bias")
+    statements = ("translated", "weight_name", "is_vectorized", "is_homogeneous", "can_shift", "can_scale")
     translated: tuple[str, ...] = ("bias",)
     weight_name: str | None = None
     is_vectorized: bool = False
@@ -53,10 +54,6 @@ class Score(nn.Module, ABC):
     num_experts: int
     num_features: int | None = None
     bias: nn.Parameter | None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        forget_statements(cls, Score.computed_by, {name: getattr(Score, name) for name in _STATEMENTS})
 
     def __init__(self, num_experts: int, num_features: int | None, bias: nn.Parameter | None) -> None:
         super().__init__()
@@ -128,9 +125,6 @@ class Score(nn.Module, ABC):
         """The sizes shown by ``repr``."""
         features = "" if self.num_features is None else f"num_features={self.num_features}, "
         return f"{features}num_experts={self.num_experts}, bias={self.bias is not None}"
-
-
-_STATEMENTS = ("translated", "weight_name", "is_vectorized", "is_homogeneous", "can_shift", "can_scale")
 
 
 class ParameterSettings(NamedTuple):

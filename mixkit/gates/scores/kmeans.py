@@ -5,8 +5,9 @@ from torch import Tensor
 
 from ..._validation import at_least_float32, can_read_values, check_finite, check_integer, check_tensor
 from ...numerics.buffers import KeepsFloat32
-from ...numerics.precision import wide_sum
+from ...numerics.precision import widest_dtype
 from .base import Score
+from .metric import unit_vectors
 
 __all__ = ["OnlineKMeansScore", "balanced_top_w"]
 
@@ -15,9 +16,9 @@ class OnlineKMeansScore(KeepsFloat32, Score):
     r"""Scores :math:`s_j(x) = \mu_j^\top \bar x / \lVert \mu_j \rVert`, :math:`\bar x = x / \lVert x\rVert`.
 
     Each centroid is a running mean of the directions nearest to it,
-    :math:`\mu_j \leftarrow \lambda \mu_j + (1 - \lambda) \operatorname{mean}_{x: j(x) = j} \bar x`, as in the Routing
-    Transformer of Roy, Saffar, Vaswani and Grangier (2021), arXiv 2003.05997, section 4.1. No gradient reaches a
-    centroid: call :meth:`update` once a step of training. A centroid that has never been used is first set to the
+    :math:`\mu_j \leftarrow \lambda \mu_j + (1 - \lambda) \operatorname{mean}_{x: j(x) = j} \bar x`, after the Routing
+    Transformer of Roy, Saffar, Vaswani and Grangier (2021), arXiv 2003.05997. No gradient reaches a centroid: call
+    :meth:`update` once a step of training. A centroid that has never been used is first set to the
     direction that fits the others worst, and starts at it; afterwards, one without rows in a batch stays where it is.
 
     Args:
@@ -65,7 +66,7 @@ class OnlineKMeansScore(KeepsFloat32, Score):
 
     def slope_score(self, x: Tensor) -> Tensor:
         """Cosines between x and the centroids, ``(*batch, n, k)``; 0 for a centroid not yet used."""
-        return (_directions(at_least_float32(x)).to(self.centroid) @ _directions(self.centroid).mT).to(x.dtype)
+        return (unit_vectors(at_least_float32(x)).to(self.centroid) @ unit_vectors(self.centroid).mT).to(x.dtype)
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
@@ -77,11 +78,11 @@ class OnlineKMeansScore(KeepsFloat32, Score):
         rows = check_finite("x", self.check_covariates(x)).reshape(-1, x.shape[-1])
         if not len(rows):
             raise ValueError("x must have a row, got none")
-        rows = _directions(at_least_float32(rows)).to(self.centroid)
+        rows = unit_vectors(at_least_float32(rows)).to(self.centroid)
         self._start_unused(rows)
-        nearest = torch.nn.functional.one_hot((rows @ _directions(self.centroid).mT).argmax(-1), self.num_experts)
-        counts = nearest.sum(0).unsqueeze(-1)
-        mean = wide_sum(nearest.mT.unsqueeze(-1) * rows, -2).to(self.centroid) / counts.clamp(min=1)
+        nearest = torch.nn.functional.one_hot((rows @ unit_vectors(self.centroid).mT).argmax(-1), self.num_experts)
+        counts, wide = nearest.sum(0).unsqueeze(-1), widest_dtype(rows)
+        mean = (nearest.to(wide).mT @ rows.to(wide) / counts.clamp(min=1)).to(self.centroid)
         moved = self.decay * self.centroid + (1.0 - self.decay) * mean
         self.centroid.copy_(torch.where(counts > 0, moved, self.centroid))
 
@@ -89,7 +90,7 @@ class OnlineKMeansScore(KeepsFloat32, Score):
         """Set centroids that were never used to the rows that the used ones fit worst, one after the other."""
         for index in (~self.is_used).nonzero().flatten().tolist():
             used = self.centroid[self.is_used]
-            fit = (rows @ _directions(used).mT).amax(-1) if len(used) else rows.new_zeros(len(rows))
+            fit = (rows @ unit_vectors(used).mT).amax(-1) if len(used) else rows.new_zeros(len(rows))
             self.centroid[index] = rows[fit.argmin()]
             self.is_used[index] = True
 
@@ -101,8 +102,8 @@ class OnlineKMeansScore(KeepsFloat32, Score):
 def balanced_top_w(scores: Tensor, num_rows: int) -> Tensor:
     """Mark, for each expert, the rows that score it highest: every expert gets the same number of rows.
 
-    The balanced clusters of the Routing Transformer (arXiv 2003.05997, algorithm 1): a row may belong to several
-    experts, or to none.
+    The balanced clusters of the Routing Transformer (arXiv 2003.05997): a row may belong to several experts, or to
+    none.
 
     Args:
         scores: ``(*batch, n, k)``.
@@ -127,8 +128,3 @@ def balanced_top_w(scores: Tensor, num_rows: int) -> Tensor:
         raise ValueError("scores must hold no NaN")
     order = scores.detach().sort(dim=-2, descending=True, stable=True).indices[..., :num_rows, :]
     return torch.zeros_like(scores, dtype=torch.bool).scatter(-2, order, True)
-
-
-def _directions(vectors: Tensor) -> Tensor:
-    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return vectors / torch.where(length > 0, length, 1.0)

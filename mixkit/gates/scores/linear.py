@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..._validation import check_integer
-from ...parameters import Axis, DefaultPrior, ParameterRecord, Place, Slope, UnitChange, has_form
+from ...parameters import Axis, DefaultPrior, ParameterRecord, Place, Slope, UnitChange
 from .base import GATE_PRIOR, ParameterSettings, Score, new_bias, new_parameter
 
 __all__ = ["ActivationScore", "ConstantScore", "LinearScore", "QuadraticScore"]
@@ -64,7 +64,7 @@ class LinearScore(Score):
 
     def parameter_records(self) -> tuple[ParameterRecord, ...]:
         """The weight in units of one over the covariates, and a bias that absorbs their shift."""
-        return _weight_record(), self.bias_record(*(("weight",) if has_form(self, LinearScore) else ()))
+        return _weight_record(), self.bias_record(*(("weight",) if self.can_shift else ()))
 
 
 class ActivationScore(LinearScore):

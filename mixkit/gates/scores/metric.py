@@ -16,8 +16,16 @@ def _root(squares: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, squares, 1.0).sqrt(), 0.0)
 
 
-def _norm(vectors: Tensor) -> Tensor:
-    return _root(vectors.square().sum(-1))
+def unit_vectors(vectors: Tensor, perturbation: float = 0.0) -> Tensor:
+    """Vectors over their length plus the perturbation; zero stays, with a gradient of zero where there is none.
+
+    They are scaled first, so that no square overflows or vanishes.
+    """
+    top = vectors.detach().abs().amax(-1, keepdim=True)
+    scale = torch.where(top > 0, top, 1.0)
+    scaled = vectors / scale
+    length = _root(scaled.square().sum(-1, keepdim=True)) + perturbation / scale
+    return scaled / torch.where(length > 0, length, 1.0)
 
 
 class DistanceScore(Score):
@@ -155,8 +163,8 @@ class CosineScore(Score):
     def slope_score(self, x: Tensor) -> Tensor:
         """The perturbed cosines, ``(*batch, n, k)``."""
         wide, weight = at_least_float32(x), at_least_float32(self.weight)
-        directions = _directions(weight, self.perturbation[0])
-        return (_directions(wide, self.perturbation[1]) @ directions.mT).to(x.dtype)
+        directions = unit_vectors(weight, self.perturbation[0])
+        return (unit_vectors(wide, self.perturbation[1]) @ directions.mT).to(x.dtype)
 
     def parameter_records(self) -> tuple[ParameterRecord, ...]:
         """The directions, whose lengths have no unit."""
@@ -168,11 +176,6 @@ class CosineScore(Score):
     def extra_repr(self) -> str:
         """The settings shown by ``repr``."""
         return f"{super().extra_repr()}, perturbation={self.perturbation}"
-
-
-def _directions(vectors: Tensor, perturbation: float) -> Tensor:
-    lengths = _norm(vectors).unsqueeze(-1) + perturbation
-    return vectors / torch.where(lengths > 0, lengths, 1.0)
 
 
 def _checked_perturbation(perturbation: float | tuple[float, float]) -> tuple[float, float]:

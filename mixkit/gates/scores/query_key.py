@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..._validation import at_least_float32, check_integer, check_positive
 from .base import ParameterSettings, Score, new_bias, new_parameter
+from .metric import unit_vectors
 
 __all__ = ["QueryKeyNormScore"]
 
@@ -69,18 +70,10 @@ class QueryKeyNormScore(Score):
 
     def slope_score(self, x: Tensor) -> Tensor:
         """The gain times the cosines, ``(*batch, n, k)``."""
-        queries = _of_length_one(at_least_float32(x) @ at_least_float32(self.query).mT)
-        cosines = queries @ _of_length_one(at_least_float32(self.key)).mT
+        queries = unit_vectors(at_least_float32(x) @ at_least_float32(self.query).mT)
+        cosines = queries @ unit_vectors(at_least_float32(self.key)).mT
         return (at_least_float32(self.gain)[..., None, None] * cosines).to(x.dtype)
 
     def extra_repr(self) -> str:
         """The sizes shown by ``repr``."""
         return f"{super().extra_repr()}, key_size={self.key_size}"
-
-
-def _of_length_one(vectors: Tensor) -> Tensor:
-    """Vectors over their length, scaled first so that no square overflows; zero stays, with a gradient of zero."""
-    top = vectors.detach().abs().amax(-1, keepdim=True)
-    scaled = vectors / torch.where(top > 0, top, 1.0)
-    squares = scaled.square().sum(-1, keepdim=True)
-    return torch.where(squares > 0, scaled * torch.where(squares > 0, squares, 1.0).rsqrt(), 0.0)

@@ -1,19 +1,18 @@
 """What every selection is, the one that keeps all, and the deterministic top-K that the others are made of."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..._validation import can_read_values, check_integer
 from ...numerics.randomness import Randomness
-from ...parameters import forget_statements
+from ...parameters import Computation
 
 __all__ = ["Dense", "Selection", "keep", "top_k_mask"]
 
 
-class Selection(nn.Module, ABC):
+class Selection(Computation, nn.Module, ABC):
     """Maps scores to scores of the same shape in which unselected experts are at -inf; experts are never reordered.
 
     Attributes:
@@ -26,15 +25,12 @@ class Selection(nn.Module, ABC):
     The last two are statements about ``forward``, which a subclass that overrides it does not inherit.
     """
 
-    computed_by: ClassVar[tuple[str, ...]] = ("forward",)
+    computed_by = ("forward",)
+    statements = ("reads_scores_alone", "reads_slope_scores")
     num_selected: int | None = None
     shift_invariant: bool = True
     reads_scores_alone: bool = False
     reads_slope_scores: bool = True
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        forget_statements(cls, Selection.computed_by, {"reads_scores_alone": False, "reads_slope_scores": True})
 
     @abstractmethod
     def forward(self, scores: Tensor, *, slope_scores: Tensor, x: Tensor, generator: Randomness = None) -> Tensor:

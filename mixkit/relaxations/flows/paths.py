@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ..._validation import at_least_float32, can_read_values, check_positive, check_tensor
+from ...numerics.log_space import log_expm1
 from ...numerics.precision import wide_sum
 from ...numerics.randomness import Randomness
-from .._log_space import log_expm1
 from .._steps import divide_by_temperature
 from ..distributions import LogRelaxedOneHot
 from ..noise import perturb

@@ -11,7 +11,7 @@ from ..._validation import at_least_float32, check_integer, check_positive
 from ...gates.selections import top_k_mask
 from ...gates.temperatures import ScheduledTemperature
 from ...numerics.buffers import KeepsFloat32
-from ...numerics.precision import widest_dtype
+from ...numerics.precision import narrow, widest_dtype
 from ...schedules import LinearSchedule, Schedule
 from ..gradient_estimator import PathEstimator
 from ..gumbel_softmax import GumbelSoftmax
@@ -92,7 +92,7 @@ class NMMask(KeepsFloat32, ABC):
         """``E ||weight * mask||^2`` over hard masks, exact: ``sum_i weight_i^2 P(i kept)``; a scalar."""
         wide = widest_dtype(weight)
         energy = (weight.to(wide).square() * self.marginals().to(wide)).sum()
-        return energy.to(torch.promote_types(weight.dtype, torch.float32))
+        return narrow(energy, weight)
 
     @torch.no_grad()
     def advance(self) -> None:

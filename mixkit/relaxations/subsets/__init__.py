@@ -1,4 +1,4 @@
-"""Choices of K out of k: two laws, kept apart, and differentiable samplers of masks."""
+"""Choices of K out of k: two distributions, kept apart, and differentiable samplers of masks."""
 
 from .exponential_family import ExponentialFamilySubset, Simple, subset_log_marginals, subset_log_partition
 from .gate_selection import SampledTopK

@@ -7,8 +7,8 @@ weights. The tree has log2(k) levels, each one batched tensor operation, and cos
 import torch
 from torch import Tensor
 
+from ...numerics.log_space import safe_logsumexp
 from ...numerics.randomness import Randomness
-from .._log_space import safe_logsumexp
 from ..noise import perturb
 
 __all__ = ["root_log_partition", "sample_counts", "tree_levels", "tree_log_marginals"]

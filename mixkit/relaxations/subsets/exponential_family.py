@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from ...numerics.precision import widest_dtype
+from ...numerics.precision import narrow, widest_dtype
 from ...numerics.randomness import Randomness, as_generator
 from .._checks import check_subset_logits
 from .._steps import hard_with_gradient_of
-from ._centered import narrow, wide_centered
+from ._centered import wide_centered
 from ._sweep import can_sweep, sweep_log_marginals
 from ._tree import root_log_partition, sample_counts, tree_levels, tree_log_marginals
 from .laws import SubsetLaw

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from ..._validation import check_integer
 from ...gates.selections import Selection, top_k_mask
+from ...numerics.log_space import safe_log
 from ...numerics.randomness import Randomness
-from .._log_space import safe_log
 from .sampler import SubsetSampler
 
 __all__ = ["SampledTopK"]

@@ -1,4 +1,4 @@
-"""What the two laws over subsets of a given size share."""
+"""What the two distributions over subsets of a given size share."""
 
 from abc import abstractmethod
 from itertools import combinations

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from ..._validation import can_read_values, check_indices, check_tensor
 from ...gates.selections import top_k_mask
+from ...numerics.log_space import log_one_minus_exp_neg_exp, safe_logsumexp
+from ...numerics.precision import narrow
 from ...numerics.randomness import Randomness
 from .._checks import check_logits, check_subset_logits
-from .._log_space import log_one_minus_exp_neg_exp, safe_logsumexp
 from ..noise import perturb
-from ._centered import narrow, wide_centered
+from ._centered import wide_centered
 from .laws import SubsetLaw
 
 __all__ = ["PlackettLuceSubset", "ordered_log_prob", "subset_log_prob"]
@@ -136,7 +137,7 @@ def _mode(log_rates: Tensor) -> Tensor:
 class PlackettLuceSubset(SubsetLaw):
     r"""The set of the first K items drawn without replacement with weights :math:`e^{\theta_i}`: Gumbel top-k.
 
-    Not :class:`ExponentialFamilySubset`: at k = 10, K = 5 and logits of scale 1 the two laws differ by 0.10 to 0.18 in
+    Not :class:`ExponentialFamilySubset`: at k = 10, K = 5 and logits of scale 1 the two differ by 0.10 to 0.18 in
     total variation. Sampling is one sort; the log-probability of a set is exact (:func:`subset_log_prob`).
 
     Args:

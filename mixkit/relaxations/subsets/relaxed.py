@@ -5,9 +5,9 @@ from torch import Tensor
 
 from ..._validation import at_least_float32
 from ...gates.selections import top_k_mask
+from ...numerics.log_space import safe_logsumexp
 from ...numerics.randomness import Randomness
 from .._checks import check_subset_logits, check_temperature
-from .._log_space import safe_logsumexp
 from .._steps import divide_by_temperature, hard_with_gradient_of
 from ..noise import centered, one_hot_argmax, perturb
 from ..tempered import TemperatureLike, Tempered

@@ -11,6 +11,7 @@ from mixkit.gates import Gate
 from mixkit.gates.scores import ConstantScore
 from mixkit.gates.selections import BiasedTopK, NoisyTopK, TopKBySlope
 from mixkit.gates.temperatures import FixedTemperature, ScheduledTemperature
+from mixkit.numerics.log_space import log_expm1
 from mixkit.numerics.precision import clamp_to_dtype, wide_mean, wide_sum
 from mixkit.relaxations import (
     ConceptBottleneck,
@@ -35,7 +36,6 @@ from mixkit.relaxations import (
     subset_log_prob,
     successive_softmax,
 )
-from mixkit.relaxations._log_space import log_expm1
 from mixkit.schedules import LinearSchedule
 
 HALF = [torch.float16, torch.bfloat16]
@@ -248,3 +248,13 @@ def test_subset_draws_beside_an_offset(law):
     assert torch.equal(*draws)
     masks = [Simple()((logits + offset).expand(500, -1), 2, seeded()) for offset in (0.0, 1e6)]
     assert torch.equal(*masks)
+
+
+def test_a_temperature_of_its_own_form_is_asked_for_its_value():
+    class Halved(FixedTemperature):
+        def forward(self, x):
+            return super().forward(x) / 2.0
+
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    own, plain = (GumbelSoftmax(t)(logits, torch.Generator().manual_seed(1)) for t in (Halved(1.0), 0.5))
+    torch.testing.assert_close(own, plain)

@@ -1,0 +1,161 @@
+"""One search for the best maximum: climbs from all starts, moves, and larger and larger parts of the data."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixkit.mixture import MixtureOfExperts
+
+from ..data.dataset import Data
+from ..objectives.autograd import AutogradObjective
+from ..objectives.choose import make_objective
+from ..optimizers.newton import Ascent
+from ..optimizers.objective import Objective
+from ..penalties.build import in_result_coordinates, penalized
+from .optima import Optima, best_end, best_models, concatenated, found_better, surviving
+from .settings import SearchSettings
+from .standardized import StandardizedObjective
+from .starts import MoveAtom, Start
+
+__all__ = ["Climb", "Search"]
+
+_ROWS_PER_PARAMETER = 20
+_GROWTH = 8  # of the subsample, until it is half the data
+_MOVES = 24  # starts of a round of moves
+_CHOSEN_FLOOR = 1e-4  # of variances: a hundredth of the standard deviation of y is no safeguard but a statement
+
+Climb = Callable[[Objective, Tensor, Callable[[Tensor], None]], Ascent]
+"""From ``theta (r, s, P)`` to maxima; told the values ``(r, s)`` after each iteration."""
+
+
+class Level(NamedTuple):
+    """Some or all of the observations, and their log-likelihood."""
+
+    data: Data
+    objective: Objective
+
+
+@dataclass(eq=False)
+class Search:
+    """A search for the best maximum of a model on each of ``r`` data sets.
+
+    Attributes:
+        settings: how to search.
+        model: gives the form.
+        pinned: which columns' coefficients are fixed at zero.
+        climb: from starts to maxima.
+        climb_on: from maxima of a part of the data.
+        rng: random numbers of the starts, moves and subsamples.
+    """
+
+    settings: SearchSettings
+    model: MixtureOfExperts
+    pinned: Tensor
+    climb: Climb
+    climb_on: Climb
+    rng: np.random.Generator
+
+    def level(self, data: Data) -> Level:
+        """The data with the objective of a fit to them."""
+        objective = make_objective(self.model, data, self.settings.variance_floor, self.pinned)
+        if isinstance(objective, AutogradObjective):
+            objective = StandardizedObjective.of(self.model, data, self.settings.variance_floor, objective)
+        objective = penalized(objective, self.settings.penalty, self.model)
+        objective.least_observations = _coefficients(self.model, data)
+        objective.has_chosen_floor = self.settings.variance_floor >= _CHOSEN_FLOOR
+        return Level(data, objective)
+
+    def run(self, whole: Level, starts: Sequence[Sequence[Start]], rounds: int, bar: Any) -> tuple[Objective, Optima]:
+        """The best end of each data set, and the objective in whose coordinates it is.
+
+        Args:
+            whole: all the data.
+            starts: those of each data set.
+            rounds: most rounds of moves.
+            bar: shows the progress.
+        """
+        first, *larger = self._subsamples(whole.objective)
+        level = self._part(whole, first)
+        optima = self._climbed(level, self._first(level, _on_rows(starts, first, whole.objective.n)), bar)
+        optima = self._moved(level, optima, rounds, bar)
+        end_values = optima.end_values
+        for rows in larger:
+            kept = surviving(self.model, level.objective, level.data, optima.ascent, self.settings.n_keep)
+            source, level = level.objective, self._part(whole, rows)
+            optima = self._climbed(level, level.objective.transfer(kept, source), bar, is_near=True)
+        best = best_end(whole.objective, optima)
+        objective, ascent = in_result_coordinates(whole.objective, best.ascent)
+        return objective, best._replace(ascent=ascent, end_values=end_values)
+
+    def _subsamples(self, objective: Objective) -> Iterator[Tensor | None]:
+        """Rows to climb on, one random subset after another, each larger than the one before; at last None, for all."""
+        size = max(self.settings.subsample, _ROWS_PER_PARAMETER * objective.num_params)
+        while objective.n > 2 * size:
+            yield torch.as_tensor(np.sort(self.rng.choice(objective.n, size, replace=False)))
+            size *= _GROWTH
+        yield None
+
+    def _part(self, whole: Level, rows: Tensor | None) -> Level:
+        return whole if rows is None else self.level(whole.data.take(rows))
+
+    def _first(self, level: Level, starts: Sequence[Sequence[Start]]) -> Tensor:
+        """Parameters ``(r, s, P)`` at which the climbs start."""
+        parts = []
+        if self.settings.start_at_model:
+            parts.append(level.objective.read(self.model).expand(len(level.data.x), 1, -1))
+        if any(starts):
+            parts.append(self._from_guesses(level, starts))
+        if not parts:
+            raise ValueError("starts must hold one start or more where start_at_model is False, got none")
+        return torch.cat(parts, 1)
+
+    def _climbed(self, level: Level, theta: Tensor, bar: Any, *, is_near: bool = False) -> Optima:
+        values: list[Tensor] = []
+
+        def record(value: Tensor) -> None:
+            values.append(value.detach().clone())
+            bar.update()
+            bar.set_postfix({"log-likelihood": f"{float(value.max()):.6g}"})
+
+        ascent = (self.climb_on if is_near else self.climb)(level.objective, theta, record)
+        return Optima(ascent, values, ascent.value)
+
+    def _moved(self, level: Level, optima: Optima, rounds: int, bar: Any) -> Optima:
+        """Climbs from what moves of an expert make of the best end, as long as that finds better ones."""
+        # Each start climbs to the maximum of its own basin. A move takes one expert from where two do the work of one
+        # to where one does that of two, at once: EM would have to carry it there through models that fit worse.
+        for _ in range(rounds if self.model.num_experts > 1 else 0):
+            starts = [[MoveAtom(fitted, _MOVES)] for fitted in best_models(self.model, level.objective, optima)]
+            theta = self._from_guesses(level, starts)
+            count, optima = optima.end_values.shape[1], concatenated(optima, self._climbed(level, theta, bar))
+            if not found_better(optima, count):
+                break
+        return optima
+
+    def _from_guesses(self, level: Level, starts: Sequence[Sequence[Start]]) -> Tensor:
+        """Parameters ``(r, s, P)`` fitted to the guesses of each data set's starts."""
+        k = self.model.num_experts
+        guesses = [
+            torch.cat([start.responsibilities(x, y, k, self.rng) for start in own])
+            for x, y, own in zip(level.data.x, level.data.y, starts, strict=True)
+            if own
+        ]
+        if len({len(guess) for guess in guesses}) > 1 or len(guesses) < len(starts):
+            raise ValueError("starts must make as many guesses for one data set as for another, got different numbers")
+        return level.objective.from_responsibilities(torch.stack(guesses))
+
+
+def _coefficients(model: MixtureOfExperts, data: Data) -> int:
+    """Numbers of the response that an expert's own parameters can reproduce; of a module at most those of a line."""
+    count = sum(parameter.numel() for parameter in model.experts.parameters() if parameter.requires_grad)
+    own = -(-count // (model.num_experts * data.y[0, 0].numel()))
+    return max(1, min(own, data.x.shape[-1] + 2))
+
+
+def _on_rows(starts: Sequence[Sequence[Start]], rows: Tensor | None, n: int) -> Sequence[Sequence[Start]]:
+    """The starts of each data set, of which those that hold a guess of all n observations give that of ``rows``."""
+    return starts if rows is None else [[start.at(rows, n) for start in own] for own in starts]
