@@ -15,7 +15,7 @@ from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import Axis, ParameterRecord, module_records, records_of
 
 from ..data.dataset import Data
-from ..objectives.softmax_gate.design import moments
+from ..objectives.softmax_gate.design import NEGLIGIBLE_SPREAD, moments
 from ..objectives.softmax_gate.objective import is_linear_predictor
 
 __all__ = ["Coordinates", "coordinate_freedom", "restore_coordinates"]
@@ -51,8 +51,14 @@ class Coordinates(NamedTuple):
         return cls(center if can_move else torch.zeros_like(center), scale if can_scale else torch.ones_like(scale))
 
     def data(self, data: Data) -> Data:
-        """The data in these coordinates."""
-        return data._replace(x=(data.x - self.center.unsqueeze(1)) / self.scale.unsqueeze(1))
+        """The data in these coordinates; a covariate that varies by rounding alone is zero.
+
+        A coefficient of 1e16 could otherwise fit the noise of that rounding, and mean another model of the data.
+        """
+        moved = data.x - self.center.unsqueeze(1)
+        size = data.x.abs().amax(1, keepdim=True)
+        is_constant = moved.abs().amax(1, keepdim=True) <= NEGLIGIBLE_SPREAD * size
+        return data._replace(x=torch.where(is_constant, 0.0, moved / self.scale.unsqueeze(1)))
 
 
 @torch.no_grad()

@@ -151,3 +151,22 @@ def test_a_constant_covariate_has_no_coefficient_of_rounding(constant):
     assert shifted.llf == pytest.approx(plain.llf, abs=1e-6)
     points = torch.as_tensor(x + np.array([0.0, constant]))
     assert shifted.model.log_prob(points, torch.as_tensor(y)).sum().item() == pytest.approx(shifted.llf, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:columns", "ignore:the observed information is singular")
+def test_a_covariate_that_varies_by_rounding_has_no_coefficient_of_rounding():
+    """0.1 and 0.3 - 0.2 differ by 3e-17; they are one number to a fit."""
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.normal(size=150), np.zeros(150)])
+    y = np.where(rng.random(150) < 1 / (1 + np.exp(-2 * x[:, 0])), 1 + 2 * x[:, 0], 4 - x[:, 0])
+    y += 0.4 * rng.normal(size=150)
+    model = MixtureOfExperts(
+        gate_of(lambda d, _, **s: LinearScore(d, 2, **s), normalizer=NormalizedSigmoid()),
+        linear_gaussian_experts(2, 2, generator=seeded(2), **DOUBLE),
+    )
+    nearly = x.copy()
+    nearly[:, 1] = np.where(rng.random(150) < 0.5, 0.1, 0.3 - 0.2)
+    plain, rounded = (EM(n_init=10, n_moves=0, random_state=0).fit(model, data, y) for data in (x, nearly))
+    assert rounded.llf == pytest.approx(plain.llf, abs=1e-6)
+    law = rounded.model.log_prob(torch.as_tensor(nearly), torch.as_tensor(y))
+    assert law.sum().item() == pytest.approx(rounded.llf, abs=1e-6)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..packed_symmetric import outer_products
 
 __all__ = [
+    "NEGLIGIBLE_SPREAD",
     "Chunk",
     "Design",
     "Scaling",
@@ -21,6 +22,7 @@ _CACHE_ENTRIES = 2**25  # at most 256 MiB of stored outer products in float64
 _CHUNK_ENTRIES = 2**21
 _SHORTEST_CHUNK = 64
 _LEAST_SPREAD = 1e-150
+NEGLIGIBLE_SPREAD = 1e-13  # of the largest value: what varies by less is constant but for rounding
 
 
 class Scaling(NamedTuple):
@@ -57,7 +59,7 @@ def moments(values: Tensor, weight: Tensor | None, dim: int) -> tuple[Tensor, Te
     else:
         variance = (weight * (scaled - mean.unsqueeze(dim) / unit).square()).sum(dim) / total
     std = unit.squeeze(dim) * variance.sqrt()
-    negligible = std <= 1e-13 * torch.maximum(highest, -lowest)
+    negligible = std <= NEGLIGIBLE_SPREAD * torch.maximum(highest, -lowest)
     return mean, torch.where(negligible, torch.ones_like(std), std)
 
 
