@@ -47,7 +47,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         max_iter: most Newton iterations of a start.
         tol: a fit has converged when one more Newton step would add less than this to the log-likelihood.
         variance_floor: least variance of an expert, as a share of the variance of y; from 1e-4 on a constraint like
-            another, below it a safeguard: fits that end there come last.
+            another, below it a safeguard: fits that end there come last. None for one that finds lines of little noise
+            (see :class:`~estimators.search.settings.SearchSettings`).
         penalty: subtracted from the log-likelihood by ``fit`` (see :mod:`estimators.penalties`); None for maximum
             likelihood.
         estimator: an :class:`~estimators.search.estimator.Estimator` to use in place of :class:`~estimators.em.EM`;
@@ -91,7 +92,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         n_init: int = 10,
         max_iter: int = 200,
         tol: float = 1e-9,
-        variance_floor: float = 1e-6,
+        variance_floor: float | None = None,
         penalty: Penalty | None = None,
         estimator: Estimator | None = None,
         random_state: Any = None,

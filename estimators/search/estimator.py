@@ -24,6 +24,7 @@ from ..results.build import build_batch, build_result
 from ..results.fit_batch import FitBatch
 from ..results.fit_result import FitResult
 from .optima import Optima
+from .plausibility import spurious_remarks
 from .search import Search
 from .settings import SearchSettings
 from .standardized import StandardizedObjective
@@ -61,9 +62,8 @@ class Estimator(SearchSettings, ABC):
             sample_weight: ``(n,)``, non-negative; None for ones. Rows of weight zero are left out, and not counted.
 
         Returns:
-            The fit with the highest log-likelihood among all starts. Where the likelihood has no bound, degenerate
-            ends (an expert on fewer observations than it has coefficients, or a variance at a floor below 1e-4) come
-            last; a higher one that was set aside is named in ``warnings``.
+            The fit with the highest log-likelihood among all starts. Where the likelihood has no bound, ends that are
+            not to be trusted come last (see ``spurious``); a higher one that was set aside is named in ``warnings``.
 
         Raises:
             TypeError: if an argument is not numeric.
@@ -80,6 +80,7 @@ class Estimator(SearchSettings, ABC):
             model, objective, optima.ascent, optima.values, optima.end_values, seconds, self._snapshot(), names
         )
         result.warnings += [optima.set_aside] if optima.set_aside else []
+        result.warnings += spurious_remarks(objective, optima.ascent.theta)
         remark = collinearity_remark(pinned, is_fixed=is_fixed)
         result.warnings += [with_names(remark, names) if names else remark] if remark else []
         return result
