@@ -3,6 +3,7 @@
 from . import datasets, residuals, schedules
 from ._version import __version__
 from .experts import (
+    BinomialExperts,
     CategoricalExperts,
     DiagonalCovariance,
     Experts,
@@ -37,6 +38,7 @@ from .measure import MixingMeasure
 from .mixture import ExpertMixture, MixtureOfExperts
 
 __all__ = [
+    "BinomialExperts",
     "CategoricalExperts",
     "ConstantPredictor",
     "DiagonalCovariance",

@@ -2,6 +2,7 @@
 
 from .atom import Atom
 from .atoms import has_atom
+from .binomial import Binomial, binomial_log_prob
 from .categorical import Categorical
 from .laplace import Laplace
 from .log_normal import LogNormal
@@ -14,6 +15,7 @@ from .zero_inflated import ZeroInflatedLogNormal
 
 __all__ = [
     "Atom",
+    "Binomial",
     "Categorical",
     "Laplace",
     "LogNormal",
@@ -23,6 +25,7 @@ __all__ = [
     "Poisson",
     "StudentT",
     "ZeroInflatedLogNormal",
+    "binomial_log_prob",
     "has_atom",
     "log1p_square",
     "negative_binomial_log_prob",

@@ -1,9 +1,11 @@
 """Families of experts: one file each; start with ``base.py``."""
 
 from .base import DensityExperts, DensityTerms, Experts, LocationExperts, MultiLocationExperts
+from .binomial import BinomialExperts
 from .categorical import CategoricalExperts
 from .covariance import Covariance, DiagonalCovariance, FullCovariance, SphericalCovariance
 from .dominating_measure import COUNTS, POSITIVE_LINE, REAL_LINE, DominatingMeasure
+from .families import family, family_by_name, family_names, family_of
 from .gaussian import GaussianExperts, linear_gaussian_experts
 from .laplace import LaplaceExperts
 from .log_normal import LogNormalExperts, ZeroInflatedLogNormalExperts
@@ -18,6 +20,7 @@ __all__ = [
     "COUNTS",
     "POSITIVE_LINE",
     "REAL_LINE",
+    "BinomialExperts",
     "CategoricalExperts",
     "Covariance",
     "DensityExperts",
@@ -39,5 +42,9 @@ __all__ = [
     "SphericalCovariance",
     "StudentTExperts",
     "ZeroInflatedLogNormalExperts",
+    "family",
+    "family_by_name",
+    "family_names",
+    "family_of",
     "linear_gaussian_experts",
 ]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mixkit.distributions import Normal
 from mixkit.experts import (
+    BinomialExperts,
     CategoricalExperts,
     DiagonalCovariance,
     Experts,
@@ -143,6 +144,10 @@ def _vector_normal(experts, eta, j):
     return stats.multivariate_normal(eta, tril @ tril.T)
 
 
+def _binomial(experts, eta, j):
+    return stats.binom(experts.trials, special.expit(eta))
+
+
 def _negative_binomial(experts, eta, j):
     size = 1.0 / _constant_of(experts, "log_dispersion", j)
     return stats.nbinom(size, size / (size + np.exp(eta)))
@@ -190,6 +195,8 @@ SCALAR: dict[str, Family] = {
     "poisson-constant": Family(
         lambda **o: PoissonExperts(_constant(**o)), lambda experts, eta, j: stats.poisson(np.exp(eta))
     ),
+    "binary": Family(lambda **o: BinomialExperts(_linear(**o)), _binomial),
+    "binomial": Family(lambda **o: BinomialExperts(_network(**o), trials=7), _binomial),
     "laplace": Family(lambda **o: LaplaceExperts(_linear(**o), **o), _laplace),
     "laplace-shared-scale": Family(lambda **o: LaplaceExperts(_network(**o), shared_scale=True, **o), _laplace),
     "log-normal": Family(lambda **o: LogNormalExperts(_linear(**o), **o), _log_normal),

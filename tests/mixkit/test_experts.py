@@ -348,6 +348,8 @@ BAD_RESPONSES = [
     ("poisson", -1.0, "non-negative integers for Poisson experts, got -1.0"),
     ("poisson", 0.5, "non-negative integers for Poisson experts, got 0.5"),
     ("negative-binomial", 1.5, "non-negative integers for negative binomial experts, got 1.5"),
+    ("binary", 0.5, "non-negative integers for binomial experts, got 0.5"),
+    ("binomial", 8.0, "at most the number of trials, got 8.0 of 7.0"),
     ("log-normal", -0.5, "non-negative for log-normal experts, got -0.5"),
     ("zero-inflated", -0.5, "non-negative for zero-inflated log-normal experts, got -0.5"),
     ("categorical", 4.0, "labels 0, ..., 3 for categorical experts, got 4.0"),

@@ -59,7 +59,7 @@ class LinearObjective(Objective):
         self.data = Data(x, y, weight)
         self.experts, self.k, self.n = experts, model.num_experts, x.shape[1]
         self.num_features = x.shape[2]
-        x, y, offset = _without_offset(experts, x, y)
+        x, y, offset, observed = _rows_of(experts, x, y)
         pinned_columns = pinned_columns[: x.shape[2]]
         names = experts.constant_names
         self.scale_constant = names.index(experts.scale_name) if experts.scale_name else None
@@ -82,7 +82,7 @@ class LinearObjective(Objective):
         )
         self.num_params = self.layout.num_params
         pairs = (2 * self.k - 1) * self.k
-        self.design = Design(x, y, weight, self.scaling, pairs, offset)
+        self.design = Design(x, observed, weight, self.scaling, pairs, offset)
         self.total_weight = x.new_full((x.shape[0],), float(self.n)) if weight is None else weight.sum(-1)
         self.lower = self._lower(x, variance_floor)
         self._step = expert_step(experts)
@@ -285,11 +285,11 @@ class LinearObjective(Objective):
     def on_rows(self, data: Data) -> "LinearObjective":
         """The log-likelihood of other rows in the same parameters: standardized by the moments of these."""
         twin = copy.copy(self)
-        x, y, offset = _without_offset(self.experts, data.x, data.y)
+        x, _, offset, observed = _rows_of(self.experts, data.x, data.y)
         twin.data, twin.n = data, x.shape[1]
         twin.total_weight = x.new_full((x.shape[0],), float(twin.n)) if data.weight is None else data.weight.sum(-1)
         pairs = (2 * self.k - 1) * self.k
-        twin.design = Design(x, y, data.weight, self.scaling, pairs, offset)
+        twin.design = Design(x, observed, data.weight, self.scaling, pairs, offset)
         return twin
 
     def on_sets(self, sets: Tensor) -> "LinearObjective":
@@ -349,13 +349,16 @@ def is_linear_predictor(predictor: object) -> bool:
     return has_form(predictor, LinearPredictor) or has_form(predictor, ConstantPredictor)
 
 
-def _without_offset(experts: LocationExperts, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Covariates, response and offset ``(r, n)``, subtracted from the response where that is the same."""
-    if not experts.has_offset:
-        return x, y, None
-    if experts.scale_name is not None:
-        return x[..., :-1], y - x[..., -1], None
-    return x[..., :-1], y, x[..., -1]
+def _rows_of(experts: LocationExperts, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """Covariates, response, offset ``(r, n)``, and what densities read of a row.
+
+    The offset is subtracted from the response where that is the same.
+    """
+    d = x.shape[-1] - len(experts.known_columns)
+    offset = x[..., d] if experts.has_offset else None
+    if offset is not None and experts.scale_name is not None:
+        y, offset = y - offset, None
+    return x[..., :d], y, offset, experts.observed(x, y)
 
 
 def _temperature(gate: Gate) -> float:
