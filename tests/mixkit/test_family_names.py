@@ -42,9 +42,14 @@ def test_options_that_are_needed_are_given_or_told_by_the_response():
     assert set(family_names()) - set(family_names(with_options=False)) == set(OPTIONS)
     with pytest.raises(TypeError, match="num_classes must be given for the family 'categorical'"):
         family_by_name("categorical", 1, 2)
-    assert family_by_name("categorical", 1, 2, response=double(0.0, 3.0, 1.0)).num_classes == 4
-    assert family_by_name("categorical", 1, 2, response=double(0.0, 1.0), num_classes=3).num_classes == 3
-    vector = family_by_name("multivariate_gaussian", 1, 2, response=normal(5, 4), covariance=SphericalCovariance)
+    assert family_by_name("categorical", 1, 2, generator=seeded(), response=double(0.0, 3.0, 1.0)).num_classes == 4
+    assert (
+        family_by_name("categorical", 1, 2, generator=seeded(), response=double(0.0, 1.0), num_classes=3).num_classes
+        == 3
+    )
+    vector = family_by_name(
+        "multivariate_gaussian", 1, 2, response=normal(5, 4), covariance=SphericalCovariance, generator=seeded()
+    )
     assert vector.covariance.response_dim == 4
     assert isinstance(vector.covariance, SphericalCovariance)
 
