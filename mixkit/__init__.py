@@ -3,18 +3,22 @@
 from . import datasets, residuals, schedules
 from ._version import __version__
 from .experts import (
+    BetaExperts,
     BinomialExperts,
     CategoricalExperts,
     DiagonalCovariance,
     Experts,
     FullCovariance,
+    GammaExperts,
     GaussianExperts,
+    InverseGaussianExperts,
     LaplaceExperts,
     LocationExperts,
     LogNormalExperts,
     MixedExperts,
     MultivariateGaussianExperts,
     NegativeBinomialExperts,
+    OrdinalExperts,
     PointMassExperts,
     PoissonExperts,
     SphericalCovariance,
@@ -38,6 +42,7 @@ from .measure import MixingMeasure
 from .mixture import ExpertMixture, MixtureOfExperts
 
 __all__ = [
+    "BetaExperts",
     "BinomialExperts",
     "CategoricalExperts",
     "ConstantPredictor",
@@ -45,8 +50,10 @@ __all__ = [
     "ExpertMixture",
     "Experts",
     "FullCovariance",
+    "GammaExperts",
     "Gate",
     "GaussianExperts",
+    "InverseGaussianExperts",
     "LaplaceExperts",
     "LinearPredictor",
     "LocationExperts",
@@ -57,6 +64,7 @@ __all__ = [
     "ModulePredictor",
     "MultivariateGaussianExperts",
     "NegativeBinomialExperts",
+    "OrdinalExperts",
     "PointMassExperts",
     "PoissonExperts",
     "Routing",

@@ -113,7 +113,7 @@ def _units_of(record: ParameterRecord, model: MixtureOfExperts, units: Units, y:
     if std.ndim and at:
         shape = (-1, *(1,) * (len(record.axes) - 1 - at[0]))
         return units._replace(mean=mean.reshape(shape), std=std.reshape(shape))
-    return units._replace(mean=mean.reshape(-1)[-1], std=family.common_scale(std))
+    return units._replace(mean=mean.reshape(-1)[-1], std=family.common_scale(mean, std))
 
 
 def _along_covariates(record: ParameterRecord, std: Tensor) -> Tensor | None:

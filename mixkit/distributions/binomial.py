@@ -11,7 +11,7 @@ from torch.distributions import Distribution, constraints
 from torch.nn.functional import logsigmoid
 
 from .._validation import at_least_float32
-from .stirling import STIRLING_FROM, deviance, stirling
+from .stirling import deviance, stirling_of
 from .values import ZeroOutsideSupport
 
 __all__ = ["Binomial", "binomial_log_prob"]
@@ -141,20 +141,12 @@ def binomial_log_prob(count: Tensor, trials: Tensor, logit: Tensor) -> Tensor:
     ends = torch.where(count > 0, trials * log_success, trials * log_failure)
     rest = m - y
     inside = (
-        _left_out(m)
-        - _left_out(y)
-        - _left_out(rest)
+        stirling_of(m)
+        - stirling_of(y)
+        - stirling_of(rest)
         - deviance(y, m.log() - y.log() + log_success)
         - deviance(rest, m.log() - rest.log() + log_failure)
         + 0.5 * (m.log() - y.log() - rest.log())
         - _HALF_LOG_TWO_PI
     )
     return torch.where(is_inside, inside, ends)
-
-
-def _left_out(count: Tensor) -> Tensor:
-    """What Stirling's formula leaves out of log y! for y >= 1."""
-    is_small = count < STIRLING_FROM
-    few = torch.where(is_small, count, 1.0)
-    exact = torch.lgamma(few + 1.0) - (few + 0.5) * few.log() + few - _HALF_LOG_TWO_PI
-    return torch.where(is_small, exact, stirling(1.0 / torch.where(is_small, STIRLING_FROM, count)))

@@ -22,6 +22,7 @@ __all__ = [
     "LocationExperts",
     "MultiLocationExperts",
     "check_counts",
+    "check_positive_response",
     "check_predictor",
     "first_parameter",
     "linear_locations",
@@ -114,8 +115,8 @@ class Experts(Computation, nn.Module, ABC):
         """
         return y.new_zeros(()), y.new_ones(())
 
-    def common_scale(self, std: Tensor) -> Tensor:
-        """The unit ``()`` of a scale that has no dimension of locations, from those of the locations: the last one."""
+    def common_scale(self, mean: Tensor, std: Tensor) -> Tensor:
+        """The unit ``()`` of a scale that has no dimension of locations, from their moments: the last deviation."""
         return std.reshape(-1)[-1]
 
     def check_response(self, y: Tensor) -> Tensor:
@@ -370,4 +371,12 @@ def check_counts(y: Tensor, family: str) -> Tensor:
     bad = (y < 0) | (y != y.floor())
     if can_read_values(y) and bad.any():
         raise ValueError(f"y must hold non-negative integers for {family} experts, got {float(y[bad][0])}")
+    return y
+
+
+def check_positive_response(y: Tensor, family: str) -> Tensor:
+    """Return ``y`` if it is positive, else raise ``ValueError``."""
+    bad = y <= 0
+    if can_read_values(y) and bad.any():
+        raise ValueError(f"y must be positive for {family} experts, got {float(y[bad][0])}")
     return y

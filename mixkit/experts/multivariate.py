@@ -97,7 +97,7 @@ class MultivariateGaussianExperts(Experts):
         std, mean = torch.std_mean(y, -2, correction=0)
         return mean, std
 
-    def common_scale(self, std: Tensor) -> Tensor:
+    def common_scale(self, mean: Tensor, std: Tensor) -> Tensor:
         """The geometric mean of the responses' scales."""
         return std.log().mean().exp()
 

@@ -16,7 +16,11 @@ from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
 from tests.mixkit.expert_table import double
 from tests.mixkit.gate_table import normal, seeded
 
-OPTIONS = {"categorical": {"num_classes": 3}, "multivariate_gaussian": {"response_dim": 2}}
+OPTIONS = {
+    "categorical": {"num_classes": 3},
+    "ordinal": {"num_levels": 3},
+    "multivariate_gaussian": {"response_dim": 2},
+}
 
 
 @pytest.mark.parametrize("name", family_names())
