@@ -223,7 +223,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
                 "experts must be a mixkit.experts.Experts, such as PoissonExperts(LinearPredictor(d, n_experts)), or "
                 f"None, got {self.experts!r}"
             )
-        d = X.shape[1] - (self.experts is not None and self.experts.has_offset)
+        d = X.shape[1] - (0 if self.experts is None else len(self.experts.known_columns))
         generator = torch.Generator().manual_seed(0)
         settings: dict[str, Any] = {"dtype": torch.float64, "generator": generator}
         experts = copy.deepcopy(self.experts)

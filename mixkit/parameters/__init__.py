@@ -3,7 +3,7 @@
 from .collect import free_mask, module_records, num_redundant, records_of
 from .forms import Computation, has_form
 from .record import Axis, DefaultPrior, ParameterRecord, Place, Slope, UnitChange
-from .transforms import CholeskyFactor, Exp, Identity, Transform
+from .transforms import CholeskyFactor, Exp, Identity, ScalePower, Transform
 
 __all__ = [
     "Axis",
@@ -14,6 +14,7 @@ __all__ = [
     "Identity",
     "ParameterRecord",
     "Place",
+    "ScalePower",
     "Slope",
     "Transform",
     "UnitChange",
