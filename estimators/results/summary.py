@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from ..data.frames import new_frame
 from ..statistics.wald import wald_intervals
-from .summary_formats import Words, as_html, as_latex, as_markdown
+from .summary_formats import Formatted, Words
 
 __all__ = ["Summary", "table_rows"]
 
@@ -17,7 +17,7 @@ _RULE = 84
 
 
 @dataclass(frozen=True, repr=False)
-class Summary:
+class Summary(Formatted):
     """Estimates in rows, statistics in columns; ``print`` and notebooks show a table.
 
     Attributes:
@@ -47,23 +47,8 @@ class Summary:
         """The table as a pandas frame, parameters in rows; ``ImportError`` without pandas."""
         return new_frame(self.values, index=self.names, columns=self.columns)
 
-    def as_latex(self) -> str:
-        """The table in LaTeX, with the rules of ``booktabs``."""
-        return as_latex(self._words())
-
-    def as_html(self) -> str:
-        """The table in HTML."""
-        return as_html(self._words())
-
-    def as_markdown(self) -> str:
-        """The table in Markdown."""
-        return as_markdown(self._words())
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        return self.as_html()
-
-    def _words(self) -> Words:
+    def words(self) -> Words:
+        """The table in words."""
         rows = [[_cell(*cell).strip() for cell in zip(row, _WIDTHS, _DECIMALS, strict=True)] for row in self.values]
         return Words(self.title, self.head, self.columns, list(zip(self.names, rows, strict=True)), self.notes)
 

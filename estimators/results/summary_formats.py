@@ -1,10 +1,11 @@
 """A table of results as LaTeX, HTML and Markdown: pure functions of its words."""
 
 import html
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["Words", "as_html", "as_latex", "as_markdown"]
+__all__ = ["Formatted", "Words", "as_html", "as_latex", "as_markdown"]
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -131,3 +132,27 @@ def _markdown(text: str) -> str:
 
 def _piped(cells: Sequence[str]) -> str:
     return f"| {' | '.join(map(_markdown, cells))} |"
+
+
+class Formatted(ABC):
+    """A table that is also LaTeX, HTML and Markdown, and HTML in a notebook."""
+
+    @abstractmethod
+    def words(self) -> Words:
+        """The table in words."""
+
+    def as_latex(self) -> str:
+        """The table in LaTeX, with the rules of ``booktabs``."""
+        return as_latex(self.words())
+
+    def as_html(self) -> str:
+        """The table in HTML."""
+        return as_html(self.words())
+
+    def as_markdown(self) -> str:
+        """The table in Markdown."""
+        return as_markdown(self.words())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return self.as_html()
