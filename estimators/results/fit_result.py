@@ -15,6 +15,7 @@ from .criteria import InformationCriteria
 from .hypothesis_tests import HypothesisTests
 from .in_sample import InSample
 from .maximum import COVARIANCES, DataRemovedError, Maximum
+from .saved import Saved
 from .summary import Summary, table_rows
 
 __all__ = ["FitResult"]
@@ -27,14 +28,14 @@ _COVARIANCE_WORDS = {
 
 
 @dataclass(eq=False, repr=False)
-class FitResult(InformationCriteria, HypothesisTests, InSample):
+class FitResult(InformationCriteria, HypothesisTests, InSample, Saved):
     """A fitted mixture of experts: estimates, how the search got there, criteria, tables.
 
     Predictions are those of :class:`~estimators.results.predictions.FittedMixture`, standard errors and intervals those
     of :class:`~estimators.results.likelihood_inference.LikelihoodInference`, p values and Wald tests those of
     :class:`~estimators.results.hypothesis_tests.HypothesisTests`, criteria those of
     :class:`~estimators.results.criteria.InformationCriteria`, fitted values those of
-    :class:`~estimators.results.in_sample.InSample`.
+    :class:`~estimators.results.in_sample.InSample`; :class:`~estimators.results.saved.Saved` reads and writes files.
 
     Attributes:
         model: the fitted model, float64.
