@@ -73,7 +73,7 @@ class Estimator(SearchSettings, ABC):
         settings, data = self._on_positive_rows(as_data(model, x, y, sample_weight, is_batch=False))
         names = column_names(x)
         is_fixed = fixes_columns(model)
-        pinned = dependent_columns(data, num_known=model.num_known, names=names, is_fixed=is_fixed)
+        pinned = dependent_columns(data, model=model, num_known=model.num_known, names=names, is_fixed=is_fixed)
         objective, optima = settings._search(model, data, pinned)
         seconds = time.perf_counter() - started
         result = build_result(
@@ -116,13 +116,13 @@ class Estimator(SearchSettings, ABC):
         data = as_data(model, x, y, sample_weight, is_batch=True)
         if starts is not None and len(starts) != len(data.x):
             raise ValueError(f"starts must be given for each of {len(data.x)} data sets, got {len(starts)}")
-        pinned = dependent_columns(data, num_known=model.num_known, is_fixed=fixes_columns(model))
+        pinned = dependent_columns(data, model=model, num_known=model.num_known, is_fixed=fixes_columns(model))
         objective, optima = self._search(model, data, pinned, starts)
         return build_batch(model, objective, optima.ascent)
 
     def _best_optima(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Ascent]:
         """The log-likelihood of ``r`` checked data sets, and the best end on each, ``theta (r, 1, P)``."""
-        pinned = dependent_columns(data, num_known=model.num_known, is_fixed=fixes_columns(model))
+        pinned = dependent_columns(data, model=model, num_known=model.num_known, is_fixed=fixes_columns(model))
         objective, optima = self._search(model, data, pinned)
         return objective, optima.ascent
 
