@@ -45,23 +45,24 @@ def dependent_columns(
     data: Data,
     *,
     model: MixtureOfExperts | None = None,
-    has_offset: bool = False,
+    num_known: int = 0,
     warn: bool = True,
     names: Sequence[str] | None = None,
     is_fixed: bool = True,
 ) -> Tensor:
     """Covariates ``(d,)`` that are constant or a linear combination of earlier ones, in any data set; warns of them.
 
-    An offset, the last column, has no coefficient and counts as none of them. ``names (d,)`` and ``is_fixed`` are
-    for the warning (see :func:`collinearity_remark`). Of a ``model`` with a pattern of coefficients these are the
-    coefficients of gate and experts ``(2, k, d)``, each part's of the columns that it reads.
+    The last ``num_known`` columns, an offset for example, have no coefficients and count as none of them. ``names
+    (d,)`` and ``is_fixed`` are for the warning (see :func:`collinearity_remark`).
+    Of a ``model`` with a pattern of coefficients these are the coefficients of gate and experts ``(2, k, d)``, each
+    part's of the columns that it reads.
     """
     d = data.x.shape[-1]
     dependent = torch.zeros(d, dtype=torch.bool, device=data.x.device)
     for index in range(len(data.x)):
-        dependent[: d - has_offset] |= _dependent(data.x[index, :, : d - has_offset])
+        dependent[: d - num_known] |= _dependent(data.x[index, :, : d - num_known])
     if model is not None and has_pattern(model):
-        dependent = dependent_coefficients(model, data.x[..., : d - has_offset])
+        dependent = dependent_coefficients(model, data.x[..., : d - num_known])
     if warn and bool(dependent.any()):
         remark = collinearity_remark(dependent, is_fixed=is_fixed)
         warnings.warn(with_names(remark, names) if names else remark, CollinearityWarning, stacklevel=3)

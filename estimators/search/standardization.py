@@ -138,7 +138,7 @@ def coordinate_freedom(model: MixtureOfExperts) -> tuple[bool, bool]:
     """Whether covariates may be moved, and scaled, each its own way, without another model."""
     gate, predictor = model.gate, getattr(model.experts, "predictor", None)
     is_plain = (
-        not model.has_offset
+        model.num_known == 0
         and is_linear_predictor(predictor)
         and not gate.temperature.depends_on_x
         and gate.selection.reads_scores_alone

@@ -65,16 +65,16 @@ class Units(NamedTuple):
 
 
 def _with_offset(units: Units, model: MixtureOfExperts) -> Units:
-    """The units with an offset, the last column, in the scale of the response."""
+    """The units with an offset, the first column behind the covariates, in the scale of the response."""
     if not model.has_offset:
         return units
     center, scale = units.center.clone(), units.scale.clone()
-    center[:, -1], scale[:, -1] = 0.0, units.response.scale
+    center[:, -model.num_known], scale[:, -model.num_known] = 0.0, units.response.scale
     return units._replace(center=center, scale=scale)
 
 
 def _gate_coordinates(model: MixtureOfExperts, data: Data) -> tuple[Tensor, Tensor] | None:
-    """Center and scale ``(r, d)`` of covariates as far as the gate allows them to change; those of an offset stay."""
+    """Center and scale ``(r, d)`` of covariates as far as the gate allows them to change; known columns stay."""
     seen = model.covariates(data.x)
     if isinstance(model.gate.score, ModuleScore):
         center, scale = moments(seen, None, 1)
@@ -84,9 +84,7 @@ def _gate_coordinates(model: MixtureOfExperts, data: Data) -> tuple[Tensor, Tens
             return None
         center, scale = found.center, found.scale
     center, scale = kept_by_patterns(model, center, scale)
-    if not model.has_offset:
-        return center, scale
-    last = torch.zeros_like(center[:, :1])
+    last = center.new_zeros((len(center), model.num_known))
     return torch.cat([center, last], -1), torch.cat([scale, last + 1.0], -1)
 
 
@@ -108,7 +106,7 @@ class _Restorer:
         one = slice(index, index + 1)
         x, z = data.x[index], units.data(data).x[index]
         self.units = Units(units.center[one], units.scale[one], ResponseUnits(*(part[one] for part in units.response)))
-        self.has_offset = model.has_offset
+        self.num_known = model.num_known
         response = self.units.response
         plain = OutputUnits(torch.zeros_like(response.mean[0]), torch.ones_like(response.scale[0]))
         self.maps: dict[str, AffineMap | None] = {}
@@ -131,7 +129,7 @@ class _Restorer:
             if found is not None:
                 _apply(found, model.get_submodule(name))
         if "gate.score" not in self.maps:
-            d = units.center.shape[-1] - self.has_offset
+            d = units.center.shape[-1] - self.num_known
             restore_coordinates(_with_plain_experts(model, d), units.center[0, :d], units.scale[0, :d])
         for part in _linear_predictors(model):
             _restore_linear(part, units, is_response=part is getattr(model.experts, "predictor", None))

@@ -7,7 +7,7 @@ from .forms import Computation, has_form
 from .pattern import CoefficientPattern
 from .patterned import Patterned
 from .record import Axis, DefaultPrior, ParameterRecord, Place, Slope, UnitChange
-from .transforms import CholeskyFactor, Exp, Identity, Transform
+from .transforms import CholeskyFactor, Exp, Identity, ScalePower, Transform
 
 __all__ = [
     "Axis",
@@ -21,6 +21,7 @@ __all__ = [
     "ParameterRecord",
     "Patterned",
     "Place",
+    "ScalePower",
     "Slope",
     "Transform",
     "UnitChange",

@@ -180,7 +180,7 @@ def blocks_of(experts: Experts) -> list[Block] | None:
 def _is_known(family: object) -> bool:
     if has_form(family, PointMassExperts):
         return True
-    if not isinstance(family, DensityExperts) or not family.is_consistent or family.has_offset:
+    if not isinstance(family, DensityExperts) or not family.is_consistent or family.known_columns:
         return False
     if not is_linear_predictor(family.predictor):
         return False

@@ -68,7 +68,7 @@ class SmoothGateObjective(AutogradObjective):
             GateFunction.supports(model.gate)
             and isinstance(experts, LocationExperts)
             and experts.is_consistent
-            and not experts.has_offset
+            and not experts.known_columns
             and is_linear_predictor(experts.predictor)
             and all(parameter.requires_grad for parameter in experts.parameters())
         )

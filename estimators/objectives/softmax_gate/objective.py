@@ -17,6 +17,7 @@ from mixkit.parameters import ParameterRecord, has_form, records_of
 
 from ...data.dataset import Data
 from ...optimizers.objective import Evaluation, Objective, UserMap
+from ..floors import lower_bound
 from ..user_map import make_user_map
 from .blocks import PREDICTOR_NAMES, SCORE_NAMES, CoefficientRows, named_coefficients, pinned_rows
 from .complete_hessian import complete_hessian
@@ -30,6 +31,7 @@ from .units import linear_map, to_standardized, to_user_units
 __all__ = ["LinearObjective"]
 
 _GATE_STEPS_FROM_START = 3
+_LEAST_VARIANCE = 1e-12  # of rough locations, from which fits start
 
 
 class LinearObjective(Objective):
@@ -61,7 +63,7 @@ class LinearObjective(Objective):
         self.data = Data(x, y, weight)
         self.experts, self.k, self.n = experts, model.num_experts, x.shape[1]
         self.num_features = x.shape[2]
-        x, y, offset = _without_offset(experts, x, y)
+        x, y, offset, observed = _rows_of(experts, x, y)
         names = experts.constant_names
         self.scale_constant = names.index(experts.scale_name) if experts.scale_name else None
         self.temperature = _temperature(model.gate)
@@ -77,9 +79,9 @@ class LinearObjective(Objective):
             self.layout = self.layout.with_known(self._known(gate, expert))
         self.num_params = self.layout.num_params
         pairs = (2 * self.k - 1) * self.k
-        self.design = Design(x, y, weight, self.scaling, pairs, offset)
+        self.design = Design(x, observed, weight, self.scaling, pairs, offset)
         self.total_weight = x.new_full((x.shape[0],), float(self.n)) if weight is None else weight.sum(-1)
-        self.lower = self._lower(x, variance_floor)
+        self.lower = self._lower(model, variance_floor)
         self._step = expert_step(experts)
 
     def _known(self, gate: CoefficientRows, expert: CoefficientRows) -> Coefficients:
@@ -99,20 +101,23 @@ class LinearObjective(Objective):
             and gate.selection.reads_scores_alone
             and isinstance(experts, LocationExperts)
             and experts.is_consistent
-            and experts.floor_name is None
             and is_linear_predictor(experts.predictor)
             and all(parameter.requires_grad for parameter in model.parameters())
         )
 
-    def _lower(self, like: Tensor, variance_floor: float) -> Tensor:
+    def _lower(self, model: MixtureOfExperts, variance_floor: float) -> Tensor:
+        like = self.data.x
         lower = Coefficients(
             like.new_full((1, 1, self.k, self.layout.width), -math.inf),
             like.new_full((1, 1, self.k, self.layout.width), -math.inf),
             [like.new_full((1, 1, self.k, 1), -math.inf) for _ in self.experts.constant_names],
         )
         for name, constant in zip(self.experts.constant_names, lower.constants, strict=True):
-            if self.records[f"experts.{name}"].has_floor:
+            record = self.records[f"experts.{name}"]
+            if record.has_floor and self.scale_constant is not None:  # responses are standardized
                 constant.fill_(0.5 * math.log(variance_floor))
+            elif record.has_floor:
+                constant[0, 0, :, 0] = lower_bound(record, model, (self.k,), self.data.y, variance_floor)
         return self.layout.pack(lower)[0, 0]
 
     def _log_jacobian(self) -> Tensor:
@@ -211,18 +216,25 @@ class LinearObjective(Objective):
         return theta
 
     def _first(self, responsibilities: Tensor) -> Coefficients:
-        """All zero but the intercepts of experts whose locations have their own units: weighted means of rough ones."""
+        """All zero but for experts whose locations have their own units: weighted means and scales of rough ones."""
         zeros = responsibilities.new_zeros((*responsibilities.shape[:2], self.num_params))
         first = self.layout.unpack(zeros)
         if self.scale_constant is not None:
             return first
-        total, mean = zeros.new_zeros((*zeros.shape[:2], self.k)), zeros.new_zeros((*zeros.shape[:2], self.k))
+        total, mean, square = (zeros.new_zeros((*zeros.shape[:2], self.k)) for _ in range(3))
         for chunk in self.design.chunks():
-            share = weighted(responsibilities[..., chunk.rows], chunk)
             rough = self.experts.start_locations(chunk.y)[0]
             rough = rough if chunk.offset is None else rough - chunk.offset
+            share = weighted(responsibilities[..., chunk.rows], chunk)
+            share, rough = torch.where(rough.isnan(), 0.0, share), rough.nan_to_num(0.0)
             total, mean = total + share.sum(-1), mean + (share * rough).sum(-1)
-        first.expert[..., -1] = mean / total.clamp(min=torch.finfo(total.dtype).tiny)
+            square = square + (share * rough.square()).sum(-1)
+        total = total.clamp(min=torch.finfo(total.dtype).tiny)
+        first.expert[..., -1] = mean / total
+        if self.experts.floor_name is not None:
+            variance = square / total - (mean / total).square()
+            place = self.experts.constant_names.index(self.experts.floor_name)
+            first.constants[place][..., 0] = 0.5 * variance.clamp(min=_LEAST_VARIANCE).log()
         return first
 
     def read(self, model: MixtureOfExperts) -> Tensor:
@@ -294,11 +306,11 @@ class LinearObjective(Objective):
     def on_rows(self, data: Data) -> "LinearObjective":
         """The log-likelihood of other rows in the same parameters: standardized by the moments of these."""
         twin = copy.copy(self)
-        x, y, offset = _without_offset(self.experts, data.x, data.y)
+        x, _, offset, observed = _rows_of(self.experts, data.x, data.y)
         twin.data, twin.n = data, x.shape[1]
         twin.total_weight = x.new_full((x.shape[0],), float(twin.n)) if data.weight is None else data.weight.sum(-1)
         pairs = (2 * self.k - 1) * self.k
-        twin.design = Design(x, y, data.weight, self.scaling, pairs, offset)
+        twin.design = Design(x, observed, data.weight, self.scaling, pairs, offset)
         return twin
 
     def on_sets(self, sets: Tensor) -> "LinearObjective":
@@ -357,6 +369,18 @@ def is_linear_predictor(predictor: object) -> bool:
     return has_form(predictor, LinearPredictor) or has_form(predictor, ConstantPredictor)
 
 
+def _rows_of(experts: LocationExperts, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """Covariates, response, offset ``(r, n)``, and what densities read of a row.
+
+    The offset is subtracted from the response where that is the same.
+    """
+    d = x.shape[-1] - len(experts.known_columns)
+    offset = x[..., d] if experts.has_offset else None
+    if offset is not None and experts.scale_name is not None:
+        y, offset = y - offset, None
+    return x[..., :d], y, offset, experts.observed(x, y)
+
+
 def _coefficient_rows(model: MixtureOfExperts, pinned: Tensor, d: int) -> tuple[CoefficientRows, CoefficientRows]:
     """Those of the gate and of the experts, of a model of d covariates."""
     score, predictor = model.gate.score, model.experts.get_submodule("predictor")
@@ -367,15 +391,6 @@ def _coefficient_rows(model: MixtureOfExperts, pinned: Tensor, d: int) -> tuple[
         CoefficientRows.of(score, k, gate, has_slopes=has_weight, is_relative=True),
         CoefficientRows.of(predictor, k, experts, has_slopes=has_slope, is_relative=False),
     )
-
-
-def _without_offset(experts: LocationExperts, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Covariates, response and offset ``(r, n)``, subtracted from the response where that is the same."""
-    if not experts.has_offset:
-        return x, y, None
-    if experts.scale_name is not None:
-        return x[..., :-1], y - x[..., -1], None
-    return x[..., :-1], y, x[..., -1]
 
 
 def _temperature(gate: Gate) -> float:
