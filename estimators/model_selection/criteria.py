@@ -15,7 +15,6 @@ Of penalized fits P is the effective number of parameters (:func:`~estimators.re
 :math:`\hat\ell` the log-likelihood without the penalty.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -85,8 +84,8 @@ def aic(result: FitResult, data: Data) -> float:
 
 
 def bic(result: FitResult, data: Data) -> float:
-    """Schwarz's criterion, ``P log n - 2 llf``, n the rows of positive weight; arguments as of :func:`aic`."""
-    return math.log(result.nobs) * result.effective_df - 2.0 * result.llf
+    """Schwarz's criterion, ``P log n - 2 llf``, n the groups or rows of positive weight; arguments as of :func:`aic`."""
+    return result.bic
 
 
 def icl(result: FitResult, data: Data) -> float:

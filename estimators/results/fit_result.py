@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from mixkit._validation import check_choice
+from mixkit._validation import check_choice, check_positive
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
@@ -44,6 +45,7 @@ class FitResult(LikelihoodInference):
         history: log-likelihood after each iteration of the start that won.
         start_llf: log-likelihood at the end of every start.
         nobs: number of observations, rows of positive weight.
+        num_groups: number of groups of rows that share an expert, of positive weight; None where each row has its own.
         seconds: time the fit took.
         warnings: what a reader should know, in words.
         objective_value: what the fit maximized: ``llf`` less the penalty. So are ``history`` and ``start_llf``.
@@ -64,11 +66,13 @@ class FitResult(LikelihoodInference):
     warnings: list[str] = field(default_factory=list)
     objective_value: float = float("nan")
     feature_names: list[str] | None = None
+    num_groups: int | None = None
     _num_features: int | None = None
     _maximum: Maximum | None = None
     _estimator: Any = None
     _effective_df: float | None = None
     _num_redundant: int = 0
+    _rows: Tensor | None = None
 
     @property
     def estimator(self) -> Any:
@@ -113,12 +117,40 @@ class FitResult(LikelihoodInference):
 
     @property
     def bic(self) -> float:
-        """Schwarz's criterion, ``P log n - 2 llf``; n is ``nobs``: rows of positive weight, whatever the weight.
+        """Schwarz's criterion, ``P log n - 2 llf``; n counts what is independent: groups, or without these rows.
 
-        P is the effective number of parameters. Of weights that are counts of equal rows the criterion of the rows
-        written out has their sum in place of n.
+        Those of positive weight count, whatever the weight. P is the effective number of parameters. Of weights that
+        are counts of equal rows the criterion of the rows written out has their sum in place of n. For other numbers,
+        as that of the rows where there are groups, see :meth:`info_criteria`.
         """
-        return float(np.log(self.nobs)) * self.effective_df - 2.0 * self.llf
+        return self.info_criteria("bic")
+
+    def info_criteria(self, criterion: str, *, nobs: str | float | None = None) -> float:
+        """Akaike's ("aic") or Schwarz's criterion ("bic"), the latter for a number of observations of one's choice.
+
+        Args:
+            criterion: one of the two.
+            nobs: n of Schwarz's: "groups", "rows", or a positive number; None for groups where there are some, else
+                rows.
+
+        Raises:
+            ValueError: for another criterion or number, or "groups" of a fit without groups.
+        """
+        check_choice("criterion", criterion, ("aic", "bic"))
+        if criterion == "aic":
+            return self.aic
+        return float(np.log(self._count(nobs))) * self.effective_df - 2.0 * self.llf
+
+    def _count(self, nobs: str | float | None) -> float:
+        if nobs is None:
+            return self.nobs if self.num_groups is None else self.num_groups
+        if not isinstance(nobs, str):
+            return float(check_positive("nobs", nobs))
+        if check_choice("nobs", nobs, ("groups", "rows")) == "rows":
+            return self.nobs
+        if self.num_groups is None:
+            raise ValueError("nobs must be 'rows' or a number for a fit without groups, got 'groups'")
+        return self.num_groups
 
     @property
     def measure(self) -> MixingMeasure:

@@ -16,14 +16,17 @@ from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import ParameterRecord, has_form, records_of
 
 from ...data.dataset import Data
+from ...data.units import Units
 from ...optimizers.objective import Evaluation, Objective, UserMap
 from ..user_map import make_user_map
 from .complete_hessian import complete_hessian
 from .design import Chunk, Design, Scaling
 from .hessian import assemble_hessian, curvature_sums
 from .layout import Coefficients, Layout
-from .likelihood import Posterior, log_joint, posterior, slopes, weighted
+from .likelihood import Posterior, log_joint, posterior, slopes, weighted, weighted_units
+from .likelihood import total as total_of
 from .m_step import NewtonStep, expert_step, gate_step, gate_sums
+from .unit_hessian import assemble_unit_hessian, unit_curvature_sums, unit_scores
 from .units import linear_map, to_standardized, to_user_units
 
 __all__ = ["LinearObjective"]
@@ -39,6 +42,7 @@ class LinearObjective(Objective):
         x: ``(r, n, d)``.
         y: ``(r, n)``.
         weight: ``(r, n)`` or None.
+        units: which rows share an expert, those of a unit together; None where each has its own.
         variance_floor: least variance (squared scale) of an expert, relative to the response's.
         pinned_columns: covariates ``(d,)`` bool whose coefficients stay zero (constant or collinear ones).
     """
@@ -49,6 +53,7 @@ class LinearObjective(Objective):
         x: Tensor,
         y: Tensor,
         weight: Tensor | None,
+        units: Units | None = None,
         *,
         variance_floor: float,
         pinned_columns: Tensor,
@@ -56,7 +61,7 @@ class LinearObjective(Objective):
         experts = model.experts
         if not isinstance(experts, LocationExperts):
             raise TypeError(f"model.experts must be a mixkit.experts.LocationExperts, got {type(experts).__name__}")
-        self.data = Data(x, y, weight)
+        self.data = Data(x, y, weight, units)
         self.experts, self.k, self.n = experts, model.num_experts, x.shape[1]
         self.num_features = x.shape[2]
         x, y, offset = _without_offset(experts, x, y)
@@ -82,7 +87,7 @@ class LinearObjective(Objective):
         )
         self.num_params = self.layout.num_params
         pairs = (2 * self.k - 1) * self.k
-        self.design = Design(x, y, weight, self.scaling, pairs, offset)
+        self.design = Design(x, y, weight, self.scaling, pairs, offset, units)
         self.total_weight = x.new_full((x.shape[0],), float(self.n)) if weight is None else weight.sum(-1)
         self.lower = self._lower(x, variance_floor)
         self._step = expert_step(experts)
@@ -122,7 +127,7 @@ class LinearObjective(Objective):
         total = theta.new_zeros(theta.shape[:2])
         for chunk in self.design.chunks():
             log_prob = torch.logsumexp(log_joint(chunk, coefficients, self.layout, self.experts), -2)
-            total += _sum(log_prob, chunk)
+            total += total_of(log_prob, chunk)
         return total + self._log_jacobian()
 
     def evaluate(self, theta: Tensor) -> Evaluation:
@@ -133,27 +138,33 @@ class LinearObjective(Objective):
         curvature = None
         for chunk in self.design.chunks():
             state = posterior(chunk, coefficients, layout, self.experts)
-            total += _sum(state.log_prob, chunk)
+            total += total_of(state.log_prob, chunk)
             gradient += slopes(chunk, state).flatten()
-            curvature = _added(curvature, curvature_sums(chunk, state, layout))
-        hessian = assemble_hessian(curvature, layout)  # type: ignore[arg-type]
+            curvature = _added(curvature, self._curvature(chunk, state))
+        hessian = (assemble_hessian if self.data.units is None else assemble_unit_hessian)(curvature, layout)
         return Evaluation(total + self._log_jacobian(), layout.pull_gradient(gradient), layout.pull_hessian(hessian))
+
+    def _curvature(self, chunk: Chunk, state: Posterior) -> tuple[Tensor, ...]:
+        """What one chunk says of the Hessian."""
+        if self.data.units is None:
+            return curvature_sums(chunk, state, self.layout)
+        return unit_curvature_sums(chunk, state, self.layout)
 
     def expected_counts(self, theta: Tensor) -> Tensor:
         """Total responsibility of each expert, ``(r, s, k)``."""
         coefficients, total = self.layout.unpack(theta), theta.new_zeros((*theta.shape[:2], self.k))
         for chunk in self.design.chunks():
             joint = log_joint(chunk, coefficients, self.layout, self.experts)
-            total += weighted(torch.softmax(joint, -2), chunk).sum(-1)
+            total += weighted(chunk.on_rows(torch.softmax(joint, -2)), chunk).sum(-1)
         return total
 
     def scores(self, theta: Tensor) -> Tensor:
-        """Gradient of each observation's log-likelihood, ``(n, P)``, at one parameter vector ``(P,)`` of data set 0."""
+        """Gradient of each unit's log-likelihood, ``(g, P)``, at one parameter vector ``(P,)`` of data set 0."""
         coefficients = self.layout.unpack(theta[None, None])
         rows = []
         for chunk in self.design.chunks():
             state = posterior(chunk, coefficients, self.layout, self.experts)
-            rows.append(self.layout.pull_gradient(_row_slopes(chunk, state)))
+            rows.append(self.layout.pull_gradient(_unit_slopes(chunk, state)))
         return torch.cat(rows)
 
     def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,7 +180,7 @@ class LinearObjective(Objective):
             state = posterior(chunk, coefficients, layout, self.experts)
             if given is not None:
                 state = state._replace(responsibilities=given[..., chunk.rows])
-            total += _sum(state.log_prob, chunk)
+            total += total_of(state.log_prob, chunk)
             gate = _added(gate, gate_sums(chunk, state, layout)) if layout.num_gate_rows else None
             expert = _added(expert, self._step.sums(chunk, state, layout))
         updated = self._step.update(coefficients, expert, layout)  # type: ignore[arg-type]
@@ -185,7 +196,7 @@ class LinearObjective(Objective):
         gate, expert = None, None
         for chunk in self.design.chunks():
             state = posterior(chunk, coefficients, layout, self.experts)
-            total += _sum(state.log_prob, chunk)
+            total += total_of(state.log_prob, chunk)
             gradient += slopes(chunk, state).flatten()
             gate = _added(gate, gate_sums(chunk, state, layout)) if layout.num_gate_rows else None
             expert = _added(expert, step.sums(chunk, state, layout))
@@ -289,14 +300,13 @@ class LinearObjective(Objective):
         twin.data, twin.n = data, x.shape[1]
         twin.total_weight = x.new_full((x.shape[0],), float(twin.n)) if data.weight is None else data.weight.sum(-1)
         pairs = (2 * self.k - 1) * self.k
-        twin.design = Design(x, y, data.weight, self.scaling, pairs, offset)
+        twin.design = Design(x, y, data.weight, self.scaling, pairs, offset, data.units)
         return twin
 
     def on_sets(self, sets: Tensor) -> "LinearObjective":
         """The log-likelihood of some of the data sets, in the same parameters."""
         twin = copy.copy(self)
-        x, y, weight = self.data
-        twin.data = Data(x[sets], y[sets], None if weight is None else weight[sets])
+        twin.data = self.data.sets(sets)
         twin.scaling = Scaling(*(part[sets] for part in self.scaling))
         twin.layout = self.layout.with_scaling(twin.scaling)
         twin.total_weight = self.total_weight[sets]
@@ -368,10 +378,6 @@ def _block(value: Tensor | None, like: Tensor, d: int) -> Tensor:
     return value.detach().to(like).reshape(-1, 1, like.shape[-2], d)
 
 
-def _sum(log_prob: Tensor, chunk: Chunk) -> Tensor:
-    return log_prob.sum(-1) if chunk.weight is None else (log_prob * chunk.weight.squeeze(-2)).sum(-1)
-
-
 def _added(total, part):  # type: ignore[no-untyped-def]
     if total is None:
         return part
@@ -379,9 +385,11 @@ def _added(total, part):  # type: ignore[no-untyped-def]
     return type(part)(*added) if hasattr(part, "_fields") else tuple(added)
 
 
-def _row_slopes(chunk: Chunk, state: Posterior) -> Tensor:
-    """Gradient of each observation's log-likelihood in the full coefficient vector, ``(c, F)``."""
-    r, w = weighted(state.responsibilities, chunk)[0, 0], weighted(state.weights, chunk)[0, 0]
-    design = chunk.design[0]
-    gate, expert = ((rows.unsqueeze(1) * design).flatten(0, 1) for rows in (r - w, r * state.terms.first[0][0, 0]))
-    return torch.cat([gate, expert, *(r * f[0, 0] for f in state.terms.first[1:])]).mT
+def _unit_slopes(chunk: Chunk, state: Posterior) -> Tensor:
+    """Gradient of each unit's log-likelihood times its weight in the full coefficient vector, ``(b, F)``."""
+    r, w = weighted_units(chunk.of_units(state.responsibilities), chunk)[0, 0], weighted_units(state.weights, chunk)[0, 0]
+    gate = ((r - w).unsqueeze(1) * chunk.gate_design[0]).flatten(0, 1)
+    own = unit_scores(chunk, state)[0, 0]  # (k, D + q, b)
+    expert, constants = own[:, : len(chunk.design[0])], own[:, len(chunk.design[0]) :]
+    parts = [(r.unsqueeze(1) * expert).flatten(0, 1), *(r * constant for constant in constants.unbind(1))]
+    return torch.cat([gate, *parts]).mT
