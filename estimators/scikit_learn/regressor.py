@@ -176,8 +176,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         settings = StochasticEM(starter=self._estimator(), variance_floor=self.variance_floor)
         stream = settings.stream(self._model(X))
         if before is not None:
-            x, y, weight = (None if part is None else part[0] for part in before.maximum.objective.data)
-            stream.partial_fit(x, y, weight)
+            data = before.maximum.objective.data
+            stream.partial_fit(data.x[0], data.y[0], None if data.weight is None else data.weight[0])
         return stream
 
     def _forget(self, names: tuple[str, ...]) -> None:

@@ -389,7 +389,7 @@ def _unit_slopes(chunk: Chunk, state: Posterior) -> Tensor:
     """Gradient of each unit's log-likelihood times its weight in the full coefficient vector, ``(b, F)``."""
     r, w = weighted_units(chunk.of_units(state.responsibilities), chunk)[0, 0], weighted_units(state.weights, chunk)[0, 0]
     gate = ((r - w).unsqueeze(1) * chunk.gate_design[0]).flatten(0, 1)
-    own = unit_scores(chunk, state)[0, 0]  # (k, D + q, b)
+    own = unit_scores(chunk, state.terms)[0, 0]  # (k, D + q, b)
     expert, constants = own[:, : len(chunk.design[0])], own[:, len(chunk.design[0]) :]
     parts = [(r.unsqueeze(1) * expert).flatten(0, 1), *(r * constant for constant in constants.unbind(1))]
     return torch.cat([gate, *parts]).mT

@@ -19,6 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mixkit.experts.base import DensityTerms
+
 from .complete_hessian import complete_hessian
 from .design import Chunk
 from .layout import Layout
@@ -36,9 +38,9 @@ class UnitCurvature(NamedTuple):
     spread: Tensor  # (r, s, k (2 D + q), k (2 D + q))
 
 
-def unit_scores(chunk: Chunk, state: Posterior) -> Tensor:
+def unit_scores(chunk: Chunk, terms: DensityTerms) -> Tensor:
     """Sum of the scores of each unit's rows in the parameters of each expert, ``(r, s, k, D + q, b)``."""
-    first = state.terms.first
+    first = terms.first
     slopes = chunk.pooled(first[0].unsqueeze(-2) * chunk.design[:, None, None])
     return torch.cat([slopes, *(chunk.pooled(constant).unsqueeze(-2) for constant in first[1:])], -2)
 
@@ -49,22 +51,30 @@ def unit_curvature_sums(chunk: Chunk, state: Posterior, layout: Layout) -> UnitC
     gate = experts.new_zeros((*experts.shape[:2], 0, 0))
     if layout.num_gate_rows:
         gate = gate_sums(chunk, state, layout).hessian
-    return UnitCurvature(gate, experts, score_spread(chunk, state))
+    own = unit_scores(chunk, state.terms)
+    covariates = chunk.gate_design.unsqueeze(1).expand(*own.shape[:2], -1, -1)
+    scores = [torch.cat([covariates, expert], -2) for expert in own.unbind(2)]
+    return UnitCurvature(gate, experts, score_spread(chunk, chunk.of_units(state.responsibilities), scores))
 
 
-def score_spread(chunk: Chunk, state: Posterior) -> Tensor:
-    """Sum over units of the covariance of ``c``, ``(r, s, k (2 D + q), k (2 D + q))``."""
-    r, own = chunk.of_units(state.responsibilities), unit_scores(chunk, state)
-    covariates = chunk.gate_design[:, None, None].expand(*own.shape[:3], -1, -1)
-    scores = torch.cat([covariates, own], -2)
-    rows = (r.unsqueeze(-2) * scores).flatten(2, 3)
+def score_spread(chunk: Chunk, responsibilities: Tensor, scores: list[Tensor]) -> Tensor:
+    """Sum over units of the covariance of their scores, ``(r, s, S, S)``, expert by expert.
+
+    Args:
+        chunk: its units.
+        responsibilities: of the units, ``(r, s, k, b)``.
+        scores: of the complete data, ``(r, s, S_j, b)`` for each expert: the entries that are not zero if a unit is
+            its; S is their sum.
+    """
+    r = responsibilities
+    rows = torch.cat([r[:, :, j : j + 1] * own for j, own in enumerate(scores)], 2)
     spread = -(weighted_units(rows, chunk) @ rows.mT)
-    others = (1.0 - torch.eye(r.shape[2], dtype=r.dtype, device=r.device)) @ r  # 1 - r without its rounding
-    weight = weighted_units(r * others, chunk).unsqueeze(-2)
-    blocks, size = (weight * scores) @ scores.mT, scores.shape[-2]
-    for j in range(r.shape[2]):
-        at = slice(j * size, (j + 1) * size)
-        spread[:, :, at, at] = blocks[:, :, j]
+    others = (1.0 - torch.eye(len(scores), dtype=r.dtype, device=r.device)) @ r  # 1 - r without its rounding
+    weight, start = weighted_units(r * others, chunk), 0
+    for j, own in enumerate(scores):
+        at = slice(start, start + own.shape[2])
+        spread[:, :, at, at] = (weight[:, :, j : j + 1] * own) @ own.mT
+        start = at.stop
     return spread
 
 
