@@ -41,6 +41,28 @@ class Data(NamedTuple):
         weight = None if weight is None else weight[sets]
         return Data(x[sets], y[sets], weight, None if units is None else units.sets(sets))
 
+    def with_unit_factors(self, factors: Tensor) -> "Data":
+        """One data set as often as there are rows of ``factors (m, g)``, which multiply the weights of its units."""
+        x, y, weight, units = self
+        if units is None:
+            raise ValueError("data must have groups, got none")
+        size = (len(factors), *units.index.shape)
+        rows = units.on_rows(factors)
+        power = None if units.power is None else units.power.expand(size)
+        own = factors if units.weight is None else units.weight * factors
+        return Data(
+            x.expand(size + x.shape[2:]),
+            y.expand(size + y.shape[2:]),
+            rows if weight is None else weight * rows,
+            Units(units.index, own, power),
+        )
+
+    def parts(self) -> list[Tensor | None]:
+        """All the tensors there are, in one order: what tells data sets apart."""
+        parts = [self.x, self.y, self.weight]
+        units = self.units
+        return parts if units is None else [*parts, units.index, units.weight, units.power]
+
     def positive_rows(self) -> Tensor | None:
         """Positions of the rows whose weight is positive in some data set; None if that is all of them."""
         is_positive = None if self.weight is None else (self.weight > 0).any(0)
@@ -108,9 +130,7 @@ def as_data(
     return data if groups is None else _grouped(model, data, groups, weights_of, names)
 
 
-def _grouped(
-    model: MixtureOfExperts, data: Data, groups: Any, weights_of: str, names: Sequence[str] | None
-) -> Data:
+def _grouped(model: MixtureOfExperts, data: Data, groups: Any, weights_of: str, names: Sequence[str] | None) -> Data:
     """The data with units; groups of one row each are rows."""
     codes, labels = group_labels("groups", groups)
     if len(codes) != data.x.shape[1]:

@@ -1,6 +1,8 @@
 """Units: rows, or groups of rows that share an expert."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +17,12 @@ __all__ = ["WEIGHTS_OF", "Units", "group_labels", "taken_group_column"]
 WEIGHTS_OF = ("groups", "rows")
 
 
-class Units(NamedTuple):
-    """Which rows share an expert, and what counts how often.
+@dataclass(frozen=True, eq=False)
+class Units:
+    r"""Which rows share an expert, and what counts how often.
 
-    The log-likelihood of g units is :math:`\\sum_u W_u \\log \\sum_j w_j(x_u) \\prod_{i \\in u} f_j(y_i \\mid x_i)^{v_i}`.
+    The log-likelihood of g units is
+    :math:`\sum_u W_u \log \sum_j w_j(x_u) \prod_{i \in u} f_j(y_i \mid x_i)^{v_i}`.
 
     Attributes:
         index: the unit of each row, ``(n,)``, from 0 to g - 1 in order of first appearance.
@@ -44,7 +48,7 @@ class Units(NamedTuple):
         if check_choice("weights_of", weights_of, WEIGHTS_OF) == "rows":
             own = cls(index, None, sample_weight)
             total = own.total(sample_weight)
-            return own if bool((total > 0).all()) else own._replace(weight=(total > 0).to(total))
+            return own if bool((total > 0).all()) else replace(own, weight=(total > 0).to(total))
         first = sample_weight[:, cls(index).first]
         differs = (first[:, index] != sample_weight).any(0)
         if bool(differs.any()):
@@ -57,7 +61,7 @@ class Units(NamedTuple):
             )
         return cls(index, first)
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Number of units g."""
         return int(self.index.max()) + 1
@@ -67,12 +71,12 @@ class Units(NamedTuple):
         """Whether the rows of each unit stand together, in the order of the units."""
         return bool((self.index[1:] >= self.index[:-1]).all())
 
-    @property
+    @cached_property
     def first(self) -> Tensor:
         """The first row of each unit, ``(g,)``."""
         n = len(self.index)
         rows = torch.arange(n, device=self.index.device)
-        first = rows.new_full((int(self.index.max()) + 1,), n)
+        first = rows.new_full((self.count,), n)
         return first.scatter_reduce(0, self.index, rows, "amin")
 
     def take(self, rows: Tensor) -> "Units":
@@ -142,7 +146,9 @@ def group_labels(name: str, groups: Any) -> tuple[np.ndarray, list[Any]]:
     try:
         codes = np.array([numbers.setdefault(label, len(numbers)) for label in _listed(name, groups)], dtype=np.int64)
     except TypeError as error:
-        raise TypeError(f"{name} must be hashable labels, one for each row, got {type(groups).__name__}: {error}") from error
+        raise TypeError(
+            f"{name} must be hashable labels, one for each row, got {type(groups).__name__}: {error}"
+        ) from error
     missing = [place for place, label in enumerate(numbers) if _is_missing(label)]
     if missing:
         row = int(np.flatnonzero(np.isin(codes, missing))[0])
@@ -165,6 +171,6 @@ def _is_missing(label: Any) -> bool:
     if label is None:
         return True
     try:
-        return not bool(label == label)  # noqa: PLR0124 (true of all but missing values)
+        return not bool(label == label)
     except (TypeError, ValueError):
         return True

@@ -175,7 +175,7 @@ class _Statistics(Experiment):
         settings = copy.copy(self.estimator)
         settings.random_state = None
         return {
-            "data": digest(*self.data),
+            "data": digest(*self.data.parts()),
             "models": " ".join(" ".join(repr(model).split()) for model in self.models),
             "estimator": describe(settings),
             **({"parameters": describe(self.models)} if settings.start_at_model else {}),

@@ -1,7 +1,7 @@
 r"""Criteria for the number of experts; smaller is better in all of them.
 
 With maximized log-likelihood :math:`\hat\ell`, P free parameters and n observations (rows of positive weight, whatever
-their weights):
+their weights; groups of them where these share an expert):
 
 - AIC, :math:`2 P - 2 \hat\ell` (Akaike 1974), which takes too many components of a mixture with a probability that does
   not vanish;
@@ -25,6 +25,7 @@ from mixkit.gates.gate import entropy
 from mixkit.mixture import MixtureOfExperts
 
 from ..data.dataset import Data
+from ..data.unit_posterior import log_joint, unit_log_responsibilities
 from ..results.fit_result import FitResult
 
 __all__ = ["CRITERIA", "Criterion", "aic", "bic", "icl", "responsibility_entropy"]
@@ -84,14 +85,20 @@ def aic(result: FitResult, data: Data) -> float:
 
 
 def bic(result: FitResult, data: Data) -> float:
-    """Schwarz's criterion, ``P log n - 2 llf``, n the groups or rows of positive weight; arguments as of :func:`aic`."""
+    """Schwarz's criterion, ``P log n - 2 llf``, n the groups or rows with a weight; arguments as of :func:`aic`."""
     return result.bic
 
 
 def icl(result: FitResult, data: Data) -> float:
     """BIC plus twice the entropy of the responsibilities; ``data`` are those of the fit."""
-    weight = None if data.weight is None else data.weight[0]
-    return bic(result, data) + 2.0 * responsibility_entropy(result.model, data.x[0], data.y[0], weight)
+    weight = None if data.unit_weight is None else data.unit_weight[0]
+    if data.units is None:
+        return bic(result, data) + 2.0 * responsibility_entropy(result.model, data.x[0], data.y[0], weight)
+    with torch.no_grad():
+        power = None if data.units.power is None else data.units.power[0]
+        joint = log_joint(result.model(data.x[0]), data.y[0], data.units, power)
+        rows = entropy(unit_log_responsibilities(joint))
+    return bic(result, data) + 2.0 * float(rows.sum() if weight is None else (weight * rows).sum())
 
 
 CRITERIA: dict[str, Callable[[FitResult, Data], float]] = {"aic": aic, "bic": bic, "icl": icl}

@@ -90,7 +90,7 @@ def _sandwich(maximum: Maximum) -> Tensor:
 
 
 def _outer_product(maximum: Maximum) -> Tensor:
-    scores, weight = maximum.objective.scores(maximum.theta), maximum.data.weight
+    scores, weight = maximum.objective.scores(maximum.theta), maximum.data.unit_weight
     if weight is not None:
         scores = scores / weight[0].clamp(min=torch.finfo(weight.dtype).tiny).sqrt().unsqueeze(-1)
     return inverse_information(-(scores.mT @ scores), maximum.at_bound)

@@ -11,7 +11,10 @@ from mixkit.mixture import ExpertMixture, MixtureOfExperts
 from mixkit.residuals import quantile_residuals
 
 from ..data.columns import ordered_covariates, renamed, with_names
+from ..data.dataset import check_constant_within, gate_columns
 from ..data.tensors import numeric_tensor
+from ..data.unit_posterior import log_joint, unit_log_responsibilities
+from ..data.units import Units, group_labels, taken_group_column
 
 __all__ = ["FittedMixture"]
 
@@ -76,21 +79,40 @@ class FittedMixture:
         with torch.no_grad():
             return self._law(self.covariates(x)).mean.numpy(force=True)
 
-    def responsibilities(self, x: Any, y: Any) -> np.ndarray:
+    def responsibilities(self, x: Any, y: Any, *, groups: Any = None) -> np.ndarray:
         """Posterior probability of each expert given x and y, ``(n, k)``.
 
         Args:
             x: covariates ``(n, d)``, as for :meth:`predict`.
             y: responses ``(n,)`` or ``(n, p)``.
+            groups: labels ``(n,)`` of groups of rows that share an expert, or the name of a column of the frame ``x``.
+                Each row then has the posterior of its group, given the responses of all its rows. None for rows that
+                have each an expert of its own, whatever the fit.
 
         Raises:
             TypeError: if an argument is not numeric.
-            ValueError: as for :meth:`predict`, or if ``y`` has another shape or cannot be a response.
+            ValueError: as for :meth:`predict`, if ``y`` has another shape or cannot be a response, or if a column that
+                the gate reads varies within a group.
         """
+        x, groups = taken_group_column(x, groups)
         points = self.covariates(x)
         with torch.no_grad():
             law = self._law(points)
-            return law.log_responsibilities(self._response(y, law)).exp().numpy(force=True)
+            response = self._response(y, law)
+            if groups is None:
+                return law.log_responsibilities(response).exp().numpy(force=True)
+            units = self._units(points, groups)
+            posterior = unit_log_responsibilities(log_joint(law, response, units)).exp()
+            return units.on_rows(posterior.mT).mT.numpy(force=True)
+
+    def _units(self, points: Tensor, groups: Any) -> Units:
+        codes, labels = group_labels("groups", groups)
+        if len(codes) != len(points):
+            raise ValueError(f"groups must have one label for each of the {len(points)} rows of x, got {len(codes)}")
+        units = Units(torch.as_tensor(codes).to(points.device))
+        columns = gate_columns(self.model, points.shape[1])
+        check_constant_within(points.unsqueeze(0), units, columns, self.feature_names, labels)
+        return units
 
     def residuals(self, x: Any, y: Any, *, random_state: int | None = None) -> np.ndarray:
         """Quantile residuals ``(n,)``, standard normal if the model is true (see ``mixkit/residuals.py``).

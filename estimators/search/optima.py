@@ -185,8 +185,8 @@ def _log_prob_rows(model: MixtureOfExperts, objective: Objective, data: Data, th
     for vector in theta:
         objective.write(vector, fitted, index)
         law = fitted(data.x[index])
-        log_prob = law.log_prob(data.y[index]) if units is None else unit_log_prob(
-            log_joint(law, data.y[index], units, power)
+        log_prob = (
+            law.log_prob(data.y[index]) if units is None else unit_log_prob(log_joint(law, data.y[index], units, power))
         )
         rows.append(log_prob if weight is None else weight[index] * log_prob)
     return torch.stack(rows)

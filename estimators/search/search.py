@@ -156,7 +156,6 @@ class Search:
             raise ValueError("starts must make as many guesses for one data set as for another, got different numbers")
         return level.objective.from_responsibilities(torch.stack(guesses))
 
-
     def _guess(self, start: Start, data: Data, index: int) -> Tensor:
         x, y, k = data.x[index], data.y[index], self.model.num_experts
         if data.units is None:

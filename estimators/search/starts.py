@@ -250,9 +250,7 @@ class MoveAtom(Start):
 
 
 @torch.no_grad()
-def _posterior(
-    model: MixtureOfExperts, x: Tensor, y: Tensor, units: Units | None
-) -> tuple[Tensor, Tensor | None]:
+def _posterior(model: MixtureOfExperts, x: Tensor, y: Tensor, units: Units | None) -> tuple[Tensor, Tensor | None]:
     """Log posterior probabilities ``(k, n)`` of rows or their units, and residuals ``(n, k)`` of scalar responses."""
     law = model(x)
     residual = y.unsqueeze(-1) - law.components.mean if y.ndim == 1 else None
@@ -267,9 +265,7 @@ def _renormalized(log_resp: Tensor) -> Tensor:
     return torch.softmax(torch.where(lost, torch.zeros_like(log_resp), log_resp), 0)
 
 
-def _splits(
-    x: Tensor, resp: Tensor, residual: Tensor | None, expert: int, units: Units | None
-) -> list[Tensor]:
+def _splits(x: Tensor, resp: Tensor, residual: Tensor | None, expert: int, units: Units | None) -> list[Tensor]:
     """Responsibilities ``(k + 1, n)`` of k experts of whom one is split, once along x and twice by its residual."""
     rest = [resp[j] for j in range(len(resp)) if j != expert]
     guesses = []

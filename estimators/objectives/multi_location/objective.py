@@ -182,13 +182,12 @@ class MultiLinearObjective(Objective):
         """Log-likelihood and gradient, with the Hessian of the complete data: that of an M-step's objective."""
         return self._complete(theta, given)[0]
 
-    def _complete(
-        self, theta: Tensor, given: Tensor | None, *, with_spread: bool = False
-    ) -> tuple[Evaluation, Tensor]:
+    def _complete(self, theta: Tensor, given: Tensor | None, *, with_spread: bool = False) -> tuple[Evaluation, Tensor]:
         """That, and the covariance of the complete data's scores, zero unless it is asked for."""
         coefficients = self._unpack(theta)
         value, gradient = theta.new_zeros(theta.shape[:2]), torch.zeros_like(coefficients)
-        sums, spread = [], theta.new_zeros(())
+        sums: list[Tensor] = []
+        spread = theta.new_zeros(())
         for chunk in self.design.chunks():
             point = self._point(coefficients, chunk, given)
             value += total_of(point.log_prob, chunk)

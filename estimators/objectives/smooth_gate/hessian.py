@@ -40,11 +40,11 @@ class Sums(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a chunk says: ``weights`` and ``responsibilities (r, s, k, b)`` of units, and derivatives ``(r, s, k, c)``."""
+    """What a chunk says of its b units, and the derivatives of the densities of its c rows."""
 
-    weights: Tensor
-    responsibilities: Tensor
-    terms: DensityTerms
+    weights: Tensor  # (r, s, k, b)
+    responsibilities: Tensor  # (r, s, k, b)
+    terms: DensityTerms  # each (r, s, k, c)
 
 
 def chunk_sums(chunk: Chunk, state: State, gate: GateDerivatives) -> Sums:

@@ -90,7 +90,7 @@ def response_moments(y: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
 class UnitRows(NamedTuple):
     """The b units of a chunk whose rows share experts, as the gate sees them."""
 
-    index: Tensor  # (c,): the unit of each row, from 0 on
+    of_row: Tensor  # (c,): the unit of each row, from 0 on
     first: Tensor  # (b,): a row of each unit
     design: Tensor  # (r, D, b)
     outer: Tensor  # (r, b, q)
@@ -136,11 +136,11 @@ class Chunk(NamedTuple):
             power = units.power.reshape(len(units.power), *(1,) * (values.ndim - 2), -1)
             values = torch.where(power > 0, power * values, 0.0)
         sums = values.new_zeros((*values.shape[:-1], len(units.first)))
-        return sums.index_add(-1, units.index, values)
+        return sums.index_add(-1, units.of_row, values)
 
     def on_rows(self, values: Tensor) -> Tensor:
         """What holds of units at each of their rows: ``(..., c)`` from ``(..., b)``."""
-        return values if self.units is None else values.index_select(-1, self.units.index)
+        return values if self.units is None else values.index_select(-1, self.units.of_row)
 
     def of_units(self, values: Tensor) -> Tensor:
         """One row's value for each unit: ``(..., b)`` from ``(..., c)``."""

@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +34,11 @@ from .units import linear_map, to_standardized, to_user_units
 __all__ = ["LinearObjective"]
 
 _GATE_STEPS_FROM_START = 3
+_HESSIANS: dict[bool, tuple[Callable[..., Any], Callable[..., Tensor]]] = {
+    False: (curvature_sums, assemble_hessian),
+    True: (unit_curvature_sums, assemble_unit_hessian),
+}
+"""Sums over a chunk's units and the Hessian from them, by whether rows share experts."""
 
 
 class LinearObjective(Objective):
@@ -136,19 +143,14 @@ class LinearObjective(Objective):
         total = theta.new_zeros(theta.shape[:2])
         gradient = theta.new_zeros((*theta.shape[:2], len(layout.index)))
         curvature = None
+        sums_of, assembled = _HESSIANS[self.data.units is not None]
         for chunk in self.design.chunks():
             state = posterior(chunk, coefficients, layout, self.experts)
             total += total_of(state.log_prob, chunk)
             gradient += slopes(chunk, state).flatten()
-            curvature = _added(curvature, self._curvature(chunk, state))
-        hessian = (assemble_hessian if self.data.units is None else assemble_unit_hessian)(curvature, layout)
+            curvature = _added(curvature, sums_of(chunk, state, layout))
+        hessian = assembled(curvature, layout)
         return Evaluation(total + self._log_jacobian(), layout.pull_gradient(gradient), layout.pull_hessian(hessian))
-
-    def _curvature(self, chunk: Chunk, state: Posterior) -> tuple[Tensor, ...]:
-        """What one chunk says of the Hessian."""
-        if self.data.units is None:
-            return curvature_sums(chunk, state, self.layout)
-        return unit_curvature_sums(chunk, state, self.layout)
 
     def expected_counts(self, theta: Tensor) -> Tensor:
         """Total responsibility of each expert, ``(r, s, k)``."""
@@ -387,9 +389,10 @@ def _added(total, part):  # type: ignore[no-untyped-def]
 
 def _unit_slopes(chunk: Chunk, state: Posterior) -> Tensor:
     """Gradient of each unit's log-likelihood times its weight in the full coefficient vector, ``(b, F)``."""
-    r, w = weighted_units(chunk.of_units(state.responsibilities), chunk)[0, 0], weighted_units(state.weights, chunk)[0, 0]
+    own = chunk.of_units(state.responsibilities)
+    r, w = (weighted_units(part, chunk)[0, 0] for part in (own, state.weights))
     gate = ((r - w).unsqueeze(1) * chunk.gate_design[0]).flatten(0, 1)
-    own = unit_scores(chunk, state.terms)[0, 0]  # (k, D + q, b)
-    expert, constants = own[:, : len(chunk.design[0])], own[:, len(chunk.design[0]) :]
+    scores, width = unit_scores(chunk, state.terms)[0, 0], chunk.design.shape[1]  # (k, D + q, b)
+    expert, constants = scores[:, :width], scores[:, width:]
     parts = [(r.unsqueeze(1) * expert).flatten(0, 1), *(r * constant for constant in constants.unbind(1))]
     return torch.cat([gate, *parts]).mT

@@ -14,7 +14,6 @@ from mixkit import (
     LogNormalExperts,
     MixedExperts,
     MixtureOfExperts,
-    ModulePredictor,
     NegativeBinomialExperts,
     PointMassExperts,
     PoissonExperts,
@@ -47,12 +46,6 @@ def _atom(k):
 def _counts(k):
     few = PoissonExperts(_predictor(1))
     return MixedExperts([few, NegativeBinomialExperts(_predictor(k - 1, 2), dtype=DTYPE)]) if k > 1 else few
-
-
-def _network(k):
-    torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Linear(D, 3), torch.nn.Tanh(), torch.nn.Linear(3, k)).to(DTYPE)
-    return GaussianExperts(ModulePredictor(network, k), dtype=DTYPE)
 
 
 EXPERTS = {
@@ -122,10 +115,35 @@ def formula(model: MixtureOfExperts, parameters: dict[str, Tensor], data: Data) 
     densities = law.components.log_prob(data.y[0].unsqueeze(1))
     assert data.units is not None
     total = data.x.new_zeros(())
-    for unit in range(len(SIZES)):
+    for unit in range(data.num_units):
         rows = (data.units.index == unit).nonzero().squeeze(-1)
         power = 1.0 if data.units.power is None else data.units.power[0, rows].unsqueeze(-1)
         weight = 1.0 if data.units.weight is None else data.units.weight[0, unit]
         joint = law.log_weights[rows[0]] + (power * densities[rows]).sum(0)
         total = total + weight * torch.logsumexp(joint, -1)
     return total
+
+
+PANEL_SIZES = [1 + (7 * index) % 6 for index in range(60)]
+PANEL = [f"g{index}" for index, size in enumerate(PANEL_SIZES) for _ in range(size)]
+
+
+def panel(counts: bool = False, *, is_constant: bool = True) -> tuple[Tensor, Tensor]:
+    """Sixty groups of one to six rows, each from one of two experts: ``x (n, 2)``, ``y (n,)``."""
+    generator = seeded(11)
+    rows = torch.tensor([int(label[1:]) for label in PANEL])
+    per_group = torch.randn(60, D, generator=generator, dtype=DTYPE)
+    own = torch.randn(len(PANEL), D, generator=generator, dtype=DTYPE)
+    x = per_group[rows] if is_constant else own
+    is_second = (torch.rand(60, generator=generator, dtype=DTYPE) < torch.sigmoid(per_group[:, 0]))[rows]
+    level = torch.where(is_second, 1.0 + 0.5 * x[:, 0], 0.2 - 0.7 * x[:, 0] + 0.3 * x[:, 1])
+    if counts:
+        return x, torch.poisson(level.exp(), generator=generator)
+    return x, level + 0.8 * torch.randn(len(PANEL), generator=generator, dtype=DTYPE)
+
+
+def panel_weights(weights_of: str) -> Tensor:
+    generator = seeded(12)
+    rows = torch.tensor([int(label[1:]) for label in PANEL])
+    per_group = torch.rand(60, generator=generator, dtype=DTYPE) + 0.2
+    return per_group[rows] if weights_of == "groups" else torch.rand(len(PANEL), generator=generator, dtype=DTYPE) + 0.2
