@@ -7,7 +7,7 @@ from mixkit.mixture import ExpertMixture
 
 from .units import Units
 
-__all__ = ["log_joint", "unit_log_prob", "unit_log_responsibilities"]
+__all__ = ["draw", "log_joint", "unit_log_prob", "unit_log_responsibilities"]
 
 
 def log_joint(distribution: ExpertMixture, y: Tensor, units: Units | None, power: Tensor | None = None) -> Tensor:
@@ -42,3 +42,23 @@ def unit_log_prob(joint: Tensor) -> Tensor:
 def unit_log_responsibilities(joint: Tensor) -> Tensor:
     """Log posterior probability of each expert ``(g, k)``; uniform where no expert is possible."""
     return torch.log_softmax(torch.where(_is_impossible(joint), 0.0, joint), -1)
+
+
+def draw(
+    distribution: ExpertMixture, units: Units | None, shape: tuple[int, ...], generator: torch.Generator
+) -> Tensor:
+    """Responses ``(*shape, n, *event)``, all rows of a unit from one expert, drawn by the weights at its first row."""
+    if units is None:
+        return distribution.sample(shape, generator=generator)
+    log_weights = distribution.log_weights
+    first, index = (part.to(log_weights.device) for part in (units.first, units.index))
+    weights = log_weights[first].exp().expand(*shape, -1, -1)
+    expert = torch.multinomial(weights.flatten(0, -2), 1, generator=generator).reshape(*shape, -1)[..., index]
+    chosen = torch.full((*shape, *log_weights.shape), -torch.inf).to(log_weights).scatter(-1, expert.unsqueeze(-1), 0.0)
+    return torch.stack([_of_expert(distribution, own, generator) for own in chosen.flatten(0, -3)]).reshape(
+        *shape, len(index), *distribution.event_shape
+    )
+
+
+def _of_expert(distribution: ExpertMixture, log_weights: Tensor, generator: torch.Generator | None) -> Tensor:
+    return ExpertMixture(log_weights, distribution.components, validate_args=False).sample(generator=generator)

@@ -1,5 +1,6 @@
 """Units: rows, or groups of rows that share an expert."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,7 +13,7 @@ from mixkit._validation import check_choice
 
 from .tensors import check_not_masked
 
-__all__ = ["WEIGHTS_OF", "Units", "group_labels", "taken_group_column"]
+__all__ = ["WEIGHTS_OF", "Units", "check_is_coarser", "group_labels", "taken_group_column"]
 
 WEIGHTS_OF = ("groups", "rows")
 
@@ -110,6 +111,16 @@ class Units:
     def on_rows(self, values: Tensor) -> Tensor:
         """Each unit's value at all its rows: ``(..., n)`` from ``(..., g)``."""
         return values.index_select(-1, self.index.to(values.device))
+
+
+def check_is_coarser(clusters: Tensor, units: Units, labels: Sequence[Any]) -> None:
+    """Raise ``ValueError`` if rows of one unit have different ``clusters (n,)``, which ``labels`` name."""
+    first = clusters[units.first][units.index]
+    parted = (first != clusters).nonzero().squeeze(-1)
+    if len(parted):
+        row = int(parted[0])
+        got = [labels[int(first[row])], labels[int(clusters[row])]]
+        raise ValueError(f"groups must not part rows that share an expert, got {got} for rows of one expert")
 
 
 def taken_group_column(x: Any, groups: Any) -> tuple[Any, Any]:

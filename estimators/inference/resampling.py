@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixkit.mixture import ExpertMixture, MixtureOfExperts
+from mixkit.mixture import MixtureOfExperts
 
 from ..data.dataset import Data
+from ..data.unit_posterior import draw
 from ..data.units import Units
 
 __all__ = ["RESAMPLINGS", "Cases", "Parametric", "RandomWeights", "Resampling"]
@@ -71,7 +72,7 @@ class Parametric(Resampling):
         """The same covariates, new responses."""
         with torch.no_grad(), _SAMPLING:
             law = model(data.x[0])
-            y = torch.stack([_drawn(law, data.units, _torch_generator(rng, data.x)) for rng in rngs])
+            y = torch.stack([draw(law, data.units, (), _torch_generator(rng, data.x)) for rng in rngs])
         size = (len(rngs),)
         return _each(data, lambda part: part.expand(size + part.shape[1:]))._replace(y=y.to(data.y))
 
@@ -95,16 +96,6 @@ class RandomWeights(Resampling):
         return _each(data, lambda part: part.expand(size + part.shape[1:]))._replace(
             weight=factors if data.weight is None else factors * data.weight
         )
-
-
-def _drawn(law: ExpertMixture, units: Units | None, generator: torch.Generator) -> Tensor:
-    """Responses ``(n, ...)``, all rows of a unit from one expert."""
-    if units is None:
-        return law.sample(generator=generator)
-    first = units.first
-    expert = torch.multinomial(law.log_weights[first].exp(), 1, generator=generator)[units.index]
-    onehot = torch.full_like(law.log_weights, -torch.inf).scatter(-1, expert, 0.0)
-    return ExpertMixture(onehot, law.components, validate_args=False).sample(generator=generator)
 
 
 def _each(data: Data, function: Callable[[Tensor], Tensor]) -> Data:

@@ -55,7 +55,7 @@ def build_result(
     result = FitResult(
         model=fitted,
         param_names=list(maximum.to_user.names),
-        params=maximum.to_user.values(maximum.theta).numpy(force=True),
+        estimates=maximum.to_user.values(maximum.theta).numpy(force=True),
         llf=float(objective.log_likelihood(ascent.theta)),
         converged=bool(ascent.converged),
         grad_norm=float(_grad_norm(objective, ascent)),

@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixkit._validation import check_integer
 from mixkit.mixture import ExpertMixture, MixtureOfExperts
 from mixkit.residuals import quantile_residuals
 
 from ..data.columns import ordered_covariates, renamed, with_names
 from ..data.dataset import check_constant_within, gate_columns
 from ..data.tensors import numeric_tensor
-from ..data.unit_posterior import log_joint, unit_log_responsibilities
+from ..data.unit_posterior import draw, log_joint, unit_log_responsibilities
 from ..data.units import Units, group_labels, taken_group_column
 
 __all__ = ["FittedMixture"]
@@ -114,6 +115,58 @@ class FittedMixture:
         check_constant_within(points.unsqueeze(0), units, columns, self.feature_names, labels)
         return units
 
+    def predict_proba(self, x: Any, y: Any = None, *, groups: Any = None) -> np.ndarray:
+        """Probability of each expert ``(n, k)``: the gate's weights at x, or given y too the posterior.
+
+        Args:
+            x: covariates ``(n, d)``, as for :meth:`predict`.
+            y: responses ``(n,)`` or ``(n, p)``, for :meth:`responsibilities`; None for the prior.
+            groups: of rows that share an expert, as for :meth:`responsibilities`.
+
+        Raises:
+            TypeError: if an argument is not numeric.
+            ValueError: as for :meth:`responsibilities`.
+        """
+        if y is not None:
+            return self.responsibilities(x, y, groups=groups)
+        x, _ = taken_group_column(x, groups)
+        return self._law(self.covariates(x)).log_weights.exp().numpy(force=True)
+
+    def classify(self, x: Any, y: Any = None, *, groups: Any = None) -> np.ndarray:
+        """The likeliest expert of each row, ``(n,)``, from 0 to k - 1; the first of several. As :meth:`predict_proba`.
+
+        Without y it is the expert of the largest gate weight: what the model expects before it sees a response.
+        """
+        return self.predict_proba(x, y, groups=groups).argmax(-1)
+
+    def simulate(
+        self,
+        x: Any,
+        *,
+        num_replicates: int | None = None,
+        random_state: int | torch.Generator | None = None,
+        groups: Any = None,
+    ) -> np.ndarray:
+        """Responses drawn from the fitted model at each row of x, ``(n,)`` or ``(n, p)``.
+
+        The parameters are taken as known.
+
+        Args:
+            x: covariates ``(n, d)``, as for :meth:`predict`.
+            num_replicates: how many draws for each row, as a leading dimension; None for one without it.
+            random_state: seed, or a ``torch.Generator``, which moves on; None for other draws at every call.
+            groups: labels of rows that share an expert, as for :meth:`responsibilities`; None for one for each row.
+
+        Raises:
+            TypeError: if ``x`` is not numeric, or ``random_state`` something else.
+            ValueError: as for :meth:`predict`, or for ``num_replicates`` below 1.
+        """
+        shape = () if num_replicates is None else (check_integer("num_replicates", num_replicates, low=1),)
+        x, groups = taken_group_column(x, groups)
+        points = self.covariates(x)
+        units = None if groups is None else self._units(points, groups)
+        return draw(self._law(points), units, shape, _generator(random_state)).numpy(force=True)
+
     def residuals(self, x: Any, y: Any, *, random_state: int | None = None) -> np.ndarray:
         """Quantile residuals ``(n,)``, standard normal if the model is true (see ``mixkit/residuals.py``).
 
@@ -153,3 +206,13 @@ class FittedMixture:
             raise ValueError(f"y must have shape {shape}, a response for each row of x, got {tuple(response.shape)}")
         self.model.experts.check_response(response)
         return response
+
+
+def _generator(random_state: Any) -> torch.Generator:
+    if isinstance(random_state, torch.Generator):
+        return random_state
+    if random_state is None:
+        fresh = torch.Generator()
+        fresh.seed()
+        return fresh
+    return torch.Generator().manual_seed(check_integer("random_state", random_state, low=0))

@@ -104,7 +104,7 @@ class Estimator(SearchSettings, ABC):
         result = build_result(
             model, objective, optima.ascent, optima.values, optima.end_values, seconds, self._snapshot(), names
         )
-        result._rows = rows
+        result._fitted_rows, result._num_given = rows, whole.x.shape[1]
         result.warnings += [optima.set_aside] if optima.set_aside else []
         remark = collinearity_remark(pinned, is_fixed=is_fixed)
         result.warnings += [with_names(remark, names) if names else remark] if remark else []

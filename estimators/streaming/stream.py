@@ -185,7 +185,7 @@ class Stream:
             self._dependent(rows)
             fit = self._fit_start(rows)
             covariance, is_positive = fit.cov_params(), fit.is_positive
-            model, names, params, blocks = fit.model, list(fit.param_names), fit.params, 0
+            model, names, params, blocks = fit.model, list(fit.param_names), fit.estimates, 0
             remarks = list(fit.warnings)
         else:
             recursion = copy.copy(self._recursion)
