@@ -85,7 +85,7 @@ def _is_storable(model: MixtureOfExperts) -> bool:
 def _with_parameters(model: MixtureOfExperts | None, parameters: Any) -> MixtureOfExperts:
     if model is None:
         raise ValueError(
-            "model must be given, one of the form that was fitted: its modules are a user's own, whose code is in no file"
+            "model must be given, one of the form that was fitted: it has modules whose code is in no file"
         )
     filled = deepcopy(model).double().eval()
     try:

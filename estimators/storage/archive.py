@@ -16,6 +16,7 @@ from .codec import decode, encode
 __all__ = ["read_archive", "write_archive"]
 
 _VERSION = 1
+_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, TypeError, KeyError, AttributeError, EOFError, OSError)
 
 
 def write_archive(path: str | os.PathLike[str], kind: str, value: Any) -> None:
@@ -36,7 +37,7 @@ def write_archive(path: str | os.PathLike[str], kind: str, value: Any) -> None:
     part = target.with_name(f".{target.name}.part")
     try:
         with part.open("wb") as file:
-            np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
+            np.savez_compressed(file, **(arrays | {"header": np.array(json.dumps(header))}))  # type: ignore[arg-type]
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
@@ -71,16 +72,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        EOFError,
-        OSError,
-        AttributeError,
-        TypeError,
-        KeyError,
-        zlib.error,
-    ) as error:
+    except _DAMAGE as error:
         if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
             raise
         raise _foreign(path, str(error)) from error

@@ -26,6 +26,10 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     f"torch.nn.functional.{name}": getattr(nn.functional, name)
     for name in ("softplus", "gelu", "silu", "elu", "relu", "leaky_relu", "logsigmoid")
 }  # fmt: skip
+_DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64, torch.bool)
+}
 _PLAIN = set(vars(nn.Module()))
 _HOOKS = [name for name in _PLAIN if name.endswith("hooks")]
 
@@ -193,7 +197,7 @@ _READERS: dict[str, Callable[[dict[str, Any], dict[str, np.ndarray]], Any]] = {
     "tensor": lambda tree, arrays: torch.from_numpy(arrays[tree["tensor"]].copy()),
     "array": lambda tree, arrays: arrays[tree["array"]].copy(),
     "float": lambda tree, arrays: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[tree["float"]],
-    "dtype": lambda tree, arrays: {str(d).removeprefix("torch."): d for d in _DTYPES}[tree["dtype"]],
+    "dtype": lambda tree, arrays: _DTYPES[tree["dtype"]],
     "function": lambda tree, arrays: _FUNCTIONS[tree["function"]],
     "list": lambda tree, arrays: _each(tree["list"], arrays),
     "tuple": lambda tree, arrays: tuple(_each(tree["tuple"], arrays)),
@@ -201,5 +205,3 @@ _READERS: dict[str, Callable[[dict[str, Any], dict[str, np.ndarray]], Any]] = {
     "set": lambda tree, arrays: set(_each(tree["set"], arrays)),
     "dict": lambda tree, arrays: {decode(k, arrays): decode(v, arrays) for k, v in tree["dict"]},
 }
-
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64, torch.bool)

@@ -1,5 +1,6 @@
 """Results in files: everything that a reader sees comes back, and nothing in a file is run."""
 
+import copy
 import json
 import math
 import os
@@ -92,8 +93,6 @@ def test_the_data_and_the_estimator_stay_out(fit, path):
 
 
 def test_a_result_without_its_data_is_saved_with_what_it_knows(fit, path):
-    import copy
-
     twin = copy.deepcopy(fit)
     twin.maximum._covariances.clear()
     twin.remove_data()
