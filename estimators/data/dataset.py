@@ -41,6 +41,10 @@ class Data(NamedTuple):
         weight = None if weight is None else weight[sets]
         return Data(x[sets], y[sets], weight, None if units is None else units.sets(sets))
 
+    def rows_of(self, units: Tensor) -> Tensor:
+        """Positions of the rows of some ``units (q,)``; of rows themselves."""
+        return units if self.units is None else self.units.rows_of(units)
+
     def with_unit_factors(self, factors: Tensor) -> "Data":
         """One data set as often as there are rows of ``factors (m, g)``, which multiply the weights of its units."""
         x, y, weight, units = self

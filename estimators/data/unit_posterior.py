@@ -1,5 +1,7 @@
 """What a mixture says of units: joint log-densities and posteriors, where rows share an expert."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -52,13 +54,10 @@ def draw(
         return distribution.sample(shape, generator=generator)
     log_weights = distribution.log_weights
     first, index = (part.to(log_weights.device) for part in (units.first, units.index))
-    weights = log_weights[first].exp().expand(*shape, -1, -1)
-    expert = torch.multinomial(weights.flatten(0, -2), 1, generator=generator).reshape(*shape, -1)[..., index]
-    chosen = torch.full((*shape, *log_weights.shape), -torch.inf).to(log_weights).scatter(-1, expert.unsqueeze(-1), 0.0)
-    return torch.stack([_of_expert(distribution, own, generator) for own in chosen.flatten(0, -3)]).reshape(
-        *shape, len(index), *distribution.event_shape
-    )
-
-
-def _of_expert(distribution: ExpertMixture, log_weights: Tensor, generator: torch.Generator | None) -> Tensor:
-    return ExpertMixture(log_weights, distribution.components, validate_args=False).sample(generator=generator)
+    weights, draws = log_weights[first].exp(), []
+    for _ in range(math.prod(shape)):
+        expert = torch.multinomial(weights, 1, generator=generator)[index]
+        sharp = torch.full_like(log_weights, -torch.inf).scatter(-1, expert, 0.0)
+        known = ExpertMixture(sharp, distribution.components, validate_args=False)
+        draws.append(known.sample(generator=generator))
+    return torch.stack(draws).reshape(*shape, *draws[0].shape)

@@ -102,7 +102,7 @@ class Search:
         while objective.n > 2 * size:
             drawn = size if units is None else max(self.model.num_experts, -(-size * count // objective.n))
             kept = torch.as_tensor(np.sort(self.rng.choice(count, drawn, replace=False)))
-            yield kept if units is None else units.rows_of(kept)
+            yield whole.data.rows_of(kept)
             size *= _GROWTH
         yield None
 
