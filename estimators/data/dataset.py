@@ -9,7 +9,8 @@ from torch import Tensor
 from mixkit._validation import check_choice
 from mixkit.gates.scores import ConstantScore
 from mixkit.mixture import MixtureOfExperts
-from mixkit.parameters import has_form
+from mixkit.parameters import CoefficientPattern, has_form
+from mixkit.parameters.coefficient_block import FIXED
 
 from .columns import column_names
 from .tensors import numeric_tensor
@@ -126,7 +127,7 @@ def as_data(
     if x.shape[2] == 0:
         raise ValueError("x must have at least one covariate, got none")
     _check_model(model, x.shape[2])
-    model.experts.check_response(y)
+    model.experts.check_rows(x, y)
     if y.ndim > 2 and len(model.experts(x[:, :1].to(_dtype(model))).event_shape) == 0:
         raise ValueError(f"y must have shape (n,) for experts of a scalar response, got {tuple(y.shape[1:])}")
     data = Data(x, y, _weights(sample_weight, x, is_batch, model.num_experts))
@@ -154,11 +155,19 @@ def _grouped(model: MixtureOfExperts, data: Data, groups: Any, weights_of: str, 
 
 def gate_columns(model: MixtureOfExperts, d: int) -> list[int]:
     """Positions of the columns of x ``(n, d)`` that the gate reads."""
-    gate = model.gate
-    reads_none = has_form(gate.score, ConstantScore) and not gate.temperature.depends_on_x
-    if reads_none and gate.selection.reads_scores_alone:
+    gate, seen = model.gate, range(d - model.num_known)
+    if gate.temperature.depends_on_x or not gate.selection.reads_scores_alone:
+        return list(seen)
+    if has_form(gate.score, ConstantScore):
         return []
-    return list(range(d - model.has_offset))
+    pattern = getattr(gate.score, "pattern", None)
+    return list(seen) if pattern is None else [column for column in seen if _is_read(pattern, column)]
+
+
+def _is_read(pattern: CoefficientPattern, column: int) -> bool:
+    """Whether some expert has a coefficient of a column, free or fixed at another value than zero."""
+    rows = zip(pattern.index, pattern.fixed, strict=True)
+    return any(index[column] != FIXED or fixed[column] != 0.0 for index, fixed in rows)
 
 
 def check_constant_within(
@@ -200,8 +209,8 @@ def _check_model(model: MixtureOfExperts, d: int) -> None:
         )
     for part in (model.gate.score, getattr(model.experts, "predictor", None)):
         expected = getattr(part, "num_features", None)
-        if expected is not None and model.has_offset:
-            expected += 1  # the offset, last
+        if expected is not None:
+            expected += model.num_known  # the last ones
         if expected is not None and expected != d:
             raise ValueError(
                 f"x must have the {expected} covariates of the model's {type(part).__name__}, got {d} columns"

@@ -25,6 +25,7 @@ from ..results.build import build_batch, build_result
 from ..results.fit_batch import FitBatch
 from ..results.fit_result import FitResult
 from .optima import Optima
+from .plausibility import spurious_remarks
 from .search import Search
 from .settings import SearchSettings
 from .standardized import StandardizedObjective
@@ -77,9 +78,8 @@ class Estimator(SearchSettings, ABC):
                 its density).
 
         Returns:
-            The fit with the highest log-likelihood among all starts. Where the likelihood has no bound, degenerate
-            ends (an expert on fewer observations than it has coefficients, or a variance at a floor below 1e-4) come
-            last; a higher one that was set aside is named in ``warnings``.
+            The fit with the highest log-likelihood among all starts. Where the likelihood has no bound, ends that are
+            not to be trusted come last (see ``spurious``); a higher one that was set aside is named in ``warnings``.
 
         Raises:
             TypeError: if an argument is not numeric.
@@ -98,7 +98,7 @@ class Estimator(SearchSettings, ABC):
         started = time.perf_counter() if started is None else started
         settings, data, rows = self._on_fitted_rows(whole)
         is_fixed = fixes_columns(model)
-        pinned = dependent_columns(data, has_offset=model.has_offset, names=names, is_fixed=is_fixed)
+        pinned = dependent_columns(data, model=model, num_known=model.num_known, names=names, is_fixed=is_fixed)
         objective, optima = settings._search(model, data, pinned)
         seconds = time.perf_counter() - started
         result = build_result(
@@ -106,6 +106,7 @@ class Estimator(SearchSettings, ABC):
         )
         result._fitted_rows, result._num_given = rows, whole.x.shape[1]
         result.warnings += [optima.set_aside] if optima.set_aside else []
+        result.warnings += spurious_remarks(objective, optima.ascent.theta)
         remark = collinearity_remark(pinned, is_fixed=is_fixed)
         result.warnings += [with_names(remark, names) if names else remark] if remark else []
         return result
@@ -150,13 +151,13 @@ class Estimator(SearchSettings, ABC):
         if rows is not None:
             twin, data = self._with_starts_on(rows, n), data.take(rows)
             own = None if starts is None else [[start.at(rows, n) for start in some] for some in starts]
-        pinned = dependent_columns(data, has_offset=model.has_offset, is_fixed=fixes_columns(model))
+        pinned = dependent_columns(data, model=model, num_known=model.num_known, is_fixed=fixes_columns(model))
         objective, optima = twin._search(model, data, pinned, own)
         return build_batch(model, objective, optima.ascent)
 
     def _best_optima(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Ascent]:
         """The log-likelihood of ``r`` checked data sets, and the best end on each, ``theta (r, 1, P)``."""
-        pinned = dependent_columns(data, has_offset=model.has_offset, is_fixed=fixes_columns(model))
+        pinned = dependent_columns(data, model=model, num_known=model.num_known, is_fixed=fixes_columns(model))
         objective, optima = self._search(model, data, pinned)
         return objective, optima.ascent
 
