@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from .._validation import check_generator
 
 _CHUNK = 256
+_LONG = 1 << 14
 
 
 def invert_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
@@ -208,6 +209,20 @@ class GeneratorSource(RandomSource):
         if isinstance(generator, list):
             generator = [generator[i] for i in index.tolist()]
         return GeneratorSource(generator, index.numel(), self.device)
+
+
+def is_long(rows: Tensor) -> bool:
+    """Whether rows ``(..., v)`` are best taken one at a time: on a CPU, when one fills a good part of its cache."""
+    return rows.device.type == "cpu" and rows.shape[-1] >= _LONG
+
+
+def one_by_one(rows: Tensor, batch: int, source: RandomSource) -> bool:
+    """Whether rows of a batch are best verified one after the other, with no work on what is not visited.
+
+    So it is on a CPU where there is one row, or where the vocabulary is most of the work; sources that look at all ends
+    of a draft gain nothing.
+    """
+    return source.stops_early and rows.device.type == "cpu" and (batch == 1 or is_long(rows))
 
 
 Seed = Generator | int

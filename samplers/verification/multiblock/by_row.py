@@ -5,27 +5,19 @@ from torch import Tensor
 
 from ..node import compute_dtype
 from ..results import Info, Verification
-from ..sources import RandomSource
+from ..sources import RandomSource, is_long
 from ..token_tree import TokenTree, TreeVerification
 from ..verify_drafts import DraftBlock
 from .descent import Descended, Descent
 from .one_node import NodeRows
 from .one_tree import OneTree
-from .plans import LevelPlans, is_long, one_plan
+from .plans import LevelPlans, one_plan
 from .rows import BlockRows, Rows, TreeRows
-
-
-def by_one(target: Tensor, batch: int, source: RandomSource) -> bool:
-    """Whether rows go one after the other: on a CPU, where there is one, or where the vocabulary is most of the work.
-
-    Sources that look at all ends anyway gain nothing.
-    """
-    return source.stops_early and target.device.type == "cpu" and (batch == 1 or is_long(target))
 
 
 def descend_block(block: DraftBlock, plans: type[LevelPlans], source: RandomSource) -> Verification:
     """Verify the rows of a block."""
-    batch, _, size = block.shape
+    size = block.shape[2]
     rows = BlockRows(block, plans.precise)
     drafts, lengths = block.tokens.tolist(), block.lengths.tolist()
     trees = [OneTree.of_chains(*row) for row in zip(drafts, lengths, strict=True)]
@@ -79,7 +71,7 @@ class _Walk:
         self._several = compute_dtype(target, precise=plans.precise)
         self._spare = {dtype: (_empty(target, dtype), _empty(target, dtype)) for dtype in {self._alone, self._several}}
 
-    def plan(self, leader: int):  # noqa: ANN201
+    def plan(self, leader: int):
         return one_plan(self._plans, self.node(leader))
 
     def node(self, leader: int) -> NodeRows:

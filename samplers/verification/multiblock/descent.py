@@ -96,7 +96,9 @@ class Descent:
             going *= 1 - found
             spent[child] = left * mean
             left *= 1 - mean
-        yield from self._stops([*turns, *(child for child in budgets if child not in turns)], budgets, spent, left, going)
+        yield from self._stops(
+            [*turns, *(child for child in budgets if child not in turns)], budgets, spent, left, going
+        )
 
     def _stops(
         self, order: list[int], budgets: dict[int, float], spent: dict[int, float], left: float, going: float

@@ -27,7 +27,7 @@ class NodeRows:
 
     @cached_property
     def draft(self) -> Tensor:
-        """Probabilities ``(v,)`` that the first child was drawn from, which stand for all where drafts are identical."""
+        """Probabilities ``(v,)`` that the first child was drawn from: all children's, where drafts are identical."""
         return self.draft_of(0)
 
     @cached_property

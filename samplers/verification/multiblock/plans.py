@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..sources import is_long
 from .one_node import AlonePlan, NodeRows, OnePlan, leads
-
-_LONG = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,6 @@ class LevelRows:
             other = self.draft[node] if b == 1 else torch.mul(self.draft[node], b, out=q)
             found.append(float(torch.minimum(p, other, out=p).sum()))
         return of_target.new_tensor(found)
-
-
-def is_long(rows: Tensor) -> bool:
-    """Whether rows ``(..., v)`` are best taken one at a time: on a CPU, when one fills a good part of its cache."""
-    return rows.device.type == "cpu" and rows.shape[-1] >= _LONG
 
 
 @dataclass(frozen=True)
@@ -145,9 +139,7 @@ class LevelOfOne(OnePlan):
             drafts = torch.stack([rows.draft_of(k) for k in range(len(rows.tokens))])[None]
         first = torch.tensor([leads(rows.tokens)], device=at.device)
         self._rows = rows
-        self._plans = plans(
-            LevelRows(rows.target[None], rows.draft[None], at, torch.ones_like(first), first, drafts)
-        )
+        self._plans = plans(LevelRows(rows.target[None], rows.draft[None], at, torch.ones_like(first), first, drafts))
         self._node = torch.zeros(1, dtype=torch.long, device=at.device)
         self._solutions: dict[float, Tensor] = {}
         self._found: dict[float, NodePlan] = {}

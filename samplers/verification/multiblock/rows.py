@@ -7,11 +7,12 @@ from torch import Tensor
 
 from ..node import compute_dtype
 from ..shared_prefix import check_led_rows, check_shared_rows, leaders
+from ..sources import is_long
 from ..token_tree import TokenTree
 from ..verify_drafts import DraftBlock
 from .levels import Level, TreeShape
 from .one_node import NodeRows
-from .plans import LevelRows, is_long
+from .plans import LevelRows
 from .two_phase import Stops
 
 
@@ -68,7 +69,9 @@ class Rows(ABC):
         """Target probabilities ``(v,)``."""
         return self._target_row(row, node).softmax(-1, dtype=dtype)
 
-    def node(self, row: int, node: int, children: list[int], spare: tuple[Tensor, Tensor], dtype: torch.dtype) -> NodeRows:
+    def node(
+        self, row: int, node: int, children: list[int], spare: tuple[Tensor, Tensor], dtype: torch.dtype
+    ) -> NodeRows:
         """The distributions of one node, made when they are asked for."""
 
         def draft_of(place: int) -> Tensor:

@@ -153,9 +153,7 @@ class _Table:
                 following = here.new_zeros(levels[depth + 1].num_nodes)
                 following[turn.below[inner]] = (here[:, None] * going)[inner]
                 here = following
-        return Stops(
-            self.law.clamp_min_(0.0), self.turn, self.plans, self.place, self.num_children, self.total
-        )
+        return Stops(self.law.clamp_min_(0.0), self.turn, self.plans, self.place, self.num_children, self.total)
 
     def _order(self, levels: list[Level], turns: list[_Turns]) -> None:
         """Number the rows as a walk comes to stop there: what lies below the children first, then the children."""
