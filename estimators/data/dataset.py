@@ -55,7 +55,7 @@ def as_data(model: MixtureOfExperts, x: Any, y: Any, sample_weight: Any, *, is_b
     if x.shape[2] == 0:
         raise ValueError("x must have at least one covariate, got none")
     _check_model(model, x.shape[2])
-    model.experts.check_response(y)
+    model.experts.check_rows(x, y)
     if y.ndim > 2 and len(model.experts(x[:, :1].to(_dtype(model))).event_shape) == 0:
         raise ValueError(f"y must have shape (n,) for experts of a scalar response, got {tuple(y.shape[1:])}")
     return Data(x, y, _weights(sample_weight, x, is_batch, model.num_experts))
@@ -74,8 +74,8 @@ def _check_model(model: MixtureOfExperts, d: int) -> None:
         )
     for part in (model.gate.score, getattr(model.experts, "predictor", None)):
         expected = getattr(part, "num_features", None)
-        if expected is not None and model.has_offset:
-            expected += 1  # the offset, last
+        if expected is not None:
+            expected += model.num_known  # the last ones
         if expected is not None and expected != d:
             raise ValueError(
                 f"x must have the {expected} covariates of the model's {type(part).__name__}, got {d} columns"

@@ -152,8 +152,8 @@ class Encoder:
         matrix = _materialized(self.terms.argument, self._spec, frame)
         if tuple(matrix.columns) != self.columns:
             raise ValueError(
-                f"data must give the columns of the fit, {list(self.columns)}, got {list(matrix.columns)}: a column may "
-                "hold numbers where the fit had categories"
+                f"data must give the columns of the fit, {list(self.columns)}, got {list(matrix.columns)}: a column "
+                "may hold numbers where the fit had categories"
             )
         return _checked(self.terms.argument, matrix)
 

@@ -71,7 +71,9 @@ class Response:
         column, classes = frame[self.words.strip("`")], self.classes or []
         unknown = [label for label in column.unique() if label not in classes]
         if unknown:
-            raise ValueError(f"data must have classes of {self.words!r} that the fit has seen, {classes}, got {unknown[0]!r}")
+            raise ValueError(
+                f"data must have classes of {self.words!r} that the fit has seen, {classes}, got {unknown[0]!r}"
+            )
         places = {label: float(place) for place, label in enumerate(classes)}
         return np.array([places[label] for label in column])
 

@@ -54,7 +54,8 @@ def select_experts(
             experts with a probability that does not vanish as n grows.
         gate: a word of :func:`mixkit.gates.gate_by_name` ("softmax", "constant", "sigmoid", "laplace", "activation",
             "temperature"), or a function of ``(d, k)`` that returns a gate.
-        experts: "gaussian", "student_t" or "poisson", or a function of ``(d, k)`` that returns experts.
+        experts: a word of :func:`mixkit.experts.family_by_name` for a family that needs no options, or a function of
+            ``(d, k)`` that returns experts.
         model: a function of k that returns a :class:`~mixkit.mixture.MixtureOfExperts`, in place of ``gate`` and
             ``experts``.
         offset: whether the last column of X is an offset, a known part of every expert's linear predictor such as the

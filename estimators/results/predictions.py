@@ -104,7 +104,7 @@ class FittedMixture:
         points = self.covariates(x)
         with torch.no_grad():
             law = self._law(points)
-            return law.log_responsibilities(self._response(y, law)).exp().numpy(force=True)
+            return law.log_responsibilities(self._response(points, y, law)).exp().numpy(force=True)
 
     def predict_proba(self, x: Any, y: Any = None) -> np.ndarray:
         """Probability of each expert ``(n, k)``: the gate's weights at x, or given y too the posterior.
@@ -162,7 +162,7 @@ class FittedMixture:
         """
         points = self.covariates(x)
         law = self._law(points)
-        response = self._response(y, law)
+        response = self._response(points, y, law)
         if random_state is None and not law.event_shape and bool(law.has_atom(response).any()):
             raise ValueError("random_state must be a seed for responses of positive probability (counts), got None")
         generator = None if random_state is None else torch.Generator().manual_seed(random_state)
@@ -191,12 +191,12 @@ class FittedMixture:
         with torch.no_grad():
             return self.model(points)
 
-    def _response(self, y: Any, law: ExpertMixture) -> Tensor:
+    def _response(self, points: Tensor, y: Any, law: ExpertMixture) -> Tensor:
         response = numeric_tensor("y", y).to(next(self.model.parameters()).device)
         shape = tuple(law.batch_shape + law.event_shape)
         if tuple(response.shape) != shape:
             raise ValueError(f"y must have shape {shape}, a response for each row of x, got {tuple(response.shape)}")
-        self.model.experts.check_response(response)
+        self.model.experts.check_rows(points, response)
         return response
 
 

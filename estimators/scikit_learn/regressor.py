@@ -47,7 +47,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         max_iter: most Newton iterations of a start.
         tol: a fit has converged when one more Newton step would add less than this to the log-likelihood.
         variance_floor: least variance of an expert, as a share of the variance of y; from 1e-4 on a constraint like
-            another, below it a safeguard: fits that end there come last.
+            another, below it a safeguard: fits that end there come last. None for one that finds lines of little noise
+            (see :class:`~estimators.search.settings.SearchSettings`).
         penalty: subtracted from the log-likelihood by ``fit`` (see :mod:`estimators.penalties`); None for maximum
             likelihood.
         warm_start: whether ``fit`` starts from the fit before alone, as long as that has the same form.
@@ -94,7 +95,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         n_init: int = 10,
         max_iter: int = 200,
         tol: float = 1e-9,
-        variance_floor: float = 1e-6,
+        variance_floor: float | None = None,
         penalty: Penalty | None = None,
         warm_start: bool = False,
         estimator: Estimator | None = None,
@@ -227,7 +228,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
                 "experts must be a mixkit.experts.Experts, such as PoissonExperts(LinearPredictor(d, n_experts)), or "
                 f"None, got {self.experts!r}"
             )
-        d = X.shape[1] - (self.experts is not None and self.experts.has_offset)
+        d = X.shape[1] - (0 if self.experts is None else len(self.experts.known_columns))
         generator = torch.Generator().manual_seed(0)
         settings: dict[str, Any] = {"dtype": torch.float64, "generator": generator}
         experts = copy.deepcopy(self.experts)

@@ -150,7 +150,9 @@ class Stream:
 
     def _dependent(self, data: Data) -> Tensor:
         """Columns that are constant or combinations of others; warns of them."""
-        return dependent_columns(data, has_offset=self.model.has_offset, is_fixed=LinearObjective.supports(self.model))
+        return dependent_columns(
+            data, model=self.model, num_known=self.model.num_known, is_fixed=LinearObjective.supports(self.model)
+        )
 
     def _started(self, data: Data) -> Recursion:
         fit, settings = self._fit_start(data), self.settings

@@ -2,7 +2,11 @@
 
 from .atom import Atom
 from .atoms import has_atom
+from .beta import Beta, beta_log_density
+from .binomial import Binomial, binomial_log_prob
 from .categorical import Categorical
+from .gamma import Gamma, gamma_log_density
+from .inverse_gaussian import InverseGaussian, inverse_gaussian_log_density
 from .laplace import Laplace
 from .log_normal import LogNormal
 from .negative_binomial import NegativeBinomial, negative_binomial_log_prob
@@ -14,7 +18,11 @@ from .zero_inflated import ZeroInflatedLogNormal
 
 __all__ = [
     "Atom",
+    "Beta",
+    "Binomial",
     "Categorical",
+    "Gamma",
+    "InverseGaussian",
     "Laplace",
     "LogNormal",
     "NegativeBinomial",
@@ -23,7 +31,11 @@ __all__ = [
     "Poisson",
     "StudentT",
     "ZeroInflatedLogNormal",
+    "beta_log_density",
+    "binomial_log_prob",
+    "gamma_log_density",
     "has_atom",
+    "inverse_gaussian_log_density",
     "log1p_square",
     "negative_binomial_log_prob",
     "student_t_log_density",

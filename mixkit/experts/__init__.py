@@ -1,15 +1,21 @@
 """Families of experts: one file each; start with ``base.py``."""
 
 from .base import DensityExperts, DensityTerms, Experts, LocationExperts, MultiLocationExperts
+from .beta import BetaExperts
+from .binomial import BinomialExperts
 from .categorical import CategoricalExperts
 from .covariance import Covariance, DiagonalCovariance, FullCovariance, SphericalCovariance
 from .dominating_measure import COUNTS, POSITIVE_LINE, REAL_LINE, DominatingMeasure
+from .families import family, family_by_name, family_names, family_of
+from .gamma import GammaExperts
 from .gaussian import GaussianExperts, linear_gaussian_experts
+from .inverse_gaussian import InverseGaussianExperts
 from .laplace import LaplaceExperts
 from .log_normal import LogNormalExperts, ZeroInflatedLogNormalExperts
 from .mixed import MixedExperts
 from .multivariate import MultivariateGaussianExperts
 from .negative_binomial import NegativeBinomialExperts
+from .ordinal import OrdinalExperts
 from .point_mass import PointMassExperts
 from .poisson import PoissonExperts
 from .student_t import StudentTExperts
@@ -18,6 +24,8 @@ __all__ = [
     "COUNTS",
     "POSITIVE_LINE",
     "REAL_LINE",
+    "BetaExperts",
+    "BinomialExperts",
     "CategoricalExperts",
     "Covariance",
     "DensityExperts",
@@ -26,7 +34,9 @@ __all__ = [
     "DominatingMeasure",
     "Experts",
     "FullCovariance",
+    "GammaExperts",
     "GaussianExperts",
+    "InverseGaussianExperts",
     "LaplaceExperts",
     "LocationExperts",
     "LogNormalExperts",
@@ -34,10 +44,15 @@ __all__ = [
     "MultiLocationExperts",
     "MultivariateGaussianExperts",
     "NegativeBinomialExperts",
+    "OrdinalExperts",
     "PointMassExperts",
     "PoissonExperts",
     "SphericalCovariance",
     "StudentTExperts",
     "ZeroInflatedLogNormalExperts",
+    "family",
+    "family_by_name",
+    "family_names",
+    "family_of",
     "linear_gaussian_experts",
 ]

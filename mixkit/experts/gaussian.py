@@ -8,6 +8,7 @@ from torch import Tensor
 from ..distributions import Normal
 from .base import DensityTerms, LocationExperts, new_constant
 from .dominating_measure import REAL_LINE
+from .families import family
 from .predictors import LinearPredictor, Predictor
 
 __all__ = ["GaussianExperts", "linear_gaussian_experts"]
@@ -15,6 +16,7 @@ __all__ = ["GaussianExperts", "linear_gaussian_experts"]
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
+@family("gaussian")
 class GaussianExperts(LocationExperts):
     r"""Gaussian experts, :math:`y \mid x, j \sim N(\eta_j(x), \sigma_j^2)`.
 

@@ -8,11 +8,13 @@ from ..distributions import NegativeBinomial, negative_binomial_log_prob
 from ..distributions.negative_binomial import log1p_ratio
 from .base import DensityTerms, LocationExperts, check_counts, new_constant
 from .dominating_measure import COUNTS
+from .families import family
 from .predictors import Predictor
 
 __all__ = ["NegativeBinomialExperts"]
 
 
+@family("negative_binomial")
 class NegativeBinomialExperts(LocationExperts):
     r"""Negative binomial experts: mean :math:`\mu_j = \exp \eta_j(x)`, variance :math:`\mu_j + \alpha_j \mu_j^2`.
 

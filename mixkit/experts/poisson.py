@@ -7,10 +7,12 @@ from ..distributions import Poisson
 from ..distributions.stirling import poisson_log_prob
 from .base import DensityTerms, LocationExperts, check_counts
 from .dominating_measure import COUNTS
+from .families import family
 
 __all__ = ["PoissonExperts"]
 
 
+@family("poisson")
 class PoissonExperts(LocationExperts):
     r"""Poisson experts with a log link, :math:`y \mid x, j \sim \mathrm{Poisson}(\exp \eta_j(x))`.
 

@@ -14,16 +14,21 @@ from torch import Tensor, nn
 
 from mixkit.distributions import Normal
 from mixkit.experts import (
+    BetaExperts,
+    BinomialExperts,
     CategoricalExperts,
     DiagonalCovariance,
     Experts,
     FullCovariance,
+    GammaExperts,
     GaussianExperts,
+    InverseGaussianExperts,
     LaplaceExperts,
     LocationExperts,
     LogNormalExperts,
     MultivariateGaussianExperts,
     NegativeBinomialExperts,
+    OrdinalExperts,
     PoissonExperts,
     SphericalCovariance,
     StudentTExperts,
@@ -143,6 +148,31 @@ def _vector_normal(experts, eta, j):
     return stats.multivariate_normal(eta, tril @ tril.T)
 
 
+def _binomial(experts, eta, j):
+    return stats.binom(experts.trials, special.expit(eta))
+
+
+def _gamma(experts, eta, j):
+    scale = _constant_of(experts, "log_scale", j)
+    return stats.gamma(scale**-2, scale=np.exp(eta) * scale**2)
+
+
+def _inverse_gaussian(experts, eta, j):
+    dispersion = _constant_of(experts, "log_scale", j) ** 2
+    return stats.invgauss(np.exp(eta) * dispersion, scale=1.0 / dispersion)
+
+
+def _beta(experts, eta, j):
+    precision = _constant_of(experts, "log_scale", j) ** -2
+    return stats.beta(precision * special.expit(eta), precision * special.expit(-eta))
+
+
+def _ordinal(experts, eta, j):
+    gaps = [_constant_of(experts, name, j) for name in experts.constant_names]
+    below = special.expit(np.cumsum([0.0, *gaps]) - eta)
+    return stats.rv_discrete(values=(np.arange(len(below) + 1), np.diff([0.0, *below, 1.0])))
+
+
 def _negative_binomial(experts, eta, j):
     size = 1.0 / _constant_of(experts, "log_dispersion", j)
     return stats.nbinom(size, size / (size + np.exp(eta)))
@@ -190,10 +220,17 @@ SCALAR: dict[str, Family] = {
     "poisson-constant": Family(
         lambda **o: PoissonExperts(_constant(**o)), lambda experts, eta, j: stats.poisson(np.exp(eta))
     ),
+    "binary": Family(lambda **o: BinomialExperts(_linear(**o)), _binomial),
+    "binomial": Family(lambda **o: BinomialExperts(_network(**o), trials=7), _binomial),
     "laplace": Family(lambda **o: LaplaceExperts(_linear(**o), **o), _laplace),
     "laplace-shared-scale": Family(lambda **o: LaplaceExperts(_network(**o), shared_scale=True, **o), _laplace),
     "log-normal": Family(lambda **o: LogNormalExperts(_linear(**o), **o), _log_normal),
     "log-normal-network": Family(lambda **o: LogNormalExperts(_network(**o), **o), _log_normal),
+    "gamma": Family(lambda **o: GammaExperts(_linear(**o), **o), _gamma),
+    "inverse-gaussian": Family(lambda **o: InverseGaussianExperts(_linear(**o), **o), _inverse_gaussian),
+    "beta": Family(lambda **o: BetaExperts(_linear(**o), **o), _beta),
+    "ordinal": Family(lambda **o: OrdinalExperts(_linear(**o), 4, **o), _ordinal),
+    "ordinal-two-levels": Family(lambda **o: OrdinalExperts(_network(**o), 2, **o), _ordinal),
     "negative-binomial": Family(lambda **o: NegativeBinomialExperts(_linear(**o), **o), _negative_binomial),
     "negative-binomial-shared": Family(
         lambda **o: NegativeBinomialExperts(_network(**o), shared_dispersion=True, **o), _negative_binomial
@@ -226,11 +263,16 @@ LOCATION = SCALAR  # every scalar family here is a DensityExperts
 
 @torch.no_grad()
 def build_experts(make: Build, **options: Any) -> Any:
-    """Experts with parameters that matter; the degrees of freedom between 4 and 100, so that moments exist."""
+    """Experts with parameters that matter; the degrees of freedom between 4 and 100, so that moments exist.
+
+    Shares have a precision of seven at least: more of them are near an end than float64 has numbers there, otherwise.
+    """
     experts = build(make, **options)
     for name, parameter in experts.named_parameters():
         if name == "log_df":
             parameter.copy_(2.5 + parameter.clamp(-1.0, 2.0))
+    if isinstance(experts, BetaExperts):
+        experts.log_scale.clamp_(max=-1.0)
     return experts
 
 
@@ -251,6 +293,8 @@ def nodes(law: Any, step: float = 0.01) -> tuple[Tensor, Tensor]:
     breaks = law.mean.unsqueeze(0)
     if getattr(law.support, "lower_bound", None) == 0:
         breaks = torch.zeros_like(breaks)
+        if getattr(law.support, "upper_bound", None) == 1:
+            breaks = torch.cat([breaks, torch.ones_like(breaks)])
     elif hasattr(law, "components"):
         breaks = law.components.mean.movedim(-1, 0).sort(0).values
     t = torch.arange(-4.5, 4.0, step, dtype=torch.float64).reshape(-1, *(1 for _ in law.batch_shape))

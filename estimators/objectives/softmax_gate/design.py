@@ -41,6 +41,14 @@ class Scaling(NamedTuple):
             return cls(x_mean, x_std, torch.zeros_like(y[:, 0]), torch.ones_like(y[:, 0]))
         return cls(x_mean, x_std, *response_moments(y, weight))
 
+    def centered_at_zero(self, columns: Tensor, x: Tensor) -> "Scaling":
+        """The scaling that leaves the zero of some ``columns (d,)`` bool of ``x (r, n, d)``; constants become ones."""
+        highest, lowest = x.amax(-2), x.amin(-2)
+        size = torch.maximum(highest, -lowest)
+        is_constant = (highest - lowest <= NEGLIGIBLE_SPREAD * size) & (size > 0)
+        mean, unit = torch.where(columns, 0.0, self.x_mean), torch.where(is_constant, size, self.x_std)
+        return self._replace(x_mean=mean, x_std=torch.where(columns, unit, self.x_std))
+
 
 def moments(values: Tensor, weight: Tensor | None, dim: int) -> tuple[Tensor, Tensor]:
     """Weighted means and standard deviations over one dimension; constants get scale 1, and their value as mean.
@@ -91,7 +99,7 @@ class Chunk(NamedTuple):
     rows: slice
     design: Tensor  # (r, D, c): standardized covariates, then a row of ones
     outer: Tensor  # (r, c, q): products of pairs of design rows, q = D (D + 1) / 2
-    y: Tensor  # (r, 1, 1, c), standardized
+    y: Tensor  # (r, 1, 1, c), standardized; several numbers of a row first, (q, r, 1, 1, c), as they are
     weight: Tensor | None  # (r, 1, 1, c)
     offset: Tensor | None = None  # (r, 1, 1, c), added to the experts' locations
 
@@ -101,7 +109,7 @@ class Design:
 
     Args:
         x: ``(r, n, d)``.
-        y: ``(r, n)``.
+        y: ``(r, n)``, or ``(r, n, q)`` if densities read several numbers of a row, which are not standardized.
         weight: ``(r, n)``, non-negative, or None for ones.
         scaling: how to standardize.
         rows_per_observation: working numbers an evaluation needs per observation; sets the chunk length.
@@ -160,7 +168,10 @@ class Design:
         scaling = self.scaling
         x = ((self.x[:, rows] - scaling.x_mean.unsqueeze(-2)) / scaling.x_std.unsqueeze(-2)).mT
         design = torch.cat([x, x.new_ones((x.shape[0], 1, x.shape[-1]))], -2).contiguous()
-        y = (self.y[:, rows] - scaling.y_mean.unsqueeze(-1)) / scaling.y_std.unsqueeze(-1)
+        y = self.y[:, rows].movedim(2, 0) if self.y.ndim == 3 else self._standardized(self.y[:, rows])
         weight = None if self.weight is None else self.weight[:, None, None, rows]
         offset = None if self.offset is None else self.offset[:, None, None, rows]
-        return Chunk(rows, design, outer_products(design), y[:, None, None], weight, offset)
+        return Chunk(rows, design, outer_products(design), y.unsqueeze(-2).unsqueeze(-2), weight, offset)
+
+    def _standardized(self, y: Tensor) -> Tensor:
+        return (y - self.scaling.y_mean.unsqueeze(-1)) / self.scaling.y_std.unsqueeze(-1)
