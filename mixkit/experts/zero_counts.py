@@ -170,7 +170,7 @@ def _truncated(at_y: DensityTerms, at_zero: DensityTerms) -> DensityTerms:
     first = [slope + odds * zero for slope, zero in zip(at_y.first, at_zero.first, strict=True)]
     curved = _curved(at_zero, odds, odds * (1.0 + odds))
     second = [[a + b for a, b in zip(row, more, strict=True)] for row, more in zip(at_y.second, curved, strict=True)]
-    return DensityTerms(at_y.log_prob - log_of_more_than_zero(log_zero), first, second)
+    return DensityTerms(at_y.log_prob - log_of_more_than_zero(at_zero.log_prob), first, second)
 
 
 def _curved(terms: DensityTerms, slope: Tensor, curvature: Tensor) -> list[list[Tensor]]:
