@@ -2,6 +2,7 @@
 
 from .data.collinearity import CollinearityWarning
 from .em import EM
+from .inference.comparison import compare
 from .mle import MLE
 from .model_selection import Dendrogram, ExpertSelection, mixing_dendrogram, select_experts
 from .rates import RateStudy
@@ -47,6 +48,7 @@ __all__ = [
     "SplitAtom",
     "Start",
     "StochasticEM",
+    "compare",
     "exact_loss",
     "mixing_dendrogram",
     "overspecified_loss",

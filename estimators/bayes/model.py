@@ -184,7 +184,8 @@ class BayesianMixtureOfExperts:
         """Parameters of a model of this form, its gate translated to mean zero over experts where that is free."""
         parameters = {name: model.get_parameter(name).detach().to(self.x) for name in self.shapes}
         for name in self.translated:
-            parameters[name] = parameters[name] - parameters[name].mean(0)
+            pattern, value = self.records[name].pattern, parameters[name]
+            parameters[name] = value - value.mean(0) if pattern is None else pattern.centered(value)
         return parameters
 
     @property

@@ -86,7 +86,7 @@ def _prior(record: ParameterRecord, model: MixtureOfExperts, x_mean: Tensor, x_s
     prior, change = record.prior, record.units
     scale = prior.std * units.std**change.location_power
     is_log = record.transform.is_log(tuple(model.get_parameter(record.name).shape)).to(x_mean.device)
-    covariates = _along_covariates(record, units.x_std)
+    covariates = record.along_covariates(units.x_std)
     if bool(is_log.any()):
         mean = torch.where(is_log, prior.mean + change.location_power * units.std.log(), 0.0)
         return _normal(mean, torch.where(is_log, prior.std, units.std**change.location_power))
@@ -116,21 +116,11 @@ def _units_of(record: ParameterRecord, model: MixtureOfExperts, units: Units, y:
     return units._replace(mean=mean.reshape(-1)[-1], std=family.common_scale(mean, std))
 
 
-def _along_covariates(record: ParameterRecord, std: Tensor) -> Tensor | None:
-    """Units of the covariates along the last axis of a parameter; None where that does not count any."""
-    if record.axes[-1:] == (Axis.PRODUCT,):
-        rows, columns = torch.triu_indices(len(std), len(std))
-        return std[rows] * std[columns]
-    return std if record.axes[-1:] == (Axis.COVARIATE,) else None
-
-
 def _feature(name: str, model: MixtureOfExperts, x_mean: Tensor) -> Tensor:
     """What a coefficient is multiplied by at the mean of the covariates."""
     record = next(record for record in records_of(model) if record.name == name)
-    if record.axes[-1:] == (Axis.PRODUCT,):
-        rows, columns = torch.triu_indices(len(x_mean), len(x_mean))
-        return x_mean[rows] * x_mean[columns]
-    return x_mean
+    along = record.along_covariates(x_mean)
+    return x_mean if along is None else along
 
 
 def _normal(mean: Tensor, std: Tensor | float) -> Distribution:

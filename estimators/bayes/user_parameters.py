@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixkit.parameters import Place, free_mask
+from mixkit.parameters import Place, free_mask, relative_to_reference
 
 from ..objectives.softmax_gate.objective import LinearObjective
 from ..optimizers.parameter_map import Entry
@@ -45,10 +45,7 @@ def user_entries(bayes: BayesianMixtureOfExperts) -> list[Entry]:
 
 def _identified(bayes: BayesianMixtureOfExperts, name: str, value: Tensor) -> Tensor:
     """Rows of the gate minus that of the last expert, where they are determined up to a translation."""
-    if name not in bayes.translated:
-        return value
-    dim = value.ndim - len(bayes.shapes[name])
-    return value - value.narrow(dim, value.shape[dim] - 1, 1)
+    return relative_to_reference(bayes.records[name], value, value.ndim - len(bayes.shapes[name]))
 
 
 def _place(entry: Entry) -> tuple[float, ...]:

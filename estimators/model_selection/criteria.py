@@ -15,52 +15,18 @@ Of penalized fits P is the effective number of parameters (:func:`~estimators.re
 :math:`\hat\ell` the log-likelihood without the penalty.
 """
 
-import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from mixkit._validation import check_finite
-from mixkit.gates.gate import entropy
-from mixkit.mixture import MixtureOfExperts
-
 from ..data.dataset import Data
+from ..results.criteria import responsibility_entropy
 from ..results.fit_result import FitResult
 
-__all__ = ["CRITERIA", "Criterion", "aic", "bic", "icl", "responsibility_entropy"]
+__all__ = ["CRITERIA", "Criterion", "aic", "bic", "icl"]
 
 Criterion = Callable[[FitResult, Tensor, Tensor], float]
 """What a user's own criterion is: a function of a fit, x ``(n, d)`` and y ``(n, ...)``; smaller is better."""
-
-
-def responsibility_entropy(model: MixtureOfExperts, x: Tensor, y: Tensor, weight: Tensor | None = None) -> float:
-    r"""Total entropy :math:`-\sum_i w_i \sum_j r_{ij} \log r_{ij}` of the responsibilities, in nats.
-
-    From 0, where every observation has one possible expert, to ``n log k``.
-
-    Args:
-        model: a mixture of k experts.
-        x: covariates ``(n, d)``.
-        y: responses ``(n,)`` or ``(n, p)``.
-        weight: weights of the observations, ``(n,)``; ones if None.
-
-    Raises:
-        ValueError: if a response is not finite, or the experts give one no responsibilities.
-
-    Example:
-        >>> import torch
-        >>> from mixkit import MixtureOfExperts, constant_gate, linear_gaussian_experts
-        >>> experts = linear_gaussian_experts(1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        >>> model = MixtureOfExperts(constant_gate(2, dtype=torch.float64), experts)
-        >>> x, y = torch.zeros(3, 1, dtype=torch.float64), torch.full((3,), 1e3, dtype=torch.float64)
-        >>> round(responsibility_entropy(model, x, y), 6)  # far out one expert has all the responsibility
-        0.0
-    """
-    with torch.no_grad():
-        rows = entropy(model(x).log_responsibilities(check_finite("y", y)))
-    check_finite("the entropy of the responsibilities", rows)
-    return float(rows.sum() if weight is None else (weight * rows).sum())
 
 
 def aic(result: FitResult, data: Data) -> float:
@@ -81,12 +47,12 @@ def aic(result: FitResult, data: Data) -> float:
         >>> [round(rule(fit, fit.maximum.data), 1) for rule in (aic, bic, icl)]
         [-269.7, -245.6, -185.9]
     """
-    return 2.0 * result.effective_df - 2.0 * result.llf
+    return result.aic
 
 
 def bic(result: FitResult, data: Data) -> float:
     """Schwarz's criterion, ``P log n - 2 llf``, n the rows of positive weight; arguments as of :func:`aic`."""
-    return math.log(result.nobs) * result.effective_df - 2.0 * result.llf
+    return result.bic
 
 
 def icl(result: FitResult, data: Data) -> float:

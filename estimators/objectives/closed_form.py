@@ -53,6 +53,8 @@ def fit_weighted(experts: Experts, x: Tensor, y: Tensor, resp: Tensor, variance_
 def _multivariate_gaussian(experts: Experts, x: Tensor, y: Tensor, resp: Tensor, variance_floor: Tensor) -> bool:
     predictor: Any = experts.predictor
     is_linear = has_form(predictor, LinearPredictor)
+    if getattr(predictor, "pattern", None) is not None:
+        return False
     if not is_linear and not has_form(predictor, ConstantPredictor):
         return False
     ones = torch.ones_like(x[:, :1])

@@ -50,6 +50,7 @@ def in_result_coordinates(objective: Objective, ascent: Ascent) -> tuple[Objecti
     if not isinstance(objective, SplitObjective):
         return objective, ascent
     selected, theta = objective.selected(ascent.theta), objective.fold(ascent.theta)
+    selected.end_rules = objective.end_rules
     return selected, ascent._replace(theta=theta, evaluation=selected.evaluate(theta))
 
 

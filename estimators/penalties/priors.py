@@ -73,4 +73,6 @@ def _parameters(name: str, view: PenaltyView) -> list[Tensor]:
 
 def _free(record: ParameterRecord, value: Tensor) -> Tensor:
     """Without the row of the reference expert."""
+    if record.is_translated and record.pattern is not None:
+        return value[..., ~record.pattern.pinned()]
     return value[:-1] if record.is_translated else value

@@ -72,11 +72,8 @@ class Ridge(Penalty):
 
 def _standardized(record: ParameterRecord, value: Tensor, view: PenaltyView) -> Tensor:
     """Slopes of standardized covariates and locations, relative to their mean where that alone counts."""
-    units, scale = record.units, view.x_std
-    if record.axes[-1:] == (Axis.PRODUCT,):
-        rows, columns = torch.triu_indices(len(scale), len(scale))
-        scale = scale[rows] * scale[columns]
-    if units.covariate_power:
+    units, scale = record.units, record.along_covariates(view.x_std)
+    if units.covariate_power and scale is not None:
         value = value * scale if units.covariate_power < 0 else value / scale
     if units.location_power and record.family is not None:
         value = value / _location_unit(record, view)
@@ -84,7 +81,9 @@ def _standardized(record: ParameterRecord, value: Tensor, view: PenaltyView) -> 
         at = record.axes.index(Axis.CLASS)
         value = torch.cat([value, torch.zeros_like(value.narrow(at, 0, 1))], at)
         value = value - value.mean(at, keepdim=True)
-    return value - value.mean(0) if record.is_centered else value
+    if not record.is_centered:
+        return value
+    return value - value.mean(0) if record.pattern is None else record.pattern.centered(value)
 
 
 def _location_unit(record: ParameterRecord, view: PenaltyView) -> Tensor:

@@ -104,7 +104,7 @@ def _(objective: LinearObjective, theta: Tensor, reference: Tensor, model: Mixtu
     gate, expert, *constants = (
         block.gather(2, index.expand_as(block)) for block in (blocks.gate, blocks.expert, *blocks.constants)
     )
-    return layout.pack(blocks._replace(gate=gate - gate[:, :, -1:], expert=expert, constants=constants))[0]
+    return layout.pack(blocks._replace(gate=layout.relative(gate), expert=expert, constants=constants))[0]
 
 
 def _best_orders(agreement: Tensor) -> Tensor:

@@ -11,9 +11,11 @@ from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
 from ..statistics.wald import check_level
-from .effective_df import effective_df
-from .likelihood_inference import LikelihoodInference
+from .criteria import InformationCriteria
+from .hypothesis_tests import HypothesisTests
+from .in_sample import InSample
 from .maximum import COVARIANCES, DataRemovedError, Maximum
+from .saved import Saved
 from .summary import Summary, table_rows
 
 __all__ = ["FitResult"]
@@ -26,16 +28,19 @@ _COVARIANCE_WORDS = {
 
 
 @dataclass(eq=False, repr=False)
-class FitResult(LikelihoodInference):
+class FitResult(InformationCriteria, HypothesisTests, InSample, Saved):
     """A fitted mixture of experts: estimates, how the search got there, criteria, tables.
 
     Predictions are those of :class:`~estimators.results.predictions.FittedMixture`, standard errors and intervals those
-    of :class:`~estimators.results.likelihood_inference.LikelihoodInference`.
+    of :class:`~estimators.results.likelihood_inference.LikelihoodInference`, p values and Wald tests those of
+    :class:`~estimators.results.hypothesis_tests.HypothesisTests`, criteria those of
+    :class:`~estimators.results.criteria.InformationCriteria`, fitted values those of
+    :class:`~estimators.results.in_sample.InSample`; :class:`~estimators.results.saved.Saved` reads and writes files.
 
     Attributes:
         model: the fitted model, float64.
         param_names: names of the free parameters ``(P,)``; the last expert's gate is the reference, at zero.
-        params: estimates ``(P,)``, scales on their natural scale (``std``, not its logarithm).
+        estimates: ``(P,)``, scales on their natural scale (``std``, not its logarithm); ``params`` has them by name.
         llf: total log-likelihood; without the penalty, if there is one.
         converged: whether the end is a maximum: one more Newton step would gain less than the tolerance, and no
             direction of positive curvature is left.
@@ -52,7 +57,7 @@ class FitResult(LikelihoodInference):
 
     model: MixtureOfExperts
     param_names: list[str]
-    params: np.ndarray
+    estimates: np.ndarray
     llf: float
     converged: bool
     grad_norm: float
@@ -77,11 +82,6 @@ class FitResult(LikelihoodInference):
             raise DataRemovedError("this result was made without its estimator")
         return copy.copy(self._estimator)
 
-    @property
-    def is_penalized(self) -> bool:
-        """Whether the fit maximized something else than the log-likelihood."""
-        return abs(self.objective_value - self.llf) > 1e-9 * (1.0 + abs(self.llf))
-
     def remove_data(self) -> None:
         """Forget the observations, for a small pickle; what needs them raises ``DataRemovedError`` from then on.
 
@@ -93,32 +93,6 @@ class FitResult(LikelihoodInference):
         if self._estimator is not None:
             self._estimator = self.estimator
             self._estimator.starts = None  # which may hold a guess of every observation
-
-    @property
-    def df_model(self) -> int:
-        """The number of free parameters: P less those that others make up for, as a temperature of a linear gate."""
-        return len(self.params) - self._num_redundant
-
-    @property
-    def effective_df(self) -> float:
-        """P, or the effective number of parameters of a penalized fit (``effective_df.py``)."""
-        if self._effective_df is None and self.is_penalized:
-            return effective_df(self.maximum)
-        return float(self.df_model) if self._effective_df is None else self._effective_df
-
-    @property
-    def aic(self) -> float:
-        """Akaike's criterion, ``2 P - 2 llf``, P the effective number of parameters."""
-        return 2.0 * self.effective_df - 2.0 * self.llf
-
-    @property
-    def bic(self) -> float:
-        """Schwarz's criterion, ``P log n - 2 llf``; n is ``nobs``: rows of positive weight, whatever the weight.
-
-        P is the effective number of parameters. Of weights that are counts of equal rows the criterion of the rows
-        written out has their sum in place of n.
-        """
-        return float(np.log(self.nobs)) * self.effective_df - 2.0 * self.llf
 
     @property
     def measure(self) -> MixingMeasure:

@@ -9,6 +9,7 @@ from torch.func import functional_call
 
 from mixkit._validation import check_choice
 
+from ..statistics.named_vector import NamedVector
 from ..statistics.wald import DeltaEstimate, check_level, delta_method, estimate_at, wald_intervals
 from .maximum import COVARIANCES, DataRemovedError, Maximum
 from .predictions import FittedMixture
@@ -21,13 +22,18 @@ class LikelihoodInference(FittedMixture):
     """The part of a result that rests on the curvature of the likelihood at its maximum.
 
     Attributes:
-        params: estimates ``(P,)``, scales on their natural scale (``std``, not its logarithm).
+        estimates: ``(P,)``, scales on their natural scale (``std``, not its logarithm).
         objective_value: what the fit maximized: the log-likelihood less the penalty.
     """
 
-    params: np.ndarray
+    estimates: np.ndarray
     objective_value: float
     _maximum: Maximum | None
+
+    @property
+    def params(self) -> NamedVector:
+        """Estimates ``(P,)`` by position or name, ``params["slope[0,bmi]"]``; scales on their natural scale."""
+        return NamedVector(self.estimates, self.param_names)
 
     @property
     def maximum(self) -> Maximum:
@@ -62,13 +68,13 @@ class LikelihoodInference(FittedMixture):
         """
         return self.maximum.user_covariance(cov_type).numpy(force=True)
 
-    def standard_errors(self, cov_type: str = "observed") -> np.ndarray:
+    def standard_errors(self, cov_type: str = "observed") -> NamedVector:
         """Standard errors ``(P,)``, the roots of the diagonal of :meth:`cov_params`."""
         with np.errstate(invalid="ignore"):
-            return np.sqrt(np.diag(self.cov_params(cov_type)))
+            return NamedVector(np.sqrt(np.diag(self.cov_params(cov_type))), self.param_names)
 
     @property
-    def bse(self) -> np.ndarray:
+    def bse(self) -> NamedVector:
         """Standard errors ``(P,)`` from the observed information; NaN for parameters that the data do not determine."""
         return self.standard_errors()
 

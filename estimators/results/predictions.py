@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixkit._validation import check_integer
 from mixkit.mixture import ExpertMixture, MixtureOfExperts
 from mixkit.residuals import quantile_residuals
 
@@ -92,6 +93,48 @@ class FittedMixture:
             law = self._law(points)
             return law.log_responsibilities(self._response(points, y, law)).exp().numpy(force=True)
 
+    def predict_proba(self, x: Any, y: Any = None) -> np.ndarray:
+        """Probability of each expert ``(n, k)``: the gate's weights at x, or given y too the posterior.
+
+        Args:
+            x: covariates ``(n, d)``, as for :meth:`predict`.
+            y: responses ``(n,)`` or ``(n, p)``, for :meth:`responsibilities`; None for the prior.
+
+        Raises:
+            TypeError: if an argument is not numeric.
+            ValueError: as for :meth:`responsibilities`.
+        """
+        if y is not None:
+            return self.responsibilities(x, y)
+        return self._law(self.covariates(x)).log_weights.exp().numpy(force=True)
+
+    def classify(self, x: Any, y: Any = None) -> np.ndarray:
+        """The likeliest expert of each row, ``(n,)``, from 0 to k - 1; the first of several. As :meth:`predict_proba`.
+
+        Without y it is the expert of the largest gate weight: what the model expects before it sees a response.
+        """
+        return self.predict_proba(x, y).argmax(-1)
+
+    def simulate(
+        self, x: Any, *, num_replicates: int | None = None, random_state: int | torch.Generator | None = None
+    ) -> np.ndarray:
+        """Responses drawn from the fitted model at each row of x, ``(n,)`` or ``(n, p)``.
+
+        The parameters are taken as known.
+
+        Args:
+            x: covariates ``(n, d)``, as for :meth:`predict`.
+            num_replicates: how many draws for each row, as a leading dimension; None for one without it.
+            random_state: seed, or a ``torch.Generator``, which moves on; None for other draws at every call.
+
+        Raises:
+            TypeError: if ``x`` is not numeric, or ``random_state`` something else.
+            ValueError: as for :meth:`predict`, or for ``num_replicates`` below 1.
+        """
+        shape = () if num_replicates is None else (check_integer("num_replicates", num_replicates, low=1),)
+        law = self._law(self.covariates(x))
+        return law.sample(shape, generator=_generator(random_state)).numpy(force=True)
+
     def residuals(self, x: Any, y: Any, *, random_state: int | None = None) -> np.ndarray:
         """Quantile residuals ``(n,)``, standard normal if the model is true (see ``mixkit/residuals.py``).
 
@@ -131,3 +174,13 @@ class FittedMixture:
             raise ValueError(f"y must have shape {shape}, a response for each row of x, got {tuple(response.shape)}")
         self.model.experts.check_rows(points, response)
         return response
+
+
+def _generator(random_state: Any) -> torch.Generator:
+    if isinstance(random_state, torch.Generator):
+        return random_state
+    if random_state is None:
+        fresh = torch.Generator()
+        fresh.seed()
+        return fresh
+    return torch.Generator().manual_seed(check_integer("random_state", random_state, low=0))

@@ -43,6 +43,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, MixtureFace):
         n_init: number of starts.
         max_iter: most Newton iterations of a start.
         tol: a fit has converged when one more Newton step would add less than this to what is maximized.
+        warm_start: whether ``fit`` starts from the fit before alone, as long as that has the same form.
         estimator: an :class:`~estimators.search.estimator.Estimator` to use in place of :class:`~estimators.em.EM`;
             ``ridge``, ``n_init``, ``max_iter``, ``tol`` and ``random_state`` are then its own.
         random_state: seed, ``numpy.random.RandomState`` or None, as everywhere in scikit-learn.
@@ -54,6 +55,8 @@ class MixtureOfExpertsClassifier(ClassifierMixin, MixtureFace):
         n_iter_: EM and Newton iterations of the start that won.
         result_: the :class:`~estimators.results.fit_result.FitResult`: standard errors, summary; classes by their
             index.
+        coef_: slopes of linear experts, ``(k, d)`` or ``(k, m, d)``; ``intercept_`` their intercepts.
+        aic_: Akaike's criterion; ``bic_`` Schwarz's.
         n_features_in_: number of covariates.
         feature_names_in_: their names, if x had any.
 
@@ -82,6 +85,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, MixtureFace):
         n_init: int = 10,
         max_iter: int = 200,
         tol: float = 1e-9,
+        warm_start: bool = False,
         estimator: Estimator | None = None,
         random_state: Any = None,
     ) -> None:
@@ -92,6 +96,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, MixtureFace):
         self.n_init = n_init
         self.max_iter = max_iter
         self.tol = tol
+        self.warm_start = warm_start
         self.estimator = estimator
         self.random_state = random_state
 

@@ -47,9 +47,11 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         max_iter: most Newton iterations of a start.
         tol: a fit has converged when one more Newton step would add less than this to the log-likelihood.
         variance_floor: least variance of an expert, as a share of the variance of y; from 1e-4 on a constraint like
-            another, below it a safeguard: fits that end there come last.
+            another, below it a safeguard: fits that end there come last. None for one that finds lines of little noise
+            (see :class:`~estimators.search.settings.SearchSettings`).
         penalty: subtracted from the log-likelihood by ``fit`` (see :mod:`estimators.penalties`); None for maximum
             likelihood.
+        warm_start: whether ``fit`` starts from the fit before alone, as long as that has the same form.
         estimator: an :class:`~estimators.search.estimator.Estimator` to use in place of :class:`~estimators.em.EM`;
             ``n_init``, ``max_iter``, ``tol``, ``variance_floor``, ``penalty`` and ``random_state`` are then its own.
         random_state: seed, ``numpy.random.RandomState`` or None, as everywhere in scikit-learn.
@@ -62,6 +64,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
             a :class:`~estimators.streaming.StreamResult`, and the three attributes above are not known.
         n_samples_seen_: rows that ``partial_fit`` has seen.
         measure_: the :class:`~mixkit.measure.MixingMeasure` of a fit that has one.
+        coef_: slopes of linear experts, ``(k, d)`` or ``(k, m, d)``; ``intercept_`` their intercepts.
+        aic_: Akaike's criterion; ``bic_`` Schwarz's.
         n_features_in_: number of covariates.
         feature_names_in_: their names, if x had any.
 
@@ -91,8 +95,9 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         n_init: int = 10,
         max_iter: int = 200,
         tol: float = 1e-9,
-        variance_floor: float = 1e-6,
+        variance_floor: float | None = None,
         penalty: Penalty | None = None,
+        warm_start: bool = False,
         estimator: Estimator | None = None,
         random_state: Any = None,
     ) -> None:
@@ -105,6 +110,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         self.tol = tol
         self.variance_floor = variance_floor
         self.penalty = penalty
+        self.warm_start = warm_start
         self.estimator = estimator
         self.random_state = random_state
 

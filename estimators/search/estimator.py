@@ -24,6 +24,7 @@ from ..results.build import build_batch, build_result
 from ..results.fit_batch import FitBatch
 from ..results.fit_result import FitResult
 from .optima import Optima
+from .plausibility import spurious_remarks
 from .search import Search
 from .settings import SearchSettings
 from .standardized import StandardizedObjective
@@ -61,9 +62,8 @@ class Estimator(SearchSettings, ABC):
             sample_weight: ``(n,)``, non-negative; None for ones. Rows of weight zero are left out, and not counted.
 
         Returns:
-            The fit with the highest log-likelihood among all starts. Where the likelihood has no bound, degenerate
-            ends (an expert on fewer observations than it has coefficients, or a variance at a floor below 1e-4) come
-            last; a higher one that was set aside is named in ``warnings``.
+            The fit with the highest log-likelihood among all starts. Where the likelihood has no bound, ends that are
+            not to be trusted come last (see ``spurious``); a higher one that was set aside is named in ``warnings``.
 
         Raises:
             TypeError: if an argument is not numeric.
@@ -73,13 +73,14 @@ class Estimator(SearchSettings, ABC):
         settings, data = self._on_positive_rows(as_data(model, x, y, sample_weight, is_batch=False))
         names = column_names(x)
         is_fixed = fixes_columns(model)
-        pinned = dependent_columns(data, num_known=model.num_known, names=names, is_fixed=is_fixed)
+        pinned = dependent_columns(data, model=model, num_known=model.num_known, names=names, is_fixed=is_fixed)
         objective, optima = settings._search(model, data, pinned)
         seconds = time.perf_counter() - started
         result = build_result(
             model, objective, optima.ascent, optima.values, optima.end_values, seconds, self._snapshot(), names
         )
         result.warnings += [optima.set_aside] if optima.set_aside else []
+        result.warnings += spurious_remarks(objective, optima.ascent.theta)
         remark = collinearity_remark(pinned, is_fixed=is_fixed)
         result.warnings += [with_names(remark, names) if names else remark] if remark else []
         return result
@@ -115,13 +116,13 @@ class Estimator(SearchSettings, ABC):
         data = as_data(model, x, y, sample_weight, is_batch=True)
         if starts is not None and len(starts) != len(data.x):
             raise ValueError(f"starts must be given for each of {len(data.x)} data sets, got {len(starts)}")
-        pinned = dependent_columns(data, num_known=model.num_known, is_fixed=fixes_columns(model))
+        pinned = dependent_columns(data, model=model, num_known=model.num_known, is_fixed=fixes_columns(model))
         objective, optima = self._search(model, data, pinned, starts)
         return build_batch(model, objective, optima.ascent)
 
     def _best_optima(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Ascent]:
         """The log-likelihood of ``r`` checked data sets, and the best end on each, ``theta (r, 1, P)``."""
-        pinned = dependent_columns(data, num_known=model.num_known, is_fixed=fixes_columns(model))
+        pinned = dependent_columns(data, model=model, num_known=model.num_known, is_fixed=fixes_columns(model))
         objective, optima = self._search(model, data, pinned)
         return objective, optima.ascent
 

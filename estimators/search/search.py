@@ -14,10 +14,11 @@ from ..data.dataset import Data
 from ..objectives.autograd import AutogradObjective
 from ..objectives.choose import make_objective
 from ..optimizers.newton import Ascent
-from ..optimizers.objective import Objective
+from ..optimizers.objective import EndRules, Objective
 from ..penalties.build import in_result_coordinates, penalized
-from .optima import Optima, best_end, best_models, concatenated, found_better, surviving
-from .settings import SearchSettings
+from .optima import Optima, best_end, best_models, concatenated, found_better, merged, surviving
+from .plausibility import doubts, finest_variance
+from .settings import SAFEGUARD_VARIANCE, SearchSettings
 from .standardized import StandardizedObjective
 from .starts import MoveAtom, Start
 
@@ -26,7 +27,6 @@ __all__ = ["Climb", "Search"]
 _ROWS_PER_PARAMETER = 20
 _GROWTH = 8  # of the subsample, until it is half the data
 _MOVES = 24  # starts of a round of moves
-_CHOSEN_FLOOR = 1e-4  # of variances: a hundredth of the standard deviation of y is no safeguard but a statement
 
 Climb = Callable[[Objective, Tensor, Callable[[Tensor], None]], Ascent]
 """From ``theta (r, s, P)`` to maxima; told the values ``(r, s)`` after each iteration."""
@@ -59,14 +59,21 @@ class Search:
     climb_on: Climb
     rng: np.random.Generator
 
-    def level(self, data: Data) -> Level:
-        """The data with the objective of a fit to them."""
-        objective = make_objective(self.model, data, self.settings.variance_floor, self.pinned)
+    def level(self, data: Data, variance_floor: float | None = None) -> Level:
+        """The data with the objective of a fit to them; the variance floor is that of the settings unless given."""
+        chosen = self.settings.variance_floor
+        floor = variance_floor or chosen or SAFEGUARD_VARIANCE
+        objective = make_objective(self.model, data, floor, self.pinned)
         if isinstance(objective, AutogradObjective):
-            objective = StandardizedObjective.of(self.model, data, self.settings.variance_floor, objective)
+            objective = StandardizedObjective.of(self.model, data, floor, objective)
         objective = penalized(objective, self.settings.penalty, self.model)
-        objective.least_observations = _coefficients(self.model, data)
-        objective.has_chosen_floor = self.settings.variance_floor >= _CHOSEN_FLOOR
+        objective.end_rules = EndRules(
+            least_observations=_coefficients(self.model, data),
+            variance_floor=floor,
+            finds_lines=chosen is None,
+            is_finest=variance_floor is not None,
+            keeps_spurious=self.settings.spurious == "keep",
+        )
         return Level(data, objective)
 
     def run(self, whole: Level, starts: Sequence[Sequence[Start]], rounds: int, bar: Any) -> tuple[Objective, Optima]:
@@ -87,9 +94,26 @@ class Search:
             kept = surviving(self.model, level.objective, level.data, optima.ascent, self.settings.n_keep)
             source, level = level.objective, self._part(whole, rows)
             optima = self._climbed(level, level.objective.transfer(kept, source), bar, is_near=True)
-        best = best_end(whole.objective, optima)
+        whole, best = self._resolved(whole, best_end(whole.objective, optima), bar)
         objective, ascent = in_result_coordinates(whole.objective, best.ascent)
         return objective, best._replace(ascent=ascent, end_values=end_values)
+
+    def _resolved(self, whole: Level, best: Optima, bar: Any) -> tuple[Level, Optima]:
+        """The best ends, on a lower floor if the one that nobody chose stops experts on lines that the data follow."""
+        rules, ascent = whole.objective.end_rules, best.ascent
+        if not rules.finds_lines:
+            return whole, best
+        is_held = whole.objective.at_floor(ascent.theta).any(-1)
+        is_held &= ~doubts(whole.objective, ascent.theta).any & torch.isfinite(ascent.value)
+        if not bool(is_held.any()):
+            return whole, best
+        finer = self.level(whole.data, min(finest_variance(whole.data), rules.variance_floor))
+        theta = finer.objective.transfer(ascent.theta, whole.objective)
+        lower = self._climbed(finer, theta, bar, is_near=True).ascent
+        is_better = is_held & (lower.value > ascent.value) & ~doubts(finer.objective, lower.theta).any
+        if not bool(is_better.any()):
+            return whole, best
+        return finer, best._replace(ascent=merged(is_better, lower, ascent._replace(theta=theta)))
 
     def _subsamples(self, objective: Objective) -> Iterator[Tensor | None]:
         """Rows to climb on, one random subset after another, each larger than the one before; at last None, for all."""

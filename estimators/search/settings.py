@@ -6,13 +6,16 @@ from typing import Any, Self
 
 import numpy as np
 
-from mixkit._validation import check_integer, check_positive
+from mixkit._validation import check_choice, check_integer, check_positive
 
 from ..data.dataset import Data
 from ..penalties.base import Penalty
 from .starts import Start, default_starts
 
-__all__ = ["SearchSettings"]
+__all__ = ["SAFEGUARD_VARIANCE", "SearchSettings"]
+
+SAFEGUARD_VARIANCE = 1e-6
+"""Least variance of an expert relative to the response's, where none was chosen."""
 
 
 class SearchSettings:
@@ -28,8 +31,13 @@ class SearchSettings:
         tol: a start has converged when one more Newton step is predicted to add less than this to the
             log-likelihood, and no direction of positive curvature is left. If the mean weight is below 1, ``tol`` is
             multiplied by it.
-        variance_floor: least variance of an expert, as a share of the variance of y. The default only stops variances
-            on their way to zero, and ends at it come last; a floor of 1e-4 or more is a constraint like another.
+        variance_floor: least variance of an expert, as a share of the variance of y. One below 1e-4 only stops
+            variances on their way to zero, and ends at it come last; from 1e-4 on it is a constraint like another.
+            None for 1e-6, lowered to what double precision resolves for experts on lines of so little noise that more
+            rows follow them than chance would bring there (:mod:`estimators.search.plausibility`).
+        spurious: "last" puts ends after all others where an expert has a tiny scale on as few rows as chance alone
+            would bring there, has fewer observations than coefficients, or stands at a variance floor that was not
+            chosen; "keep" takes ends by their log-likelihood alone.
         subsample: with more than twice as many observations, the starts run on a random subset of this size (at least
             20 observations a parameter), and only the ``n_keep`` best different ends, without those clearly beaten,
             climb on a subset eight times as large, and so on to all the data.
@@ -54,7 +62,8 @@ class SearchSettings:
         start_at_model: bool = False,
         max_iter: int = 200,
         tol: float = 1e-9,
-        variance_floor: float = 1e-6,
+        variance_floor: float | None = None,
+        spurious: str = "last",
         subsample: int = 3_000,
         n_keep: int = 4,
         n_moves: int | None = None,
@@ -67,7 +76,10 @@ class SearchSettings:
         self.start_at_model = start_at_model
         self.max_iter = check_integer("max_iter", max_iter, low=1)
         self.tol = float(check_positive("tol", tol))
-        self.variance_floor = float(check_positive("variance_floor", variance_floor))
+        self.variance_floor = (
+            None if variance_floor is None else float(check_positive("variance_floor", variance_floor))
+        )
+        self.spurious = check_choice("spurious", spurious, ("last", "keep"))
         self.subsample = check_integer("subsample", subsample, low=100)
         self.n_keep = check_integer("n_keep", n_keep, low=1)
         self.n_moves = None if n_moves is None else check_integer("n_moves", n_moves, low=0)

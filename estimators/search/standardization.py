@@ -5,14 +5,15 @@ where all its weights are 0 or 1. Where a gate and its experts allow it, a model
 of ``x`` with other parameters, and the search may choose its coordinates.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixkit.gates.scores import Score
 from mixkit.mixture import MixtureOfExperts
-from mixkit.parameters import Axis, ParameterRecord, module_records, records_of
+from mixkit.parameters import Axis, CoefficientBlock, ParameterRecord, Patterned, module_records, records_of
 
 from ..data.dataset import Data
 from ..objectives.softmax_gate.design import NEGLIGIBLE_SPREAD, moments
@@ -48,7 +49,8 @@ class Coordinates(NamedTuple):
         if not (can_move or can_scale) or data.x.shape[-1] == 0:
             return None
         center, scale = moments(data.x, None, 1)
-        return cls(center if can_move else torch.zeros_like(center), scale if can_scale else torch.ones_like(scale))
+        center = center if can_move else torch.zeros_like(center)
+        return cls(*kept_by_patterns(model, center, scale if can_scale else torch.ones_like(scale)))
 
     def data(self, data: Data) -> Data:
         """The data in these coordinates; a covariate that varies by rounding alone is zero.
@@ -73,19 +75,21 @@ def restore_coordinates(model: MixtureOfExperts, center: Tensor, scale: Tensor) 
             part = model.get_submodule(record.parent)
             for name in record.units.absorbs:
                 absorbed = by_name[f"{record.parent}.{name}"]
-                shift = _shifted_by(part.get_parameter(name), absorbed, center, is_slope=Axis.COVARIATE in record.axes)
+                if record.pattern is not None and absorbed.pattern is not None:
+                    shift = absorbed_shift(part.get_parameter(name), absorbed.pattern, record.pattern, center)
+                else:
+                    is_slope = Axis.COVARIATE in record.axes
+                    shift = _shifted_by(part.get_parameter(name), absorbed, center, is_slope=is_slope)
                 model.get_parameter(record.name).sub_(shift)
 
 
 def _rescale(value: Tensor, record: ParameterRecord, center: Tensor, scale: Tensor) -> None:
     """Coefficients and positions in the units of the covariates themselves."""
-    if record.axes[-1:] == (Axis.PRODUCT,):
-        a, b = torch.triu_indices(len(scale), len(scale))
-        scale = scale[a] * scale[b]
-    elif record.axes[-1:] != (Axis.COVARIATE,):
+    along = record.along_covariates(scale)
+    if along is None:
         return
     for _ in range(abs(record.units.covariate_power)):
-        value.mul_(scale) if record.units.covariate_power > 0 else value.div_(scale)
+        value.mul_(along) if record.units.covariate_power > 0 else value.div_(along)
     if record.units.is_position:
         value.add_(center)
 
@@ -108,6 +112,29 @@ def _shifted_by(coefficients: Tensor, record: ParameterRecord, center: Tensor, *
     return matrix @ center
 
 
+def absorbed_shift(slopes: Tensor, own: CoefficientBlock, level: CoefficientBlock, center: Tensor) -> Tensor:
+    """What free intercepts ``(..., F)`` of a pattern have to absorb of free ``slopes`` at a center of covariates.
+
+    It is the same for all experts that share an intercept wherever the covariate can be shifted.
+    """
+    rows = replace(own, fixed=tuple((0.0,) * len(row) for row in own.fixed)).full(slopes)
+    return level.read((rows @ center).unsqueeze(-1))
+
+
+def kept_by_patterns(model: nn.Module, center: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Centers and scales ``(r, d)`` of covariates as far as patterns of coefficients in a model allow them.
+
+    A covariate with a known coefficient keeps its units, and one whose shift no intercepts absorb its zero.
+    """
+    for part in model.modules():
+        if isinstance(part, Patterned) and part.pattern is not None:
+            has_value = (part.pattern.slopes.fixed_tensor() != 0).any(0).to(center.device)
+            can_shift = torch.tensor(part.pattern.can_shift, device=center.device)
+            center = torch.where(has_value | ~can_shift, 0.0, center)
+            scale = torch.where(has_value, 1.0, scale)
+    return center, scale
+
+
 def coordinate_freedom(model: MixtureOfExperts) -> tuple[bool, bool]:
     """Whether covariates may be moved, and scaled, each its own way, without another model."""
     gate, predictor = model.gate, getattr(model.experts, "predictor", None)
@@ -127,5 +154,6 @@ def _is_absorbed(score: Score) -> bool:
     """Whether something takes up what a shift of the covariates does to every coefficient of theirs."""
     records = module_records(score)
     absorbed = {name for record in records for name in record.units.absorbs}
-    moved = [record for record in records if record.axes[-1:] in ((Axis.COVARIATE,), (Axis.PRODUCT,))]
+    axes = ((Axis.COVARIATE,), (Axis.PRODUCT,), (Axis.COEFFICIENT,))
+    moved = [record for record in records if record.axes[-1:] in axes]
     return all(record.units.is_position or record.name in absorbed for record in moved)

@@ -80,7 +80,7 @@ class MixedExperts(Experts):
                 break
             before += int(own.num_experts)  # type: ignore[arg-type]
         block = record.name if record.is_generic else record.block
-        return replace(record, first_expert=record.first_expert + before, block=block)
+        return replace(record, first_expert=record.first_expert + before, block=block, is_part=len(self.families) > 1)
 
     @property
     def has_offset(self) -> bool:

@@ -1,18 +1,24 @@
 """What the parameters of a model are, as records that everything else reads; start with ``record.py``."""
 
-from .collect import free_mask, module_records, num_redundant, records_of
+from .coefficient_block import CoefficientBlock
+from .collect import free_mask, module_records, num_redundant, records_of, relative_to_reference
 from .forms import Computation, has_form
+from .pattern import CoefficientPattern
+from .patterned import Patterned
 from .record import Axis, DefaultPrior, ParameterRecord, Place, Slope, UnitChange
 from .transforms import CholeskyFactor, Exp, Identity, ScalePower, Transform
 
 __all__ = [
     "Axis",
     "CholeskyFactor",
+    "CoefficientBlock",
+    "CoefficientPattern",
     "Computation",
     "DefaultPrior",
     "Exp",
     "Identity",
     "ParameterRecord",
+    "Patterned",
     "Place",
     "ScalePower",
     "Slope",
@@ -23,4 +29,5 @@ __all__ = [
     "module_records",
     "num_redundant",
     "records_of",
+    "relative_to_reference",
 ]

@@ -12,6 +12,7 @@ from mixkit.experts.base import DensityTerms
 from mixkit.experts.predictors import LinearPredictor
 from mixkit.parameters import ParameterRecord, has_form
 
+from ..softmax_gate.blocks import FIXED, PREDICTOR_NAMES, CoefficientRows, named_coefficients, pattern_of
 from ..softmax_gate.objective import is_linear_predictor
 
 __all__ = ["Block", "blocks_of"]
@@ -66,15 +67,31 @@ class Block:
         """The family's rows among all."""
         return slice(self.first_row, self.first_row + self.k * self.num_arguments)
 
-    def free(self, free_columns: Tensor) -> Tensor:
-        """Which coefficients are free, ``(k * arguments, D)``; ``free_columns (D,)`` are those a location may use."""
-        intercept = torch.zeros_like(free_columns)
-        intercept[-1] = True
+    def coefficients(self, pinned: Tensor) -> CoefficientRows | None:
+        """Those of one location, ``pinned (k, d)`` held at zero; None if there are no locations."""
         if not isinstance(self.family, DensityExperts):
-            return free_columns.new_zeros((0, len(free_columns)))
-        location = free_columns if has_form(self.family.predictor, LinearPredictor) else intercept
-        expert = torch.stack([location] * self.num_locations + [intercept] * len(self.constant_names))
-        return expert.repeat(self.k, 1)
+            return None
+        predictor = self.family.predictor
+        has_slopes = has_form(predictor, LinearPredictor)
+        return CoefficientRows.of(predictor, self.k, pinned, has_slopes=has_slopes, is_relative=False)
+
+    def entries(self, rows: CoefficientRows | None, width: int) -> tuple[Tensor, Tensor]:
+        """Numbers of the coefficients, -1 where one is fixed, and the values of those; ``(k * arguments, D)`` each.
+
+        Every location has the pattern of ``rows``, and coefficients of its own.
+        """
+        if rows is None:
+            return torch.zeros((0, width), dtype=torch.long), torch.zeros((0, width), dtype=torch.float64)
+        count, index, fixed = self.num_arguments, rows.index, rows.fixed
+        numbers = torch.full((self.k, count, width), FIXED, device=index.device)
+        values = fixed.new_zeros((self.k, count, width))
+        for place in range(self.num_locations):
+            numbers[:, place] = torch.where(index == FIXED, FIXED, index * count + place)
+            values[:, place] = fixed
+        experts, size = torch.arange(self.k, device=index.device), self.k * width
+        for place in range(self.num_locations, count):
+            numbers[:, place, -1] = (size + experts) * count + place
+        return numbers.flatten(0, 1), values.flatten(0, 1)
 
     def read(self, d: int) -> Tensor:
         """The rows ``(k * arguments, D)`` of the family's parameters, in the units of the data."""
@@ -95,11 +112,23 @@ class Block:
             return {}
         rows = rows.unflatten(0, (self.k, self.num_arguments))
         locations, predictor = rows[:, : self.num_locations], self.family.predictor
+        values = self._plain(locations) if pattern_of(predictor) is None else self._patterned(locations)
+        for index, name in enumerate(self.constant_names):
+            values[f"{self.prefix}.{name}"] = rows[:, self.num_locations + index, -1]
+        return values
+
+    def _patterned(self, locations: Tensor) -> dict[str, Tensor]:
+        """What the free coefficients of the predictor are, or where they stand, from ``locations (k, L, D)``."""
+        predictor: Any = self.family.predictor
+        rows = locations[:, 0] if predictor.response_dim is None else locations.movedim(1, 0)
+        return named_coefficients(predictor, f"{self.prefix}.predictor", PREDICTOR_NAMES, rows)
+
+    def _plain(self, locations: Tensor) -> dict[str, Tensor]:
+        """The same of a predictor without a pattern."""
+        predictor: Any = self.family.predictor
         values = {f"{self.prefix}.predictor.intercept": _like(locations[..., -1], predictor.intercept)}
         if has_form(predictor, LinearPredictor):
             values[f"{self.prefix}.predictor.slope"] = _like(locations[..., :-1], predictor.slope)
-        for index, name in enumerate(self.constant_names):
-            values[f"{self.prefix}.{name}"] = rows[:, self.num_locations + index, -1]
         return values
 
     def placed(self, places: Tensor, records: dict[str, ParameterRecord]) -> Iterator[tuple[ParameterRecord, Tensor]]:
@@ -107,14 +136,11 @@ class Block:
         if not isinstance(self.family, DensityExperts):
             return
         rows = places.unflatten(0, (self.k, self.num_arguments))
-        values: dict[str, Any] = {
-            "intercept": rows[:, : self.num_locations, -1],
-            "slope": rows[:, : self.num_locations, :-1],
-        }
-        for name, place in values.items():
-            parameter, record = getattr(self.family.predictor, name, None), f"{self.prefix}.predictor.{name}"
-            if parameter is not None and record in records:
-                yield records[record], _like(place, parameter)
+        locations = rows[:, : self.num_locations]
+        is_plain = pattern_of(self.family.predictor) is None
+        for name, place in (self._plain(locations) if is_plain else self._patterned(locations)).items():
+            if name in records:
+                yield records[name], place
         for index, name in enumerate(self.constant_names):
             yield records[f"{self.prefix}.{name}"], rows[:, self.num_locations + index, -1]
 

@@ -16,6 +16,7 @@ from ...data.dataset import Data
 from ...optimizers.linalg import solve_ascent
 from ...optimizers.objective import Evaluation
 from ..autograd import AutogradObjective
+from ..softmax_gate.blocks import PREDICTOR_NAMES, CoefficientRows, full_places
 from ..softmax_gate.design import Chunk, Design, Scaling
 from ..softmax_gate.layout import Coefficients, Layout
 from ..softmax_gate.likelihood import Posterior, times_design, weighted
@@ -53,7 +54,7 @@ class SmoothGateObjective(AutogradObjective):
         self.experts, self.k = experts, model.num_experts
         self._gate = GateFunction(self.model.gate, self.vector)
         self._layout = _expert_layout(experts, data.x)
-        self._expert_positions = _positions(experts, self.vector.positions, self._layout)
+        self._expert_positions = _positions(experts, self.vector.positions, self._layout, self.vector.size)
         self._order = torch.cat([self._gate.positions, self._expert_entries().flatten()])
         rows = 4 * self.k * (len(self._gate.positions) + self._layout.width + 4)
         self._design = Design(data.x, data.y, data.weight, _unit_scaling(data), rows)
@@ -262,20 +263,26 @@ def _unit_scaling(data: Data) -> Scaling:
 
 def _expert_layout(experts: LocationExperts, x: Tensor) -> Layout:
     """The experts' parameters in a vector of their own, in front of which no gate stands."""
-    width = x.shape[-1] + 1
-    none = torch.zeros(width, dtype=torch.bool, device=x.device)
-    columns = none.clone()
-    columns[0 if has_form(experts.predictor, LinearPredictor) else -1 :] = True
-    shared = [getattr(experts, name).shape[-1] == 1 and experts.num_experts > 1 for name in experts.constant_names]
-    zero = x.new_zeros((1, width - 1))
+    k, d = experts.num_experts, x.shape[-1]
+    none = torch.zeros((k, d), dtype=torch.bool, device=x.device)
+    has_slope = has_form(experts.predictor, LinearPredictor)
+    expert = CoefficientRows.of(experts.predictor, k, none, has_slopes=has_slope, is_relative=False)
+    shared = [getattr(experts, name).shape[-1] == 1 and k > 1 for name in experts.constant_names]
+    zero = x.new_zeros((1, d))
     scaling = Scaling(zero, zero + 1.0, zero[:, :0].sum(-1), zero[:, :0].sum(-1) + 1.0)
-    return Layout(experts.num_experts, none, columns, shared, has_reference=True, selection=Dense(), scaling=scaling)
+    layout = Layout(expert.without(), expert, shared, selection=Dense(), scaling=scaling)
+    if layout.is_plain:
+        return layout
+    zeros = [x.new_zeros((1, 1, k, 1)) for _ in experts.constant_names]
+    return layout.with_known(Coefficients(x.new_zeros((1, 1, k, d + 1)), expert.fixed[None, None], zeros))
 
 
-def _positions(experts: LocationExperts, places: dict[str, Tensor], layout: Layout) -> Tensor:
-    """Where in the model's vector each parameter of the layout is."""
-    intercept = places["experts.predictor.intercept"].unsqueeze(-1)
-    slope = places.get("experts.predictor.slope")
-    rows = intercept if slope is None else torch.cat([slope, intercept], -1)
-    constants = [places[f"experts.{name}"].flatten() for name in experts.constant_names]
-    return torch.cat([rows.flatten(), *constants])
+def _positions(experts: LocationExperts, places: dict[str, Tensor], layout: Layout, size: int) -> Tensor:
+    """Where in the model's vector, of ``size`` entries, each parameter of the layout is."""
+    rows = full_places(experts.predictor, "experts.predictor", PREDICTOR_NAMES, places, (layout.k, layout.width, size))
+    constants = [places[f"experts.{name}"].flatten().expand(layout.k) for name in experts.constant_names]
+    full = torch.cat([rows.flatten(), rows.flatten(), *constants])
+    found = torch.empty(layout.num_params, dtype=torch.long)
+    is_free = layout.index.cpu() < layout.num_params
+    found[layout.index.cpu()[is_free]] = full[is_free]
+    return found

@@ -41,6 +41,14 @@ class Scaling(NamedTuple):
             return cls(x_mean, x_std, torch.zeros_like(y[:, 0]), torch.ones_like(y[:, 0]))
         return cls(x_mean, x_std, *response_moments(y, weight))
 
+    def centered_at_zero(self, columns: Tensor, x: Tensor) -> "Scaling":
+        """The scaling that leaves the zero of some ``columns (d,)`` bool of ``x (r, n, d)``; constants become ones."""
+        highest, lowest = x.amax(-2), x.amin(-2)
+        size = torch.maximum(highest, -lowest)
+        is_constant = (highest - lowest <= NEGLIGIBLE_SPREAD * size) & (size > 0)
+        mean, unit = torch.where(columns, 0.0, self.x_mean), torch.where(is_constant, size, self.x_std)
+        return self._replace(x_mean=mean, x_std=torch.where(columns, unit, self.x_std))
+
 
 def moments(values: Tensor, weight: Tensor | None, dim: int) -> tuple[Tensor, Tensor]:
     """Weighted means and standard deviations over one dimension; constants get scale 1, and their value as mean.

@@ -19,6 +19,7 @@ from ...data.dataset import Data
 from ...optimizers.objective import Evaluation, Objective, UserMap
 from ..floors import lower_bound
 from ..user_map import make_user_map
+from .blocks import PREDICTOR_NAMES, SCORE_NAMES, CoefficientRows, named_coefficients, pinned_rows
 from .complete_hessian import complete_hessian
 from .design import Chunk, Design, Scaling
 from .hessian import assemble_hessian, curvature_sums
@@ -42,7 +43,8 @@ class LinearObjective(Objective):
         y: ``(r, n)``.
         weight: ``(r, n)`` or None.
         variance_floor: least variance (squared scale) of an expert, relative to the response's.
-        pinned_columns: covariates ``(d,)`` bool whose coefficients stay zero (constant or collinear ones).
+        pinned_columns: covariates ``(d,)`` bool whose coefficients stay zero (constant or collinear ones); of models
+            with a pattern coefficients ``(2, k, d)``, those of the gate and of the experts.
     """
 
     def __init__(
@@ -62,32 +64,33 @@ class LinearObjective(Objective):
         self.experts, self.k, self.n = experts, model.num_experts, x.shape[1]
         self.num_features = x.shape[2]
         x, y, offset, observed = _rows_of(experts, x, y)
-        pinned_columns = pinned_columns[: x.shape[2]]
         names = experts.constant_names
         self.scale_constant = names.index(experts.scale_name) if experts.scale_name else None
         self.temperature = _temperature(model.gate)
-        self.has_gate_weight = has_form(model.gate.score, LinearScore)
-        self.has_slope = has_form(experts.predictor, LinearPredictor)
         self.records = {record.name: record for record in records_of(model)}
+        self._parts = model.gate.score, experts.predictor
+        gate, expert = _coefficient_rows(model, pinned_columns, x.shape[2])
         self.scaling = Scaling.of(x, y, weight, scale_response=self.scale_constant is not None)
-        free = torch.cat([~pinned_columns, pinned_columns.new_ones(1)])
-        intercept_only = torch.zeros_like(free)
-        intercept_only[-1] = True
-        self.layout = Layout(
-            self.k,
-            free if self.has_gate_weight else intercept_only,
-            free if self.has_slope else intercept_only,
-            [getattr(experts, name).shape[-1] == 1 and self.k > 1 for name in names],
-            has_reference=True,
-            selection=model.gate.selection,
-            scaling=self.scaling,
-        )
+        if not (gate.is_plain and expert.is_plain):
+            self.scaling = self.scaling.centered_at_zero(~(gate.can_shift & expert.can_shift), x)
+        shared = [getattr(experts, name).shape[-1] == 1 and self.k > 1 for name in names]
+        self.layout = Layout(gate, expert, shared, selection=model.gate.selection, scaling=self.scaling)
+        if not self.layout.is_plain:
+            self.layout = self.layout.with_known(self._known(gate, expert))
         self.num_params = self.layout.num_params
         pairs = (2 * self.k - 1) * self.k
         self.design = Design(x, observed, weight, self.scaling, pairs, offset)
         self.total_weight = x.new_full((x.shape[0],), float(self.n)) if weight is None else weight.sum(-1)
         self.lower = self._lower(model, variance_floor)
         self._step = expert_step(experts)
+
+    def _known(self, gate: CoefficientRows, expert: CoefficientRows) -> Coefficients:
+        """Coefficients where those that are free are zero in the units of the data, ``(r, 1, k, D)``."""
+        rows = [part.fixed.expand(len(self.data.x), 1, -1, -1) for part in (gate, expert)]
+        zero = rows[0].new_zeros((*rows[0].shape[:3], 1))
+        raw = Coefficients(rows[0], rows[1], [zero] * len(self.experts.constant_names))
+        known = to_standardized(raw, self.scaling, self.temperature, self.scale_constant)
+        return known._replace(constants=raw.constants)
 
     @staticmethod
     def supports(model: MixtureOfExperts) -> bool:
@@ -245,10 +248,15 @@ class LinearObjective(Objective):
         intercept = experts.predictor.intercept.detach().to(self.lower).reshape(-1, 1, k, 1)  # type: ignore[operator]
         slope = _block(getattr(experts.predictor, "slope", None), intercept, d)
         constants = [self._constant(getattr(experts, name)) for name in experts.constant_names]
-        blocks = [gate - gate[..., -1:, :], torch.cat([slope, intercept], -1), *constants]
+        blocks = [self.layout.relative(gate), torch.cat([slope, intercept], -1), *constants]
         gate, expert, *constants = (block.expand(len(self.data.x), -1, -1, -1) for block in blocks)
-        raw = Coefficients(gate, expert, constants)
-        standard = to_standardized(raw, self.scaling, self.temperature, self.scale_constant)
+        return self._packed(Coefficients(gate, expert, constants))
+
+    def _packed(self, user: Coefficients) -> Tensor:
+        """The parameter vectors of coefficients in the units of the data."""
+        standard = to_standardized(user, self.scaling, self.temperature, self.scale_constant)
+        if not self.layout.is_plain:
+            standard = standard._replace(gate=self.layout.relative(standard.gate))
         return self.project(self.layout.pack(standard))
 
     def _constant(self, value: Tensor) -> Tensor:
@@ -262,27 +270,28 @@ class LinearObjective(Objective):
 
     def user_coefficients(self, theta: Tensor) -> Coefficients:
         """Coefficients ``(r, s, k, D)`` in the units of the data; the reference expert's gate row is zero."""
-        return to_user_units(self.layout.unpack(theta), self.scaling, self.temperature, self.scale_constant)
+        return self._in_units(self.layout, theta, self.scaling)
+
+    def _in_units(self, layout: Layout, theta: Tensor, scaling: Scaling) -> Coefficients:
+        user = to_user_units(layout.unpack(theta), scaling, self.temperature, self.scale_constant)
+        return user if layout.is_plain else user._replace(gate=layout.relative(user.gate))
 
     def transfer(self, theta: Tensor, source: Objective) -> Tensor:
         """The same user parameters under this data's standardization."""
         theta, source = source.unwrapped(theta)
         if not isinstance(source, LinearObjective):
             raise TypeError(f"source must be a LinearObjective, got {type(source).__name__}")
-        user = source.user_coefficients(theta)
-        return self.project(
-            self.layout.pack(to_standardized(user, self.scaling, self.temperature, self.scale_constant))
-        )
+        return self._packed(source.user_coefficients(theta))
 
     def parameters(self, theta: Tensor, index: int = 0) -> dict[str, Tensor]:
         """Parameters of an unbatched model by name, in the units of data set ``index``."""
         user = self._user_of(theta[None, None], index)
         gate, expert = user.gate[0, 0], user.expert[0, 0]
-        values = {"gate.score.bias": gate[:, -1], "experts.predictor.intercept": expert[:, -1]}
-        if self.has_gate_weight:
-            values["gate.score.weight"] = gate[:, :-1]
-        if self.has_slope:
-            values["experts.predictor.slope"] = expert[:, :-1]
+        score, predictor = self._parts
+        values = {
+            **named_coefficients(score, "gate.score", SCORE_NAMES, gate),
+            **named_coefficients(predictor, "experts.predictor", PREDICTOR_NAMES, expert),
+        }
         for name, constant in zip(self.experts.constant_names, user.constants, strict=True):
             shared = getattr(self.experts, name).shape[-1] == 1
             values[f"experts.{name}"] = constant[0, 0, :1, 0] if shared else constant[0, 0, :, 0]
@@ -310,7 +319,7 @@ class LinearObjective(Objective):
         x, y, weight = self.data
         twin.data = Data(x[sets], y[sets], None if weight is None else weight[sets])
         twin.scaling = Scaling(*(part[sets] for part in self.scaling))
-        twin.layout = self.layout.with_scaling(twin.scaling)
+        twin.layout = self.layout.on_sets(sets, twin.scaling)
         twin.total_weight = self.total_weight[sets]
         twin.design = self.design.on_sets(sets)
         return twin
@@ -318,7 +327,8 @@ class LinearObjective(Objective):
     def _user_of(self, theta: Tensor, index: int) -> Coefficients:
         """Coefficients in the units of data set ``index``, of ``theta (1, s, P)``."""
         scaling = Scaling(*(part[index : index + 1] for part in self.scaling))
-        return to_user_units(self.layout.unpack(theta), scaling, self.temperature, self.scale_constant)
+        layout = self.layout.on_sets(torch.arange(index, index + 1), scaling)
+        return self._in_units(layout, theta, scaling)
 
     def user_map(self) -> UserMap:
         """Gate, slopes and intercepts in the units of the data; constants that are logarithms on their own scale."""
@@ -333,12 +343,10 @@ class LinearObjective(Objective):
         """Records with the places of their entries in the vector."""
         block, width = self.k * self.layout.width, self.layout.width
         gate, expert = (self.layout.index[i * block : (i + 1) * block].reshape(self.k, width) for i in (0, 1))
-        places = {
-            "gate.score.weight": gate[:, :-1],
-            "gate.score.bias": gate[:, -1],
-            "experts.predictor.slope": expert[:, :-1],
-            "experts.predictor.intercept": expert[:, -1],
-        }
+        score, predictor = self._parts
+        named = named_coefficients(score, "gate.score", SCORE_NAMES, gate)
+        named |= named_coefficients(predictor, "experts.predictor", PREDICTOR_NAMES, expert)
+        places = {name: named[name] for name in self.records if name in named}  # in reading order
         for position, name in enumerate(self.experts.constant_names):
             rows = self.layout.constant_positions[position * self.k : (position + 1) * self.k]
             shared = getattr(self.experts, name).shape[-1] == 1
@@ -371,6 +379,18 @@ def _rows_of(experts: LocationExperts, x: Tensor, y: Tensor) -> tuple[Tensor, Te
     if offset is not None and experts.scale_name is not None:
         y, offset = y - offset, None
     return x[..., :d], y, offset, experts.observed(x, y)
+
+
+def _coefficient_rows(model: MixtureOfExperts, pinned: Tensor, d: int) -> tuple[CoefficientRows, CoefficientRows]:
+    """Those of the gate and of the experts, of a model of d covariates."""
+    score, predictor = model.gate.score, model.experts.get_submodule("predictor")
+    gate, experts = pinned_rows(pinned, model.num_experts, d)
+    has_weight, has_slope = has_form(score, LinearScore), has_form(predictor, LinearPredictor)
+    k = model.num_experts
+    return (
+        CoefficientRows.of(score, k, gate, has_slopes=has_weight, is_relative=True),
+        CoefficientRows.of(predictor, k, experts, has_slopes=has_slope, is_relative=False),
+    )
 
 
 def _temperature(gate: Gate) -> float:
