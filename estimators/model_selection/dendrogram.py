@@ -243,6 +243,8 @@ def _data_of(fit: FitResult) -> tuple[Any, Any]:
         data = fit.maximum.data
     except DataRemovedError:
         return None, None
+    if data.units is not None:
+        raise ValueError("x must be given for a fit with groups, which a dendrogram does not use")
     if data.weight is not None:
         raise ValueError("x must be given for a fit with sample weights, which a dendrogram does not use")
     return data.x[0], data.y[0]
