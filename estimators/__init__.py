@@ -2,6 +2,7 @@
 
 from .data.collinearity import CollinearityWarning
 from .em import EM
+from .formula.fit import fit_formula
 from .inference.comparison import compare
 from .mle import MLE
 from .model_selection import Dendrogram, ExpertSelection, mixing_dendrogram, select_experts
@@ -50,6 +51,7 @@ __all__ = [
     "StochasticEM",
     "compare",
     "exact_loss",
+    "fit_formula",
     "mixing_dendrogram",
     "overspecified_loss",
     "select_experts",

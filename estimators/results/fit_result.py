@@ -16,6 +16,7 @@ from .criteria import InformationCriteria
 from .hypothesis_tests import HypothesisTests
 from .in_sample import InSample
 from .maximum import COVARIANCES, DataRemovedError, Maximum
+from .predictions import Recipe
 from .saved import Saved
 from .summary import Summary, table_rows
 
@@ -80,6 +81,7 @@ class FitResult(InformationCriteria, HypothesisTests, InSample, Saved):
     _num_redundant: int = 0
     _fitted_rows: Tensor | None = None
     _num_given: int | None = None
+    _recipe: Recipe | None = None
 
     @property
     def estimator(self) -> Any:
@@ -121,6 +123,7 @@ class FitResult(InformationCriteria, HypothesisTests, InSample, Saved):
         rows = table_rows(self.params, errors, self.is_positive, level=check_level(level))
         reference = f"Expert {self.model.num_experts - 1} is the gate's reference. "
         notes = [
+            *([f"Formula: {self.formula}."] if self.formula is not None else []),
             f"{reference if self.model.gate.shift_invariant else ''}Standard errors: {_COVARIANCE_WORDS[cov_type]}.",
             *(f"Warning: {remark}." for remark in self.warnings),
         ]

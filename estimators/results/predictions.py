@@ -1,7 +1,7 @@
 """What a fitted model says of given covariates and responses, whichever way it was fitted."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,19 @@ from ..data.tensors import numeric_tensor
 from ..data.unit_posterior import draw, log_joint, unit_log_responsibilities
 from ..data.units import Units, group_labels, taken_group_column
 
-__all__ = ["FittedMixture"]
+__all__ = ["FittedMixture", "Recipe"]
+
+
+class Recipe(Protocol):
+    """How a fit by formula encodes frames (:class:`estimators.formula.recipe.Recipe`)."""
+
+    text: str
+
+    def reads(self, data: Any) -> bool:
+        """Whether something is a frame that can be encoded."""
+
+    def covariates(self, data: Any) -> np.ndarray:
+        """The columns ``(n, d)`` of a frame."""
 
 
 class FittedMixture:
@@ -50,6 +62,7 @@ class FittedMixture:
     warnings: list[str]
     feature_names: list[str] | None
     _num_features: int | None
+    _recipe: Recipe | None = None
 
     def rename_features(self, names: Sequence[str]) -> None:
         """Put the covariates' names in place of x0, x1, ..., or of the names before, in names and ``warnings``.
@@ -187,9 +200,20 @@ class FittedMixture:
         generator = None if random_state is None else torch.Generator().manual_seed(random_state)
         return quantile_residuals(self.model, points, response, generator=generator).numpy(force=True)
 
+    @property
+    def formula(self) -> str | None:
+        """The formula of the fit, in words; None of other fits."""
+        return None if self._recipe is None else self._recipe.text
+
     def covariates(self, x: Any) -> Tensor:
-        """Checked covariates ``(n, d)``, float64, on the model's device; see :meth:`predict`."""
-        points = ordered_covariates(x, self.feature_names)
+        """Checked covariates ``(n, d)``, float64, on the model's device; see :meth:`predict`.
+
+        Of a fit by formula ``x`` is a frame with the columns of its terms, or the ``(n, d)`` encoded columns.
+        """
+        if self._recipe is not None and self._recipe.reads(x):
+            points = numeric_tensor("x", self._recipe.covariates(x))
+        else:
+            points = ordered_covariates(x, self.feature_names)
         if points.ndim != 2 or self._num_features not in (None, points.shape[1]):
             expected = "d" if self._num_features is None else self._num_features
             raise ValueError(f"x must have shape (n, {expected}), got {tuple(points.shape)}")

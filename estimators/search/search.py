@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import alike_experts, distinct_orders
 
 from ..data.dataset import Data
 from ..objectives.autograd import AutogradObjective
@@ -27,6 +28,8 @@ __all__ = ["Climb", "Search"]
 _ROWS_PER_PARAMETER = 20
 _GROWTH = 8  # of the subsample, until it is half the data
 _MOVES = 24  # starts of a round of moves
+_MOST_ORDERS = 24  # of the experts of one guess
+_MOST_LISTED = 6  # experts of which all orders are listed
 
 Climb = Callable[[Objective, Tensor, Callable[[Tensor], None]], Ascent]
 """From ``theta (r, s, P)`` to maxima; told the values ``(r, s)`` after each iteration."""
@@ -178,7 +181,31 @@ class Search:
         ]
         if len({len(guess) for guess in guesses}) > 1 or len(guesses) < len(starts):
             raise ValueError("starts must make as many guesses for one data set as for another, got different numbers")
-        return level.objective.from_responsibilities(torch.stack(guesses))
+        return self._in_best_order(level.objective, torch.stack(guesses))
+
+    def _other_orders(self) -> list[list[int]]:
+        """Orders of the experts that mean other models, by chance some of them where there are many."""
+        k = self.model.num_experts
+        if k > _MOST_LISTED:
+            return [self.rng.permutation(k).tolist() for _ in range(_MOST_ORDERS)]
+        orders = distinct_orders(self.model, k)[1:]
+        return orders if len(orders) <= _MOST_ORDERS else self.rng.permutation(orders)[:_MOST_ORDERS].tolist()
+
+    def _in_best_order(self, objective: Objective, guesses: Tensor) -> Tensor:
+        """Parameters fitted to guesses ``(r, s, k, n)``; where experts differ in pattern, in the best of their orders.
+
+        A guess says which observations belong together, and not which expert of a pattern they belong to.
+        """
+        best = objective.from_responsibilities(guesses)
+        if not objective.is_batched or bool(alike_experts(self.model, self.model.num_experts).all()):
+            return best
+        value = objective.value(best).nan_to_num(nan=-torch.inf)
+        for order in self._other_orders():
+            trial = objective.from_responsibilities(guesses[:, :, order])
+            reached = objective.value(trial).nan_to_num(nan=-torch.inf)
+            best = torch.where((reached > value).unsqueeze(-1), trial, best)
+            value = torch.maximum(value, reached)
+        return best
 
     def _guess(self, start: Start, data: Data, index: int) -> Tensor:
         x, y, k = data.x[index], data.y[index], self.model.num_experts
