@@ -7,6 +7,7 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor
 
+from ..parameters import CoefficientPattern
 from .gate import Gate
 from .normalizers import NormalizedSigmoid
 from .scores import ActivationScore, ConstantScore, DistanceScore, LinearScore
@@ -30,11 +31,14 @@ __all__ = [
 class ScoreOptions(TypedDict, total=False):
     """Keyword arguments that all named gates take.
 
-    ``bias``: whether the score has a bias (default True); ``batch_shape``: leading dimensions of independent models
-    (default ``()``); ``dtype`` and ``device`` of the parameters; ``generator``: source of their initial values.
+    ``bias``: whether the score has a bias (default True); ``pattern``: which coefficients of a linear score are common,
+    fixed or absent (:class:`~mixkit.parameters.CoefficientPattern`; not for scores by distance); ``batch_shape``:
+    leading dimensions of independent models (default ``()``); ``dtype`` and ``device`` of the parameters;
+    ``generator``: source of their initial values.
     """
 
     bias: bool
+    pattern: CoefficientPattern | None
     batch_shape: tuple[int, ...]
     dtype: torch.dtype | None
     device: torch.device | str | None
