@@ -19,8 +19,8 @@ class PenaltyView(NamedTuple):
     Attributes:
         parameters: of the model by name, in the units of the data.
         model: gives the form; its own parameters are of no account.
-        x: covariates ``(n, d)``, without an offset.
-        weight: weights of the observations ``(n,)``.
+        x: covariates ``(n, d)``, without an offset; of groups of rows that share an expert their first rows.
+        weight: weights of the observations, or of the groups, ``(n,)``.
         x_std: standard deviations of the covariates ``(d,)``, 1 for constants.
         y_std: standard deviation of the response, ``()``, or of each coordinate ``(p,)``.
         known_records: see ``records``; None to collect them anew.

@@ -18,6 +18,7 @@ from mixkit.mixture import MixtureOfExperts
 
 from ..data.columns import column_names
 from ..data.tensors import check_not_masked, shared_tensor
+from ..data.units import taken_group_column
 from ..em import EM
 from ..penalties import Penalty
 from ..results.fit_result import FitResult
@@ -114,26 +115,33 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         self.estimator = estimator
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MixtureOfExpertsRegressor":
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None, weights_of: str = "groups"
+    ) -> "MixtureOfExpertsRegressor":
         """Fit by maximum likelihood.
 
         Args:
             X: covariates ``(n, d)``; a pandas frame gives the feature names.
             y: responses ``(n,)``.
             sample_weight: ``(n,)``, non-negative; observations of weight zero are left out.
+            groups: labels ``(n,)`` of rows that share an expert, or the name of a column of the frame X, then no
+                covariate; see :meth:`estimators.Estimator.fit`.
+            weights_of: whether ``sample_weight`` is that of "groups" or of "rows" where there are groups.
         """
         with unchanged_by_errors(self):
-            return self._fit(X, y, sample_weight)
+            return self._fit(X, y, sample_weight, groups, weights_of)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> "MixtureOfExpertsRegressor":
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, weights_of: str) -> "MixtureOfExpertsRegressor":
         self._check_no_masks(X=X, y=y, sample_weight=sample_weight)
+        X, groups = taken_group_column(X, groups)
         self._columns = column_names(X)
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=_FEWEST_SAMPLES)
         y = np.asarray(y, dtype=np.float64)
+        groups = self._of_positive_rows(groups, sample_weight)
         X, y, sample_weight = self._positive_rows(X, y, sample_weight)
         if len(X) < _FEWEST_SAMPLES:
             raise ValueError(f"sample_weight must be positive for at least 2 observations, got {len(X)}")
-        result = self._result_of(self._model(X), X, y, sample_weight)
+        result = self._result_of(self._model(X), X, y, sample_weight, groups=groups, weights_of=weights_of)
         self._forget(_OF_STREAMS)
         self._result = result
         self._report(result)
@@ -151,8 +159,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
             sample_weight: ``(n,)``, non-negative.
 
         Raises:
-            ValueError: if the regressor or its estimator has a penalty, which a stream does not apply; otherwise as
-                ``fit``.
+            ValueError: if the regressor or its estimator has a penalty, which a stream does not apply; after a fit with
+                groups; otherwise as ``fit``.
         """
         for penalty in (self.penalty, getattr(self.estimator, "penalty", None)):
             if penalty is not None:
@@ -182,8 +190,10 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         settings = StochasticEM(starter=self._estimator(), variance_floor=self.variance_floor)
         stream = settings.stream(self._model(X))
         if before is not None:
-            x, y, weight = (None if part is None else part[0] for part in before.maximum.objective.data)
-            stream.partial_fit(x, y, weight)
+            data = before.maximum.objective.data
+            if data.units is not None:
+                raise ValueError("partial_fit must not go on from a fit with groups, whose rows a stream would part")
+            stream.partial_fit(data.x[0], data.y[0], None if data.weight is None else data.weight[0])
         return stream
 
     def _forget(self, names: tuple[str, ...]) -> None:
@@ -274,9 +284,17 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         law = self.predict_distribution(X)
         return _array(law.log_prob(law.mean if y is None else _response(y, len(law.mean))))
 
-    def responsibilities(self, X: Any, y: Any) -> np.ndarray:
-        """Posterior probability of each expert given x and y, ``(n, k)``."""
+    def responsibilities(self, X: Any, y: Any, *, groups: Any = None) -> np.ndarray:
+        """Posterior probability of each expert given x and y, ``(n, k)``.
+
+        With ``groups (n,)``, labels of rows that share an expert or the name of a column of the frame X, that of its
+        group at each row.
+        """
+        X, groups = taken_group_column(X, groups)
         law = self.predict_distribution(X)
+        if groups is not None:
+            X = validate_data(self, X, dtype=np.float64, reset=False)
+            return np.asarray(self.result_.responsibilities(X, _response(y, len(law.mean)), groups=groups))
         return _array(law.log_responsibilities(_response(y, len(law.mean))).exp())
 
 

@@ -14,6 +14,7 @@ from .normal import Normal
 from .per_component import PerComponentDistribution
 from .poisson import Poisson
 from .student_t import StudentT, log1p_square, student_t_log_density, student_t_log_normalizer
+from .zero_counts import Hurdle, ZeroInflated, ZeroTruncated
 from .zero_inflated import ZeroInflatedLogNormal
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Binomial",
     "Categorical",
     "Gamma",
+    "Hurdle",
     "InverseGaussian",
     "Laplace",
     "LogNormal",
@@ -30,7 +32,9 @@ __all__ = [
     "PerComponentDistribution",
     "Poisson",
     "StudentT",
+    "ZeroInflated",
     "ZeroInflatedLogNormal",
+    "ZeroTruncated",
     "beta_log_density",
     "binomial_log_prob",
     "gamma_log_density",

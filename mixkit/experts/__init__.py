@@ -19,6 +19,14 @@ from .ordinal import OrdinalExperts
 from .point_mass import PointMassExperts
 from .poisson import PoissonExperts
 from .student_t import StudentTExperts
+from .zero_counts import (
+    HurdleNegativeBinomialExperts,
+    HurdlePoissonExperts,
+    TruncatedNegativeBinomialExperts,
+    TruncatedPoissonExperts,
+    ZeroInflatedNegativeBinomialExperts,
+    ZeroInflatedPoissonExperts,
+)
 
 __all__ = [
     "COUNTS",
@@ -36,6 +44,8 @@ __all__ = [
     "FullCovariance",
     "GammaExperts",
     "GaussianExperts",
+    "HurdleNegativeBinomialExperts",
+    "HurdlePoissonExperts",
     "InverseGaussianExperts",
     "LaplaceExperts",
     "LocationExperts",
@@ -49,7 +59,11 @@ __all__ = [
     "PoissonExperts",
     "SphericalCovariance",
     "StudentTExperts",
+    "TruncatedNegativeBinomialExperts",
+    "TruncatedPoissonExperts",
     "ZeroInflatedLogNormalExperts",
+    "ZeroInflatedNegativeBinomialExperts",
+    "ZeroInflatedPoissonExperts",
     "family",
     "family_by_name",
     "family_names",

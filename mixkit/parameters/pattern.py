@@ -192,6 +192,10 @@ class CoefficientPattern:
         index = tuple(tuple(numbers.setdefault(entry, len(numbers) - 1) for entry in row) for row in rows)
         return CoefficientPattern(index, tuple(self.fixed[j] for j in order))
 
+    def is_same_in(self, order: Sequence[int]) -> bool:
+        """Whether the pattern of the experts in another order is this one."""
+        return self.permuted(order) == self.permuted(range(self.num_experts))
+
 
 @dataclass(frozen=True)
 class _Names:

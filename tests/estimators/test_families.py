@@ -15,7 +15,7 @@ from estimators.data.dataset import Data
 from estimators.objectives.choose import make_objective
 from estimators.objectives.softmax_gate.objective import LinearObjective
 from mixkit import BinomialExperts, ConstantPredictor, LinearPredictor, MixtureOfExperts, constant_gate, softmax_gate
-from mixkit.experts import family_by_name
+from mixkit.experts import MixedExperts, PointMassExperts, family_by_name
 
 from .models import DTYPE, seeded
 
@@ -87,7 +87,19 @@ def test_the_objective_of_trials_in_x_is_the_models_log_likelihood(offset):
     check_objective(trials_model(offset=offset), *trials_data(offset=offset), LinearObjective)
 
 
-FAST = {"log_normal": {}, "gamma": {}, "inverse_gaussian": {}, "beta": {}, "ordinal": {"num_levels": 4}}
+FAST = {
+    "zero_inflated_poisson": {},
+    "zero_inflated_negative_binomial": {},
+    "hurdle_poisson": {},
+    "hurdle_negative_binomial": {},
+    "truncated_poisson": {},
+    "truncated_negative_binomial": {},
+    "log_normal": {},
+    "gamma": {},
+    "inverse_gaussian": {},
+    "beta": {},
+    "ordinal": {"num_levels": 4},
+}
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -158,6 +170,31 @@ def beta_of(eta, x, constants):
     return stats.beta(precision * special.expit(eta), precision * special.expit(-eta))
 
 
+class ChangedCounts:
+    """Counts whose zeros are treated apart, over SciPy's."""
+
+    def __init__(self, eta, counts, zero, is_inflated):
+        self.counts = counts
+        self.zero = zero + (1.0 - zero) * counts.pmf(0) * is_inflated
+        self.log_factor = np.log1p(-zero) - (0.0 if is_inflated else counts.logsf(0))
+
+    def logpmf(self, y):
+        return np.where(y == 0, np.log(self.zero + (self.zero == 0)), self.log_factor + self.counts.logpmf(y))
+
+
+def inflated_poisson_of(eta, x, constants):
+    return ChangedCounts(eta, stats.poisson(np.exp(eta)), special.expit(constants[0]), is_inflated=True)
+
+
+def hurdle_poisson_of(eta, x, constants):
+    return ChangedCounts(eta, stats.poisson(np.exp(eta)), special.expit(constants[0]), is_inflated=False)
+
+
+def truncated_negative_binomial_of(eta, x, constants):
+    size = np.exp(-constants[0])
+    return ChangedCounts(eta, stats.nbinom(size, size / (size + np.exp(eta))), 0.0, is_inflated=False)
+
+
 class Levels:
     """Ordered levels as SciPy's other distributions are called."""
 
@@ -176,6 +213,9 @@ ONE = {
     "gamma": One(gamma_of, drawn("gamma")),
     "inverse_gaussian": One(inverse_gaussian_of, drawn("inverse_gaussian")),
     "beta": One(beta_of, drawn("beta")),
+    "zero_inflated_poisson": One(inflated_poisson_of, drawn("zero_inflated_poisson")),
+    "hurdle_poisson": One(hurdle_poisson_of, drawn("hurdle_poisson")),
+    "truncated_negative_binomial": One(truncated_negative_binomial_of, drawn("truncated_negative_binomial")),
     "ordinal": One(Levels, drawn("ordinal", num_levels=4), {"num_levels": 4}),
 }
 
@@ -230,3 +270,31 @@ def test_remaining_beetles_have_the_mixture_of_flexmix():
     for name, (value, error) in theirs.items():
         assert (sign * ours[name][0], ours[name][1]) == pytest.approx((value, error), rel=0.01)
     assert fit.predict(x) == pytest.approx(fit.model(x).mean.detach().numpy())
+
+
+def dmft():
+    """Decayed teeth at the end of a trial; log(Begin + 1/2) and dummies in the order of R's factor levels."""
+    rows = frame("dmft")
+    columns = [np.log(rows["Begin"].astype(float) + 0.5)]
+    for name in ("Gender", "Ethnic", "Treatment"):
+        columns += [rows[name] == level for level in sorted(set(rows[name]))[1:]]
+    return torch.as_tensor(np.column_stack(columns).astype(float)), torch.as_tensor(rows["End"].astype(float))
+
+
+@pytest.mark.parametrize("is_one_family", [False, True])
+def test_zeros_among_teeth_are_those_of_flexmix(is_one_family):
+    """A point mass beside one Poisson expert, and one zero-inflated expert: the same model twice."""
+    x, y = dmft()
+    settings = {"dtype": DTYPE, "generator": seeded(0)}
+    if is_one_family:
+        experts = family_by_name("zero_inflated_poisson", x.shape[1], 1, **settings)
+    else:
+        poisson = family_by_name("poisson", x.shape[1], 1, **settings)
+        experts = MixedExperts([PointMassExperts(0.0, dtype=DTYPE), poisson])
+    model = MixtureOfExperts(constant_gate(experts.num_experts, dtype=DTYPE), experts)
+    fit = EM(random_state=0, n_init=3).fit(model, x, y)
+    assert fit.llf == pytest.approx(-1232.015376, abs=1e-5)
+    ours = dict(zip(fit.param_names, zip(fit.params, fit.bse, strict=True), strict=True))
+    slope, logit = ("slope[0,x0]", "zero_logit[0]") if is_one_family else ("slope[1,x0]", "gate_bias[0]")
+    assert ours[slope] == pytest.approx((0.73031, 0.04024), rel=0.01)
+    assert special.expit(ours[logit][0]) == pytest.approx(0.04529, rel=1e-3)

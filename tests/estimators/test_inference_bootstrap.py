@@ -162,7 +162,7 @@ class NoResampling(Resampling):
     """The data as they are."""
 
     def draw(self, model, data, rngs):
-        return Data(*(part.expand(len(rngs), *part.shape[1:]) for part in data))
+        return Data(*(part.expand(len(rngs), *part.shape[1:]) for part in (data.x, data.y, data.weight)))
 
 
 class TestFamilies:

@@ -13,6 +13,7 @@ from mixkit import (
     BinomialExperts,
     CategoricalExperts,
     GammaExperts,
+    HurdlePoissonExperts,
     InverseGaussianExperts,
     LaplaceExperts,
     LinearPredictor,
@@ -22,6 +23,8 @@ from mixkit import (
     OrdinalExperts,
     PoissonExperts,
     StudentTExperts,
+    TruncatedPoissonExperts,
+    ZeroInflatedPoissonExperts,
     constant_gate,
     linear_gaussian_experts,
     softmax_gate,
@@ -47,6 +50,9 @@ FAMILIES = {
     "binomial": (lambda: BinomialExperts(_linear(), trials=12), [[1.0], [-1.0]], [-1.5, 1.5]),
     "gamma": (lambda: GammaExperts(_linear(), dtype=DTYPE), [[0.5], [-0.5]], [0.0, 3.0]),
     "inverse gaussian": (lambda: InverseGaussianExperts(_linear(), dtype=DTYPE), [[0.5], [-0.5]], [-1.0, 1.0]),
+    "zero-inflated poisson": (lambda: ZeroInflatedPoissonExperts(_linear(), dtype=DTYPE), [[0.5], [-0.5]], [0.5, 3.0]),
+    "hurdle poisson": (lambda: HurdlePoissonExperts(_linear(), dtype=DTYPE), [[0.5], [-0.5]], [0.5, 3.0]),
+    "truncated poisson": (lambda: TruncatedPoissonExperts(_linear(), dtype=DTYPE), [[0.5], [-0.5]], [0.5, 3.0]),
     "beta": (lambda: BetaExperts(_linear(), dtype=DTYPE), [[1.0], [-1.0]], [-1.5, 1.5]),
 }
 
@@ -60,7 +66,7 @@ def true_model(name):
         model.experts.predictor.intercept.copy_(torch.tensor(intercept))
         model.gate.score.weight.copy_(torch.tensor([[2.0], [0.0]]))
         model.gate.score.bias.zero_()
-        for constant in ("log_std", "log_scale", "log_dispersion"):
+        for constant in ("log_std", "log_scale", "log_dispersion", "zero_logit"):
             if hasattr(model.experts, constant):
                 getattr(model.experts, constant).copy_(torch.tensor([-0.7, -0.4]))
     return model

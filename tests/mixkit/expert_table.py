@@ -22,6 +22,8 @@ from mixkit.experts import (
     FullCovariance,
     GammaExperts,
     GaussianExperts,
+    HurdleNegativeBinomialExperts,
+    HurdlePoissonExperts,
     InverseGaussianExperts,
     LaplaceExperts,
     LocationExperts,
@@ -32,7 +34,11 @@ from mixkit.experts import (
     PoissonExperts,
     SphericalCovariance,
     StudentTExperts,
+    TruncatedNegativeBinomialExperts,
+    TruncatedPoissonExperts,
     ZeroInflatedLogNormalExperts,
+    ZeroInflatedNegativeBinomialExperts,
+    ZeroInflatedPoissonExperts,
     linear_gaussian_experts,
 )
 from mixkit.experts.predictors import ConstantPredictor, LinearPredictor, ModulePredictor
@@ -199,6 +205,32 @@ class ZeroInflated:
         return (y >= 0) * (1.0 - self.share) + self.share * self.positive.cdf(y)
 
 
+class ChangedCounts:
+    """A law of counts with a given probability of zero, written out over SciPy's: pi, or pi + (1 - pi) p(0)."""
+
+    def __init__(self, counts, zero, is_inflated):
+        self.counts, self.zero = counts, zero + (1.0 - zero) * counts.pmf(0) * is_inflated
+        self.factor = (1.0 - zero) / (1.0 if is_inflated else counts.sf(0))
+
+    def logpmf(self, y):
+        return np.log(self.zero) if y == 0 else np.log(self.factor) + self.counts.logpmf(y)
+
+    def cdf(self, y):
+        return (y >= 0) * (self.zero + self.factor * self.counts.pmf(np.arange(1, y + 1)).sum())
+
+
+def _changed(counts, is_inflated=False, has_zeros=True):
+    def reference(experts, eta, j):
+        zero = special.expit(experts.zero_logit[j].item()) if has_zeros else 0.0
+        return ChangedCounts(counts(experts, eta, j), zero, is_inflated)
+
+    return reference
+
+
+def _poisson(experts, eta, j):
+    return stats.poisson(np.exp(eta))
+
+
 def _zero_inflated(experts, eta, j):
     return ZeroInflated(special.expit(eta[0]), _log_normal(experts, eta[1], j))
 
@@ -234,6 +266,23 @@ SCALAR: dict[str, Family] = {
     "negative-binomial": Family(lambda **o: NegativeBinomialExperts(_linear(**o), **o), _negative_binomial),
     "negative-binomial-shared": Family(
         lambda **o: NegativeBinomialExperts(_network(**o), shared_dispersion=True, **o), _negative_binomial
+    ),
+    "zero-inflated-poisson": Family(
+        lambda **o: ZeroInflatedPoissonExperts(_linear(**o), **o), _changed(_poisson, is_inflated=True)
+    ),
+    "zero-inflated-negative-binomial": Family(
+        lambda **o: ZeroInflatedNegativeBinomialExperts(_network(**o), **o),
+        _changed(_negative_binomial, is_inflated=True),
+    ),
+    "hurdle-poisson": Family(lambda **o: HurdlePoissonExperts(_linear(**o), **o), _changed(_poisson)),
+    "hurdle-negative-binomial": Family(
+        lambda **o: HurdleNegativeBinomialExperts(_network(**o), **o), _changed(_negative_binomial)
+    ),
+    "truncated-poisson": Family(
+        lambda **o: TruncatedPoissonExperts(_linear(**o), **o), _changed(_poisson, has_zeros=False)
+    ),
+    "truncated-negative-binomial": Family(
+        lambda **o: TruncatedNegativeBinomialExperts(_network(**o), **o), _changed(_negative_binomial, has_zeros=False)
     ),
     "zero-inflated": Family(lambda **o: ZeroInflatedLogNormalExperts(_linear(2, **o), **o), _zero_inflated, True),
     "zero-inflated-network": Family(

@@ -357,6 +357,8 @@ BAD_RESPONSES = [
     ("gamma", 0.0, "positive for gamma experts, got 0.0"),
     ("inverse-gaussian", -1.0, "positive for inverse Gaussian experts, got -1.0"),
     ("ordinal", 4.0, "levels 0, ..., 3 in their order for ordinal experts, got 4.0"),
+    ("zero-inflated-poisson", 0.5, "non-negative integers for Poisson experts, got 0.5"),
+    ("truncated-negative-binomial", 0.0, "positive integers for truncated negative binomial experts, got 0.0"),
     ("log-normal", -0.5, "non-negative for log-normal experts, got -0.5"),
     ("zero-inflated", -0.5, "non-negative for zero-inflated log-normal experts, got -0.5"),
     ("categorical", 4.0, "labels 0, ..., 3 for categorical experts, got 4.0"),

@@ -65,9 +65,9 @@ LOCATION_FAMILIES: dict[str, tuple[Family, str]] = {
     "laplace": (lambda pattern: LaplaceExperts(linear(pattern)), "real"),
     "poisson": (lambda pattern: PoissonExperts(linear(pattern)), "count"),
     "negative binomial": (lambda pattern: NegativeBinomialExperts(linear(pattern)), "count"),
+    "log normal": (lambda pattern: LogNormalExperts(linear(pattern)), "positive"),
 }
 MULTI_FAMILIES: dict[str, tuple[Family, str]] = {
-    "log normal": (lambda pattern: LogNormalExperts(linear(pattern)), "positive"),
     "categorical": (lambda pattern: CategoricalExperts(linear(pattern, 2)), "class"),
     "zero-inflated": (lambda pattern: ZeroInflatedLogNormalExperts(linear(pattern, 2)), "positive"),
     "mixed": (lambda pattern: MixedExperts([PoissonExperts(linear(pattern)), PointMassExperts(0.0)]), "count"),
