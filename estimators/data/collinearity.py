@@ -55,7 +55,7 @@ def dependent_columns(
     """Covariates ``(d,)`` that are constant or a linear combination of earlier ones, in any data set; warns of them.
 
     The last ``num_known`` columns, an offset for example, have no coefficients and count as none of them. ``names
-    (d,)`` and ``is_fixed`` are for the warning (see :func:`collinearity_remark`), which points ``stacklevel`` callers up.
+    (d,)`` and ``is_fixed`` are for the warning (see :func:`collinearity_remark`), whose place is ``stacklevel`` up.
     Of a ``model`` with a pattern of coefficients these are the coefficients of gate and experts ``(2, k, d)``, each
     part's of the columns that it reads; so they are if ``is_held`` says that a penalty holds the slopes of the gate or
     of the experts, which are then no dependent ones.
