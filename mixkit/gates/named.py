@@ -15,6 +15,7 @@ from .selections import TopKBySlope
 from .temperatures import LearnableTemperature, Temperature
 
 __all__ = [
+    "LinearScoreOptions",
     "ScoreOptions",
     "activation_gate",
     "constant_gate",
@@ -31,21 +32,27 @@ __all__ = [
 class ScoreOptions(TypedDict, total=False):
     """Keyword arguments that all named gates take.
 
-    ``bias``: whether the score has a bias (default True); ``pattern``: which coefficients of a linear score are common,
-    fixed or absent (:class:`~mixkit.parameters.CoefficientPattern`; not for scores by distance); ``batch_shape``:
-    leading dimensions of independent models (default ``()``); ``dtype`` and ``device`` of the parameters;
-    ``generator``: source of their initial values.
+    ``bias``: whether the score has a bias (default True); ``batch_shape``: leading dimensions of independent models
+    (default ``()``); ``dtype`` and ``device`` of the parameters; ``generator``: source of their initial values.
     """
 
     bias: bool
-    pattern: CoefficientPattern | None
     batch_shape: tuple[int, ...]
     dtype: torch.dtype | None
     device: torch.device | str | None
     generator: torch.Generator | None
 
 
-def softmax_gate(num_features: int, num_experts: int, **options: Unpack[ScoreOptions]) -> Gate:
+class LinearScoreOptions(ScoreOptions, total=False):
+    """Keyword arguments of gates with linear scores: those of :class:`ScoreOptions`, and ``pattern``.
+
+    ``pattern``: which coefficients are common, fixed or absent (:class:`~mixkit.parameters.CoefficientPattern`).
+    """
+
+    pattern: CoefficientPattern | None
+
+
+def softmax_gate(num_features: int, num_experts: int, **options: Unpack[LinearScoreOptions]) -> Gate:
     r"""The softmax gate, :math:`w = \text{softmax}(\beta_1^\top x + \beta_0)`.
 
     The gate of Jordan and Jacobs (1994); its rates in Nguyen, Nguyen and Ho (2023), arXiv 2305.03288.
@@ -53,7 +60,7 @@ def softmax_gate(num_features: int, num_experts: int, **options: Unpack[ScoreOpt
     Args:
         num_features: number of covariates ``d``.
         num_experts: number of experts ``k``.
-        **options: those of :class:`ScoreOptions`.
+        **options: those of :class:`LinearScoreOptions`.
 
     Example:
         >>> import torch
@@ -64,7 +71,7 @@ def softmax_gate(num_features: int, num_experts: int, **options: Unpack[ScoreOpt
     return Gate(LinearScore(num_features, num_experts, **options))
 
 
-def topk_gate(num_features: int, num_experts: int, num_selected: int, **options: Unpack[ScoreOptions]) -> Gate:
+def topk_gate(num_features: int, num_experts: int, num_selected: int, **options: Unpack[LinearScoreOptions]) -> Gate:
     r"""The top-K sparse softmax gate, :math:`w = \text{softmax}(\text{TopK}(\beta_1^\top x, K; \beta_0))`.
 
     From Nguyen, Akbarian, Yan and Ho (2024), arXiv 2309.13850: experts are ranked on :math:`\beta_1^\top x`, without
@@ -78,7 +85,7 @@ def topk_gate(num_features: int, num_experts: int, num_selected: int, **options:
         num_features: number of covariates ``d``.
         num_experts: number of experts ``k``.
         num_selected: how many experts are kept at every row, K.
-        **options: those of :class:`ScoreOptions`.
+        **options: those of :class:`LinearScoreOptions`.
 
     Example:
         >>> import torch
@@ -90,7 +97,11 @@ def topk_gate(num_features: int, num_experts: int, num_selected: int, **options:
 
 
 def dense_to_sparse_gate(
-    num_features: int, num_experts: int, *, temperature: Temperature | None = None, **options: Unpack[ScoreOptions]
+    num_features: int,
+    num_experts: int,
+    *,
+    temperature: Temperature | None = None,
+    **options: Unpack[LinearScoreOptions],
 ) -> Gate:
     r"""The dense-to-sparse gate, :math:`w = \text{softmax}((\beta_1^\top x + \beta_0) / \tau)`.
 
@@ -100,7 +111,7 @@ def dense_to_sparse_gate(
         num_features: number of covariates ``d``.
         num_experts: number of experts ``k``.
         temperature: :math:`\tau`; a learnable one that starts at 1 if None.
-        **options: those of :class:`ScoreOptions`.
+        **options: those of :class:`LinearScoreOptions`.
 
     Example:
         >>> import torch
@@ -121,7 +132,7 @@ def activation_gate(
     *,
     activation: Callable[[Tensor], Tensor] = torch.sigmoid,
     temperature: Temperature | None = None,
-    **options: Unpack[ScoreOptions],
+    **options: Unpack[LinearScoreOptions],
 ) -> Gate:
     r"""The activation dense-to-sparse gate, :math:`w = \text{softmax}((\sigma(\beta_1^\top x) + \beta_0) / \tau)`.
 
@@ -132,7 +143,7 @@ def activation_gate(
         num_experts: number of experts ``k``.
         activation: :math:`\sigma`, elementwise and smooth.
         temperature: :math:`\tau`; a learnable one that starts at 1 if None.
-        **options: those of :class:`ScoreOptions`.
+        **options: those of :class:`LinearScoreOptions`.
 
     Example:
         >>> import torch
@@ -144,7 +155,7 @@ def activation_gate(
     return Gate(score, temperature=_temperature(temperature, options))
 
 
-def sigmoid_gate(num_features: int, num_experts: int, **options: Unpack[ScoreOptions]) -> Gate:
+def sigmoid_gate(num_features: int, num_experts: int, **options: Unpack[LinearScoreOptions]) -> Gate:
     r"""The normalized sigmoid gate, :math:`w_j \propto \text{sigmoid}(\beta_{1j}^\top x + \beta_{0j})`.
 
     The sigmoid gate is studied by Nguyen, Ho and Rinaldo (2024), arXiv 2405.13997, and its normalized form, which is
@@ -153,7 +164,7 @@ def sigmoid_gate(num_features: int, num_experts: int, **options: Unpack[ScoreOpt
     Args:
         num_features: number of covariates ``d``.
         num_experts: number of experts ``k``.
-        **options: those of :class:`ScoreOptions`.
+        **options: those of :class:`LinearScoreOptions`.
 
     Example:
         >>> import torch

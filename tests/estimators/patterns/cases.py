@@ -76,7 +76,6 @@ LOCATION_FAMILIES: dict[str, tuple[Family, str]] = {
     "laplace": (lambda pattern: LaplaceExperts(linear(pattern)), "real"),
     "poisson": (lambda pattern: PoissonExperts(linear(pattern)), "count"),
     "negative binomial": (lambda pattern: NegativeBinomialExperts(linear(pattern)), "count"),
-    "log normal": (lambda pattern: LogNormalExperts(linear(pattern)), "positive"),
 }
 MULTI_FAMILIES: dict[str, tuple[Family, str]] = {
     "categorical": (lambda pattern: CategoricalExperts(linear(pattern, 2)), "class"),
