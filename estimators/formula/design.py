@@ -20,7 +20,7 @@ class DesignWords:
     Attributes:
         experts: terms with a coefficient for every expert.
         gate: terms of the gate; None for weights that do not depend on covariates.
-        common: terms with one coefficient for all experts, or by terms for those named.
+        common: terms with one coefficient for all experts, or by terms for those named; others lack them.
         absent: by expert terms that it lacks.
         fixed: by expert and column a value at which its coefficient is held.
     """
@@ -62,7 +62,7 @@ class Design:
         experts: encoder of the experts' terms.
         gate: encoder of the gate's terms; None for constant weights.
         columns: names of the columns ``(d,)``, without intercepts.
-        common: columns with a coefficient in common, each with the experts that share it; None for all of them.
+        common: columns with a coefficient in common, each with those that share and alone have it; None for all.
         absent: by expert the columns without a coefficient; "intercept" among them.
         fixed: by expert and column the value at which a coefficient is held.
     """
@@ -109,15 +109,19 @@ class Design:
         if own == self.columns and not (self.common or self.absent or self.fixed) and self.experts.terms.intercept:
             return None
         common = {name: list(_all(experts, num_experts)) for name, experts in self.common.items()}
-        held = {(j, name) for j, names in self.absent.items() for name in names} | set(self.fixed)
+        absent = {j: list(self.absent.get(j, ())) for j in range(num_experts)}
+        for name, who in common.items():  # experts that are not among those that share a coefficient lack it
+            for j in set(range(num_experts)) - set(who) - {j for j, own in self.fixed if own == name}:
+                absent[j] += [] if name in absent[j] else [name]
+        held = {(j, name) for j, names in absent.items() for name in names} | set(self.fixed)
         common = {name: [j for j in who if (j, name) not in held] for name, who in common.items()}
         return CoefficientPattern.of(
             num_experts,
             list(self.columns),
             columns=list(own),
             common={name: who for name, who in common.items() if len(who) > 1},
-            absent=self.absent,
-            fixed=self.fixed,
+            absent=absent,
+            fixed={(j, name): value for (j, name), value in self.fixed.items()},
             intercept=self.experts.terms.intercept,
         )
 

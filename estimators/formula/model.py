@@ -28,9 +28,8 @@ def labels_of(family: str | Experts) -> Labels:
         ValueError: for an unknown name.
     """
     if not isinstance(family, str | Experts):
-        raise TypeError(
-            f"family must be a name or a mixkit.experts.Experts, got {family if isinstance(family, type) else type(family).__name__}"
-        )
+        received = family.__name__ if isinstance(family, type) else type(family).__name__
+        raise TypeError(f"family must be a name or a mixkit.experts.Experts, got {received}")
     kind = type(family) if isinstance(family, Experts) else _kind(family)
     return next((labels for base, labels in _LABELS.items() if issubclass(kind, base)), Labels.NUMBERS)
 

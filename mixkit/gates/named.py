@@ -44,10 +44,9 @@ class ScoreOptions(TypedDict, total=False):
 
 
 class LinearScoreOptions(ScoreOptions, total=False):
-    """Keyword arguments of gates with a linear score: those of :class:`ScoreOptions`, and ``pattern``.
+    """Keyword arguments of gates with linear scores: those of :class:`ScoreOptions`, and ``pattern``.
 
-    The pattern says which coefficients are common to experts, fixed or absent
-    (:class:`~mixkit.parameters.CoefficientPattern`).
+    ``pattern``: which coefficients are common, fixed or absent (:class:`~mixkit.parameters.CoefficientPattern`).
     """
 
     pattern: CoefficientPattern | None
