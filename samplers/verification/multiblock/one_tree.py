@@ -27,7 +27,8 @@ class OneTree:
     @classmethod
     def of(cls, tokens: list[int], parents: list[int], size: int) -> "OneTree":
         """Merge the first ``size`` nodes of a tree of tokens ``(n,)`` and parents' rows ``(n,)``."""
-        leader, first = [0], {}
+        leader = [0]
+        first: dict[tuple[int, int], int] = {}
         children: list[list[int]] = [[] for _ in range(len(tokens) + 1)]
         for row, (token, parent) in enumerate(zip(tokens[:size], parents[:size], strict=True), start=1):
             above = leader[parent]
@@ -38,7 +39,8 @@ class OneTree:
     @classmethod
     def of_chains(cls, drafts: list[list[int]], lengths: list[int]) -> "OneTree":
         """Merge drafts ``(m, t)``: draft ``j``'s token ``i`` is row ``1 + j t + i``."""
-        leader, first = [0], {}
+        leader = [0]
+        first: dict[tuple[int, int], int] = {}
         size = len(drafts[0])
         children: list[list[int]] = [[] for _ in range(len(drafts) * size + 1)]
         parents = [0]

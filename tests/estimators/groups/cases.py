@@ -27,6 +27,7 @@ from mixkit import (
 from mixkit.gates import Gate
 from mixkit.gates.scores import LinearScore
 from mixkit.gates.temperatures import LearnableTemperature
+from mixkit.parameters import CoefficientPattern
 
 from ..models import DTYPE, seeded
 
@@ -76,8 +77,30 @@ def model_of(experts: str, gate: str = "softmax", k: int = 2) -> MixtureOfExpert
     return MixtureOfExperts(GATES[gate](k), EXPERTS[experts](k))
 
 
-def covariates(seed: int = 0, *, is_constant: bool = True) -> Tensor:
-    """``(n, d)``, the same in all rows of a group, or not."""
+def patterned_model(experts: str, k: int = 2) -> MixtureOfExperts:
+    """The gate reads the first column alone; experts have the second in common, and one does not read the first."""
+    gate = CoefficientPattern.of(k, D, columns=[0])
+    locations = CoefficientPattern.of(k, D, common=[1], absent={k - 1: [0]})
+    score = LinearScore(D, k, pattern=gate, dtype=DTYPE, generator=seeded(5))
+    predictor = _predictor(k, pattern=locations)
+    families = {
+        "gaussian": lambda: GaussianExperts(predictor, dtype=DTYPE),
+        "poisson": lambda: PoissonExperts(predictor),
+        "counts": lambda: MixedExperts(
+            [
+                PoissonExperts(_predictor(1, pattern=CoefficientPattern.of(1, D, columns=[1]))),
+                NegativeBinomialExperts(_predictor(k - 1, pattern=CoefficientPattern.of(k - 1, D, common=[0]))),
+            ]
+        ).to(DTYPE),
+    }
+    return MixtureOfExperts(Gate(score), families[experts]())
+
+
+def covariates(seed: int = 0, *, is_constant: bool = True, of_gate: bool = False) -> Tensor:
+    """``(n, d)``, the same in all rows of a group, or not; ``of_gate``: the first column alone."""
+    if of_gate:
+        own = covariates(seed + 1, is_constant=False)
+        return torch.stack([covariates(seed)[:, 0], own[:, 1]], -1)
     if not is_constant:
         return torch.randn(N, D, generator=seeded(seed), dtype=DTYPE)
     rows = torch.tensor([index for index, size in enumerate(SIZES) for _ in range(size)])
@@ -102,8 +125,8 @@ def responses(model: MixtureOfExperts, x: Tensor, seed: int = 3) -> Tensor:
     return drawn.gather(1, expert).squeeze(1)
 
 
-def grouped(model: MixtureOfExperts, weights_of: str | None = None, *, is_constant: bool = True) -> Data:
-    x = covariates(is_constant=is_constant)
+def grouped(model: MixtureOfExperts, weights_of: str | None = None, **columns: bool) -> Data:
+    x = covariates(**columns)
     weight = None if weights_of is None else weights(weights_of)
     labels = {"groups": LABELS, "weights_of": weights_of or "groups"}
     return as_data(model, x, responses(model, x), weight, is_batch=False, **labels)

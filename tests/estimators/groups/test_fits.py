@@ -12,7 +12,19 @@ from estimators.search.starts import GivenResponsibilities
 from mixkit import GaussianExperts, LinearPredictor, MixtureOfExperts, PoissonExperts, constant_gate, softmax_gate
 
 from ..models import DTYPE, seeded
-from .cases import LABELS, PANEL, PANEL_SIZES, covariates, formula, model_of, panel, panel_weights, responses, weights
+from .cases import (
+    LABELS,
+    PANEL,
+    PANEL_SIZES,
+    covariates,
+    formula,
+    model_of,
+    panel,
+    panel_weights,
+    patterned_model,
+    responses,
+    weights,
+)
 from .npreg import load_npreg
 
 
@@ -235,6 +247,14 @@ class TestMisuse:
             self.fit(x, groups=LABELS)
         with pytest.raises(ValueError, match=r"column 'age' in group 'g1'"):
             self.fit(pd.DataFrame(x.numpy(), columns=["sex", "age"]), groups=LABELS)
+
+    def test_a_column_that_the_gate_does_not_read_may_vary(self):
+        model = patterned_model("gaussian")
+        x = covariates(of_gate=True)
+        EM(n_init=1, max_iter=2, em_iter=1).fit(model, x, self.y, groups=LABELS, weights_of="rows")
+        x[3, 0] += 1.0
+        with pytest.raises(ValueError, match="for column 0 in group 'g1'"):
+            EM(n_init=1).fit(model, x, self.y, groups=LABELS)
 
     def test_weights_of_groups_that_vary_within_one_are_refused(self):
         with pytest.raises(ValueError, match=r"one number for all rows of a group.*'g1'.*weights_of='rows'"):
