@@ -6,7 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mixkit.experts.predictors import ConstantPredictor
+from mixkit.gates.scores import ConstantScore
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import has_form
 
 from .columns import with_names
 from .dataset import Data
@@ -62,6 +65,8 @@ def dependent_columns(
     """
     d = data.x.shape[-1]
     dependent = torch.zeros(d, dtype=torch.bool, device=data.x.device)
+    if model is not None and _reads_nothing(model):
+        return dependent
     for index in range(len(data.x)):
         dependent[: d - num_known] |= _dependent(data.x[index, :, : d - num_known])
     if model is not None and has_pattern(model):
@@ -74,6 +79,12 @@ def dependent_columns(
         remark = collinearity_remark(dependent, is_fixed=is_fixed)
         warnings.warn(with_names(remark, names) if names else remark, CollinearityWarning, stacklevel=stacklevel)
     return dependent
+
+
+def _reads_nothing(model: MixtureOfExperts) -> bool:
+    """Whether neither gate nor experts have coefficients of covariates."""
+    is_constant = has_form(getattr(model.experts, "predictor", None), ConstantPredictor)
+    return is_constant and has_form(model.gate.score, ConstantScore) and not model.gate.temperature.depends_on_x
 
 
 def _dependent(x: Tensor) -> Tensor:

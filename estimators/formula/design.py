@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mixkit._validation import check_integer
 from mixkit.parameters import CoefficientPattern
 
 from .encoder import Encoder, Terms, read_terms
@@ -39,6 +40,8 @@ class DesignWords:
     @property
     def common_terms(self) -> tuple[Terms, ...]:
         """Groups of terms in common; their intercepts mean nothing."""
+        if not isinstance(self.common, str | Sequence | Mapping | None):
+            raise TypeError(f"common must be terms or a mapping of terms, got {type(self.common).__name__}")
         groups = [self.common] if isinstance(self.common, str) else list(self.common or ())
         return tuple(read_terms("common", text) for text in groups)
 
@@ -84,6 +87,8 @@ class Design:
             if repeated:
                 raise ValueError(f"common must not repeat terms of the experts or of another part, got {repeated}")
             joint = joint + group
+        if not joint.words and not joint.intercept:
+            raise ValueError("formula must have terms of the experts, got none and no intercept")
         experts, matrix, made = Encoder.learned(joint, frame)
         gate, gate_matrix = None, None
         if words.gate_terms is not None and (words.gate_terms.words or not words.gate_terms.intercept):
@@ -109,6 +114,8 @@ class Design:
         if own == self.columns and not (self.common or self.absent or self.fixed) and self.experts.terms.intercept:
             return None
         common = {name: list(_all(experts, num_experts)) for name, experts in self.common.items()}
+        for expert in self.absent:
+            check_integer("absent", expert, low=0, high=num_experts - 1)
         absent = {j: list(self.absent.get(j, ())) for j in range(num_experts)}
         for name, who in common.items():  # experts that are not among those that share a coefficient lack it
             for j in set(range(num_experts)) - set(who) - {j for j, own in self.fixed if own == name}:

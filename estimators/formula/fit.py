@@ -93,10 +93,10 @@ def fit_formula(
     check_integer("num_experts", num_experts, low=1)
     words = split_formula(formula)
     model = ModelWords(family, gate, dict(family_options or {}), dict(gate_options or {}))
-    design_words = DesignWords(words.experts, words.gate, common, absent, fixed)
+    terms = DesignWords(words.experts, words.gate, common, absent, fixed)
     columns = Columns(offset, trials, weights, groups)
-    text = _text(formula, common, columns)
-    learned = learn(text, design_words, words.response, columns, data, missing=missing, labels=labels_of(family))
+    text = _text(formula, terms, columns)
+    learned = learn(text, terms, words.response, columns, data, missing=missing, labels=labels_of(family))
     built = model.build(
         learned.recipe.design,
         num_experts,
@@ -120,17 +120,15 @@ def _estimator(estimator: Estimator | None, settings: Mapping[str, Any]) -> Esti
 def _fitted(estimator: Estimator, model: Any, learned: Learned, weights_of: str) -> FitResult:
     _, pandas = frame_packages()
     x = pandas.DataFrame(learned.x, columns=learned.recipe.names)
-    grouping = {} if learned.groups is None else {"groups": learned.groups, "weights_of": weights_of}
-    result = estimator.fit(model, x, learned.y, learned.weights, **grouping)
+    result = estimator.fit(model, x, learned.y, learned.weights, groups=learned.groups, weights_of=weights_of)
     result._recipe = learned.recipe
     result.warnings = [*learned.remarks, *result.warnings]
     return result
 
 
-def _text(formula: str, common: Any, columns: Columns) -> str:
+def _text(formula: str, terms: DesignWords, columns: Columns) -> str:
     """The formula and what stands beside it, in a line."""
-    named = {"common": common, **columns._asdict()}
+    common = " + ".join(word for group in terms.common_terms for word in group.words)
+    named = {"common": common or None, **columns._asdict()}
     beside = [f"{name}: {value}" for name, value in named.items() if isinstance(value, str | int)]
-    if not isinstance(common, str) and common:
-        beside.insert(0, f"common: {', '.join(common)}")
     return "; ".join([" ".join(formula.split()), *beside])

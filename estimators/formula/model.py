@@ -88,8 +88,6 @@ class ModelWords:
         reads = bool(design.expert_columns)
         if reads and pattern is not None:
             options["pattern"] = pattern
-        if not reads and not design.experts.terms.intercept:
-            raise ValueError("formula must have terms of the experts, got none and no intercept")
         d = len(design.columns) if reads else 0
         try:
             return family_by_name(self.family, d, k, response=response, **options, **settings)
