@@ -6,6 +6,7 @@ from .beta import Beta, beta_log_density
 from .binomial import Binomial, binomial_log_prob
 from .categorical import Categorical
 from .gamma import Gamma, gamma_log_density
+from .independent_responses import IndependentResponses
 from .inverse_gaussian import InverseGaussian, inverse_gaussian_log_density
 from .laplace import Laplace
 from .log_normal import LogNormal
@@ -24,6 +25,7 @@ __all__ = [
     "Categorical",
     "Gamma",
     "Hurdle",
+    "IndependentResponses",
     "InverseGaussian",
     "Laplace",
     "LogNormal",

@@ -18,6 +18,7 @@ from .negative_binomial import NegativeBinomialExperts
 from .ordinal import OrdinalExperts
 from .point_mass import PointMassExperts
 from .poisson import PoissonExperts
+from .product import MultivariateBinaryExperts, ProductExperts
 from .student_t import StudentTExperts
 from .zero_counts import (
     HurdleNegativeBinomialExperts,
@@ -52,11 +53,13 @@ __all__ = [
     "LogNormalExperts",
     "MixedExperts",
     "MultiLocationExperts",
+    "MultivariateBinaryExperts",
     "MultivariateGaussianExperts",
     "NegativeBinomialExperts",
     "OrdinalExperts",
     "PointMassExperts",
     "PoissonExperts",
+    "ProductExperts",
     "SphericalCovariance",
     "StudentTExperts",
     "TruncatedNegativeBinomialExperts",

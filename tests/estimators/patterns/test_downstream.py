@@ -184,6 +184,15 @@ def test_default_priors_of_free_coefficients_have_the_units_of_their_columns(fit
     assert ratio == pytest.approx([10.0, 0.1, 10.0])
 
 
+def test_a_measure_goes_back_into_a_gate_that_it_follows(fit: FitResult) -> None:
+    x, y = crossing()
+    again = fit.measure.to_module(fit.model.gate)
+    torch.testing.assert_close(again.log_prob(x, y), fit.model.log_prob(x, y), rtol=1e-10, atol=1e-10)
+    other = Gate(LinearScore(2, 2, pattern=CoefficientPattern.of(2, 2, columns=[1]), **settings()))
+    with pytest.raises(ValueError, match="gate must have a pattern that weight follows"):
+        fit.measure.to_module(other)
+
+
 def test_dendrograms_refuse_patterns(fit: FitResult) -> None:
     with pytest.raises(TypeError, match="merged ones follow no pattern"):
         mixing_dendrogram(fit)
