@@ -6,6 +6,7 @@ from .binomial import BinomialExperts
 from .categorical import CategoricalExperts
 from .covariance import Covariance, DiagonalCovariance, FullCovariance, SphericalCovariance
 from .dominating_measure import COUNTS, POSITIVE_LINE, REAL_LINE, DominatingMeasure
+from .eigen_covariance import EigenCovariance, covariance_by_name, covariance_names
 from .families import family, family_by_name, family_names, family_of
 from .gamma import GammaExperts
 from .gaussian import GaussianExperts, linear_gaussian_experts
@@ -41,6 +42,7 @@ __all__ = [
     "DensityTerms",
     "DiagonalCovariance",
     "DominatingMeasure",
+    "EigenCovariance",
     "Experts",
     "FullCovariance",
     "GammaExperts",
@@ -67,6 +69,8 @@ __all__ = [
     "ZeroInflatedLogNormalExperts",
     "ZeroInflatedNegativeBinomialExperts",
     "ZeroInflatedPoissonExperts",
+    "covariance_by_name",
+    "covariance_names",
     "family",
     "family_by_name",
     "family_names",
