@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixkit.parameters import Place, free_mask, relative_to_reference
+from mixkit.parameters import Axis, Place, free_mask, relative_to_reference
 
 from ..objectives.softmax_gate.objective import LinearObjective
 from ..optimizers.parameter_map import Entry
@@ -54,4 +54,8 @@ def _place(entry: Entry) -> tuple[float, ...]:
     if record.place is Place.FAMILY:
         return (2.0,)  # sorting is stable
     group = 0.0 if record.family is None else 1.0
+    if record.pattern is not None:  # where the coefficient appears first
+        is_slope = record.axes[-1] is Axis.COEFFICIENT
+        column = float(record.pattern.columns[index[-1]]) if is_slope else math.inf
+        return group, float(record.pattern.experts[index[-1]][0]), column
     return group, float(index[0]), float(index[1]) if len(index) > 1 else math.inf

@@ -9,7 +9,7 @@ from mixkit._validation import check_choice, check_integer
 from .design import Design, DesignWords
 from .encoder import Encoder, read_terms
 from .recipe import Recipe, missing_counts, read_columns
-from .response import Response, response_variables
+from .response import Labels, Response, response_variables
 
 __all__ = ["Columns", "Learned", "learn"]
 
@@ -55,7 +55,7 @@ class Learned(NamedTuple):
 
 
 def learn(
-    text: str, words: DesignWords, response: str, columns: Columns, data: Any, *, missing: str, has_classes: bool
+    text: str, words: DesignWords, response: str, columns: Columns, data: Any, *, missing: str, labels: Labels
 ) -> Learned:
     """Encode the frame of a fit.
 
@@ -66,7 +66,7 @@ def learn(
         columns: offset, trials, weights and groups.
         data: a frame.
         missing: "raise" or "drop".
-        has_classes: whether the response is a column of classes.
+        labels: what the response has to be.
 
     Raises:
         TypeError: if ``data`` is no frame, or an argument of another type.
@@ -84,7 +84,7 @@ def learn(
     frame, kept, remarks = _without_missing(whole, missing)
     is_kept = np.isin(np.arange(len(whole)), kept)
     design, matrix = Design.learned(words, frame)
-    left, y = Response.learned(response, frame, has_classes=has_classes)
+    left, y = Response.learned(response, frame, labels)
     encoders = {role: _one_column(role, terms, frame) for role, terms in known.items()}
     recipe = Recipe(text, design, left, {role: encoder for role, (encoder, _) in encoders.items()})
     x = np.column_stack([matrix, *(values for _, values in encoders.values())])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,15 @@ import numpy as np
 from .encoder import Encoder, read_terms
 from .extras import frame_packages
 
-__all__ = ["Response", "response_variables"]
+__all__ = ["Labels", "Response", "response_variables"]
+
+
+class Labels(Enum):
+    """What the left side of a formula has to be for a family."""
+
+    NUMBERS = "numbers"
+    CLASSES = "classes"
+    LEVELS = "ordered levels"
 
 
 def response_variables(text: str) -> frozenset[str]:
@@ -32,16 +41,19 @@ class Response:
     classes: list[Any] | None = None
 
     @classmethod
-    def learned(cls, words: str, frame: Any, *, has_classes: bool) -> tuple["Response", np.ndarray]:
+    def learned(cls, words: str, frame: Any, labels: Labels) -> tuple["Response", np.ndarray]:
         """The response of a fit, with its values ``(n,)`` or ``(n, p)``; indices of classes where these are wanted.
 
         Raises:
             ValueError: if it is not numeric, or there are classes in an expression.
         """
-        if has_classes:
-            if words.strip("`") not in frame.columns:
-                raise ValueError(f"formula must have a column of classes on its left, got {words!r}")
-            response = cls(words, classes=_levels(frame[words.strip("`")]))
+        if labels is not Labels.NUMBERS:
+            name = words.strip("`")
+            if name not in frame.columns:
+                raise ValueError(f"formula must have a column of {labels.value} on its left, got {words!r}")
+            if labels is Labels.LEVELS:
+                _check_ordered(name, frame[name])
+            response = cls(words, classes=_levels(frame[name]))
             return response, response.values(frame)
         _check_numeric(words, frame)
         encoder, matrix, _ = Encoder.learned(read_terms("formula", f"0 + {words}"), _plain(words, frame))
@@ -64,6 +76,15 @@ class Response:
             )
         places = {label: float(place) for place, label in enumerate(classes)}
         return np.array([places[label] for label in column])
+
+
+def _check_ordered(name: str, column: Any) -> None:
+    is_ordered = column.cat.ordered if hasattr(column, "cat") else column.dtype.kind in "biuf"
+    if not is_ordered:
+        raise ValueError(
+            f"formula must have ordered levels on its left, numbers or an ordered category, got {name!r} of dtype "
+            f"{column.dtype}"
+        )
 
 
 def _squeezed(matrix: Any) -> np.ndarray:

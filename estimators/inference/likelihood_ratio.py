@@ -103,6 +103,9 @@ def check_observations(small: FitResult, large: FitResult) -> None:
     for name in ("y", "weight"):
         if not _equal(getattr(data[0], name), getattr(data[1], name)):
             raise ValueError(f"small and large must be fits of the same observations, got different values of {name}")
+    first, second = (None if part.units is None else part.units.index for part in data)
+    if not _equal(first, second):
+        raise ValueError("small and large must be fits of the same groups, got others")
 
 
 def _equal(first: Tensor | None, second: Tensor | None) -> bool:

@@ -1,7 +1,7 @@
 r"""Criteria for the number of experts; smaller is better in all of them.
 
 With maximized log-likelihood :math:`\hat\ell`, P free parameters and n observations (rows of positive weight, whatever
-their weights):
+their weights; groups of them where these share an expert):
 
 - AIC, :math:`2 P - 2 \hat\ell` (Akaike 1974), which takes too many components of a mixture with a probability that does
   not vanish;
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ..data.dataset import Data
-from ..results.criteria import responsibility_entropy
+from ..results.criteria import total_entropy
 from ..results.fit_result import FitResult
 
 __all__ = ["CRITERIA", "Criterion", "aic", "bic", "icl"]
@@ -51,14 +51,13 @@ def aic(result: FitResult, data: Data) -> float:
 
 
 def bic(result: FitResult, data: Data) -> float:
-    """Schwarz's criterion, ``P log n - 2 llf``, n the rows of positive weight; arguments as of :func:`aic`."""
+    """Schwarz's criterion, ``P log n - 2 llf``, n the groups or rows with a weight; arguments as of :func:`aic`."""
     return result.bic
 
 
 def icl(result: FitResult, data: Data) -> float:
     """BIC plus twice the entropy of the responsibilities; ``data`` are those of the fit."""
-    weight = None if data.weight is None else data.weight[0]
-    return bic(result, data) + 2.0 * responsibility_entropy(result.model, data.x[0], data.y[0], weight)
+    return bic(result, data) + 2.0 * total_entropy(result.model, data)
 
 
 CRITERIA: dict[str, Callable[[FitResult, Data], float]] = {"aic": aic, "bic": bic, "icl": icl}

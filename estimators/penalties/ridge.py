@@ -69,6 +69,10 @@ class Ridge(Penalty):
                 total = total + strength * torch.stack([slope.square().sum() for slope in slopes]).sum()
         return 0.5 * total
 
+    def determines(self, record: ParameterRecord) -> bool:
+        """Slopes whose strength is positive."""
+        return {Slope.GATE: self.gate, Slope.EXPERTS: self.experts, None: 0.0}[record.slope] > 0.0
+
 
 def _standardized(record: ParameterRecord, value: Tensor, view: PenaltyView) -> Tensor:
     """Slopes of standardized covariates and locations, relative to their mean where that alone counts."""

@@ -67,6 +67,7 @@ def build_result(
         history=np.array([float(value) for value in values]),
         start_llf=end_values[0].numpy(force=True),
         nobs=objective.n,
+        num_groups=None if objective.data.units is None else objective.data.num_units,
         seconds=seconds,
         warnings=_remarks(model, objective, ascent, maximum.to_user, names),
         objective_value=float(ascent.value),

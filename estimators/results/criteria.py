@@ -4,14 +4,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixkit._validation import check_finite
+from mixkit._validation import check_choice, check_finite, check_positive
 from mixkit.gates.gate import entropy
 from mixkit.mixture import MixtureOfExperts
 
+from ..data.dataset import Data
+from ..data.unit_posterior import log_joint, unit_log_responsibilities
 from .effective_df import effective_df
 from .likelihood_inference import LikelihoodInference
 
-__all__ = ["InformationCriteria", "responsibility_entropy"]
+__all__ = ["InformationCriteria", "responsibility_entropy", "total_entropy"]
 
 
 def responsibility_entropy(model: MixtureOfExperts, x: Tensor, y: Tensor, weight: Tensor | None = None) -> float:
@@ -43,11 +45,24 @@ def responsibility_entropy(model: MixtureOfExperts, x: Tensor, y: Tensor, weight
     return float(rows.sum() if weight is None else (weight * rows).sum())
 
 
+def total_entropy(model: MixtureOfExperts, data: Data) -> float:
+    """The same of the first data set, whose rows may share experts by group: then of the groups' responsibilities."""
+    x, y, units = data.x[0], data.y[0], data.units
+    weight = None if data.unit_weight is None else data.unit_weight[0]
+    if units is None:
+        return responsibility_entropy(model, x, y, weight)
+    with torch.no_grad():
+        joint = log_joint(model(x), y, units, None if units.power is None else units.power[0])
+        rows = entropy(unit_log_responsibilities(joint))
+    return float(rows.sum() if weight is None else (weight * rows).sum())
+
+
 class InformationCriteria(LikelihoodInference):
     """The part of a result that weighs its log-likelihood against the number of its parameters."""
 
     llf: float
     nobs: int
+    num_groups: int | None
     _effective_df: float | None
     _num_redundant: int
 
@@ -80,12 +95,40 @@ class InformationCriteria(LikelihoodInference):
 
     @property
     def bic(self) -> float:
-        """Schwarz's criterion, ``P log n - 2 llf``; n is ``nobs``: rows of positive weight, whatever the weight.
+        """Schwarz's criterion, ``P log n - 2 llf``; n counts what is independent: groups, or without these rows.
 
-        P is the effective number of parameters. Of weights that are counts of equal rows the criterion of the rows
-        written out has their sum in place of n.
+        Those of positive weight count, whatever the weight. P is the effective number of parameters. Of weights that
+        are counts of equal rows the criterion of the rows written out has their sum in place of n. For other numbers,
+        as that of the rows where there are groups, see :meth:`info_criteria`.
         """
-        return float(np.log(self.nobs)) * self.effective_df - 2.0 * self.llf
+        return self.info_criteria("bic")
+
+    def info_criteria(self, criterion: str, *, nobs: str | float | None = None) -> float:
+        """Akaike's ("aic") or Schwarz's criterion ("bic"), the latter for a number of observations of one's choice.
+
+        Args:
+            criterion: one of the two.
+            nobs: n of Schwarz's: "groups", "rows", or a positive number; None for groups where there are some, else
+                rows.
+
+        Raises:
+            ValueError: for another criterion or number, or "groups" of a fit without groups.
+        """
+        check_choice("criterion", criterion, ("aic", "bic"))
+        if criterion == "aic":
+            return self.aic
+        return float(np.log(self._count(nobs))) * self.effective_df - 2.0 * self.llf
+
+    def _count(self, nobs: str | float | None) -> float:
+        if nobs is None:
+            return self.nobs if self.num_groups is None else self.num_groups
+        if not isinstance(nobs, str):
+            return float(check_positive("nobs", nobs))
+        if check_choice("nobs", nobs, ("groups", "rows")) == "rows":
+            return self.nobs
+        if self.num_groups is None:
+            raise ValueError("nobs must be 'rows' or a number for a fit without groups, got 'groups'")
+        return self.num_groups
 
     @property
     def icl(self) -> float:
@@ -97,6 +140,4 @@ class InformationCriteria(LikelihoodInference):
         Source: Biernacki, Celeux, Govaert (2000), IEEE PAMI 22, 719-725, in the form with responsibilities of McLachlan
         and Peel (2000), section 6.10.3.
         """
-        data = self.maximum.data
-        weight = None if data.weight is None else data.weight[0]
-        return self.bic + 2.0 * responsibility_entropy(self.model, data.x[0], data.y[0], weight)
+        return self.bic + 2.0 * total_entropy(self.model, self.maximum.data)

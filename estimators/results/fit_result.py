@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from mixkit._validation import check_choice
 from mixkit.measure import MixingMeasure
@@ -15,6 +16,7 @@ from .criteria import InformationCriteria
 from .hypothesis_tests import HypothesisTests
 from .in_sample import InSample
 from .maximum import COVARIANCES, DataRemovedError, Maximum
+from .predictions import Recipe
 from .saved import Saved
 from .summary import Summary, table_rows
 
@@ -24,6 +26,7 @@ _COVARIANCE_WORDS = {
     "observed": "observed information",
     "sandwich": "sandwich (robust)",
     "opg": "outer product of scores",
+    "cluster": "sandwich by clusters (robust)",
 }
 
 
@@ -49,6 +52,7 @@ class FitResult(InformationCriteria, HypothesisTests, InSample, Saved):
         history: log-likelihood after each iteration of the start that won.
         start_llf: log-likelihood at the end of every start.
         nobs: number of observations, rows of positive weight.
+        num_groups: number of groups of rows that share an expert, of positive weight; None where each row has its own.
         seconds: time the fit took.
         warnings: what a reader should know, in words.
         objective_value: what the fit maximized: ``llf`` less the penalty. So are ``history`` and ``start_llf``.
@@ -69,11 +73,15 @@ class FitResult(InformationCriteria, HypothesisTests, InSample, Saved):
     warnings: list[str] = field(default_factory=list)
     objective_value: float = float("nan")
     feature_names: list[str] | None = None
+    num_groups: int | None = None
     _num_features: int | None = None
     _maximum: Maximum | None = None
     _estimator: Any = None
     _effective_df: float | None = None
     _num_redundant: int = 0
+    _fitted_rows: Tensor | None = None
+    _num_given: int | None = None
+    _recipe: Recipe | None = None
 
     @property
     def estimator(self) -> Any:
@@ -99,21 +107,23 @@ class FitResult(InformationCriteria, HypothesisTests, InSample, Saved):
         """The fit as a mixing measure; raises ``TypeError`` for models that have none."""
         return MixingMeasure.from_module(self.model).detach()
 
-    def summary(self, *, cov_type: str = "observed", level: float = 0.95) -> Summary:
+    def summary(self, *, cov_type: str = "observed", level: float = 0.95, groups: Any = None) -> Summary:
         """A table of estimates, standard errors, z values, p values and intervals; prints as text.
 
         Args:
             cov_type: of standard errors (see :meth:`cov_params`).
             level: of the intervals, in (0, 1).
+            groups: for ``cov_type="cluster"``.
 
         Raises:
             TypeError: if ``level`` is not a number.
             ValueError: for another covariance, or a level outside (0, 1).
         """
-        errors = self.standard_errors(check_choice("cov_type", cov_type, COVARIANCES))
+        errors = self.standard_errors(check_choice("cov_type", cov_type, COVARIANCES), groups=groups)
         rows = table_rows(self.params, errors, self.is_positive, level=check_level(level))
         reference = f"Expert {self.model.num_experts - 1} is the gate's reference. "
         notes = [
+            *([f"Formula: {self.formula}."] if self.formula is not None else []),
             f"{reference if self.model.gate.shift_invariant else ''}Standard errors: {_COVARIANCE_WORDS[cov_type]}.",
             *(f"Warning: {remark}." for remark in self.warnings),
         ]
@@ -129,6 +139,7 @@ class FitResult(InformationCriteria, HypothesisTests, InSample, Saved):
             ("Converged", "yes" if self.converged else "no"),
             ("Starts at this maximum", self._starts_here()),
             ("No. Observations", str(self.nobs)),
+            *([] if self.num_groups is None else [("No. Groups", str(self.num_groups))]),
             ("Df Model", f"{self.effective_df:.1f}" if self.is_penalized else str(self.df_model)),
             ("Log-Likelihood", f"{self.llf:.4f}"),
             ("AIC", f"{self.aic:.3f}"),
@@ -140,9 +151,9 @@ class FitResult(InformationCriteria, HypothesisTests, InSample, Saved):
         near = np.abs(self.start_llf - self.start_llf.max()) < 1e-6 * (1.0 + abs(self.llf))
         return f"{int(near.sum())} of {len(near)}"
 
-    def to_frame(self, *, cov_type: str = "observed", level: float = 0.95) -> Any:
+    def to_frame(self, *, cov_type: str = "observed", level: float = 0.95, groups: Any = None) -> Any:
         """The table of :meth:`summary` as a pandas frame, a row for each parameter."""
-        return self.summary(cov_type=cov_type, level=level).to_frame()
+        return self.summary(cov_type=cov_type, level=level, groups=groups).to_frame()
 
     def __repr__(self) -> str:
         """The main figures in a line."""

@@ -50,7 +50,7 @@ class HypothesisTests(LikelihoodInference):
     def _rows(self) -> np.ndarray:
         return table_rows(self.params, self.standard_errors(), self.is_positive, level=0.95)
 
-    def wald_test(self, restrictions: Any, *, cov_type: str = "observed") -> WaldTest:
+    def wald_test(self, restrictions: Any, *, cov_type: str = "observed", groups: Any = None) -> WaldTest:
         """Test that linear restrictions hold together, by a chi-square statistic.
 
         Args:
@@ -58,6 +58,7 @@ class HypothesisTests(LikelihoodInference):
                 commas, or a list, a mapping to values, or a matrix ``(q, P)``, alone or in a pair with ``(q,)`` values
                 (:func:`~estimators.statistics.linear_restrictions.linear_restrictions`).
             cov_type: of the estimates (see :meth:`cov_params`).
+            groups: for ``cov_type="cluster"``.
 
         Raises:
             TypeError: if ``restrictions`` is something else.
@@ -66,21 +67,24 @@ class HypothesisTests(LikelihoodInference):
 
         Restrictions at the border of what a parameter can be (``std[0] = 0``) have no such test.
         """
-        covariance = self.cov_params(check_choice("cov_type", cov_type, COVARIANCES))
+        covariance = self.cov_params(check_choice("cov_type", cov_type, COVARIANCES), groups=groups)
         return wald_test(self.params, covariance, linear_restrictions(restrictions, self.param_names))
 
-    def t_test(self, restrictions: Any, *, cov_type: str = "observed", level: float = 0.95) -> LinearCombinations:
+    def t_test(
+        self, restrictions: Any, *, cov_type: str = "observed", level: float = 0.95, groups: Any = None
+    ) -> LinearCombinations:
         """Estimate and test each of some linear combinations by itself, against the normal distribution.
 
         Args:
             restrictions: as for :meth:`wald_test`.
             cov_type: of the estimates (see :meth:`cov_params`).
+            groups: for ``cov_type="cluster"``.
             level: of the intervals, in (0, 1).
 
         Raises:
             TypeError: if ``restrictions`` is something else, or ``level`` is not a number.
             ValueError: as for :meth:`wald_test`, or for a level outside (0, 1).
         """
-        covariance = self.cov_params(check_choice("cov_type", cov_type, COVARIANCES))
+        covariance = self.cov_params(check_choice("cov_type", cov_type, COVARIANCES), groups=groups)
         found = linear_restrictions(restrictions, self.param_names)
         return linear_combinations(self.params, covariance, found, level=level)

@@ -17,10 +17,12 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from mixkit.experts.predictors import LinearPredictor
 from mixkit.gates import Gate, gate_by_name, gate_names
 from mixkit.mixture import ExpertMixture, MixtureOfExperts
+from mixkit.parameters import patterned_parts
 
 from ..data.collinearity import CollinearityWarning
 from ..data.columns import are_same, column_names, with_names
 from ..data.tensors import check_not_masked, shared_tensor
+from ..data.units import group_labels
 from ..results.fit_result import FitResult
 from ..search.estimator import Estimator
 from ..statistics.covariance import SingularInformationWarning
@@ -58,7 +60,20 @@ class MixtureFace(BaseEstimator):
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         return X[weight > 0], y[weight > 0], weight[weight > 0]
 
-    def _result_of(self, model: MixtureOfExperts, X: np.ndarray, y: np.ndarray, sample_weight: Any) -> FitResult:
+    @staticmethod
+    def _of_positive_rows(groups: Any, sample_weight: Any) -> Any:
+        """The labels of the rows whose weight is positive, in an object to which no other rows belong."""
+        if groups is None or sample_weight is None:
+            return groups
+        codes, labels = group_labels("groups", groups)
+        weight = np.asarray(sample_weight, dtype=np.float64)
+        if len(codes) != len(weight):
+            raise ValueError(f"groups must have one label for each of the {len(weight)} rows of X, got {len(codes)}")
+        return [labels[code] for code in codes[weight > 0]]
+
+    def _result_of(
+        self, model: MixtureOfExperts, X: np.ndarray, y: np.ndarray, sample_weight: Any, **units: Any
+    ) -> FitResult:
         """The fit, with the names of the covariates; its warnings go on to the caller of ``fit``.
 
         Those of a singular information do not: ``summary`` says it, and predictions do not suffer.
@@ -67,7 +82,7 @@ class MixtureFace(BaseEstimator):
             warnings.simplefilter("always", CollinearityWarning)
             warnings.simplefilter("ignore", SingularInformationWarning)
             model, estimator = self._start_of(model)
-            result = estimator.fit(model, X, y, sample_weight)
+            result = estimator.fit(model, X, y, sample_weight, **units)
         names = getattr(self, "feature_names_in_", None)
         if names is not None:
             result.rename_features(names)
@@ -169,4 +184,5 @@ class MixtureFace(BaseEstimator):
 def _have_one_form(first: MixtureOfExperts, second: MixtureOfExperts) -> bool:
     """Whether two models are made of the same parts, of the same sizes."""
     shapes = [{name: part.shape for name, part in model.state_dict().items()} for model in (first, second)]
-    return shapes[0] == shapes[1] and repr(first) == repr(second)
+    patterns = [[part.pattern for _, part in patterned_parts(model)] for model in (first, second)]
+    return shapes[0] == shapes[1] and patterns[0] == patterns[1] and repr(first) == repr(second)

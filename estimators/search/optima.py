@@ -9,6 +9,7 @@ from torch import Tensor
 from mixkit.mixture import MixtureOfExperts
 
 from ..data.dataset import Data
+from ..data.unit_posterior import log_joint, unit_log_prob
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Evaluation, Objective
 from .plausibility import doubts
@@ -181,13 +182,17 @@ def _distinct(value: Tensor, order: Tensor, count: int) -> list[int]:
 
 @torch.no_grad()
 def _log_prob_rows(model: MixtureOfExperts, objective: Objective, data: Data, theta: Tensor, index: int) -> Tensor:
-    """Log-density of each observation of one data set at each of ``theta (s, P)``, times its weight, ``(s, n)``."""
-    fitted = copy.deepcopy(model).to(torch.float64)
-    rows = []
+    """Log-likelihood of each unit of one data set at each of ``theta (s, P)``, times its weight, ``(s, g)``."""
+    fitted, units = copy.deepcopy(model).to(torch.float64), data.units
+    rows, weight = [], data.unit_weight
+    power = None if units is None or units.power is None else units.power[index]
     for vector in theta:
         objective.write(vector, fitted, index)
-        log_prob = fitted(data.x[index]).log_prob(data.y[index])
-        rows.append(log_prob if data.weight is None else data.weight[index] * log_prob)
+        law = fitted(data.x[index])
+        log_prob = (
+            law.log_prob(data.y[index]) if units is None else unit_log_prob(log_joint(law, data.y[index], units, power))
+        )
+        rows.append(log_prob if weight is None else weight[index] * log_prob)
     return torch.stack(rows)
 
 

@@ -3,9 +3,10 @@ r"""Which experts rest on coincidences: a tiny scale on few rows, as chance alon
 An expert with p coefficients passes through any p rows, and its scale is then what the nearest other rows leave. Of n
 rows there are :math:`\binom{n}{p}` choices, and around each another row lies within two scales :math:`\sigma` with a
 probability of about :math:`q = 4 \sigma / (\sqrt{2 \pi} s)`, where s is the scale of what the rows would be without
-the expert. The expected number of choices with as many rows around as the expert has,
+the expert. Each coincidence of m rows is found by :math:`\binom{m}{p}` choices, so that the expected number of those
+with as many rows as the expert has,
 
-.. math:: \binom{n}{p} \, P(\mathrm{Binomial}(n - p, q) \ge m - p),
+.. math:: \binom{n}{p} \binom{m}{p}^{-1} P(\mathrm{Binomial}(n - p, q) \ge m - p),
 
 is large for a spurious maximum (McLachlan & Peel, 2000, Finite Mixture Models, section 3.10) and tiny for a line that
 the data follow. To count such coincidences is the idea of Desolneux, Moisan & Morel (2000, International Journal of
@@ -56,7 +57,7 @@ class Doubts(NamedTuple):
             return "has a variance at its floor (variance_floor=)"
         if bool(self.starved[0, 0]):
             return f"rests an expert on fewer than {objective.end_rules.least_observations} observations"
-        return "has an expert with a tiny scale on no more different responses than chance alone would bring there"
+        return "has an expert with a tiny scale on as few observations as chance alone would bring there"
 
 
 def doubts(objective: Objective, theta: Tensor) -> Doubts:
@@ -81,7 +82,7 @@ def spurious_remarks(objective: Objective, theta: Tensor) -> list[str]:
     if not found:
         return []
     return [
-        f"experts {found} have a tiny scale on no more different responses than chance alone would bring there: the "
+        f"experts {found} have a tiny scale on as few observations as chance alone would bring there: the "
         "maximum may be spurious (fewer experts, a variance_floor of 1e-4 or more, or more starts)"
     ]
 
@@ -110,9 +111,11 @@ def is_spurious(objective: Objective, theta: Tensor, counts: Tensor) -> Tensor:
 def has_support(objective: Objective, theta: Tensor, counts: Tensor) -> Tensor:
     """Which experts have more rows within their scales than chance would bring there, ``(r, s, k)`` bool.
 
-    Arguments are those of :func:`is_spurious`.
+    Rows with one response in common count once: many equal responses are no line. Arguments are those of
+    :func:`is_spurious`.
     """
-    return _log_coincidences(objective, _log_std(objective, theta, counts.shape[-1]), counts) < 0.0
+    rows = (counts - _most_equal(objective.data).to(counts)[:, None, None] + 1.0).clamp(min=0.0)
+    return _log_coincidences(objective, _log_std(objective, theta, counts.shape[-1]), rows) < 0.0
 
 
 def finest_variance(data: Data) -> float:
@@ -148,29 +151,39 @@ def _beside_the_widest(log_std: Tensor) -> Tensor:
     return log_std - log_std.amax(-2, keepdim=True)
 
 
-def _log_coincidences(objective: Objective, log_std: Tensor, counts: Tensor) -> Tensor:
+def _log_coincidences(objective: Objective, log_std: Tensor, rows: Tensor) -> Tensor:
     """Logarithm of the expected number of coincidences as good as each expert, ``(r, s, k)``; see the module.
 
     Without the expert its rows would be the widest expert's if it is tiny beside that one, else anywhere among the
-    responses. Rows with one response in common count once: many equal responses are no line.
+    responses. Copies of a row count once.
+
+    Args:
+        objective: tells the data and the coefficients of an expert.
+        log_std: logarithms of scales relative to the response's, ``(r, s, k, c)``.
+        rows: of each expert, ``(r, s, k)``.
     """
     beside = _beside_the_widest(log_std)
     relative = torch.where(beside < math.log(_TINY), beside, log_std).sum(-1)
     chance = (_WITHIN_TWO_SCALES * relative.exp()).clamp(max=1.0)
-    distinct, most_equal = (part.to(counts)[:, None, None] for part in _ties(objective.data.y))
-    n, p = float(objective.n), objective.end_rules.least_observations
-    share = distinct / n
-    others = (distinct - p).clamp(min=1.0)
-    around = ((counts - most_equal + 1.0) * share - p).clamp(max=others)
-    tail = betainc(
-        around.clamp(min=1e-9).numpy(force=True), (others - around + 1.0).numpy(force=True), chance.numpy(force=True)
-    )
-    choices = torch.lgamma(distinct + 1.0) - torch.lgamma(distinct - p + 1.0) - math.lgamma(p + 1.0)
-    log_tail = torch.where(around > 0.0, torch.as_tensor(tail).to(counts).log(), 0.0)
-    return choices + log_tail
+    n = _num_distinct(objective.data).to(rows)[:, None, None]
+    p = float(objective.end_rules.least_observations)
+    m, others = (rows * n / objective.n).clamp(min=p), (n - p).clamp(min=1.0)
+    around = torch.minimum(m - p, others)
+    tail = betainc(*(part.numpy(force=True) for part in (around.clamp(min=1e-9), others - around + 1.0, chance)))
+    log_tail = torch.where(around > 0.0, torch.as_tensor(tail).to(rows).log(), 0.0)
+    return log_tail + _log_choices(torch.maximum(n, m), p) - _log_choices(m, p)
 
 
-def _ties(y: Tensor) -> tuple[Tensor, Tensor]:
-    """Numbers of different responses of each data set ``(r,)``, and of the rows that share the most frequent one."""
-    counts = [torch.unique(rows, dim=0, return_counts=True)[1] for rows in y]
-    return torch.tensor([len(c) for c in counts]), torch.stack([c.max() for c in counts])
+def _log_choices(n: Tensor, p: float) -> Tensor:
+    return torch.lgamma(n + 1.0) - torch.lgamma(n - p + 1.0) - math.lgamma(p + 1.0)
+
+
+def _num_distinct(data: Data) -> Tensor:
+    """Number of different rows of each data set ``(r,)``."""
+    joint = torch.cat([data.x, data.y.reshape(*data.y.shape[:2], -1)], -1)
+    return torch.tensor([len(torch.unique(rows, dim=0)) for rows in joint])
+
+
+def _most_equal(data: Data) -> Tensor:
+    """Number of rows that share the most frequent response, ``(r,)``."""
+    return torch.stack([torch.unique(rows, dim=0, return_counts=True)[1].max() for rows in data.y])

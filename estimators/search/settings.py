@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
+from torch import Tensor
 
 from mixkit._validation import check_choice, check_integer, check_positive
 
@@ -99,14 +100,23 @@ class SearchSettings:
             starts = [starts[i % len(starts)] for i in range(max(self.n_init, len(starts)))]
         return starts
 
-    def _on_positive_rows(self, data: Data) -> tuple[Self, Data]:
-        """The rows of one data set that have a weight, and the estimator with its starts on those."""
+    def _on_fitted_rows(self, data: Data) -> tuple[Self, Data, Tensor | None]:
+        """The rows of one data set that have a weight, those of a unit together, and the estimator with starts on them.
+
+        At last their positions, None if those are all the rows in order.
+        """
         rows = data.positive_rows()
-        if rows is None:
-            return self, data
-        twin, n = copy.copy(self), data.x.shape[1]
+        kept = data if rows is None else data.take(rows)
+        order = kept.ordered_rows()
+        if order is not None:
+            rows, kept = order if rows is None else rows[order], kept.take(order)
+        return (self, kept, None) if rows is None else (self._with_starts_on(rows, data.x.shape[1]), kept, rows)
+
+    def _with_starts_on(self, rows: Tensor, n: int) -> Self:
+        """The estimator with its starts for some ``rows`` of n."""
+        twin = copy.copy(self)
         twin.starts = None if self.starts is None else [start.at(rows, n) for start in self.starts]
-        return twin, data.take(rows)
+        return twin
 
     def _warm_start(self, extra_starts: int = 0) -> Self:
         """A copy that climbs from the model it is given, and from ``extra_starts`` of the default starts."""

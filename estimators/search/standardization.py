@@ -5,7 +5,6 @@ where all its weights are 0 or 1. Where a gate and its experts allow it, a model
 of ``x`` with other parameters, and the search may choose its coordinates.
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -117,7 +116,7 @@ def absorbed_shift(slopes: Tensor, own: CoefficientBlock, level: CoefficientBloc
 
     It is the same for all experts that share an intercept wherever the covariate can be shifted.
     """
-    rows = replace(own, fixed=tuple((0.0,) * len(row) for row in own.fixed)).full(slopes)
+    rows = own.without_values().full(slopes)
     return level.read((rows @ center).unsqueeze(-1))
 
 

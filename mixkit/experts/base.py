@@ -324,7 +324,7 @@ class MultiLocationExperts(DensityExperts):
         return self.predictor(x).unbind(-1)
 
 
-_OF_PREDICTORS = ("offset", "batch_shape", "dtype", "device", "generator")
+_OF_PREDICTORS = ("offset", "pattern", "batch_shape", "dtype", "device", "generator")
 
 
 def linear_locations(

@@ -2,6 +2,7 @@
 
 from .coefficient_block import CoefficientBlock
 from .collect import free_mask, module_records, num_redundant, records_of, relative_to_reference
+from .exchange import alike_experts, distinct_orders, patterned_parts, reorder_experts
 from .forms import Computation, has_form
 from .pattern import CoefficientPattern
 from .patterned import Patterned
@@ -24,10 +25,14 @@ __all__ = [
     "Slope",
     "Transform",
     "UnitChange",
+    "alike_experts",
+    "distinct_orders",
     "free_mask",
     "has_form",
     "module_records",
     "num_redundant",
+    "patterned_parts",
     "records_of",
     "relative_to_reference",
+    "reorder_experts",
 ]

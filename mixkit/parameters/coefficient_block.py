@@ -1,7 +1,7 @@
 """The coefficients of a pattern that are one parameter: all slopes, or all intercepts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -105,6 +105,16 @@ class CoefficientBlock:
         padded = torch.cat([free, free.new_zeros((*free.shape[:-1], 1))], -1)
         full = padded[..., index]
         return full + self.fixed_tensor(full) if self.has_values else full
+
+    def without_values(self) -> "CoefficientBlock":
+        """The block with zeros in place of the values of its fixed entries."""
+        return replace(self, fixed=tuple((0.0,) * len(row) for row in self.fixed))
+
+    def permuted(self, free: Tensor, orders: Tensor) -> Tensor:
+        """Free coefficients ``(s, ..., F)`` of experts in other orders ``(s, k)``, read off as :meth:`read` does."""
+        full = self.full(free)
+        index = orders.reshape(len(orders), *(1,) * (full.ndim - 3), -1, 1).expand(full.shape)
+        return self.read(full.gather(-2, index))
 
     def read(self, full: Tensor) -> Tensor:
         """The free coefficients ``(..., F)`` of all ``(..., k, c)``: of a shared one that of its first expert."""

@@ -4,18 +4,20 @@ import torch
 from torch import Tensor
 
 from .node import compute_dtype
+from .one_block import OneBlock
 from .results import Info, Verification
-from .sources import RandomSource
+from .single_row import are_possible
+from .sources import RandomSource, one_by_one
 from .speculative import accept_ratio, residual_weights
 from .verifier import Verifier
-from .verify_drafts import DraftBlock
+from .verify_drafts import DraftBlock, check_block
 
 
 class BlockVerification(Verifier):
     r"""Block verification of one draft: never accepts fewer tokens on average than `SpeculativeSampling`.
 
     With :math:`w_0 = 1` and :math:`w_i = \min(1, w_{i-1} \, q(x_i)/p(x_i))`, the first :math:`i` tokens of a draft of
-    length :math:`t` are kept with probability :math:`h_i = s_i / (s_i + 1 - w_i)`,
+    length :math:`t` are kept, if no more are, with probability :math:`h_i = s_i / (s_i + 1 - w_i)`,
     :math:`s_i = \sum_y (w_i q_i(y) - p_i(y))_+`, and :math:`h_t = w_t`. The longest kept prefix is accepted; the next
     token is drawn from :math:`(w_i q_i - p_i)_+`, or from the target after the whole draft.
 
@@ -38,12 +40,47 @@ class BlockVerification(Verifier):
         steps = torch.arange(keep.shape[1], device=keep.device)
         survival = torch.where(steps > 0, 1 - keep, 1.0).flip(-1).cumprod(-1).flip(-1)
         later = torch.cat([survival[:, 1:], torch.ones_like(survival[:, :1])], -1)
-        accepted = source.choose(keep * later)
+        accepted = block.shape[2] - source.choose((keep * later).flip(-1))
         following = source.choose(_following(target, draft, weight, accepted, length))
-        out = torch.where(steps < accepted[:, None], torch.nn.functional.pad(tokens, (0, 1)), -1)
-        out.scatter_(1, accepted[:, None], following[:, None])
-        info = Info(keep[:, 1:].double(), (steps[1:] <= length[:, None]).long())
-        return Verification(out, accepted, torch.where(accepted > 0, 0, -1), info)
+        return _result(tokens, accepted, following, weight[:, 1:], length)
+
+    def _verify(self, block: DraftBlock, source: RandomSource) -> Verification:
+        """Rows taken one by one are checked as they are read."""
+        if block.draft is not None and one_by_one(block.target, block.shape[0], source):
+            return _row_by_row(block, block.draft[:, 0], source)
+        return super()._verify(block, source)
+
+
+def _result(tokens: Tensor, accepted: Tensor, following: Tensor, weight: Tensor, length: Tensor) -> Verification:
+    """What came of drafts ``(B, t)`` of given lengths ``(B,)``, of which so many tokens were accepted ``(B,)``."""
+    steps = torch.arange(tokens.shape[1] + 1, device=tokens.device)
+    out = torch.where(steps < accepted[:, None], torch.nn.functional.pad(tokens, (0, 1)), -1)
+    out.scatter_(1, accepted[:, None], following[:, None])
+    inside = steps[1:] <= length[:, None]
+    info = Info(torch.where(inside, weight.double(), 0.0), inside.long())
+    return Verification(out, accepted, torch.where(accepted > 0, 0, -1), info)
+
+
+def _row_by_row(block: DraftBlock, draft: Tensor, source: RandomSource) -> Verification:
+    """Verify the rows of a block one after the other, each with its draft's logits in ``draft (B, t, v)``.
+
+    Where something is wrong, `check_block` looks again and says what.
+    """
+    tokens, lengths = block.tokens[:, 0], block.lengths[:, 0]
+    found, weights = [], []
+    for row, (drafted, length) in enumerate(zip(tokens.tolist(), lengths.tolist(), strict=True)):
+        parts = block.target[row, 0, : length + 1], draft[row, :length]
+        if not are_possible(drafted[:length], parts[1]):
+            check_block(block)
+        one = OneBlock(*parts, drafted[:length])
+        if not one.is_sound:
+            check_block(block)
+        own = source if len(tokens) == 1 else source.rows(torch.tensor([row], device=tokens.device))
+        found.append(one.draw(own))
+        weights.append(one.weights[1:] + [0.0] * (block.shape[2] - length))
+    accepted, following = torch.tensor(found, device=tokens.device).unbind(1)
+    weight = torch.tensor(weights, dtype=torch.float64, device=tokens.device)
+    return _result(tokens, accepted, following, weight.reshape(tokens.shape), lengths)
 
 
 def _chain(block: DraftBlock) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,7 +1,11 @@
 """Truncated distributions: verify over the tokens that some row keeps, and leave out the others."""
 
+from functools import reduce
+
 import torch
 from torch import Tensor
+
+from .sources import is_long
 
 _FEWEST = 1024
 _LARGEST_SHARE = 0.25
@@ -26,10 +30,20 @@ def kept_tokens(*logits: Tensor) -> Tensor | None:
     some = first[:: v // _FEWEST]
     if int((some > -torch.inf).sum()) > _LARGEST_SHARE * some.numel():
         return None
+    peaks = [_peaks(_distinct(part).flatten(0, -2)) for part in logits if part.numel()]
     # A NaN, which padding may hold, keeps its token.
-    peaks = [_distinct(part).flatten(0, -2).amax(0) for part in logits if part.numel()]
-    tokens = (torch.stack(peaks).amax(0) != -torch.inf).nonzero()[:, 0]
+    tokens = (reduce(torch.maximum, peaks) != -torch.inf).nonzero()[:, 0]
     return tokens if tokens.numel() <= _LARGEST_SHARE * v else None
+
+
+def _peaks(rows: Tensor) -> Tensor:
+    """Largest entry of each column ``(v,)`` of rows ``(r, v)``."""
+    if not is_long(rows):
+        return rows.amax(0)
+    found = rows[0].clone()
+    for row in rows[1:]:
+        torch.maximum(found, row, out=found)
+    return found
 
 
 def restrict(logits: Tensor, kept: Tensor) -> Tensor:

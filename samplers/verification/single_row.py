@@ -25,10 +25,10 @@ def verify_one(block: DraftBlock, draft_logits: Tensor, source: RandomSource) ->
     length = block.shape[2] if block.ragged_lengths is None else int(block.lengths[0, 0])
     target_logits, draft_logits = block.target[0, 0, : length + 1], draft_logits[:length]
     drafted = block.tokens[0, 0, :length].tolist()
-    if not _are_possible(drafted, block.tokens[0, 0, :length], draft_logits):
+    if not are_possible(drafted, draft_logits):
         check_block(block)
     following, tests, accepted, sound = _follow(target_logits, draft_logits, drafted, source)
-    if not (sound and _are_laws(target_logits[accepted + 1 :]) and _are_laws(draft_logits[len(tests) :])):
+    if not (sound and are_laws(target_logits[accepted + 1 :]) and are_laws(draft_logits[len(tests) :])):
         check_block(block)
     return _result(block, drafted[:accepted], following, tests)
 
@@ -53,16 +53,16 @@ def _follow(target_logits: Tensor, draft_logits: Tensor, drafted: list[int], sou
     return source.choose_one(weights), tests, len(drafted), True
 
 
-def _are_possible(drafted: list[int], tokens: Tensor, draft_logits: Tensor) -> bool:
-    """Whether tokens ``(t,)`` are in the vocabulary and possible under the draft logits ``(t, v)``."""
+def are_possible(drafted: list[int], draft_logits: Tensor) -> bool:
+    """Whether tokens are in the vocabulary and possible under the draft logits ``(t, v)``."""
     if not drafted:
         return True
     if min(drafted) < 0 or max(drafted) >= draft_logits.shape[-1]:
         return False
-    return draft_logits.gather(-1, tokens[:, None]).amin().item() > -math.inf
+    return min(row[token].item() for row, token in zip(draft_logits, drafted, strict=True)) > -math.inf
 
 
-def _are_laws(logits: Tensor) -> bool:
+def are_laws(logits: Tensor) -> bool:
     """Whether every row of ``(n, v)`` is a distribution up to a constant."""
     return logits.shape[0] == 0 or math.isfinite(logits.amax(-1).sum(dtype=torch.float64).item())
 

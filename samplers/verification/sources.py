@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from .._validation import check_generator
 
 _CHUNK = 256
+_LONG = 1 << 14
 
 
 def invert_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
@@ -79,7 +80,13 @@ def _first_above(total: Tensor, point: Tensor) -> Tensor:
 
 
 class RandomSource(ABC):
-    """Random decisions for ``r`` rows at once. Subclasses say where uniforms come from."""
+    """Random decisions for ``r`` rows at once. Subclasses say where uniforms come from.
+
+    Attributes:
+        stops_early: Whether `choose_in_turn` leaves the probabilities after the chosen one unmade.
+    """
+
+    stops_early: bool = False
 
     @abstractmethod
     def uniform(self, count: int) -> Tensor:
@@ -104,6 +111,10 @@ class RandomSource(ABC):
     def choose_one(self, weights: Tensor) -> int:
         """`choose` for a source of one row, from ``weights (n,)``."""
         return int(self.choose(weights[None]))
+
+    def choose_in_turn(self, probabilities: Iterator[float]) -> int:
+        """Return an index of probabilities that sum to 1, for a source of one row; those after it need not be made."""
+        return self.choose_one(torch.tensor(list(probabilities), dtype=torch.float64))
 
     def highest(self, laws: "CellLaws", active: Tensor) -> Tensor:
         """Draw a cell for each of ``m`` contestants; return who holds the highest, ties broken uniformly.
@@ -157,6 +168,8 @@ class GeneratorSource(RandomSource):
         tensor([False,  True])
     """
 
+    stops_early = True
+
     def __init__(self, generator: Generator | Sequence[Generator | None] | None, num_rows: int, device: torch.device):
         self.generator = generator if generator is None or isinstance(generator, Generator) else list(generator)
         self.num_rows = num_rows
@@ -180,12 +193,36 @@ class GeneratorSource(RandomSource):
         device = self.device if generator is None else generator.device
         return torch.rand(rows, count, dtype=torch.float64, generator=generator, device=device).to(self.device)
 
+    def choose_in_turn(self, probabilities: Iterator[float]) -> int:
+        """Return an index of probabilities that sum to 1; the first whose running sum exceeds a uniform."""
+        uniform, total, place, last = self.uniform(1).item(), 0.0, 0, 0
+        for place, probability in enumerate(probabilities):
+            total += probability
+            if total > uniform:
+                return place
+            last = place if probability > 0 else last
+        return last
+
     def rows(self, index: Tensor) -> "GeneratorSource":
         """Return the source of the rows ``index (s,)`` alone."""
         generator = self.generator
         if isinstance(generator, list):
             generator = [generator[i] for i in index.tolist()]
         return GeneratorSource(generator, index.numel(), self.device)
+
+
+def is_long(rows: Tensor) -> bool:
+    """Whether rows ``(..., v)`` are best taken one at a time: on a CPU, when one fills a good part of its cache."""
+    return rows.device.type == "cpu" and rows.shape[-1] >= _LONG
+
+
+def one_by_one(rows: Tensor, batch: int, source: RandomSource) -> bool:
+    """Whether rows of a batch are best verified one after the other, with no work on what is not visited.
+
+    So it is on a CPU where there is one row, or where the vocabulary is most of the work; sources that look at all ends
+    of a draft gain nothing.
+    """
+    return source.stops_early and rows.device.type == "cpu" and (batch == 1 or is_long(rows))
 
 
 Seed = Generator | int

@@ -94,14 +94,11 @@ class Verifier(ABC):
 
     def _verify(self, block: DraftBlock, source: RandomSource) -> Verification:
         """Check what the block holds and verify it."""
-        block = check_block(block)
         if block.draft is None:
-            return verify_drafts(block, source, None, precise=False)
+            return verify_drafts(check_block(block), source, None, precise=False)
         kept = kept_tokens(block.target, block.draft) if self.uses_kept_tokens else None
-        if kept is None:
-            return self.rule(block, source)
-        found = self.rule(block.restricted(kept), source)
-        return replace(found, tokens=old_ids(found.tokens, kept))
+        found = self.rule(check_block(block, kept), source)
+        return found if kept is None else replace(found, tokens=old_ids(found.tokens, kept))
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())

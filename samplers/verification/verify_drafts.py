@@ -45,9 +45,9 @@ class DraftBlock:
         return torch.full(self.tokens.shape[:-1], self.tokens.shape[-1], device=self.tokens.device)
 
     def restricted(self, kept: Tensor) -> "DraftBlock":
-        """The block over the tokens ``kept (k,)`` alone, which hold all that is drafted."""
+        """The rows of the block over the tokens ``kept (k,)`` alone; drafted tokens stay as they are."""
         draft = None if self.draft is None else restrict(self.draft, kept)
-        return DraftBlock(restrict(self.target, kept), draft, new_ids(self.tokens, kept), self.ragged_lengths)
+        return replace(self, target=restrict(self.target, kept), draft=draft)
 
     def target_logits(self, rows: Tensor, draft: Tensor, position: int) -> Tensor:
         """Target logits ``(r, v)`` after the first ``position`` tokens of the given drafts ``(r,)``."""
@@ -77,16 +77,23 @@ class DraftBlock:
         return Node(self.target_logits(rows, first_true(active), position), laws, tokens, active, precise=precise)
 
 
-def check_block(block: DraftBlock) -> DraftBlock:
-    """Return a block whose laws and tokens are lawful, with tokens 0 in the padding; what is padding is not read."""
+def check_block(block: DraftBlock, kept: Tensor | None = None) -> DraftBlock:
+    """Return a block whose laws and tokens are lawful, with tokens 0 in the padding; what is padding is not read.
+
+    Args:
+        block: A block whose shapes fit.
+        kept: Tokens ``(k,)`` that the block is to be restricted to, those that some row can hold; None for all.
+    """
     inside = reached = None
     if block.ragged_lengths is not None:
         reached = torch.arange(block.shape[2] + 1, device=block.tokens.device) <= block.ragged_lengths[..., None]
         inside = reached[..., 1:]
-    check_logits("target_logits", block.target, reached)
-    if block.draft is not None:
-        check_logits("draft_logits", block.draft, inside)
-    return replace(block, tokens=check_tokens(block.tokens, block.draft, block.target.shape[-1], inside))
+    rows = block if kept is None else block.restricted(kept)  # its rows are lawful if and only if the block's are
+    check_logits("target_logits", rows.target, reached)
+    if rows.draft is not None:
+        check_logits("draft_logits", rows.draft, inside)
+    tokens = check_tokens(block.tokens, block.draft, block.target.shape[-1], inside)
+    return replace(rows, tokens=tokens if kept is None else new_ids(tokens, kept))
 
 
 Rule = Callable[[Node, RandomSource], Decision]

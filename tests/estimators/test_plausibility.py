@@ -5,12 +5,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from scipy.special import gammaln
+from scipy.special import comb
 from scipy.stats import binom
 
 from estimators import EM
 from estimators.data.dataset import Data
-from estimators.search.plausibility import _log_coincidences, _ties, doubts, finest_variance
+from estimators.optimizers.objective import EndRules
+from estimators.search.plausibility import _log_coincidences, _most_equal, _num_distinct, doubts, finest_variance
 from estimators.search.starts import GivenResponsibilities
 from mixkit import (
     MixtureOfExperts,
@@ -19,6 +20,7 @@ from mixkit import (
     sigmoid_gate,
     softmax_gate,
 )
+from mixkit.datasets import load_mcycle
 
 T = np.linspace(-1.0, 1.0, 60)
 IS_ODD = np.arange(60) % 2 == 1
@@ -83,7 +85,7 @@ def test_many_equal_responses_are_no_line():
     fit = quiet_fit(two_lines(constant_mixture), x, y)
     least = float(fit.model.experts.log_std.detach().exp().min()) / y.std()
     assert least == pytest.approx(1e-3)  # the safeguard, not lowered
-    assert any("may be spurious" in remark for remark in fit.warnings)
+    assert any("floor" in remark for remark in fit.warnings)
 
 
 def constant_mixture(_, k, generator, dtype):
@@ -157,17 +159,29 @@ def test_expected_coincidences_are_binomial():
     y = torch.as_tensor(np.random.default_rng(4).normal(size=(1, 50)))
 
     class Told:
-        data, n, end_rules = Data(y, y, None), 50, EM(random_state=0)
+        data, n, end_rules = Data(y[..., None], y, None), 50, EndRules(least_observations=3)
 
-    Told.end_rules = type("Rules", (), {"least_observations": 3})
     log_std = torch.tensor([[[[-4.0], [0.0]]]], dtype=torch.float64)
     counts = torch.tensor([[[9.0, 41.0]]], dtype=torch.float64)
     chance = 4.0 * np.exp(-4.0) / np.sqrt(2.0 * np.pi)
-    choices = gammaln(51) - gammaln(48) - gammaln(4)
+    choices = np.log(comb(50, 3)) - np.log(comb(9, 3))
     right = choices + binom.logsf(5, 47, chance)  # 6 rows or more beside the 3 chosen ones
     assert _log_coincidences(Told, log_std, counts)[0, 0, 0].item() == pytest.approx(right)
 
 
-def test_ties_count_different_responses_and_the_most_frequent_one():
-    y = torch.tensor([[1.0, 2.0, 2.0, 2.0], [1.0, 2.0, 3.0, 4.0]])
-    assert [part.tolist() for part in _ties(y)] == [[2, 4], [3, 1]]
+def test_copies_of_rows_and_equal_responses_are_counted():
+    x = torch.tensor([[[0.0], [1.0], [1.0], [2.0]]])
+    y = torch.tensor([[1.0, 2.0, 2.0, 2.0]])
+    assert _num_distinct(Data(x, y, None)).tolist() == [3]
+    assert _most_equal(Data(x, y, None)).tolist() == [3]
+
+
+def test_a_narrow_expert_that_the_data_follow_is_not_spurious():
+    """Before the impact the head does not move: 24 of 133 rows, with a 26th of the widest expert's scale."""
+    fit = quiet_fit(
+        MixtureOfExperts(softmax_gate(1, 3, **settings()), linear_gaussian_experts(1, 3, **settings())), *load_mcycle()
+    )
+    scales = fit.model.experts.log_std.detach().exp()
+    assert float(scales.min() / scales.max()) < 0.05
+    assert fit.llf == pytest.approx(fit.start_llf.max())
+    assert not any("spurious" in remark for remark in fit.warnings)

@@ -18,13 +18,16 @@ from ..floors import lower_bound
 from ..packed_symmetric import block_matrix
 from ..softmax_gate.blocks import SCORE_NAMES, named_coefficients
 from ..softmax_gate.design import Chunk, Design, Scaling
-from ..softmax_gate.likelihood import against, times_design, weighted
+from ..softmax_gate.likelihood import against, times_design, weighted, weighted_units
+from ..softmax_gate.likelihood import total as total_of
 from ..softmax_gate.objective import is_linear_score
+from ..softmax_gate.unit_hessian import score_spread
 from ..user_map import make_user_map
 from .derivatives import Point, complete_pairs, observed_pairs, slope_rows
 from .families import blocks_of, joined
 from .row_layout import RowLayout
 from .starts import first_rows
+from .unit_scores import complete_scores, score_places, unit_gate_slopes, unit_slopes
 
 __all__ = ["MultiLinearObjective"]
 
@@ -63,7 +66,8 @@ class MultiLinearObjective(Objective):
             self.rows = self.rows.with_known(self._standardized(self.rows.fixed.expand(len(data.x), 1, -1, -1)))
         self.num_scores, self.num_params = self.rows.num_scores, self.rows.num_params
         m = len(self.rows.index)
-        self.design = Design(data.x, data.y, data.weight, self.scaling, m * (m + 1) // 2 + 4 * m)
+        size = m * (m + 1) // 2 + 4 * m
+        self.design = Design(data.x, data.y, data.weight, self.scaling, size, units=data.units)
         total = data.x.new_full((len(data.x),), float(self.n))
         self.total_weight = total if data.weight is None else data.weight.sum(-1)
         self.lower = self._lower(model, variance_floor)
@@ -105,28 +109,35 @@ class MultiLinearObjective(Objective):
         return gate if len(gate) == self.k else torch.cat([gate, rows.new_full((1, rows.shape[-1]), reference)])
 
     def _arguments(self, coefficients: Tensor, chunk: Chunk) -> tuple[Tensor, list[Tensor]]:
-        """Log gate weights ``(r, s, k, c)``, and the arguments of every block's densities ``(r, s, k, a, c)``."""
-        rows = times_design(coefficients, chunk.design)
-        reference = rows.new_zeros((*rows.shape[:2], self.k - self.num_scores, rows.shape[-1]))
-        scores = torch.cat([rows[:, :, : self.num_scores], reference], 2)
+        """Log gate weights ``(r, s, k, b)``, and the arguments of every block's densities ``(r, s, k, a, c)``."""
+        g = self.num_scores
+        if chunk.units is None:
+            rows = times_design(coefficients, chunk.design)
+            free, rows = rows[:, :, :g], rows[:, :, g:]
+        else:
+            free = times_design(coefficients[:, :, :g], chunk.gate_design)
+            rows = times_design(coefficients[:, :, g:], chunk.design)
+        reference = free.new_zeros((*free.shape[:2], self.k - g, free.shape[-1]))
+        scores = torch.cat([free, reference], 2)
         parts = []
         for block in self.blocks:
-            own = rows[:, :, self.num_scores :][:, :, block.rows]
+            own = rows[:, :, block.rows]
             parts.append(own.reshape(*own.shape[:2], block.k, block.num_arguments, own.shape[-1]))
         return torch.log_softmax(scores, 2), parts
 
     def _log_joint(self, coefficients: Tensor, chunk: Chunk) -> Tensor:
         log_weights, parts = self._arguments(coefficients, chunk)
         densities = [block.log_density(chunk.y, part) for block, part in zip(self.blocks, parts, strict=True)]
-        return log_weights + joined(self.blocks, densities)
+        return log_weights + chunk.pooled(joined(self.blocks, densities))
 
     def _point(self, coefficients: Tensor, chunk: Chunk, given: Tensor | None = None) -> Point:
         """The E-step at one chunk; ``given`` responsibilities ``(r, s, k, n)`` take the place of its own."""
         log_weights, parts = self._arguments(coefficients, chunk)
         terms = [block.terms(chunk.y, part) for block, part in zip(self.blocks, parts, strict=True)]
-        joint = log_weights + joined(self.blocks, [term.log_prob for term in terms])
+        joint = log_weights + chunk.pooled(joined(self.blocks, [term.log_prob for term in terms]))
         log_prob = torch.logsumexp(joint, 2)
-        resp = torch.exp(joint - log_prob.unsqueeze(2)) if given is None else given[..., chunk.rows]
+        own = torch.exp(joint - log_prob.unsqueeze(2)) if given is None else None
+        resp = given[..., chunk.rows] if own is None else chunk.on_rows(own)  # type: ignore[index]
         return Point(log_prob, log_weights.exp(), resp, terms, self.num_scores)
 
     def _slopes(self, point: Point) -> tuple[Tensor, Tensor]:
@@ -140,18 +151,20 @@ class MultiLinearObjective(Objective):
         """Total log-likelihood ``(r, s)``."""
         coefficients, total = self._unpack(theta), theta.new_zeros(theta.shape[:2])
         for chunk in self.design.chunks():
-            total += _sum(torch.logsumexp(self._log_joint(coefficients, chunk), 2), chunk)
+            total += total_of(torch.logsumexp(self._log_joint(coefficients, chunk), 2), chunk)
         return total
 
     def evaluate(self, theta: Tensor) -> Evaluation:
         """Log-likelihood with exact gradient and Hessian."""
+        if self.data.units is not None:
+            return self._complete(theta, None, with_spread=True)
         coefficients = self._unpack(theta)
         value, gradient = theta.new_zeros(theta.shape[:2]), torch.zeros_like(coefficients)
         pairs = theta.new_zeros(())
         for chunk in self.design.chunks():
             point = self._point(coefficients, chunk)
             rows, slopes = self._slopes(point)
-            value += _sum(point.log_prob, chunk)
+            value += total_of(point.log_prob, chunk)
             gradient += against(weighted(slopes, chunk), chunk.design.mT)
             pairs = pairs + against(weighted(observed_pairs(point, self.blocks, rows), chunk), chunk.outer)
         hessian = block_matrix(pairs, len(self.rows.index), self.design.width)
@@ -159,18 +172,42 @@ class MultiLinearObjective(Objective):
 
     def complete(self, theta: Tensor, given: Tensor | None = None) -> Evaluation:
         """Log-likelihood and gradient, with the Hessian of the complete data: that of an M-step's objective."""
+        return self._complete(theta, given)
+
+    def _complete(self, theta: Tensor, given: Tensor | None, *, with_spread: bool = False) -> Evaluation:
+        """That, or with the covariance of the complete data's scores the Hessian where rows share experts."""
         coefficients = self._unpack(theta)
         value, gradient = theta.new_zeros(theta.shape[:2]), torch.zeros_like(coefficients)
         sums: list[Tensor] = []
+        spread = theta.new_zeros(())
         for chunk in self.design.chunks():
             point = self._point(coefficients, chunk, given)
-            value += _sum(point.log_prob, chunk)
-            gradient += against(weighted(self._slopes(point)[1], chunk), chunk.design.mT)
-            parts = complete_pairs(point, self.blocks)
-            own = [against(weighted(part, chunk), chunk.outer) for part in parts]
+            value += total_of(point.log_prob, chunk)
+            gradient += self._gradient(point, chunk)
+            own = self._complete_sums(point, chunk)
             sums = [a + b for a, b in zip(sums, own, strict=True)] if sums else own
-        hessian = self.rows.pull_hessian(self._block_diagonal(sums, value))
-        return Evaluation(value, self.rows.pull_gradient(gradient), hessian)
+            if with_spread:
+                scores = complete_scores(point, self.blocks, chunk)
+                spread = spread + score_spread(chunk, chunk.of_units(point.responsibilities), scores)
+        hessian = self._block_diagonal(sums, value)
+        if with_spread:
+            places = score_places(self.blocks, self.num_scores, self.design.width).to(theta.device)
+            hessian = hessian + spread[..., places, :][..., places]
+        return Evaluation(value, self.rows.pull_gradient(gradient), self.rows.pull_hessian(hessian))
+
+    def _gradient(self, point: Point, chunk: Chunk) -> Tensor:
+        """Of the chunk's log-likelihood in all coefficients, ``(r, s, m, D)``."""
+        if chunk.units is None:
+            return against(weighted(self._slopes(point)[1], chunk), chunk.design.mT)
+        gate, experts = unit_gate_slopes(point, chunk), slope_rows(point, self.blocks)[:, :, self.num_scores :]
+        parts = [(weighted_units(gate, chunk), chunk.gate_design), (weighted(experts, chunk), chunk.design)]
+        return torch.cat([against(rows, design.mT) for rows, design in parts], 2)
+
+    def _complete_sums(self, point: Point, chunk: Chunk) -> list[Tensor]:
+        """The chunk's contribution to the blocks of the complete data's Hessian."""
+        parts = complete_pairs(point, self.blocks)
+        gate = [against(weighted_units(parts.pop(0), chunk), chunk.gate_outer)] if self.num_scores else []
+        return gate + [against(weighted(part, chunk), chunk.outer) for part in parts]
 
     def _block_diagonal(self, sums: list[Tensor], like: Tensor) -> Tensor:
         width, parts = self.design.width, list(sums)
@@ -189,10 +226,14 @@ class MultiLinearObjective(Objective):
         return hessian
 
     def scores(self, theta: Tensor) -> Tensor:
-        """Gradient of each observation's log-likelihood times its weight, ``(n, P)``, at ``theta (P,)``, data set 0."""
+        """Gradient of each unit's log-likelihood times its weight, ``(g, P)``, at ``theta (P,)``, data set 0."""
         coefficients = self._unpack(theta.expand(len(self.data.x), 1, -1))
         rows = []
         for chunk in self.design.chunks():
+            if chunk.units is not None:
+                own = unit_slopes(self._point(coefficients, chunk), self.blocks, chunk)[0, 0]
+                rows.append(self.rows.pull_gradient(own.movedim(-1, 0)))
+                continue
             slopes = weighted(self._slopes(self._point(coefficients, chunk))[1], chunk)[0, 0]
             rows.append(self.rows.pull_gradient(torch.einsum("mc,dc->cmd", slopes, chunk.design[0])))
         return torch.cat(rows)
@@ -201,7 +242,8 @@ class MultiLinearObjective(Objective):
         """Total responsibility of each expert, ``(r, s, k)``."""
         coefficients, total = self._unpack(theta), theta.new_zeros((*theta.shape[:2], self.k))
         for chunk in self.design.chunks():
-            total += weighted(torch.softmax(self._log_joint(coefficients, chunk), 2), chunk).sum(-1)
+            resp = torch.softmax(self._log_joint(coefficients, chunk), 2)
+            total += weighted(chunk.on_rows(resp), chunk).sum(-1)
         return total
 
     def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -288,7 +330,3 @@ class MultiLinearObjective(Objective):
         twin = copy.copy(self)
         twin.design = copy.copy(self.design)
         return twin
-
-
-def _sum(log_prob: Tensor, chunk: Chunk) -> Tensor:
-    return log_prob.sum(-1) if chunk.weight is None else (log_prob * chunk.weight.squeeze(-2)).sum(-1)

@@ -19,7 +19,7 @@ from ...optimizers.linalg import solve_ascent
 from ..packed_symmetric import block_matrix, unpack_symmetric
 from .design import Chunk
 from .layout import Coefficients, Layout
-from .likelihood import Posterior, against, weighted
+from .likelihood import Posterior, against, weighted, weighted_units
 from .tied_step import tied_gate_step, tied_newton_step, tied_solution
 
 __all__ = [
@@ -48,13 +48,13 @@ class GateSums(NamedTuple):
 def gate_sums(chunk: Chunk, state: Posterior, layout: Layout) -> GateSums:
     """One chunk's contribution to the gate's Newton step."""
     g = layout.num_gate_rows
-    w = weighted(state.weights[:, :, :g], chunk)
-    r = weighted(state.responsibilities[:, :, :g], chunk)
-    gradient = against(r - w, chunk.design.mT).flatten(-2)
+    w = weighted_units(state.weights[:, :, :g], chunk)
+    r = weighted_units(chunk.of_units(state.responsibilities[:, :, :g]), chunk)
+    gradient = against(r - w, chunk.gate_design.mT).flatten(-2)
     pairs = torch.cat([w[:, :, i : i + 1] * state.weights[:, :, : i + 1] for i in range(g)], -2)
     diagonal = torch.arange(g, device=w.device)
     pairs[:, :, diagonal * (diagonal + 3) // 2] -= w
-    return GateSums(gradient, block_matrix(against(pairs, chunk.outer), g, layout.width))
+    return GateSums(gradient, block_matrix(against(pairs, chunk.gate_outer), g, layout.width))
 
 
 def gate_step(gate: Tensor, sums: GateSums, layout: Layout) -> Tensor:

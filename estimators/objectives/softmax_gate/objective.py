@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import ParameterRecord, has_form, records_of
 
 from ...data.dataset import Data
+from ...data.units import Units
 from ...optimizers.objective import Evaluation, Objective, UserMap
 from ..floors import lower_bound
 from ..user_map import make_user_map
@@ -24,13 +27,20 @@ from .complete_hessian import complete_hessian
 from .design import Chunk, Design, Scaling
 from .hessian import assemble_hessian, curvature_sums
 from .layout import Coefficients, Layout
-from .likelihood import Posterior, log_joint, posterior, slopes, weighted
+from .likelihood import Posterior, log_joint, posterior, slopes, weighted, weighted_units
+from .likelihood import total as total_of
 from .m_step import NewtonStep, expert_step, gate_step, gate_sums
+from .unit_hessian import assemble_unit_hessian, unit_curvature_sums, unit_scores
 from .units import linear_map, to_standardized, to_user_units
 
 __all__ = ["LinearObjective"]
 
 _GATE_STEPS_FROM_START = 3
+_HESSIANS: dict[bool, tuple[Callable[..., Any], Callable[..., Tensor]]] = {
+    False: (curvature_sums, assemble_hessian),
+    True: (unit_curvature_sums, assemble_unit_hessian),
+}
+"""Sums over a chunk's units and the Hessian from them, by whether rows share experts."""
 _LEAST_VARIANCE = 1e-12  # of rough locations, from which fits start
 
 
@@ -42,6 +52,7 @@ class LinearObjective(Objective):
         x: ``(r, n, d)``.
         y: ``(r, n)``.
         weight: ``(r, n)`` or None.
+        units: which rows share an expert, those of a unit together; None where each has its own.
         variance_floor: least variance (squared scale) of an expert, relative to the response's.
         pinned_columns: covariates ``(d,)`` bool whose coefficients stay zero (constant or collinear ones); of models
             with a pattern coefficients ``(2, k, d)``, those of the gate and of the experts.
@@ -53,6 +64,7 @@ class LinearObjective(Objective):
         x: Tensor,
         y: Tensor,
         weight: Tensor | None,
+        units: Units | None = None,
         *,
         variance_floor: float,
         pinned_columns: Tensor,
@@ -60,7 +72,7 @@ class LinearObjective(Objective):
         experts = model.experts
         if not isinstance(experts, LocationExperts):
             raise TypeError(f"model.experts must be a mixkit.experts.LocationExperts, got {type(experts).__name__}")
-        self.data = Data(x, y, weight)
+        self.data = Data(x, y, weight, units)
         self.experts, self.k, self.n = experts, model.num_experts, x.shape[1]
         self.num_features = x.shape[2]
         x, y, offset, observed = _rows_of(experts, x, y)
@@ -79,7 +91,7 @@ class LinearObjective(Objective):
             self.layout = self.layout.with_known(self._known(gate, expert))
         self.num_params = self.layout.num_params
         pairs = (2 * self.k - 1) * self.k
-        self.design = Design(x, observed, weight, self.scaling, pairs, offset)
+        self.design = Design(x, observed, weight, self.scaling, pairs, offset, units)
         self.total_weight = x.new_full((x.shape[0],), float(self.n)) if weight is None else weight.sum(-1)
         self.lower = self._lower(model, variance_floor)
         self._step = expert_step(experts)
@@ -130,7 +142,7 @@ class LinearObjective(Objective):
         total = theta.new_zeros(theta.shape[:2])
         for chunk in self.design.chunks():
             log_prob = torch.logsumexp(log_joint(chunk, coefficients, self.layout, self.experts), -2)
-            total += _sum(log_prob, chunk)
+            total += total_of(log_prob, chunk)
         return total + self._log_jacobian()
 
     def evaluate(self, theta: Tensor) -> Evaluation:
@@ -139,12 +151,13 @@ class LinearObjective(Objective):
         total = theta.new_zeros(theta.shape[:2])
         gradient = theta.new_zeros((*theta.shape[:2], len(layout.index)))
         curvature = None
+        sums_of, assembled = _HESSIANS[self.data.units is not None]
         for chunk in self.design.chunks():
             state = posterior(chunk, coefficients, layout, self.experts)
-            total += _sum(state.log_prob, chunk)
+            total += total_of(state.log_prob, chunk)
             gradient += slopes(chunk, state).flatten()
-            curvature = _added(curvature, curvature_sums(chunk, state, layout))
-        hessian = assemble_hessian(curvature, layout)  # type: ignore[arg-type]
+            curvature = _added(curvature, sums_of(chunk, state, layout))
+        hessian = assembled(curvature, layout)
         return Evaluation(total + self._log_jacobian(), layout.pull_gradient(gradient), layout.pull_hessian(hessian))
 
     def expected_counts(self, theta: Tensor) -> Tensor:
@@ -152,16 +165,16 @@ class LinearObjective(Objective):
         coefficients, total = self.layout.unpack(theta), theta.new_zeros((*theta.shape[:2], self.k))
         for chunk in self.design.chunks():
             joint = log_joint(chunk, coefficients, self.layout, self.experts)
-            total += weighted(torch.softmax(joint, -2), chunk).sum(-1)
+            total += weighted(chunk.on_rows(torch.softmax(joint, -2)), chunk).sum(-1)
         return total
 
     def scores(self, theta: Tensor) -> Tensor:
-        """Gradient of each observation's log-likelihood, ``(n, P)``, at one parameter vector ``(P,)`` of data set 0."""
+        """Gradient of each unit's log-likelihood, ``(g, P)``, at one parameter vector ``(P,)`` of data set 0."""
         coefficients = self.layout.unpack(theta[None, None])
         rows = []
         for chunk in self.design.chunks():
             state = posterior(chunk, coefficients, self.layout, self.experts)
-            rows.append(self.layout.pull_gradient(_row_slopes(chunk, state)))
+            rows.append(self.layout.pull_gradient(_unit_slopes(chunk, state)))
         return torch.cat(rows)
 
     def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,7 +190,7 @@ class LinearObjective(Objective):
             state = posterior(chunk, coefficients, layout, self.experts)
             if given is not None:
                 state = state._replace(responsibilities=given[..., chunk.rows])
-            total += _sum(state.log_prob, chunk)
+            total += total_of(state.log_prob, chunk)
             gate = _added(gate, gate_sums(chunk, state, layout)) if layout.num_gate_rows else None
             expert = _added(expert, self._step.sums(chunk, state, layout))
         updated = self._step.update(coefficients, expert, layout)  # type: ignore[arg-type]
@@ -193,7 +206,7 @@ class LinearObjective(Objective):
         gate, expert = None, None
         for chunk in self.design.chunks():
             state = posterior(chunk, coefficients, layout, self.experts)
-            total += _sum(state.log_prob, chunk)
+            total += total_of(state.log_prob, chunk)
             gradient += slopes(chunk, state).flatten()
             gate = _added(gate, gate_sums(chunk, state, layout)) if layout.num_gate_rows else None
             expert = _added(expert, step.sums(chunk, state, layout))
@@ -310,14 +323,13 @@ class LinearObjective(Objective):
         twin.data, twin.n = data, x.shape[1]
         twin.total_weight = x.new_full((x.shape[0],), float(twin.n)) if data.weight is None else data.weight.sum(-1)
         pairs = (2 * self.k - 1) * self.k
-        twin.design = Design(x, observed, data.weight, self.scaling, pairs, offset)
+        twin.design = Design(x, observed, data.weight, self.scaling, pairs, offset, data.units)
         return twin
 
     def on_sets(self, sets: Tensor) -> "LinearObjective":
         """The log-likelihood of some of the data sets, in the same parameters."""
         twin = copy.copy(self)
-        x, y, weight = self.data
-        twin.data = Data(x[sets], y[sets], None if weight is None else weight[sets])
+        twin.data = self.data.sets(sets)
         twin.scaling = Scaling(*(part[sets] for part in self.scaling))
         twin.layout = self.layout.on_sets(sets, twin.scaling)
         twin.total_weight = self.total_weight[sets]
@@ -403,10 +415,6 @@ def _block(value: Tensor | None, like: Tensor, d: int) -> Tensor:
     return value.detach().to(like).reshape(-1, 1, like.shape[-2], d)
 
 
-def _sum(log_prob: Tensor, chunk: Chunk) -> Tensor:
-    return log_prob.sum(-1) if chunk.weight is None else (log_prob * chunk.weight.squeeze(-2)).sum(-1)
-
-
 def _added(total, part):  # type: ignore[no-untyped-def]
     if total is None:
         return part
@@ -414,9 +422,12 @@ def _added(total, part):  # type: ignore[no-untyped-def]
     return type(part)(*added) if hasattr(part, "_fields") else tuple(added)
 
 
-def _row_slopes(chunk: Chunk, state: Posterior) -> Tensor:
-    """Gradient of each observation's log-likelihood in the full coefficient vector, ``(c, F)``."""
-    r, w = weighted(state.responsibilities, chunk)[0, 0], weighted(state.weights, chunk)[0, 0]
-    design = chunk.design[0]
-    gate, expert = ((rows.unsqueeze(1) * design).flatten(0, 1) for rows in (r - w, r * state.terms.first[0][0, 0]))
-    return torch.cat([gate, expert, *(r * f[0, 0] for f in state.terms.first[1:])]).mT
+def _unit_slopes(chunk: Chunk, state: Posterior) -> Tensor:
+    """Gradient of each unit's log-likelihood times its weight in the full coefficient vector, ``(b, F)``."""
+    own = chunk.of_units(state.responsibilities)
+    r, w = (weighted_units(part, chunk)[0, 0] for part in (own, state.weights))
+    gate = ((r - w).unsqueeze(1) * chunk.gate_design[0]).flatten(0, 1)
+    scores, width = unit_scores(chunk, state.terms)[0, 0], chunk.design.shape[1]  # (k, D + q, b)
+    expert, constants = scores[:, :width], scores[:, width:]
+    parts = [(r.unsqueeze(1) * expert).flatten(0, 1), *(r * constant for constant in constants.unbind(1))]
+    return torch.cat([gate, *parts]).mT

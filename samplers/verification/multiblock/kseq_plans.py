@@ -1,12 +1,16 @@
 """Budgets of K-SEQ: every draft takes a test, no sort."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from ..multidraft.cells import legendre, products_but_one
+from .one_node import NodeRows, OnePlan, leads, leftover
 from .plans import LevelPlans, NodePlan
 
 _STEPS = 3
+_LEAST_SLOPE = 0.02
 
 
 class SequentialPlans(LevelPlans):
@@ -45,7 +49,7 @@ class SequentialPlans(LevelPlans):
         for step in range(_STEPS):
             gap = (kappa * _rate(self.rows.common(nodes, kappa, one), count) / weight).log()
             slope = _divide(gap - before_gap, (kappa / before).log())
-            slope = torch.where(slope > 0.02, slope, 1.0) if step else one
+            slope = torch.where(slope > _LEAST_SLOPE, slope, 1.0) if step else one
             before, before_gap = kappa, gap
             kappa = torch.minimum(torch.maximum(kappa * (-gap / slope).exp(), weight / count), weight)
         return kappa, _rate(self.rows.common(nodes, kappa, one), count)
@@ -62,6 +66,58 @@ class SequentialPlans(LevelPlans):
         accepted = torch.minimum(of_target[:, None] * p, rate[:, None] * q)
         factor = _divide(accepted, rate[:, None] * test * q).clamp_max(1.0)
         return NodePlan(selected * factor * rows.leads, weight, lambda nodes: rows.least(nodes, of_target, rate))
+
+    @classmethod
+    def one(cls, rows: NodeRows) -> OnePlan:
+        """The plan of one node, in plain numbers."""
+        return SequentialPlan(rows)
+
+
+class SequentialPlan(OnePlan):
+    """`SequentialPlans` of one node."""
+
+    def __init__(self, rows: NodeRows):
+        self._rows, self._count = rows, len(rows.tokens)
+        self._solutions: dict[float, tuple[float, float]] = {}
+
+    def accepted(self, weight: float) -> float:
+        r"""Solve for :math:`\kappa` and :math:`g`."""
+        kappa = before = weight
+        before_gap = 0.0
+        for step in range(_STEPS):
+            gap = math.log(kappa * self._rate(kappa) / weight)
+            moved = math.log(kappa / before) if step else 0.0
+            slope = (gap - before_gap) / moved if moved else 0.0
+            before, before_gap = kappa, gap
+            kappa *= math.exp(-gap / (slope if step and slope > _LEAST_SLOPE else 1.0))
+            kappa = min(max(kappa, weight / self._count), weight)
+        rate = self._rate(kappa)
+        self._solutions[weight] = kappa, rate
+        return min(self._rows.common(min(weight, kappa * rate), rate), weight)
+
+    def _rate(self, kappa: float) -> float:
+        one = self._rows.common(kappa, 1.0)
+        if one <= 0:
+            return float(self._count)
+        return -math.expm1(self._count * math.log1p(-one)) / one if one < 1 else 1.0
+
+    def budgets(self, weight: float) -> list[float]:
+        """Budgets of the drafted tokens, by an integral over the order of the tests."""
+        kappa, rate = self._solutions[weight]
+        test = [min(1.0, kappa * p / q) if q > 0 else 0.0 for p, q in self._rows.held]
+        selected = first_to_pass(torch.tensor([test], dtype=torch.float64))[0].tolist()
+        tokens, of_target = self._rows.tokens, min(weight, kappa * rate)
+        total = [sum(s for s, other in zip(selected, tokens, strict=True) if other == token) for token in tokens]
+        share = [
+            min(1.0, min(of_target * p, rate * q) / (rate * k * q)) if k > 0 else 0.0
+            for k, (p, q) in zip(test, self._rows.held, strict=True)
+        ]
+        return [t * s * first for t, s, first in zip(total, share, leads(tokens), strict=True)]
+
+    def leftover(self, weight: float) -> Tensor:
+        """What the tests leave."""
+        kappa, rate = self._solutions[weight]
+        return leftover(self._rows, weight, min(weight, kappa * rate), rate)
 
 
 def first_to_pass(test: Tensor) -> Tensor:

@@ -41,17 +41,14 @@ class Outcome:
         return path_to(self.shape.parents, self.end, self.length)
 
     def info(self, width: int) -> Info:
-        """The probability of each step given the drafts, and who competed there, for ``width`` positions."""
-        length, law = self.length, self.stops.law
+        """What each node on the path accepts in the mean, and who competed there, for ``width`` positions."""
+        length, leader = self.length, self.tree.leader
         steps = torch.arange(width, device=length.device)
-        by_depth = law.new_zeros(len(length), width + 1)
-        by_depth.scatter_add_(1, self.shape.depths.clamp_max(width), law)
-        beyond = by_depth.flip(-1).cumsum(-1).flip(-1)  # probability of at least so many accepted tokens
-        probability = torch.where(beyond[:, :-1] > 0, beyond[:, 1:] / beyond[:, :-1].clamp_min(1e-300), 0.0)
         row = torch.nn.functional.pad(self.path + 1, (1, 0))[:, :width]  # row reached before each step, the root first
         row = torch.nn.functional.pad(row, (0, width - row.shape[1])).clamp_min(0)
-        competing = self.stops.num_children.gather(1, self.tree.leader.gather(1, row))
-        num_active = torch.where(steps <= length[:, None], competing, 0)
+        at = leader.gather(1, row)
+        num_active = torch.where(steps <= length[:, None], self.stops.num_children.gather(1, at), 0)
+        probability = self.stops.total.gather(1, at)
         return Info(torch.where(num_active > 0, probability.clamp_max(1.0), 0.0), num_active)
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_LONG = 1 << 14
+from ..sources import is_long
+from .one_node import AlonePlan, NodeRows, OnePlan, leads
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,6 @@ class LevelRows:
             other = self.draft[node] if b == 1 else torch.mul(self.draft[node], b, out=q)
             found.append(float(torch.minimum(p, other, out=p).sum()))
         return of_target.new_tensor(found)
-
-
-def is_long(rows: Tensor) -> bool:
-    """Whether rows ``(..., v)`` are best taken one at a time: on a CPU, when one fills a good part of its cache."""
-    return rows.device.type == "cpu" and rows.shape[-1] >= _LONG
 
 
 @dataclass(frozen=True)
@@ -121,3 +117,51 @@ class LevelPlans(ABC):
     @abstractmethod
     def at(self, weight: Tensor, solution: Tensor) -> NodePlan:
         """Plan all nodes at their weights ``(r,)`` (0 for nodes that are never reached), as `solve` solved them."""
+
+    @classmethod
+    def one(cls, rows: NodeRows) -> OnePlan:
+        """The plan of one node where several drafts compete, by default that of a level of one node."""
+        return LevelOfOne(cls, rows)
+
+
+def one_plan(plans: type[LevelPlans], rows: NodeRows) -> OnePlan:
+    """The plan of one node: all rules come to the same where one draft is left."""
+    return AlonePlan(rows) if len(rows.tokens) == 1 else plans.one(rows)
+
+
+class LevelOfOne(OnePlan):
+    """Plans of a level with one node."""
+
+    def __init__(self, plans: type[LevelPlans], rows: NodeRows):
+        at = torch.tensor([rows.tokens], device=rows.target.device)
+        drafts = None
+        if not plans.identical_drafts:
+            drafts = torch.stack([rows.draft_of(k) for k in range(len(rows.tokens))])[None]
+        first = torch.tensor([leads(rows.tokens)], device=at.device)
+        self._rows = rows
+        self._plans = plans(LevelRows(rows.target[None], rows.draft[None], at, torch.ones_like(first), first, drafts))
+        self._node = torch.zeros(1, dtype=torch.long, device=at.device)
+        self._solutions: dict[float, Tensor] = {}
+        self._found: dict[float, NodePlan] = {}
+
+    def accepted(self, weight: float) -> float:
+        """Solve the node."""
+        mass, solution = self._plans.solve(self._node, self._weight(weight))
+        self._solutions[weight] = solution
+        return float(mass)
+
+    def budgets(self, weight: float) -> list[float]:
+        """Budgets of the level's only row."""
+        return self._at(weight).budgets[0].tolist()
+
+    def leftover(self, weight: float) -> Tensor:
+        """What the level leaves at its only row."""
+        return self._at(weight).leftover(self._node, self._rows.target[None])[0]
+
+    def _at(self, weight: float) -> NodePlan:
+        if weight not in self._found:
+            self._found[weight] = self._plans.at(self._weight(weight), self._solutions[weight])
+        return self._found[weight]
+
+    def _weight(self, weight: float) -> Tensor:
+        return torch.tensor([weight], dtype=torch.float64, device=self._node.device)

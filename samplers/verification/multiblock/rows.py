@@ -7,10 +7,12 @@ from torch import Tensor
 
 from ..node import compute_dtype
 from ..shared_prefix import check_led_rows, check_shared_rows, leaders
+from ..sources import is_long
 from ..token_tree import TokenTree
 from ..verify_drafts import DraftBlock
-from .levels import Level, TreeShape
-from .plans import LevelRows, is_long
+from .levels import Level, MergedTree, TreeShape, merge
+from .one_node import NodeRows
+from .plans import LevelRows
 from .two_phase import Stops
 
 
@@ -55,6 +57,33 @@ class Rows(ABC):
             torch.softmax(logits[tuple(at)], -1, dtype=self.dtype, out=out)
         return found
 
+    @abstractmethod
+    def _target_row(self, row: int, node: int) -> Tensor:
+        """The target's logits ``(v,)`` after a row of a tree."""
+
+    @abstractmethod
+    def _draft_row(self, row: int, child: int) -> Tensor:
+        """The logits ``(v,)`` that a drafted node was drawn from."""
+
+    def one_target(self, row: int, node: int, dtype: torch.dtype) -> Tensor:
+        """Target probabilities ``(v,)``."""
+        return self._target_row(row, node).softmax(-1, dtype=dtype)
+
+    def one_draft(self, row: int, child: int, dtype: torch.dtype) -> Tensor:
+        """Probabilities ``(v,)`` that a drafted node was drawn from."""
+        return self._draft_row(row, child).softmax(-1, dtype=dtype)
+
+    def node(
+        self, row: int, node: int, children: list[int], spare: tuple[Tensor, Tensor], dtype: torch.dtype
+    ) -> NodeRows:
+        """The distributions of one node, made when they are asked for."""
+
+        def draft_of(place: int) -> Tensor:
+            return self.one_draft(row, children[place], dtype)
+
+        tokens = self.tokens[row, children].tolist()
+        return NodeRows(self.one_target(row, node, dtype), tokens, draft_of, spare)
+
     def level(self, level: Level, *, identical_drafts: bool) -> LevelRows:
         """The distributions and the drafted tokens of a level; each child's own, unless drafts are identical."""
         target = self.target(level.batch_row, level.node)
@@ -88,6 +117,15 @@ class BlockRows(Rows):
         """The child's own place."""
         return row, (child - 1) // self._size, (child - 1) % self._size
 
+    def _target_row(self, row: int, node: int) -> Tensor:
+        """Draft 0 stands for the root."""
+        draft, place = divmod(max(node - 1, 0), self._size)
+        return self._target[row, draft, place + 1 if node else 0]
+
+    def _draft_row(self, row: int, child: int) -> Tensor:
+        draft, place = divmod(child - 1, self._size)
+        return self._draft[row, draft, place]
+
 
 class TreeRows(Rows):
     """Rows of a `TokenTree`."""
@@ -102,6 +140,12 @@ class TreeRows(Rows):
     def _draft_place(self, row: Tensor, child: Tensor) -> tuple[Tensor, ...]:
         """The child's parent."""
         return row, self._parents[row, child - 1]
+
+    def _target_row(self, row: int, node: int) -> Tensor:
+        return self._target[row, node]
+
+    def _draft_row(self, row: int, child: int) -> Tensor:
+        return self._draft[row, int(self._parents[row, child - 1])]
 
 
 def block_shape(block: DraftBlock) -> TreeShape:
@@ -154,6 +198,11 @@ def tree_shape(tree: TokenTree) -> TreeShape:
         depths = torch.nn.functional.pad(deeper, (1, 0))
         num_levels += 1
     return TreeShape(tree.tokens, tree.parents, tree.real, depths, num_levels)
+
+
+def merge_tree(tree: TokenTree) -> MergedTree:
+    """Merge the copies of each prefix of a token tree."""
+    return merge(tree_shape(tree))
 
 
 def check_shared_nodes(tree: TokenTree, leader: Tensor) -> None:

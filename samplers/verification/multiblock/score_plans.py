@@ -8,7 +8,8 @@ from torch import Tensor
 from ..multidraft.cells import cell_distributions, winning_law
 from ..multidraft.clipped import ClippedRatio, SortedGroups, best_prefix, clip_sorted, sort_groups
 from ..multidraft.optimal import ScoreSelection
-from .plans import LevelPlans, NodePlan, is_long
+from ..sources import is_long
+from .plans import LevelPlans, NodePlan
 
 _HUGE = 1e300
 _CELLS = 1 << 20

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..sources import RandomSource
 from .levels import Level, TreeShape
 from .plans import LevelPlans, NodePlan
 from .siblings import sibling_order
 
-_NOTHING = 1e-15
+NOTHING = 1e-15
+_LAST = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -19,15 +21,24 @@ class Stops:
 
     Attributes:
         law: Probability that the path ends at each row of the tree ``(B, n+1)``; the root's row is first.
+        turn: Place of each row in the order in which a walk comes to stop there ``(B, n+1)``; the root's is last.
         plans: Plans of the levels.
         place: Place of each row in its level ``(B, n+1)``; -1 for leaves and for copies of another row.
         num_children: Children that compete at each row ``(B, n+1)``.
+        total: Sum of the budgets at each row ``(B, n+1)``.
     """
 
     law: Tensor
+    turn: Tensor
     plans: list[NodePlan]
     place: Tensor
     num_children: Tensor
+    total: Tensor
+
+    def draw(self, source: RandomSource) -> Tensor:
+        """Draw the row where the path ends ``(B,)``."""
+        order = self.turn.argsort(dim=-1)
+        return order.gather(1, source.choose(self.law.gather(1, order))[:, None])[:, 0]
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,7 @@ def two_phase(levels: list[Level], plans_of: Callable[[Level], LevelPlans], shap
 
 def _take_turns(level: Level, plan: NodePlan, below: LevelPlans | None, size: int) -> tuple[_Turns, Tensor, Tensor]:
     """Phase one and two of a level; weights ``(size,)`` and solutions of the next level's nodes too."""
-    budgets = torch.where(plan.budgets > _NOTHING, plan.budgets, 0.0)
+    budgets = torch.where(plan.budgets > NOTHING, plan.budgets, 0.0)
     place = level.below.masked_fill(budgets == 0, -1)
     order = sibling_order(budgets, place, below)
     child, budgets, place = (part.gather(1, order) for part in (level.child, budgets, place))
@@ -95,13 +106,13 @@ def _take_turns(level: Level, plan: NodePlan, below: LevelPlans | None, size: in
         if nodes.numel() == 0:
             continue
         at, before = place[nodes, turn], left[nodes]
-        alpha = (budgets[nodes, turn] / before.clamp_min(_NOTHING)).clamp_max(1.0)
+        alpha = (budgets[nodes, turn] / before.clamp_min(NOTHING)).clamp_max(1.0)
         accepted, solution[at] = below.solve(at, alpha)
         weight[at] = alpha
         spent[nodes, turn] = before * accepted
         left[nodes] = before * (1 - accepted)
     stop = budgets - spent
-    stop = torch.where((stop > _NOTHING) & (left[:, None] > _NOTHING), stop / left[:, None], 0.0)
+    stop = torch.where((stop > NOTHING) & (left[:, None] > NOTHING), stop / left[:, None], 0.0)
     stop = stop / stop.sum(-1, keepdim=True).clamp_min(1.0)
     return _Turns(child, place, stop), weight, solution
 
@@ -111,6 +122,8 @@ class _Table:
 
     def __init__(self, depths: Tensor):
         self.law = torch.zeros_like(depths, dtype=torch.float64)
+        self.turn = torch.full_like(depths, _LAST)
+        self.total = torch.zeros_like(self.law)
         self.place = torch.full_like(depths, -1)
         self.num_children = torch.zeros_like(depths)
         self.plans: list[NodePlan] = []
@@ -120,11 +133,13 @@ class _Table:
         at = level.batch_row, level.node
         self.place[at] = torch.arange(level.num_nodes, device=level.node.device)
         self.num_children[at] = level.active.sum(-1)
+        self.total[at] = plan.budgets.sum(-1)
         self.plans.append(plan)
 
     def stops(self, levels: list[Level], turns: list[_Turns]) -> Stops:
         """Multiply up the acceptances given the drafts, then down the probabilities of the stops."""
         reach, accepts = _reach(turns)
+        self._order(levels, turns)
         self.law[:, 0] = 1.0
         if levels:
             self.law[levels[0].batch_row, 0] = 1 - accepts[0]
@@ -138,7 +153,27 @@ class _Table:
                 following = here.new_zeros(levels[depth + 1].num_nodes)
                 following[turn.below[inner]] = (here[:, None] * going)[inner]
                 here = following
-        return Stops(self.law.clamp_min_(0.0), self.plans, self.place, self.num_children)
+        return Stops(self.law.clamp_min_(0.0), self.turn, self.plans, self.place, self.num_children, self.total)
+
+    def _order(self, levels: list[Level], turns: list[_Turns]) -> None:
+        """Number the rows as a walk comes to stop there: what lies below the children first, then the children."""
+        sizes: list[Tensor] = []  # of each level: rows below each child
+        for turn in reversed(turns):
+            inner = torch.zeros_like(turn.child)
+            if sizes:
+                below = (sizes[-1] + 1).sum(-1)
+                inner = torch.where(turn.below >= 0, below[turn.below.clamp_min(0)], 0)
+            sizes.append(inner)
+        begins = [torch.zeros_like(level.node) for level in levels]
+        for depth, (level, turn, size) in enumerate(zip(levels, turns, reversed(sizes), strict=True)):
+            until = size.cumsum(-1)
+            at = begins[depth][:, None] + until[:, -1:] + torch.arange(size.shape[1], device=size.device)
+            row = level.batch_row[:, None].expand_as(turn.child)
+            real = turn.child > 0
+            self.turn[row[real], turn.child[real]] = at[real]
+            if depth + 1 < len(levels):
+                going = (turn.below >= 0).nonzero(as_tuple=True)
+                begins[depth + 1][turn.below[going]] = (begins[depth][:, None] + until - size)[going]
 
 
 def _reach(turns: list[_Turns]) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:

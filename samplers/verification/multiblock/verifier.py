@@ -3,11 +3,12 @@
 import torch
 
 from ..results import Verification
-from ..sources import RandomSource
+from ..sources import RandomSource, one_by_one
 from ..token_tree import TokenTree, TreeVerification
 from ..verifier import TreeRule
 from ..verify_drafts import DraftBlock
 from ..verify_tree import draw_from_target, walk_tree
+from .by_row import descend_block, descend_tree
 from .kseq_plans import SequentialPlans
 from .levels import MergedTree, TreeShape, merge
 from .outcome import Outcome, accepted_tokens
@@ -66,6 +67,8 @@ class MultiBlockVerifier(TreeRule):
     def rule(self, block: DraftBlock, source: RandomSource) -> Verification:
         """Plan the whole tree of drafts, then draw the end of the path and the token after it."""
         check_shared_laws(block, identical_drafts=self.identical_drafts)
+        if one_by_one(block.target, block.shape[0], source):
+            return descend_block(block, self._plans, source)
         batch, _, size = block.shape
         shape = block_shape(block)
         outcome = self._verify_shape(shape, merge(shape), BlockRows(block, self._plans.precise), source)
@@ -81,6 +84,8 @@ class MultiBlockVerifier(TreeRule):
         shape = tree_shape(tree)
         merged = merge(shape)
         check_shared_nodes(tree, merged.leader)
+        if one_by_one(tree.target, tree.tokens.shape[0], source):
+            return descend_tree(tree, self._plans, source)
         outcome = self._verify_shape(shape, merged, TreeRows(tree, self._plans.precise), source)
         held = tree.tokens.gather(1, outcome.path.clamp_min(0))
         tokens = accepted_tokens(held, outcome.length, outcome.following)
@@ -95,5 +100,5 @@ class MultiBlockVerifier(TreeRule):
         stops = two_phase(
             merged.levels, lambda level: plans(rows.level(level, identical_drafts=plans.identical_drafts)), shape
         )
-        end = source.choose(stops.law)
+        end = stops.draw(source)
         return Outcome(shape, merged, stops, end, source.choose(following_weights(rows, stops, shape.depths, end)))

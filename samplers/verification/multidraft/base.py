@@ -37,10 +37,17 @@ class CanonicalVerifier(NodeVerifier):
         """Plan the selection of a node from its distributions alone, before the tokens are looked at."""
 
     def node(self, node: Node, source: RandomSource) -> Decision:
-        """Select a draft and offer it to the target."""
-        if node.num_drafts == 1:
-            return offer(node.target, node.draft, node.tokens[:, 0], source)
-        return offer_selected(node, self.selection(node), source)
+        """Select a draft and offer it to the target; where one draft is left there is nothing to select."""
+        alone = node.num_active == 1
+        if not alone.any():
+            return offer_selected(node, self.selection(node), source)
+        if alone.all():
+            return offer(node.target, node.draft, node.tokens.gather(-1, node.first[:, None])[:, 0], source)
+        token, probability = torch.empty_like(node.first), torch.empty_like(node.target[:, 0])
+        for some in (alone.nonzero()[:, 0], (~alone).nonzero()[:, 0]):
+            found = self.node(node.take(some), source.rows(some))
+            token[some], probability[some] = found.token, found.probability.to(probability)
+        return Decision(token, probability)
 
     def acceptance(self, target: Tensor, drafts: Tensor) -> Tensor:
         r"""Probability :math:`\sum_y \min(x(y), q(y))` that the selected draft is accepted at one node.

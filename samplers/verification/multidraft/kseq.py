@@ -9,6 +9,8 @@ from ..speculative import accept_ratio
 from ..verifier import NodeVerifier
 from .base import check_identical, node_of
 
+_STEPS, _CLOSE, _LEAST_SLOPE = 12, 1e-12, -0.02
+
 
 class KSequential(NodeVerifier):
     r"""K-SEQ for identical drafts: accept the first :math:`x_i` to pass a test of probability
@@ -60,19 +62,39 @@ class KSequential(NodeVerifier):
         return division(node.target, node.draft, node.num_active)[2]
 
 
-def division(target: Tensor, draft: Tensor, count: Tensor, *, steps: int = 40) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Return :math:`\rho`, :math:`\beta(\rho)` and the acceptance ``(r,)``, by bisection that ends on the lawful side.
+def division(target: Tensor, draft: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Return :math:`\rho`, :math:`\beta(\rho)` and the acceptance ``(r,)``, with the residual not negative.
+
+    The root of :math:`\log \rho = \log(1 - (1 - \beta)^m) - \log \beta` is found by secant steps and raised by
+    some 1e-12; rows where that is not lawful are bisected.
 
     Args:
         target: Target probabilities ``(r, v)``.
         draft: Draft probabilities ``(r, v)``.
         count: Number of drafts ``(r,)``.
-        steps: Halvings of :math:`[1, m]`.
     """
-    low, high = torch.ones_like(target[:, 0]), count.to(target.dtype)
-    for _ in range(steps):
-        if not (high - low > 1e-12 * high).any():
+    most = count.to(target.dtype).log()
+    place, before, before_gap = torch.zeros_like(most), torch.zeros_like(most), torch.zeros_like(most)
+    for step in range(_STEPS):
+        beta, passed = _passing(target, draft, place.exp(), count)
+        gap = torch.where(beta > 0, passed / torch.where(beta > 0, beta, 1.0), count).log() - place
+        moved = place - before
+        slope = torch.where(moved != 0, (gap - before_gap) / torch.where(moved != 0, moved, 1.0), -1.0)
+        slope = torch.where(slope < _LEAST_SLOPE, slope, -1.0) if step else -torch.ones_like(gap)
+        before, before_gap = place, gap
+        place = torch.minimum((place - gap / slope).clamp_min(0.0), most)
+        if not (gap.abs() > _CLOSE / 10).any():
             break
+    rho = torch.minimum(place + _CLOSE, most).exp()
+    beta, passed = _passing(target, draft, rho, count)
+    done = (passed <= rho * beta) & (passed >= (1 - 100 * _CLOSE) * rho * beta)
+    return (rho, beta, passed) if done.all() else _bisect(target, draft, count, rho, done)
+
+
+def _bisect(target: Tensor, draft: Tensor, count: Tensor, rho: Tensor, done: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Halve :math:`[1, m]` where a row is not done, and end on the lawful side."""
+    low, high = torch.where(done, rho, 1.0), torch.where(done, rho, count.to(rho))
+    while (high - low > _CLOSE * high).any():
         middle = (low + high) / 2
         beta, passed = _passing(target, draft, middle, count)
         lawful = passed <= middle * beta

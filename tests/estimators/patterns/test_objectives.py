@@ -22,6 +22,8 @@ from .cases import GATES, LOCATION_FAMILIES, MULTI_FAMILIES, PATTERNS, D, built,
 NONE = torch.zeros(D, dtype=torch.bool)
 CELLS = [(pattern, gate) for pattern in PATTERNS for gate in GATES if (pattern, gate) != ("own", "own")]
 FAMILIES = LOCATION_FAMILIES | MULTI_FAMILIES
+SOME = [("known", "known"), ("pairs", "pairs"), ("common", "column"), ("no intercept", "own")]
+EVERY = [(name, *cell) for name in FAMILIES for cell in (CELLS if name in ("gaussian", "categorical") else SOME)]
 
 
 def objective_of(model: MixtureOfExperts, kind: str) -> tuple[Objective, torch.Tensor, torch.Tensor]:
@@ -34,8 +36,7 @@ def weighted_log_prob(model: MixtureOfExperts, x: torch.Tensor, y: torch.Tensor)
     return (torch.linspace(0.5, 2.0, len(y)).double() * model.log_prob(x, y)).sum()
 
 
-@pytest.mark.parametrize(("pattern", "gate"), CELLS)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("name", "pattern", "gate"), EVERY)
 def test_derivatives_are_those_of_the_module(name: str, pattern: str, gate: str) -> None:
     family, kind = FAMILIES[name]
     model = built(family, pattern, gate)
@@ -60,7 +61,7 @@ def test_derivatives_are_those_of_the_module(name: str, pattern: str, gate: str)
 
 
 @pytest.mark.parametrize(("pattern", "gate"), CELLS)
-@pytest.mark.parametrize("name", ["gaussian", "negative binomial"])
+@pytest.mark.parametrize("name", ["gaussian"])
 def test_derivatives_behind_a_smooth_gate_are_those_of_autograd(name: str, pattern: str, gate: str) -> None:
     family, kind = LOCATION_FAMILIES[name]
     model = built(family, pattern, gate, NormalizedSigmoid())
@@ -73,8 +74,7 @@ def test_derivatives_behind_a_smooth_gate_are_those_of_autograd(name: str, patte
     torch.testing.assert_close(at.value[0, 0], weighted_log_prob(model, x, y), rtol=1e-11, atol=0.0)
 
 
-@pytest.mark.parametrize(("pattern", "gate"), CELLS)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("name", "pattern", "gate"), EVERY)
 def test_vectors_are_written_and_read_back_and_named_as_by_autograd(name: str, pattern: str, gate: str) -> None:
     family, kind = FAMILIES[name]
     model = built(family, pattern, gate)
@@ -92,8 +92,7 @@ def test_vectors_are_written_and_read_back_and_named_as_by_autograd(name: str, p
     assert found == pytest.approx(users, rel=1e-8, abs=1e-9)
 
 
-@pytest.mark.parametrize(("pattern", "gate"), CELLS)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("name", "pattern", "gate"), EVERY)
 def test_no_em_iteration_lowers_the_likelihood(name: str, pattern: str, gate: str) -> None:
     family, kind = FAMILIES[name]
     model = built(family, pattern, gate)
