@@ -16,6 +16,7 @@ from .log_normal import LogNormalExperts, ZeroInflatedLogNormalExperts
 from .mixed import MixedExperts
 from .multivariate import MultivariateGaussianExperts
 from .negative_binomial import NegativeBinomialExperts
+from .noise import NoiseExperts
 from .ordinal import OrdinalExperts
 from .point_mass import PointMassExperts
 from .poisson import PoissonExperts
@@ -58,6 +59,7 @@ __all__ = [
     "MultivariateBinaryExperts",
     "MultivariateGaussianExperts",
     "NegativeBinomialExperts",
+    "NoiseExperts",
     "OrdinalExperts",
     "PointMassExperts",
     "PoissonExperts",

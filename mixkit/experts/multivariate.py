@@ -11,6 +11,7 @@ from .._validation import check_last_dim
 from ..parameters import Axis, ParameterRecord, has_form, module_records
 from .base import Experts, check_predictor, first_parameter, linear_locations
 from .covariance import Covariance
+from .dominating_measure import REAL_LINE
 from .eigen_covariance import covariance_by_name
 from .families import family
 from .predictors import Predictor
@@ -40,6 +41,7 @@ class MultivariateGaussianExperts(Experts):
         torch.Size([2])
     """
 
+    dominating_measure = REAL_LINE
     needed_options = ("response_dim",)
 
     def __init__(self, predictor: Predictor, covariance: Covariance) -> None:
