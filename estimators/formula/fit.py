@@ -128,7 +128,6 @@ def _fitted(estimator: Estimator, model: Any, learned: Learned, weights_of: str)
 
 def _text(formula: str, terms: DesignWords, columns: Columns) -> str:
     """The formula and what stands beside it, in a line."""
-    common = " + ".join(word for group in terms.common_terms for word in group.words)
-    named = {"common": common or None, **columns._asdict()}
+    named = {**terms.in_words(), **columns._asdict()}
     beside = [f"{name}: {value}" for name, value in named.items() if isinstance(value, str | int)]
     return "; ".join([" ".join(formula.split()), *beside])

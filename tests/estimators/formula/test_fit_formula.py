@@ -393,6 +393,15 @@ class TestBadInput:
             fit_formula("y ~ x", DATA, 1)
 
 
+def test_what_stands_beside_a_formula_is_told():
+    settings = {"absent": {1: "w"}, "fixed": {(0, "w"): 0.5}, "offset": "hours", "missing": "drop", **QUICK}
+    found = fit_formula("y ~ x + w", DATA, 2, common={"side": (0, 1)}, **settings)
+    words = "y ~ x + w; common: side of 0 and 1; absent: w of 1; fixed: w of 0 at 0.5; offset: hours"
+    assert found.formula == words
+    assert f"Formula: {words}." in " ".join(str(found.summary()).split())
+    assert fit_formula("y ~ 1", DATA, 1, common=["x", "w"], **QUICK).formula == "y ~ 1; common: x + w"
+
+
 def test_groups_of_one_row_are_rows():
     rows = fit_formula("y ~ x", DATA, 2, **QUICK)
     alone = fit_formula("y ~ x", DATA, 2, groups=np.arange(len(DATA)), **QUICK)
