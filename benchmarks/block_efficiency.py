@@ -41,6 +41,7 @@ from samplers import (
     SampledTree,
     SamplerMatch,
     SpeculativeSampling,
+    TraversalVerification,
     TreeVerifier,
     Verifier,
     WeightedVerifier,
@@ -64,6 +65,7 @@ IDENTICAL: dict[str, Verifier] = {
     "recursive rejection": RecursiveRejection(),
     "recursive, no replacement": RecursiveRejection(with_replacement=False),
     "importance weighted": ImportanceWeighted(),
+    "traversal": TraversalVerification(),
     "optimal": OptimalVerifier(),
     "two-phase, K-SEQ": MultiBlockVerifier(budgets="k-seq"),
     "two-phase": MultiBlockVerifier(),
@@ -77,12 +79,14 @@ DIFFERENT: dict[str, Verifier] = {
 }
 TREES: dict[str, Verifier] = {
     "recursive rejection": RecursiveRejection(),
+    "traversal": TraversalVerification(),
     "optimal": OptimalVerifier(),
     "two-phase, K-SEQ": MultiBlockVerifier(budgets="k-seq"),
     "two-phase": MultiBlockVerifier(),
 }
 BRANCHINGS = [(2, 2, 2), (4, 2, 1), (8, 2, 1), (4, 1, 1, 1)]
 ONE_DRAFT = {
+    "traversal": "block",
     "two-phase": "block",
     "two-phase, K-SEQ": "block",
 }  # with one draft; others are speculative

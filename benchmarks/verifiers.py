@@ -52,17 +52,19 @@ MANY: dict[str, Verifier] = {
 DIFFERENT = ("match", "recursive", "weighted", "importance", "gumbel")
 
 
-def block(v: int, m: int, device: str, seed: int, num_laws: int = 1, kept: int | None = None) -> Inputs:
+def block(
+    v: int, m: int, device: str, seed: int, num_laws: int = 1, kept: int | None = None, length: int = LENGTH
+) -> Inputs:
     """Logits and drafts drawn from them; at each position drafts share one distribution, or have ``num_laws = m``."""
     generator = torch.Generator().manual_seed(seed)
-    target = 2.5 * torch.randn(1, 1, LENGTH + 1, v, generator=generator)
-    draft = (target[:, :, :LENGTH] + 1.2 * torch.randn(1, num_laws, LENGTH, v, generator=generator)) / 1.2
+    target = 2.5 * torch.randn(1, 1, length + 1, v, generator=generator)
+    draft = (target[:, :, :length] + 1.2 * torch.randn(1, num_laws, length, v, generator=generator)) / 1.2
     if kept is not None:
         target, draft = (
             part.masked_fill(part < part.topk(kept).values[..., -1:], -torch.inf) for part in (target, draft)
         )
     tokens = invert_cdf(
-        draft.softmax(-1).expand(1, m, LENGTH, v), torch.rand(1, m, LENGTH, generator=generator, dtype=torch.float64)
+        draft.softmax(-1).expand(1, m, length, v), torch.rand(1, m, length, generator=generator, dtype=torch.float64)
     )
     return target.to(device).expand(1, m, -1, v), draft.to(device).expand(1, m, -1, v), tokens.to(device)
 

@@ -10,6 +10,7 @@ from .rates import RateStudy
 from .results.fit_batch import FitBatch, NoFiniteStartWarning
 from .results.fit_result import FitResult
 from .scikit_learn.classifier import MixtureOfExpertsClassifier
+from .scikit_learn.formula_columns import FormulaColumns
 from .scikit_learn.regressor import MixtureOfExpertsRegressor
 from .search.estimator import Estimator
 from .search.starts import (
@@ -35,6 +36,7 @@ __all__ = [
     "ExpertSelection",
     "FitBatch",
     "FitResult",
+    "FormulaColumns",
     "GivenResponsibilities",
     "KMeansX",
     "KMeansXY",

@@ -49,6 +49,7 @@ from .verification.node import Decision, Node
 from .verification.results import Info, Verification
 from .verification.sources import GeneratorSource, RandomSource
 from .verification.speculative import SpeculativeSampling, accept_probability, acceptance, output_law, residual
+from .verification.traversal import TraversalVerification
 from .verification.tree import TreeVerification, TreeVerifier
 from .verification.verifier import NodeVerifier, Verifier
 
@@ -96,6 +97,7 @@ __all__ = [
     "TopK",
     "TopP",
     "TopTree",
+    "TraversalVerification",
     "TreeVerification",
     "TreeVerifier",
     "Typical",

@@ -19,6 +19,7 @@ __all__ = [
     "NearestLabels",
     "SortedLabels",
     "Unlabeled",
+    "folding",
     "in_order",
     "is_exchangeable",
     "labeling",
@@ -221,6 +222,17 @@ def labeling(bayes: BayesianMixtureOfExperts, mode: Tensor, factor: Tensor) -> L
     if bayes.ordering == "nearest":
         return NearestLabels(bayes, mode, factor, classes)
     return SortedLabels(bayes.ordering, k, classes)
+
+
+def folding(bayes: BayesianMixtureOfExperts, mode: Tensor, factor: Tensor) -> Labeling:
+    """The rule by which one copy of the posterior stands for all: where none is asked for the nearest order's.
+
+    An approximation at one of k! copies misses the others; its evidence counts all, whatever users call the experts.
+    """
+    classes = _classes(bayes, mode)
+    if bayes.ordering is not None or len(classes) == bayes.model.num_experts:
+        return labeling(bayes, mode, factor)
+    return NearestLabels(bayes, mode, factor, classes)
 
 
 def _classes(bayes: BayesianMixtureOfExperts, vector: Tensor) -> list[list[int]]:

@@ -107,7 +107,7 @@ def _units_of(record: ParameterRecord, model: MixtureOfExperts, units: Units, y:
     if record.family is None:
         return units
     family: Any = model.get_submodule(record.family)
-    mean, std = family.location_moments(y)
+    mean, std = family.location_moments(model.experts.response_of(family, y))
     std = torch.where(std > 1e-12 * mean.abs(), std, 1.0)
     at = [i for i, axis in enumerate(record.axes) if axis in (Axis.RESPONSE, Axis.LOCATION, Axis.CLASS)]
     if std.ndim and at:

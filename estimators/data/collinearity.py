@@ -6,7 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mixkit.experts.predictors import ConstantPredictor
+from mixkit.gates.scores import ConstantScore
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import has_form
 
 from .columns import with_names
 from .dataset import Data
@@ -49,24 +52,39 @@ def dependent_columns(
     warn: bool = True,
     names: Sequence[str] | None = None,
     is_fixed: bool = True,
+    is_held: tuple[bool, bool] = (False, False),
+    stacklevel: int = 3,
 ) -> Tensor:
     """Covariates ``(d,)`` that are constant or a linear combination of earlier ones, in any data set; warns of them.
 
     The last ``num_known`` columns, an offset for example, have no coefficients and count as none of them. ``names
-    (d,)`` and ``is_fixed`` are for the warning (see :func:`collinearity_remark`).
+    (d,)`` and ``is_fixed`` are for the warning (see :func:`collinearity_remark`), whose place is ``stacklevel`` up.
     Of a ``model`` with a pattern of coefficients these are the coefficients of gate and experts ``(2, k, d)``, each
-    part's of the columns that it reads.
+    part's of the columns that it reads; so they are if ``is_held`` says that a penalty holds the slopes of the gate or
+    of the experts, which are then no dependent ones.
     """
     d = data.x.shape[-1]
     dependent = torch.zeros(d, dtype=torch.bool, device=data.x.device)
+    if model is not None and _reads_nothing(model):
+        return dependent
     for index in range(len(data.x)):
         dependent[: d - num_known] |= _dependent(data.x[index, :, : d - num_known])
     if model is not None and has_pattern(model):
         dependent = dependent_coefficients(model, data.x[..., : d - num_known])
+    if model is not None and any(is_held):
+        parts = dependent.expand(2, model.num_experts, -1) if dependent.ndim == 1 else dependent
+        parts = parts[..., : d - num_known]
+        dependent = parts & ~torch.tensor(is_held, device=parts.device)[:, None, None]
     if warn and bool(dependent.any()):
         remark = collinearity_remark(dependent, is_fixed=is_fixed)
-        warnings.warn(with_names(remark, names) if names else remark, CollinearityWarning, stacklevel=3)
+        warnings.warn(with_names(remark, names) if names else remark, CollinearityWarning, stacklevel=stacklevel)
     return dependent
+
+
+def _reads_nothing(model: MixtureOfExperts) -> bool:
+    """Whether neither gate nor experts have coefficients of covariates."""
+    is_constant = has_form(getattr(model.experts, "predictor", None), ConstantPredictor)
+    return is_constant and has_form(model.gate.score, ConstantScore) and not model.gate.temperature.depends_on_x
 
 
 def _dependent(x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mixkit._validation import check_integer
 from mixkit.parameters import CoefficientPattern
 
 from .encoder import Encoder, Terms, read_terms
@@ -20,7 +21,7 @@ class DesignWords:
     Attributes:
         experts: terms with a coefficient for every expert.
         gate: terms of the gate; None for weights that do not depend on covariates.
-        common: terms with one coefficient for all experts, or by terms for those named.
+        common: terms with one coefficient for all experts, or by terms for those named; others lack them.
         absent: by expert terms that it lacks.
         fixed: by expert and column a value at which its coefficient is held.
     """
@@ -39,8 +40,21 @@ class DesignWords:
     @property
     def common_terms(self) -> tuple[Terms, ...]:
         """Groups of terms in common; their intercepts mean nothing."""
+        if not isinstance(self.common, str | Sequence | Mapping | None):
+            raise TypeError(f"common must be terms or a mapping of terms, got {type(self.common).__name__}")
         groups = [self.common] if isinstance(self.common, str) else list(self.common or ())
         return tuple(read_terms("common", text) for text in groups)
+
+    def in_words(self) -> dict[str, str]:
+        """Terms beside the formula's, by argument."""
+        groups = [" + ".join(group.words) for group in self.common_terms]
+        if isinstance(self.common, Mapping):
+            groups = [f"{text} of {_listed(who)}" for text, who in zip(groups, self.common.values(), strict=True)]
+        absent = [f"{text} of {expert}" for expert, text in (self.absent or {}).items()]
+        fixed = [f"{name} of {expert} at {value:g}" for (expert, name), value in (self.fixed or {}).items()]
+        parts = {"common": (", " if isinstance(self.common, Mapping) else " + ").join(groups)}
+        parts |= {"absent": ", ".join(absent), "fixed": ", ".join(fixed)}
+        return {name: text for name, text in parts.items() if text}
 
     @property
     def gate_terms(self) -> Terms | None:
@@ -62,7 +76,7 @@ class Design:
         experts: encoder of the experts' terms.
         gate: encoder of the gate's terms; None for constant weights.
         columns: names of the columns ``(d,)``, without intercepts.
-        common: columns with a coefficient in common, each with the experts that share it; None for all of them.
+        common: columns with a coefficient in common, each with those that share and alone have it; None for all.
         absent: by expert the columns without a coefficient; "intercept" among them.
         fixed: by expert and column the value at which a coefficient is held.
     """
@@ -84,6 +98,8 @@ class Design:
             if repeated:
                 raise ValueError(f"common must not repeat terms of the experts or of another part, got {repeated}")
             joint = joint + group
+        if not joint.words and not joint.intercept:
+            raise ValueError("formula must have terms of the experts, got none and no intercept")
         experts, matrix, made = Encoder.learned(joint, frame)
         gate, gate_matrix = None, None
         if words.gate_terms is not None and (words.gate_terms.words or not words.gate_terms.intercept):
@@ -109,15 +125,21 @@ class Design:
         if own == self.columns and not (self.common or self.absent or self.fixed) and self.experts.terms.intercept:
             return None
         common = {name: list(_all(experts, num_experts)) for name, experts in self.common.items()}
-        held = {(j, name) for j, names in self.absent.items() for name in names} | set(self.fixed)
+        for expert in self.absent:
+            check_integer("absent", expert, low=0, high=num_experts - 1)
+        absent = {j: list(self.absent.get(j, ())) for j in range(num_experts)}
+        for name, who in common.items():  # experts that are not among those that share a coefficient lack it
+            for j in set(range(num_experts)) - set(who) - {j for j, own in self.fixed if own == name}:
+                absent[j] += [] if name in absent[j] else [name]
+        held = {(j, name) for j, names in absent.items() for name in names} | set(self.fixed)
         common = {name: [j for j in who if (j, name) not in held] for name, who in common.items()}
         return CoefficientPattern.of(
             num_experts,
             list(self.columns),
             columns=list(own),
             common={name: who for name, who in common.items() if len(who) > 1},
-            absent=self.absent,
-            fixed=self.fixed,
+            absent=absent,
+            fixed={(j, name): value for (j, name), value in self.fixed.items()},
             intercept=self.experts.terms.intercept,
         )
 
@@ -144,6 +166,10 @@ class Design:
 
 
 _INTERCEPT = "Intercept"
+
+
+def _listed(experts: Iterable[int]) -> str:
+    return " and ".join(map(str, experts))
 
 
 def _own(encoder: Encoder) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def frame_packages() -> tuple[Any, Any]:
         ImportError: without them (extra ``formula``).
     """
     try:
-        import narwhals
+        import narwhals.stable.v1 as narwhals
         import pandas
     except ImportError as error:
         raise ImportError(_ADVICE) from error

@@ -57,7 +57,7 @@ def fit_formula(
         num_experts: number of experts k.
         family: a name of :func:`mixkit.experts.family_by_name`, or experts that take all the columns of the terms.
         common: terms, beside those of the formula, whose coefficients all experts share; or a mapping of terms to the
-            experts that share them.
+            experts that share them, ``{"x1 + x2": (0, 1)}``; the others lack them.
         absent: by expert the terms that it lacks, ``{2: "x1 + x2"}``.
         fixed: by expert and column the value at which a coefficient is held, ``{(0, "x1"): 1.0}``; "intercept" too.
         groups: the column, or labels ``(n,)``, of groups of rows that share an expert (see ``EM.fit``).
@@ -82,20 +82,21 @@ def fit_formula(
     Example:
         >>> import numpy as np
         >>> from estimators import fit_formula
-        >>> x = np.linspace(0.0, 1.0, 200)
-        >>> data = {"x": x, "side": np.where(np.arange(200) % 2 == 0, "left", "right")}
-        >>> data["y"] = np.where(data["side"] == "left", 1.0 + x, 3.0 - x) + 0.1 * np.sin(50.0 * x)
-        >>> result = fit_formula("y ~ x | side", data, 2, random_state=0, n_init=3)
-        >>> result.feature_names, result.predict({"x": [0.5], "side": ["left"]}).shape
-        (['x', 'side[T.right]'], (1,))
+        >>> rng = np.random.default_rng(0)
+        >>> x, side = rng.uniform(size=300), rng.choice(["left", "right"], 300)
+        >>> is_first = rng.uniform(size=300) < np.where(side == "left", 0.8, 0.3)
+        >>> y = np.where(is_first, 1.0 + x, 3.0 - x) + 0.1 * rng.normal(size=300)
+        >>> result = fit_formula("y ~ x | side", {"y": y, "x": x, "side": side}, 2, random_state=0, n_init=3)
+        >>> result.param_names[:3], result.predict({"x": [0.5], "side": ["left"]}).shape
+        (['gate_weight[0,side[T.right]]', 'gate_bias[0]', 'slope[0,x]'], (1,))
     """
     check_integer("num_experts", num_experts, low=1)
     words = split_formula(formula)
     model = ModelWords(family, gate, dict(family_options or {}), dict(gate_options or {}))
-    design_words = DesignWords(words.experts, words.gate, common, absent, fixed)
+    terms = DesignWords(words.experts, words.gate, common, absent, fixed)
     columns = Columns(offset, trials, weights, groups)
-    text = _text(formula, common, columns)
-    learned = learn(text, design_words, words.response, columns, data, missing=missing, labels=labels_of(family))
+    text = _text(formula, terms, columns)
+    learned = learn(text, terms, words.response, columns, data, missing=missing, labels=labels_of(family))
     built = model.build(
         learned.recipe.design,
         num_experts,
@@ -119,17 +120,14 @@ def _estimator(estimator: Estimator | None, settings: Mapping[str, Any]) -> Esti
 def _fitted(estimator: Estimator, model: Any, learned: Learned, weights_of: str) -> FitResult:
     _, pandas = frame_packages()
     x = pandas.DataFrame(learned.x, columns=learned.recipe.names)
-    grouping = {} if learned.groups is None else {"groups": learned.groups, "weights_of": weights_of}
-    result = estimator.fit(model, x, learned.y, learned.weights, **grouping)
+    result = estimator.fit(model, x, learned.y, learned.weights, groups=learned.groups, weights_of=weights_of)
     result._recipe = learned.recipe
     result.warnings = [*learned.remarks, *result.warnings]
     return result
 
 
-def _text(formula: str, common: Any, columns: Columns) -> str:
+def _text(formula: str, terms: DesignWords, columns: Columns) -> str:
     """The formula and what stands beside it, in a line."""
-    named = {"common": common, **columns._asdict()}
+    named = {**terms.in_words(), **columns._asdict()}
     beside = [f"{name}: {value}" for name, value in named.items() if isinstance(value, str | int)]
-    if not isinstance(common, str) and common:
-        beside.insert(0, f"common: {', '.join(common)}")
     return "; ".join([" ".join(formula.split()), *beside])

@@ -28,9 +28,8 @@ def labels_of(family: str | Experts) -> Labels:
         ValueError: for an unknown name.
     """
     if not isinstance(family, str | Experts):
-        raise TypeError(
-            f"family must be a name or a mixkit.experts.Experts, got {family if isinstance(family, type) else type(family).__name__}"
-        )
+        received = family.__name__ if isinstance(family, type) else type(family).__name__
+        raise TypeError(f"family must be a name or a mixkit.experts.Experts, got {received}")
     kind = type(family) if isinstance(family, Experts) else _kind(family)
     return next((labels for base, labels in _LABELS.items() if issubclass(kind, base)), Labels.NUMBERS)
 
@@ -89,8 +88,6 @@ class ModelWords:
         reads = bool(design.expert_columns)
         if reads and pattern is not None:
             options["pattern"] = pattern
-        if not reads and not design.experts.terms.intercept:
-            raise ValueError("formula must have terms of the experts, got none and no intercept")
         d = len(design.columns) if reads else 0
         try:
             return family_by_name(self.family, d, k, response=response, **options, **settings)

@@ -12,7 +12,7 @@ from .extras import formulaic_package
 from .frames import columns_of, is_frame, taken_columns
 from .response import Response, response_variables
 
-__all__ = ["Recipe", "missing_counts", "read_columns"]
+__all__ = ["Recipe", "complete_columns", "missing_counts", "read_columns"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +49,7 @@ class Recipe:
             ValueError: if a column is absent, a value missing or not finite, or a level unseen.
         """
         encoders = [part for part in (self.design.experts, self.design.gate, *self.known.values()) if part is not None]
-        frame = read_columns(data, (name for part in encoders for name in part.terms.variables))
-        return self.matrix(_complete(frame))
+        return self.matrix(complete_columns(data, (name for part in encoders for name in part.terms.variables)))
 
     def values(self, data: Any) -> np.ndarray:
         """The response ``(n,)`` or ``(n, p)`` of a frame; classes as their indices.
@@ -59,7 +58,7 @@ class Recipe:
             TypeError: if ``data`` is no frame.
             ValueError: if a column is absent, a value missing or not finite, or a class unseen.
         """
-        return self.response.values(_complete(read_columns(data, response_variables(self.response.words))))
+        return self.response.values(complete_columns(data, response_variables(self.response.words)))
 
     def matrix(self, frame: Any) -> np.ndarray:
         """The columns ``(n, d)`` of a pandas frame without missing values."""
@@ -81,13 +80,20 @@ def read_columns(data: Any, names: Iterable[str]) -> Any:
     return taken_columns(data, wanted)
 
 
-def missing_counts(frame: Any) -> list[str]:
-    """Words for the missing values of each column that has some."""
-    return [f"{int(count)} in {name!r}" for name, count in frame.isna().sum().items() if count]
+def complete_columns(data: Any, names: Iterable[str]) -> Any:
+    """:func:`read_columns` of a frame that has no missing values there.
 
-
-def _complete(frame: Any) -> Any:
+    Raises:
+        TypeError: if ``data`` is no frame.
+        ValueError: if a column is absent, or a value missing.
+    """
+    frame = read_columns(data, names)
     found = missing_counts(frame)
     if found:
         raise ValueError(f"data must have no missing values in the columns of the formula, got {', '.join(found)}")
     return frame
+
+
+def missing_counts(frame: Any) -> list[str]:
+    """Words for the missing values of each column that has some."""
+    return [f"{int(count)} in {name!r}" for name, count in frame.isna().sum().items() if count]

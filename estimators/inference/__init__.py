@@ -6,13 +6,14 @@ from ..statistics.covariance import SingularInformationWarning, inverse_informat
 from ..statistics.wald import DeltaEstimate, delta_method, wald_intervals
 from .bootstrap import bootstrap
 from .bootstrap_lrt import BootstrapLRT, bootstrap_lrt
-from .bootstrap_result import BootstrapResult
+from .bootstrap_result import BootstrapLevelWarning, BootstrapResult
 from .comparison import Comparison, compare
 from .likelihood_ratio import LikelihoodRatioTest, NonRegularTestWarning, likelihood_ratio_test
 from .resampling import Cases, Parametric, RandomWeights, Resampling
 
 __all__ = [
     "BootstrapLRT",
+    "BootstrapLevelWarning",
     "BootstrapResult",
     "Cases",
     "Comparison",

@@ -57,15 +57,9 @@ def _grow_patterned(smaller: MixtureOfExperts, name: str, part: Patterned, exper
     source = smaller.get_submodule(name)
     for own in part.coefficient_names:
         grown = _grown(getattr(source, own, None), getattr(part, own), expert)
-        if grown is None or not _set_coefficients(part, own, grown):
+        if grown is None or not part.set_coefficients(own, grown):
             return False
     return True
-
-
-def _set_coefficients(part: Patterned, name: str, full: Tensor) -> bool:
-    """Set a block of coefficients, and tell whether the pattern allows them."""
-    getattr(part, f"free_{name}").copy_(part.read_coefficients(name, full))
-    return torch.allclose(getattr(part, name), full, rtol=1e-9, atol=1e-9)
 
 
 def _grown(source: Tensor | None, target: Tensor, expert: int) -> Tensor | None:
@@ -87,6 +81,6 @@ def _halve(model: MixtureOfExperts, expert: int) -> bool:
     if isinstance(model.gate.score, Patterned) and model.gate.score.pattern is not None:
         halved = bias.clone()
         halved[..., [expert, -1]] -= half
-        return _set_coefficients(model.gate.score, "bias", halved)
+        return model.gate.score.set_coefficients("bias", halved)
     bias[..., [expert, -1]] -= half
     return True

@@ -39,6 +39,7 @@ def lower_bound(
     if not record.has_floor or record.family is None:
         return bound
     family = model.get_submodule(record.family)
+    y = model.experts.response_of(family, y)
     std = location_variance(family, y).sqrt()  # type: ignore[arg-type]
     if Axis.RESPONSE in record.axes:
         behind = len(record.axes) - 1 - record.axes.index(Axis.RESPONSE)

@@ -62,6 +62,13 @@ class Penalty(ABC):
     def value(self, view: PenaltyView) -> Tensor:
         """The penalty, a scalar; +inf or NaN where parameters are not allowed."""
 
+    def determines(self, record: ParameterRecord) -> bool:
+        """Whether it holds every entry of a parameter where the data say nothing of it; of slopes searches ask that.
+
+        Coefficients of columns that depend on others are fixed at zero unless a penalty holds them.
+        """
+        return False
+
     def __add__(self, other: "Penalty") -> "Penalty":
         """The sum of two penalties."""
         if not isinstance(other, Penalty):
@@ -83,6 +90,10 @@ class Sum(Penalty):
     def value(self, view: PenaltyView) -> Tensor:
         """The sum of the values."""
         return torch.stack([part.value(view) for part in self.parts]).sum()
+
+    def determines(self, record: ParameterRecord) -> bool:
+        """Whether one of the parts does."""
+        return any(part.determines(record) for part in self.parts)
 
     def __repr__(self) -> str:
         """The parts."""

@@ -23,7 +23,9 @@ __all__ = ["FittedMixture", "Recipe"]
 class Recipe(Protocol):
     """How a fit by formula encodes frames (:class:`estimators.formula.recipe.Recipe`)."""
 
-    text: str
+    @property
+    def text(self) -> str:
+        """The formula in words."""
 
     def reads(self, data: Any) -> bool:
         """Whether something is a frame that can be encoded."""

@@ -17,6 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from mixkit.experts.predictors import LinearPredictor
 from mixkit.gates import Gate, gate_by_name, gate_names
 from mixkit.mixture import ExpertMixture, MixtureOfExperts
+from mixkit.parameters import patterned_parts
 
 from ..data.collinearity import CollinearityWarning
 from ..data.columns import are_same, column_names, with_names
@@ -183,4 +184,5 @@ class MixtureFace(BaseEstimator):
 def _have_one_form(first: MixtureOfExperts, second: MixtureOfExperts) -> bool:
     """Whether two models are made of the same parts, of the same sizes."""
     shapes = [{name: part.shape for name, part in model.state_dict().items()} for model in (first, second)]
-    return shapes[0] == shapes[1] and repr(first) == repr(second)
+    patterns = [[part.pattern for _, part in patterned_parts(model)] for model in (first, second)]
+    return shapes[0] == shapes[1] and patterns[0] == patterns[1] and repr(first) == repr(second)

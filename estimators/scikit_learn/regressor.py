@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mixkit._validation import check_integer
 from mixkit.experts import Experts, linear_gaussian_experts
 from mixkit.gates import Gate
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import CoefficientPattern
 
 from ..data.columns import column_names
 from ..data.tensors import check_not_masked, shared_tensor
@@ -43,6 +45,9 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         gate: a word of :func:`mixkit.gates.gate_by_name` ("softmax", "constant", "sigmoid", "laplace", ...), or a
             :class:`~mixkit.gates.Gate` for the data's number of covariates.
         experts: an :class:`~mixkit.experts.Experts`; None for Gaussian experts with linear means.
+        gate_columns: covariates that a gate built here reads, by position or name; None for all.
+        common: covariates whose slope is common to all experts built here, by position or name; "intercept" among them
+            for one intercept. A :class:`~mixkit.parameters.CoefficientPattern` of gates and experts says more.
         shared_std: whether Gaussian experts built here share one standard deviation.
         n_init: number of starts.
         max_iter: most Newton iterations of a start.
@@ -71,7 +76,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         feature_names_in_: their names, if x had any.
 
     Raises:
-        ValueError: for NaN, infinities, wrong shapes, or a gate or experts of another size than ``n_experts``.
+        ValueError: for NaN, infinities, wrong shapes, a gate or experts of another size than ``n_experts``, or
+            ``gate_columns`` or ``common`` beside a gate, or experts, that are given.
 
     Example:
         >>> import numpy as np
@@ -92,6 +98,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         *,
         gate: str | Gate = "softmax",
         experts: Experts | None = None,
+        gate_columns: Sequence[int | str] | None = None,
+        common: Sequence[int | str] = (),
         shared_std: bool = False,
         n_init: int = 10,
         max_iter: int = 200,
@@ -105,6 +113,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         self.n_experts = n_experts
         self.gate = gate
         self.experts = experts
+        self.gate_columns = gate_columns
+        self.common = common
         self.shared_std = shared_std
         self.n_init = n_init
         self.max_iter = max_iter
@@ -241,10 +251,30 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         d = X.shape[1] - (0 if self.experts is None else len(self.experts.known_columns))
         generator = torch.Generator().manual_seed(0)
         settings: dict[str, Any] = {"dtype": torch.float64, "generator": generator}
-        experts = copy.deepcopy(self.experts)
-        if experts is None:
-            experts = linear_gaussian_experts(d, k, shared_std=self.shared_std, **settings)
-        return MixtureOfExperts(self._new_gate(d, k, settings), experts)
+        names = getattr(self, "_columns", None)
+        features: int | list[str] = d if names is None else list(names[:d])
+        gate = self._gate_of(features, d, k, settings)
+        return MixtureOfExperts(gate, self._experts_of(features, d, k, settings))
+
+    def _gate_of(self, features: int | list[str], d: int, k: int, settings: dict[str, Any]) -> Gate:
+        if self.gate_columns is None:
+            return self._new_gate(d, k, settings)
+        pattern = CoefficientPattern.of(k, features, columns=self.gate_columns)
+        if not isinstance(self.gate, Gate):
+            try:
+                return self._new_gate(d, k, settings | {"pattern": pattern})
+            except TypeError:
+                pass
+        raise ValueError(f"gate_columns must be None unless gate names one of linear scores, got gate={self.gate!r}")
+
+    def _experts_of(self, features: int | list[str], d: int, k: int, settings: dict[str, Any]) -> Experts:
+        common = list(self.common)
+        if self.experts is not None:
+            if common:
+                raise ValueError(f"common must be empty beside experts, which say their own pattern, got {common}")
+            return copy.deepcopy(self.experts)
+        pattern = CoefficientPattern.of(k, features, common=common) if common else None
+        return linear_gaussian_experts(d, k, shared_std=self.shared_std, pattern=pattern, **settings)
 
     @property
     def measure_(self) -> Any:

@@ -20,6 +20,7 @@ from ..objectives.choose import fixes_columns
 from ..objectives.smooth_gate.objective import SmoothGateObjective
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Objective
+from ..penalties.build import holds_slopes
 from ..penalties.objective import PenalizedObjective
 from ..results.build import build_batch, build_result
 from ..results.fit_batch import FitBatch
@@ -98,7 +99,7 @@ class Estimator(SearchSettings, ABC):
         started = time.perf_counter() if started is None else started
         settings, data, rows = self._on_fitted_rows(whole)
         is_fixed = fixes_columns(model)
-        pinned = dependent_columns(data, model=model, num_known=model.num_known, names=names, is_fixed=is_fixed)
+        pinned = self._dependent(model, data, names, stacklevel=5)
         objective, optima = settings._search(model, data, pinned)
         seconds = time.perf_counter() - started
         result = build_result(
@@ -151,15 +152,29 @@ class Estimator(SearchSettings, ABC):
         if rows is not None:
             twin, data = self._with_starts_on(rows, n), data.take(rows)
             own = None if starts is None else [[start.at(rows, n) for start in some] for some in starts]
-        pinned = dependent_columns(data, model=model, num_known=model.num_known, is_fixed=fixes_columns(model))
+        pinned = self._dependent(model, data, stacklevel=4)
         objective, optima = twin._search(model, data, pinned, own)
         return build_batch(model, objective, optima.ascent)
 
     def _best_optima(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Ascent]:
         """The log-likelihood of ``r`` checked data sets, and the best end on each, ``theta (r, 1, P)``."""
-        pinned = dependent_columns(data, model=model, num_known=model.num_known, is_fixed=fixes_columns(model))
+        pinned = self._dependent(model, data, stacklevel=4)
         objective, optima = self._search(model, data, pinned)
         return objective, optima.ascent
+
+    def _dependent(
+        self, model: MixtureOfExperts, data: Data, names: Sequence[str] | None = None, *, stacklevel: int
+    ) -> Tensor:
+        """Columns, or coefficients of columns, that neither the data nor the penalty determine; warns of them."""
+        return dependent_columns(
+            data,
+            model=model,
+            num_known=model.num_known,
+            names=names,
+            is_fixed=fixes_columns(model),
+            is_held=holds_slopes(self.penalty, model),
+            stacklevel=stacklevel,
+        )
 
     def _search(
         self, model: MixtureOfExperts, data: Data, pinned: Tensor, own: Sequence[Sequence[Start]] | None = None

@@ -4,8 +4,10 @@ from .atom import Atom
 from .atoms import has_atom
 from .beta import Beta, beta_log_density
 from .binomial import Binomial, binomial_log_prob
+from .box import Box
 from .categorical import Categorical
 from .gamma import Gamma, gamma_log_density
+from .independent_responses import IndependentResponses
 from .inverse_gaussian import InverseGaussian, inverse_gaussian_log_density
 from .laplace import Laplace
 from .log_normal import LogNormal
@@ -21,9 +23,11 @@ __all__ = [
     "Atom",
     "Beta",
     "Binomial",
+    "Box",
     "Categorical",
     "Gamma",
     "Hurdle",
+    "IndependentResponses",
     "InverseGaussian",
     "Laplace",
     "LogNormal",

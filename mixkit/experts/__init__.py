@@ -6,6 +6,7 @@ from .binomial import BinomialExperts
 from .categorical import CategoricalExperts
 from .covariance import Covariance, DiagonalCovariance, FullCovariance, SphericalCovariance
 from .dominating_measure import COUNTS, POSITIVE_LINE, REAL_LINE, DominatingMeasure
+from .eigen_covariance import EigenCovariance, covariance_by_name, covariance_names
 from .families import family, family_by_name, family_names, family_of
 from .gamma import GammaExperts
 from .gaussian import GaussianExperts, linear_gaussian_experts
@@ -15,9 +16,11 @@ from .log_normal import LogNormalExperts, ZeroInflatedLogNormalExperts
 from .mixed import MixedExperts
 from .multivariate import MultivariateGaussianExperts
 from .negative_binomial import NegativeBinomialExperts
+from .noise import NoiseExperts
 from .ordinal import OrdinalExperts
 from .point_mass import PointMassExperts
 from .poisson import PoissonExperts
+from .product import MultivariateBinaryExperts, ProductExperts
 from .student_t import StudentTExperts
 from .zero_counts import (
     HurdleNegativeBinomialExperts,
@@ -40,6 +43,7 @@ __all__ = [
     "DensityTerms",
     "DiagonalCovariance",
     "DominatingMeasure",
+    "EigenCovariance",
     "Experts",
     "FullCovariance",
     "GammaExperts",
@@ -52,11 +56,14 @@ __all__ = [
     "LogNormalExperts",
     "MixedExperts",
     "MultiLocationExperts",
+    "MultivariateBinaryExperts",
     "MultivariateGaussianExperts",
     "NegativeBinomialExperts",
+    "NoiseExperts",
     "OrdinalExperts",
     "PointMassExperts",
     "PoissonExperts",
+    "ProductExperts",
     "SphericalCovariance",
     "StudentTExperts",
     "TruncatedNegativeBinomialExperts",
@@ -64,6 +71,8 @@ __all__ = [
     "ZeroInflatedLogNormalExperts",
     "ZeroInflatedNegativeBinomialExperts",
     "ZeroInflatedPoissonExperts",
+    "covariance_by_name",
+    "covariance_names",
     "family",
     "family_by_name",
     "family_names",

@@ -119,6 +119,10 @@ class Experts(Computation, nn.Module, ABC):
         """The unit ``()`` of a scale that has no dimension of locations, from their moments: the last deviation."""
         return std.reshape(-1)[-1]
 
+    def response_of(self, part: nn.Module, y: Tensor) -> Tensor:
+        """What of the response one of the families in this one sees: all, unless each has a coordinate of its own."""
+        return y
+
     def check_response(self, y: Tensor) -> Tensor:
         """Return ``y`` if it can be a response of this family, else raise ``TypeError`` or ``ValueError``."""
         check_tensor("y", y)
@@ -320,7 +324,7 @@ class MultiLocationExperts(DensityExperts):
         return self.predictor(x).unbind(-1)
 
 
-_OF_PREDICTORS = ("offset", "batch_shape", "dtype", "device", "generator")
+_OF_PREDICTORS = ("offset", "pattern", "batch_shape", "dtype", "device", "generator")
 
 
 def linear_locations(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..distributions import Normal
+from ..parameters import CoefficientPattern
 from .base import DensityTerms, LocationExperts, new_constant
 from .dominating_measure import REAL_LINE
 from .families import family
@@ -88,12 +89,15 @@ def linear_gaussian_experts(
     num_experts: int,
     *,
     shared_std: bool = False,
+    pattern: CoefficientPattern | None = None,
     batch_shape: tuple[int, ...] = (),
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     generator: torch.Generator | None = None,
 ) -> GaussianExperts:
     r"""Gaussian experts with linear means, :math:`N(a_j^\top x + b_j, \sigma_j^2)`.
+
+    Arguments are those of :class:`~mixkit.experts.predictors.LinearPredictor` and of :class:`GaussianExperts`.
 
     Example:
         >>> import torch
@@ -102,6 +106,12 @@ def linear_gaussian_experts(
         torch.Size([4, 3])
     """
     predictor = LinearPredictor(
-        num_features, num_experts, batch_shape=batch_shape, dtype=dtype, device=device, generator=generator
+        num_features,
+        num_experts,
+        pattern=pattern,
+        batch_shape=batch_shape,
+        dtype=dtype,
+        device=device,
+        generator=generator,
     )
     return GaussianExperts(predictor, shared_std=shared_std)

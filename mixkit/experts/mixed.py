@@ -12,7 +12,7 @@ from ..parameters import ParameterRecord
 from .base import Experts
 from .dominating_measure import DominatingMeasure
 
-__all__ = ["MixedExperts"]
+__all__ = ["MixedExperts", "check_known_columns"]
 
 
 class MixedExperts(Experts):
@@ -51,7 +51,7 @@ class MixedExperts(Experts):
             if not isinstance(family, Experts):
                 raise TypeError(f"families must hold mixkit.experts.Experts, got {type(family).__name__}")
         _check_measures(families)
-        _check_known(families)
+        check_known_columns(families)
         self.families = nn.ModuleList(families)
         self.num_experts = sum(family.num_experts for family in families)
 
@@ -124,7 +124,7 @@ def _check_measures(families: Sequence[Experts]) -> None:
             )
 
 
-def _check_known(families: Sequence[Experts]) -> None:
+def check_known_columns(families: Sequence[Experts]) -> None:
     """Refuse families that take the last columns of x for different things."""
     known = list(dict.fromkeys(family.known_columns for family in families if family.known_columns))
     if len(known) > 1:

@@ -178,7 +178,8 @@ class LinearPredictor(Patterned, Predictor):
 
     def extra_repr(self) -> str:
         """The sizes shown by ``repr``."""
-        return f"num_features={self.num_features}, {_sizes(self)}"
+        pattern = "" if self.pattern is None else f", pattern={self.pattern}"
+        return f"num_features={self.num_features}, {_sizes(self)}{pattern}"
 
 
 class ConstantPredictor(Predictor):

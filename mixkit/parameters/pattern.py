@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
+from typing import Any
 
 from .._validation import check_integer
 from .coefficient_block import FIXED, CoefficientBlock
@@ -81,9 +82,9 @@ class CoefficientPattern:
         features: int | Sequence[str],
         *,
         columns: Sequence[Column] | None = None,
-        common: Sequence[Column] | Mapping[Column, Sequence[int] | Sequence[Sequence[int]]] = (),
+        common: Sequence[Column] | Mapping[Any, Sequence[int] | Sequence[Sequence[int]]] = (),
         absent: Mapping[int, Sequence[Column]] | None = None,
-        fixed: Mapping[tuple[int, Column], float] | None = None,
+        fixed: Mapping[tuple[int, Any], float] | None = None,
         intercept: bool = True,
     ) -> "CoefficientPattern":
         """A pattern in words; where nothing else is said every expert has its own coefficient of every column.
@@ -185,6 +186,20 @@ class CoefficientPattern:
             found.append(is_plain and is_absorbed)
         return tuple(found)
 
+    def __str__(self) -> str:
+        """Rows of experts: numbers of free coefficients, dots for absent ones, and values after an equals sign.
+
+        Example:
+            >>> print(CoefficientPattern.of(2, 2, common=[0], absent={1: [1]}, fixed={(0, "intercept"): 1.5}))
+            [0 1 =1.5; 0 . 2]
+        """
+        held = [[f"={value:g}" if value else "." for value in row] for row in self.fixed]
+        rows = [
+            [str(entry) if entry != FIXED else value for entry, value in zip(*row, strict=True)]
+            for row in zip(self.index, held, strict=True)
+        ]
+        return f"[{'; '.join(' '.join(row) for row in rows)}]"
+
     def permuted(self, order: Sequence[int]) -> "CoefficientPattern":
         """The pattern of the experts in another order, expert ``order[j]`` at j, its coefficients numbered anew."""
         numbers: dict[int, int] = {FIXED: FIXED}
@@ -229,7 +244,7 @@ class _Names:
 
 
 def _held(
-    names: _Names, k: int, absent: Mapping[int, Sequence[Column]], fixed: Mapping[tuple[int, Column], float]
+    names: _Names, k: int, absent: Mapping[int, Sequence[Column]], fixed: Mapping[tuple[int, Any], float]
 ) -> dict[tuple[int, int], float]:
     """Values of the entries that are absent or fixed."""
     values: dict[tuple[int, int], float] = {}
@@ -247,7 +262,7 @@ def _held(
 def _groups(
     names: _Names,
     k: int,
-    common: Sequence[Column] | Mapping[Column, Sequence[int] | Sequence[Sequence[int]]],
+    common: Sequence[Column] | Mapping[Any, Sequence[int] | Sequence[Sequence[int]]],
     values: Mapping[tuple[int, int], float],
 ) -> list[tuple[int, tuple[int, ...]]]:
     """Columns with the experts that share a coefficient of theirs."""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .coefficient_block import CoefficientBlock
@@ -10,6 +11,8 @@ from .pattern import CoefficientPattern
 from .record import Axis, ParameterRecord
 
 __all__ = ["Patterned"]
+
+_ROUNDING = 1e-9
 
 
 class Patterned(nn.Module):
@@ -94,6 +97,13 @@ class Patterned(nn.Module):
                 pattern=self.pattern.intercepts,
             ),
         )
+
+    @torch.no_grad()
+    def set_coefficients(self, name: str, full: Tensor) -> bool:
+        """Set a block from all its coefficients, and tell whether the pattern has them (to rounding)."""
+        getattr(self, f"free_{name}").copy_(self.read_coefficients(name, full))
+        size = full.abs().amax().clamp(min=1.0) if full.numel() else full.new_ones(())
+        return bool(((getattr(self, name) - full).abs() <= _ROUNDING * size).all())
 
     def read_coefficients(self, name: str, full: Tensor) -> Tensor:
         """The parameter of a block from all its coefficients, of the shape that ``<name>`` has.

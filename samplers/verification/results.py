@@ -11,7 +11,8 @@ class Info:
 
     Attributes:
         accept_probability: Probability of the last accept test taken at each position ``(B, t)``, given the drafts and
-            the draws before it; 0 where the position was not reached.
+            the draws before it; 0 where the position was not reached. Of rules that judge whole drafts, the mean
+            probability of accepting something there, given the tokens drafted up to it.
         num_active: Drafts that still agreed with the output and had a token at each position ``(B, t)``; 0 where the
             position was not reached.
     """

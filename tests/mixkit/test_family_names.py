@@ -12,13 +12,14 @@ from mixkit.experts import (
     family_names,
     family_of,
 )
-from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
+from mixkit.experts.predictors import ConstantPredictor, LinearPredictor, Predictor
 from tests.mixkit.expert_table import double
 from tests.mixkit.gate_table import normal, seeded
 
 OPTIONS = {
     "categorical": {"num_classes": 3},
     "ordinal": {"num_levels": 3},
+    "multivariate_binary": {"response_dim": 3},
     "multivariate_gaussian": {"response_dim": 2},
 }
 
@@ -29,7 +30,8 @@ def test_every_word_builds_a_family_of_linear_or_constant_locations(name, d):
     settings = {"dtype": torch.float64, "generator": seeded(), "batch_shape": (2,)}
     experts = family_by_name(name, d, 3, **OPTIONS.get(name, {}), **settings)
     assert type(experts) is family_of(name)
-    assert isinstance(experts.predictor, LinearPredictor if d else ConstantPredictor)
+    predictors = [part for part in experts.modules() if isinstance(part, Predictor)]
+    assert {type(part) for part in predictors} == {LinearPredictor if d else ConstantPredictor}
     assert {p.dtype for p in experts.parameters()} == {torch.float64}
     law = experts(normal(5, 2))
     assert law.batch_shape == (2, 5, 3)
@@ -51,9 +53,7 @@ def test_options_that_are_needed_are_given_or_told_by_the_response():
         family_by_name("categorical", 1, 2, generator=seeded(), response=double(0.0, 1.0), num_classes=3).num_classes
         == 3
     )
-    vector = family_by_name(
-        "multivariate_gaussian", 1, 2, response=normal(5, 4), covariance=SphericalCovariance, generator=seeded()
-    )
+    vector = family_by_name("multivariate_gaussian", 1, 2, response=normal(5, 4), covariance="VII", generator=seeded())
     assert vector.covariance.response_dim == 4
     assert isinstance(vector.covariance, SphericalCovariance)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixkit.experts import DensityExperts, Experts, MixedExperts, PointMassExperts
+from mixkit.experts import DensityExperts, Experts, MixedExperts, NoiseExperts, PointMassExperts, ProductExperts
 from mixkit.experts.base import DensityTerms
 from mixkit.experts.predictors import LinearPredictor
 from mixkit.parameters import ParameterRecord, has_form
@@ -15,7 +15,7 @@ from mixkit.parameters import ParameterRecord, has_form
 from ..softmax_gate.blocks import FIXED, PREDICTOR_NAMES, CoefficientRows, named_coefficients, pattern_of
 from ..softmax_gate.objective import is_linear_predictor
 
-__all__ = ["Block", "blocks_of"]
+__all__ = ["Block", "blocks_of", "joined"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,19 @@ class Block:
         prefix: of the names of its parameters in the model.
         first_expert: index of its first expert.
         first_row: index of its first row.
+        response: the coordinate of the response that it sees; None for all. Blocks of different coordinates have the
+            same experts, whose densities are products of theirs.
     """
 
     family: Experts
     prefix: str
     first_expert: int
     first_row: int
+    response: int | None = None
+
+    def own_response(self, y: Tensor) -> Tensor:
+        """What the family sees of the responses of a chunk, ``(..., 1, c)``."""
+        return y if self.response is None else y[self.response]
 
     @property
     def k(self) -> int:
@@ -147,16 +154,15 @@ class Block:
     def terms(self, y: Tensor, arguments: Tensor) -> DensityTerms:
         """Log-densities and derivatives at ``arguments (..., k, a, c)`` of responses ``y (..., 1, c)``."""
         if isinstance(self.family, DensityExperts):
-            return self.family.density_terms(y, *arguments.unbind(-2))
+            return self.family.density_terms(self.own_response(y), *arguments.unbind(-2))
         return DensityTerms(self.log_density(y, arguments), [], [])
 
     def log_density(self, y: Tensor, arguments: Tensor) -> Tensor:
         """Log-densities ``(..., k, c)``."""
         if isinstance(self.family, DensityExperts):
-            return self.family.log_density(y, *arguments.unbind(-2))
+            return self.family.log_density(self.own_response(y), *arguments.unbind(-2))
         shape = (*arguments.shape[:-2], arguments.shape[-1])
-        is_atom = y.eq(torch.as_tensor(self.family.value, dtype=y.dtype, device=y.device))
-        return torch.where(is_atom, torch.zeros_like(y), -torch.inf).expand(shape)
+        return self.family.fixed_log_density(y).expand(shape)  # type: ignore[operator, no-any-return]
 
 
 def _like(values: Tensor, parameter: Any) -> Tensor:
@@ -165,20 +171,36 @@ def _like(values: Tensor, parameter: Any) -> Tensor:
 
 def blocks_of(experts: Experts) -> list[Block] | None:
     """The blocks of a family or a container of families; None if one has no density to differentiate."""
-    families = list(experts.families) if has_form(experts, MixedExperts) else [experts]
+    is_product = has_form(experts, ProductExperts)
+    own: Any = experts.families if is_product or has_form(experts, MixedExperts) else None
+    named = [("experts", experts)]
+    if own is not None:
+        named = [(f"experts.families.{index}", family) for index, family in enumerate(own)]
     blocks: list[Block] = []
     expert, row = 0, 0
-    for index, family in enumerate(families):
-        if not _is_known(family):
+    for index, (prefix, family) in enumerate(named):
+        if not _is_known(family) or (is_product and not isinstance(family, DensityExperts)):
             return None
-        prefix = f"experts.families.{index}" if has_form(experts, MixedExperts) else "experts"
-        blocks.append(Block(family, prefix, expert, row))  # type: ignore[arg-type]
-        expert, row = expert + blocks[-1].k, row + blocks[-1].k * blocks[-1].num_arguments
+        blocks.append(Block(family, prefix, expert, row, index if is_product else None))
+        expert += 0 if is_product else blocks[-1].k
+        row += blocks[-1].k * blocks[-1].num_arguments
     return blocks
 
 
+def joined(blocks: list[Block], densities: list[Tensor]) -> Tensor:
+    """Log-densities ``(..., k, c)`` of all experts from those of the blocks: side by side, or sums over coordinates."""
+    if blocks[0].response is None:
+        return torch.cat(densities, -2)
+    return torch.stack(densities).sum(0)
+
+
+def _is_fixed(family: object) -> bool:
+    """Whether a family of scalars has no parameters."""
+    return has_form(family, PointMassExperts) or (has_form(family, NoiseExperts) and family.low.ndim == 0)
+
+
 def _is_known(family: object) -> bool:
-    if has_form(family, PointMassExperts):
+    if _is_fixed(family):
         return True
     if not isinstance(family, DensityExperts) or not family.is_consistent or family.known_columns:
         return False

@@ -24,7 +24,7 @@ from ..softmax_gate.objective import is_linear_score
 from ..softmax_gate.unit_hessian import score_spread
 from ..user_map import make_user_map
 from .derivatives import Point, complete_pairs, observed_pairs, slope_rows
-from .families import blocks_of
+from .families import blocks_of, joined
 from .row_layout import RowLayout
 from .starts import first_rows
 from .unit_scores import complete_scores, score_places, unit_gate_slopes, unit_slopes
@@ -128,13 +128,13 @@ class MultiLinearObjective(Objective):
     def _log_joint(self, coefficients: Tensor, chunk: Chunk) -> Tensor:
         log_weights, parts = self._arguments(coefficients, chunk)
         densities = [block.log_density(chunk.y, part) for block, part in zip(self.blocks, parts, strict=True)]
-        return log_weights + chunk.pooled(torch.cat(densities, 2))
+        return log_weights + chunk.pooled(joined(self.blocks, densities))
 
     def _point(self, coefficients: Tensor, chunk: Chunk, given: Tensor | None = None) -> Point:
         """The E-step at one chunk; ``given`` responsibilities ``(r, s, k, n)`` take the place of its own."""
         log_weights, parts = self._arguments(coefficients, chunk)
         terms = [block.terms(chunk.y, part) for block, part in zip(self.blocks, parts, strict=True)]
-        joint = log_weights + chunk.pooled(torch.cat([term.log_prob for term in terms], 2))
+        joint = log_weights + chunk.pooled(joined(self.blocks, [term.log_prob for term in terms]))
         log_prob = torch.logsumexp(joint, 2)
         own = torch.exp(joint - log_prob.unsqueeze(2)) if given is None else None
         resp = given[..., chunk.rows] if own is None else chunk.on_rows(own)  # type: ignore[index]

@@ -1,5 +1,7 @@
 """First coefficients: weighted regressions of rough locations on the covariates."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -41,7 +43,7 @@ def _block_rows(
     rows = responsibilities.new_zeros((*responsibilities.shape[:3], block.num_arguments, design.width))
     name, residual = family.scale_constant, None
     for location in range(block.num_locations):
-        rows[..., location, :], residual = _regression(design, family, location, responsibilities, columns)
+        rows[..., location, :], residual = _regression(design, block, location, responsibilities, columns)
     if name is not None and residual is not None:
         place = block.num_locations + block.constant_names.index(name)
         rows[..., place, -1] = 0.5 * residual.clamp(min=1e-12).log()
@@ -49,12 +51,13 @@ def _block_rows(
 
 
 def _regression(
-    design: Design, family: DensityExperts, location: int, responsibilities: Tensor, columns: Tensor
+    design: Design, block: Block, location: int, responsibilities: Tensor, columns: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Coefficients ``(r, s, k, D)`` and the variance of the residuals ``(r, s, k)`` of one rough location."""
+    family: Any = block.family
     gram = cross = square = responsibilities.new_zeros(())
     for chunk in design.chunks():
-        target = family.start_locations(chunk.y)[location]
+        target = family.start_locations(block.own_response(chunk.y))[location]
         share = torch.where(target.isnan(), 0.0, weighted(responsibilities[..., chunk.rows], chunk))
         target = target.nan_to_num(0.0)
         gram = gram + against(share, chunk.outer)

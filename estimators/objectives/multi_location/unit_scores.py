@@ -16,15 +16,24 @@ def unit_gate_slopes(point: Point, chunk: Chunk) -> Tensor:
     return chunk.of_units(point.responsibilities[:, :, :g]) - point.weights[:, :, :g]
 
 
-def _expert_scores(point: Point, blocks: list[Block], chunk: Chunk) -> list[Tensor]:
-    """For each expert the sum of the scores of a unit's rows if they are its, ``(r, s, a D, b)``."""
+def _block_scores(point: Point, blocks: list[Block], chunk: Chunk) -> list[Tensor]:
+    """For each block and expert of it the sum of the scores of a unit's rows if they are its, ``(r, s, k, a D, b)``."""
     scores = []
     for block, terms in zip(blocks, point.terms, strict=True):
         r, s, _, c = terms.log_prob.shape
         first = torch.stack(terms.first, 3) if terms.first else terms.log_prob.new_zeros((r, s, block.k, 0, c))
         own = chunk.pooled(first.unsqueeze(4) * chunk.design[:, None, None, None])  # (r, s, k, a, D, b)
-        scores += list(own.flatten(3, 4).unbind(2))
+        scores.append(own.flatten(3, 4))
     return scores
+
+
+def _owned(blocks: list[Block]) -> list[list[tuple[int, int]]]:
+    """For each expert its blocks, and which of the block's experts it is: of a product of families all blocks."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for number, block in enumerate(blocks):
+        for local, expert in enumerate(range(*block.experts.indices(sum(own.k for own in blocks)))):
+            found.setdefault(expert, []).append((number, local))
+    return [found[expert] for expert in sorted(found)]
 
 
 def complete_scores(point: Point, blocks: list[Block], chunk: Chunk) -> list[Tensor]:
@@ -32,22 +41,25 @@ def complete_scores(point: Point, blocks: list[Block], chunk: Chunk) -> list[Ten
 
     Those are the covariates of the unit, in the row of the gate, if it has a free one, and the expert's own scores.
     """
-    covariates, scores = chunk.gate_design.unsqueeze(1), _expert_scores(point, blocks, chunk)
-    shape = scores[0].shape[:2]
-    gate = [covariates.expand(*shape, -1, -1)] * point.num_scores
-    return [torch.cat([gate[j], own], 2) if j < point.num_scores else own for j, own in enumerate(scores)]
+    scores = _block_scores(point, blocks, chunk)
+    covariates = chunk.gate_design.unsqueeze(1).expand(*scores[0].shape[:2], -1, -1)
+    found = []
+    for expert, places in enumerate(_owned(blocks)):
+        own = [scores[number][:, :, local] for number, local in places]
+        found.append(torch.cat([covariates, *own] if expert < point.num_scores else own, 2))
+    return found
 
 
 def score_places(blocks: list[Block], num_scores: int, width: int) -> Tensor:
     """Where each of the coefficients ``(m D,)`` stands among the entries of :func:`complete_scores`."""
-    parts, expert = [], 0
-    for block in blocks:
-        for local in range(block.k):
-            if expert < num_scores:
-                parts.append(torch.arange(width) + expert * width)
+    parts = []
+    for expert, places in enumerate(_owned(blocks)):
+        if expert < num_scores:
+            parts.append(torch.arange(width) + expert * width)
+        for number, local in places:
+            block = blocks[number]
             start = (num_scores + block.first_row + local * block.num_arguments) * width
             parts.append(torch.arange(block.num_arguments * width) + start)
-            expert += 1
     return torch.cat(parts).argsort()
 
 
@@ -55,7 +67,8 @@ def unit_slopes(point: Point, blocks: list[Block], chunk: Chunk) -> Tensor:
     """Gradient of each unit's log-likelihood times its weight in all coefficients, ``(r, s, m, D, b)``."""
     gate = unit_gate_slopes(point, chunk).unsqueeze(3) * chunk.gate_design[:, None, None]
     r = chunk.of_units(point.responsibilities)
-    own = [r[:, :, j : j + 1] * scores for j, scores in enumerate(_expert_scores(point, blocks, chunk))]
+    scores = zip(blocks, _block_scores(point, blocks, chunk), strict=True)
+    own = [(r[:, :, block.experts].unsqueeze(3) * part).flatten(2, 3) for block, part in scores]
     experts = torch.cat(own, 2).unflatten(2, (-1, chunk.design.shape[1]))
     rows = torch.cat([gate, experts], 2)
     return rows if chunk.unit_weight is None else rows * chunk.unit_weight.unsqueeze(-2)

@@ -99,6 +99,10 @@ class LinearScore(Patterned, Score):
         """The weight in units of one over the covariates, and a bias that absorbs their shift."""
         return self.patterned_records(_weight_record(), self.bias_record(*(("weight",) if self.can_shift else ())))
 
+    def extra_repr(self) -> str:
+        """The sizes shown by ``repr``."""
+        return super().extra_repr() + ("" if self.pattern is None else f", pattern={self.pattern}")
+
     def cancelling_columns(self) -> tuple[str, ...]:
         """Columns whose coefficient is common to all experts, as far as a common change of all scores undoes it."""
         names = zip(self.coefficient_names, self.blocks.values(), strict=False)

@@ -9,7 +9,7 @@ from ..sources import RandomSource, is_long
 from ..token_tree import TokenTree, TreeVerification
 from ..verify_drafts import DraftBlock
 from .descent import Descended, Descent
-from .one_node import NodeRows
+from .one_node import NodeRows, OnePlan
 from .one_tree import OneTree
 from .plans import LevelPlans, one_plan
 from .rows import BlockRows, Rows, TreeRows
@@ -71,7 +71,8 @@ class _Walk:
         self._several = compute_dtype(target, precise=plans.precise)
         self._spare = {dtype: (_empty(target, dtype), _empty(target, dtype)) for dtype in {self._alone, self._several}}
 
-    def plan(self, leader: int):
+    def plan(self, leader: int) -> OnePlan:
+        """Plan of a leader that has children."""
         return one_plan(self._plans, self.node(leader))
 
     def node(self, leader: int) -> NodeRows:

@@ -25,20 +25,22 @@ class OneTree:
     children: list[list[int]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, tokens: list[int], parents: list[int], size: int) -> "OneTree":
-        """Merge the first ``size`` nodes of a tree of tokens ``(n,)`` and parents' rows ``(n,)``."""
-        leader, first = [0], {}
+    def of(cls, tokens: list[int], parents: list[int], size: int, *, merges: bool = True) -> "OneTree":
+        """Merge the first ``size`` nodes, of tokens ``(n,)`` and parents' rows ``(n,)``, or leave copies apart."""
+        leader = [0]
+        first: dict[tuple[int, int], int] = {}
         children: list[list[int]] = [[] for _ in range(len(tokens) + 1)]
         for row, (token, parent) in enumerate(zip(tokens[:size], parents[:size], strict=True), start=1):
             above = leader[parent]
             children[above].append(row)
-            leader.append(first.setdefault((above, token), row))
+            leader.append(first.setdefault((above, token), row) if merges else row)
         return cls([0, *tokens], [0, *parents], leader, children)
 
     @classmethod
-    def of_chains(cls, drafts: list[list[int]], lengths: list[int]) -> "OneTree":
+    def of_chains(cls, drafts: list[list[int]], lengths: list[int], *, merges: bool = True) -> "OneTree":
         """Merge drafts ``(m, t)``: draft ``j``'s token ``i`` is row ``1 + j t + i``."""
-        leader, first = [0], {}
+        leader = [0]
+        first: dict[tuple[int, int], int] = {}
         size = len(drafts[0])
         children: list[list[int]] = [[] for _ in range(len(drafts) * size + 1)]
         parents = [0]
@@ -51,7 +53,7 @@ class OneTree:
                     leader.append(row)
                     continue
                 children[above].append(row)
-                above = first.setdefault((above, token), row)
+                above = first.setdefault((above, token), row) if merges else row
                 leader.append(above)
         return cls([0, *(token for draft in drafts for token in draft)], parents, leader, children)
 

@@ -10,7 +10,7 @@ from ..shared_prefix import check_led_rows, check_shared_rows, leaders
 from ..sources import is_long
 from ..token_tree import TokenTree
 from ..verify_drafts import DraftBlock
-from .levels import Level, TreeShape
+from .levels import Level, MergedTree, TreeShape, merge
 from .one_node import NodeRows
 from .plans import LevelRows
 from .two_phase import Stops
@@ -69,13 +69,17 @@ class Rows(ABC):
         """Target probabilities ``(v,)``."""
         return self._target_row(row, node).softmax(-1, dtype=dtype)
 
+    def one_draft(self, row: int, child: int, dtype: torch.dtype) -> Tensor:
+        """Probabilities ``(v,)`` that a drafted node was drawn from."""
+        return self._draft_row(row, child).softmax(-1, dtype=dtype)
+
     def node(
         self, row: int, node: int, children: list[int], spare: tuple[Tensor, Tensor], dtype: torch.dtype
     ) -> NodeRows:
         """The distributions of one node, made when they are asked for."""
 
         def draft_of(place: int) -> Tensor:
-            return self._draft_row(row, children[place]).softmax(-1, dtype=dtype)
+            return self.one_draft(row, children[place], dtype)
 
         tokens = self.tokens[row, children].tolist()
         return NodeRows(self.one_target(row, node, dtype), tokens, draft_of, spare)
@@ -194,6 +198,11 @@ def tree_shape(tree: TokenTree) -> TreeShape:
         depths = torch.nn.functional.pad(deeper, (1, 0))
         num_levels += 1
     return TreeShape(tree.tokens, tree.parents, tree.real, depths, num_levels)
+
+
+def merge_tree(tree: TokenTree) -> MergedTree:
+    """Merge the copies of each prefix of a token tree."""
+    return merge(tree_shape(tree))
 
 
 def check_shared_nodes(tree: TokenTree, leader: Tensor) -> None:

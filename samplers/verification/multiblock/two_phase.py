@@ -172,8 +172,8 @@ class _Table:
             real = turn.child > 0
             self.turn[row[real], turn.child[real]] = at[real]
             if depth + 1 < len(levels):
-                inner = (turn.below >= 0).nonzero(as_tuple=True)
-                begins[depth + 1][turn.below[inner]] = (begins[depth][:, None] + until - size)[inner]
+                going = (turn.below >= 0).nonzero(as_tuple=True)
+                begins[depth + 1][turn.below[going]] = (begins[depth][:, None] + until - size)[going]
 
 
 def _reach(turns: list[_Turns]) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:

@@ -17,6 +17,7 @@ from mixkit import (
     NegativeBinomialExperts,
     PointMassExperts,
     PoissonExperts,
+    ProductExperts,
     StudentTExperts,
     ZeroInflatedLogNormalExperts,
     constant_gate,
@@ -60,6 +61,9 @@ EXPERTS = {
     "categorical": lambda k: CategoricalExperts(_predictor(k, response_dim=2)),
     "zero-inflated": lambda k: ZeroInflatedLogNormalExperts(_predictor(k, response_dim=2), dtype=DTYPE),
     "atom": _atom,
+    "product": lambda k: ProductExperts(
+        [GaussianExperts(_predictor(k), dtype=DTYPE), PoissonExperts(_predictor(k, 2))]
+    ),
     "counts": _counts,
 }
 GATES = {
@@ -122,7 +126,7 @@ def responses(model: MixtureOfExperts, x: Tensor, seed: int = 3) -> Tensor:
         drawn = law.components.sample()
         first = torch.tensor([LABELS.index(label) for label in LABELS])
         expert = torch.multinomial(law.log_weights.exp(), 1, generator=seeded(seed + 1))[first]
-    return drawn.gather(1, expert).squeeze(1)
+    return drawn[torch.arange(len(drawn)), expert.squeeze(1)]
 
 
 def grouped(model: MixtureOfExperts, weights_of: str | None = None, **columns: bool) -> Data:

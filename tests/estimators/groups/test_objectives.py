@@ -21,7 +21,10 @@ ROWS = [
     *(("softmax", name, LinearObjective) for name in ("gaussian", "shared std", "student", "poisson", "constant")),
     ("softmax", "negative binomial", LinearObjective),
     ("constant", "gaussian", LinearObjective),
-    *(("softmax", name, MultiLinearObjective) for name in ("categorical", "zero-inflated", "counts", "atom")),
+    *(
+        ("softmax", name, MultiLinearObjective)
+        for name in ("categorical", "zero-inflated", "counts", "atom", "product")
+    ),
     ("constant", "zero-inflated", MultiLinearObjective),
     *((gate, "gaussian", SmoothGateObjective) for gate in ("sigmoid", "laplace", "temperature")),
     ("sigmoid", "negative binomial", SmoothGateObjective),

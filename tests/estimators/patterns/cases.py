@@ -10,17 +10,22 @@ from torch import Tensor
 
 from mixkit import constant_gate
 from mixkit.experts import (
+    BetaExperts,
+    BinomialExperts,
     CategoricalExperts,
     Experts,
+    GammaExperts,
     GaussianExperts,
     LaplaceExperts,
     LogNormalExperts,
     MixedExperts,
     NegativeBinomialExperts,
+    OrdinalExperts,
     PointMassExperts,
     PoissonExperts,
     StudentTExperts,
     ZeroInflatedLogNormalExperts,
+    ZeroInflatedPoissonExperts,
 )
 from mixkit.experts.predictors import LinearPredictor
 from mixkit.gates import Gate
@@ -59,13 +64,18 @@ def linear(pattern: CoefficientPattern | None, response_dim: int | None = None) 
 
 
 LOCATION_FAMILIES: dict[str, tuple[Family, str]] = {
+    "log normal": (lambda pattern: LogNormalExperts(linear(pattern)), "positive"),
+    "ordinal": (lambda pattern: OrdinalExperts(linear(pattern), num_levels=3), "class"),
+    "zero-inflated poisson": (lambda pattern: ZeroInflatedPoissonExperts(linear(pattern)), "count"),
+    "gamma": (lambda pattern: GammaExperts(linear(pattern)), "positive"),
+    "beta": (lambda pattern: BetaExperts(linear(pattern)), "share"),
+    "binomial": (lambda pattern: BinomialExperts(linear(pattern), trials=6), "count"),
     "gaussian": (lambda pattern: GaussianExperts(linear(pattern)), "real"),
     "gaussian, one std": (lambda pattern: GaussianExperts(linear(pattern), shared_std=True), "real"),
     "student": (lambda pattern: StudentTExperts(linear(pattern)), "real"),
     "laplace": (lambda pattern: LaplaceExperts(linear(pattern)), "real"),
     "poisson": (lambda pattern: PoissonExperts(linear(pattern)), "count"),
     "negative binomial": (lambda pattern: NegativeBinomialExperts(linear(pattern)), "count"),
-    "log normal": (lambda pattern: LogNormalExperts(linear(pattern)), "positive"),
 }
 MULTI_FAMILIES: dict[str, tuple[Family, str]] = {
     "categorical": (lambda pattern: CategoricalExperts(linear(pattern, 2)), "class"),
@@ -84,7 +94,13 @@ def responses(kind: str) -> Tensor:
     generator = torch.Generator().manual_seed(3)
     real = torch.randn(N, generator=generator, dtype=torch.float64)
     count = torch.randint(0, 6, (N,), generator=generator).double()
-    return {"real": 3.0 * real + 7.0, "positive": real.exp(), "count": count, "class": count % 3}[kind]
+    return {
+        "share": real.sigmoid(),
+        "real": 3.0 * real + 7.0,
+        "positive": real.exp(),
+        "count": count,
+        "class": count % 3,
+    }[kind]
 
 
 def built(family: Family, pattern: str, gate: str, normalizer: Normalizer | None = None) -> MixtureOfExperts:
