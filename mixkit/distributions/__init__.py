@@ -4,6 +4,7 @@ from .atom import Atom
 from .atoms import has_atom
 from .beta import Beta, beta_log_density
 from .binomial import Binomial, binomial_log_prob
+from .box import Box
 from .categorical import Categorical
 from .gamma import Gamma, gamma_log_density
 from .independent_responses import IndependentResponses
@@ -22,6 +23,7 @@ __all__ = [
     "Atom",
     "Beta",
     "Binomial",
+    "Box",
     "Categorical",
     "Gamma",
     "Hurdle",

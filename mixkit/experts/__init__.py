@@ -6,6 +6,7 @@ from .binomial import BinomialExperts
 from .categorical import CategoricalExperts
 from .covariance import Covariance, DiagonalCovariance, FullCovariance, SphericalCovariance
 from .dominating_measure import COUNTS, POSITIVE_LINE, REAL_LINE, DominatingMeasure
+from .eigen_covariance import EigenCovariance, covariance_by_name, covariance_names
 from .families import family, family_by_name, family_names, family_of
 from .gamma import GammaExperts
 from .gaussian import GaussianExperts, linear_gaussian_experts
@@ -15,6 +16,7 @@ from .log_normal import LogNormalExperts, ZeroInflatedLogNormalExperts
 from .mixed import MixedExperts
 from .multivariate import MultivariateGaussianExperts
 from .negative_binomial import NegativeBinomialExperts
+from .noise import NoiseExperts
 from .ordinal import OrdinalExperts
 from .point_mass import PointMassExperts
 from .poisson import PoissonExperts
@@ -41,6 +43,7 @@ __all__ = [
     "DensityTerms",
     "DiagonalCovariance",
     "DominatingMeasure",
+    "EigenCovariance",
     "Experts",
     "FullCovariance",
     "GammaExperts",
@@ -56,6 +59,7 @@ __all__ = [
     "MultivariateBinaryExperts",
     "MultivariateGaussianExperts",
     "NegativeBinomialExperts",
+    "NoiseExperts",
     "OrdinalExperts",
     "PointMassExperts",
     "PoissonExperts",
@@ -67,6 +71,8 @@ __all__ = [
     "ZeroInflatedLogNormalExperts",
     "ZeroInflatedNegativeBinomialExperts",
     "ZeroInflatedPoissonExperts",
+    "covariance_by_name",
+    "covariance_names",
     "family",
     "family_by_name",
     "family_names",

@@ -10,7 +10,9 @@ from torch.distributions import MultivariateNormal
 from .._validation import check_last_dim
 from ..parameters import Axis, ParameterRecord, has_form, module_records
 from .base import Experts, check_predictor, first_parameter, linear_locations
-from .covariance import Covariance, FullCovariance
+from .covariance import Covariance
+from .dominating_measure import REAL_LINE
+from .eigen_covariance import covariance_by_name
 from .families import family
 from .predictors import Predictor
 
@@ -39,6 +41,7 @@ class MultivariateGaussianExperts(Experts):
         torch.Size([2])
     """
 
+    dominating_measure = REAL_LINE
     needed_options = ("response_dim",)
 
     def __init__(self, predictor: Predictor, covariance: Covariance) -> None:
@@ -61,13 +64,12 @@ class MultivariateGaussianExperts(Experts):
     def linear(cls, num_features: int, num_experts: int, **options: Any) -> "MultivariateGaussianExperts":
         """Experts with means linear in the covariates (see :meth:`Experts.linear`).
 
-        Of its own options ``response_dim`` is the dimension p, ``covariance`` a class of covariances, full ones if
-        it is left out, and ``shared`` says whether all experts have one.
+        Of its own options ``response_dim`` is the dimension p, ``covariance`` one of the names of
+        :func:`~mixkit.experts.covariance_by_name`, "VVV" if it is left out: each expert's own, and full.
         """
-        size, kind = options.pop("response_dim"), options.pop("covariance", FullCovariance)
-        shared = options.pop("shared", False)
+        size, name = options.pop("response_dim"), options.pop("covariance", "VVV")
         predictor, own = linear_locations(num_features, num_experts, size, options)
-        covariance = kind(num_experts, size, shared=shared, batch_shape=predictor.batch_shape)
+        covariance = covariance_by_name(name, num_experts, size, batch_shape=predictor.batch_shape)
         return cls(predictor, covariance, **own)
 
     @classmethod

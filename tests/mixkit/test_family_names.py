@@ -53,9 +53,7 @@ def test_options_that_are_needed_are_given_or_told_by_the_response():
         family_by_name("categorical", 1, 2, generator=seeded(), response=double(0.0, 1.0), num_classes=3).num_classes
         == 3
     )
-    vector = family_by_name(
-        "multivariate_gaussian", 1, 2, response=normal(5, 4), covariance=SphericalCovariance, generator=seeded()
-    )
+    vector = family_by_name("multivariate_gaussian", 1, 2, response=normal(5, 4), covariance="VII", generator=seeded())
     assert vector.covariance.response_dim == 4
     assert isinstance(vector.covariance, SphericalCovariance)
 

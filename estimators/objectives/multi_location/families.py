@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixkit.experts import DensityExperts, Experts, MixedExperts, PointMassExperts, ProductExperts
+from mixkit.experts import DensityExperts, Experts, MixedExperts, NoiseExperts, PointMassExperts, ProductExperts
 from mixkit.experts.base import DensityTerms
 from mixkit.experts.predictors import LinearPredictor
 from mixkit.parameters import ParameterRecord, has_form
@@ -162,8 +162,7 @@ class Block:
         if isinstance(self.family, DensityExperts):
             return self.family.log_density(self.own_response(y), *arguments.unbind(-2))
         shape = (*arguments.shape[:-2], arguments.shape[-1])
-        is_atom = y.eq(torch.as_tensor(self.family.value, dtype=y.dtype, device=y.device))
-        return torch.where(is_atom, torch.zeros_like(y), -torch.inf).expand(shape)
+        return self.family.fixed_log_density(y).expand(shape)  # type: ignore[operator, no-any-return]
 
 
 def _like(values: Tensor, parameter: Any) -> Tensor:
@@ -195,8 +194,13 @@ def joined(blocks: list[Block], densities: list[Tensor]) -> Tensor:
     return torch.stack(densities).sum(0)
 
 
+def _is_fixed(family: object) -> bool:
+    """Whether a family of scalars has no parameters."""
+    return has_form(family, PointMassExperts) or (has_form(family, NoiseExperts) and family.low.ndim == 0)
+
+
 def _is_known(family: object) -> bool:
-    if has_form(family, PointMassExperts):
+    if _is_fixed(family):
         return True
     if not isinstance(family, DensityExperts) or not family.is_consistent or family.known_columns:
         return False
