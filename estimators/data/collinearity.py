@@ -16,7 +16,7 @@ from .dataset import Data
 from .dependent_coefficients import dependent_coefficients, has_pattern
 from .triangle import triangle
 
-__all__ = ["CollinearityWarning", "collinearity_remark", "dependent_columns"]
+__all__ = ["CollinearityWarning", "collinearity_remark", "constant_remark", "dependent_columns"]
 
 _LEAST_SPREAD = 1e-150
 _COLLINEAR = 1e-9  # a standardized column whose part outside the others' span is smaller than this is dropped
@@ -42,6 +42,18 @@ def collinearity_remark(dependent: Tensor, *, is_fixed: bool = True) -> str:
         return f"columns {columns} of x are constant or linear combinations of others that the {readers} read; {end}"
     end = "their coefficients are fixed at 0" if is_fixed else "the data do not determine their coefficients"
     return f"columns {columns} of x are constant or linear combinations of others; {end}"
+
+
+def constant_remark(data: Data, num_known: int) -> str:
+    """What to say of constant columns whose coefficients a penalty holds; empty if there are none."""
+    x = data.x[..., : data.x.shape[-1] - num_known]
+    columns = _is_constant(x.std(1, correction=0), x).any(0).nonzero().squeeze(-1).tolist()
+    return f"columns {columns} of x are constant; the penalty alone determines their coefficients" if columns else ""
+
+
+def _is_constant(std: Tensor, x: Tensor) -> Tensor:
+    """Which columns of ``x (..., n, d)``, of standard deviations ``std (..., d)``, vary by rounding alone or not."""
+    return std <= 1e-13 * torch.maximum(x.amax(-2), -x.amin(-2))
 
 
 def dependent_columns(
@@ -75,8 +87,10 @@ def dependent_columns(
         parts = dependent.expand(2, model.num_experts, -1) if dependent.ndim == 1 else dependent
         parts = parts[..., : d - num_known]
         dependent = parts & ~torch.tensor(is_held, device=parts.device)[:, None, None]
-    if warn and bool(dependent.any()):
-        remark = collinearity_remark(dependent, is_fixed=is_fixed)
+    remark = collinearity_remark(dependent, is_fixed=is_fixed)
+    if not remark and any(is_held):
+        remark = constant_remark(data, num_known)
+    if warn and remark:
         warnings.warn(with_names(remark, names) if names else remark, CollinearityWarning, stacklevel=stacklevel)
     return dependent
 
@@ -96,7 +110,7 @@ def _dependent(x: Tensor) -> Tensor:
     if bool(lost.any()):
         columns = lost.nonzero().squeeze(-1).tolist()
         raise ValueError(f"x must have squares that do not underflow, got columns {columns} too small; rescale them")
-    constant = std <= 1e-13 * torch.maximum(x.amax(0), -x.amin(0))
+    constant = _is_constant(std, x)
     upper = triangle(x, mean, torch.where(constant, 0.0, 1.0 / torch.where(constant, 1.0, std)))
     diagonal = torch.zeros(x.shape[-1], dtype=x.dtype, device=x.device)
     diagonal[: len(upper)] = upper.diagonal().abs()
