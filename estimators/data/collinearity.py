@@ -13,7 +13,7 @@ from mixkit.parameters import has_form
 
 from .columns import with_names
 from .dataset import Data
-from .dependent_coefficients import dependent_coefficients, has_pattern
+from .dependent_coefficients import dependent_coefficients, families_of, has_pattern
 from .triangle import triangle
 
 __all__ = ["CollinearityWarning", "collinearity_remark", "constant_remark", "dependent_columns"]
@@ -36,7 +36,8 @@ def collinearity_remark(dependent: Tensor, *, is_fixed: bool = True) -> str:
     if not columns:
         return ""
     if not is_whole:
-        parts = [name for name, own in zip(("gate", "experts"), dependent, strict=True) if bool(own.any())]
+        has_own = {"gate": bool(dependent[0].any()), "experts": bool(dependent[1:].any())}
+        parts = [name for name, is_dependent in has_own.items() if is_dependent]
         end = "some of their coefficients are fixed at 0" if is_fixed else "the data do not determine all coefficients"
         readers = " and the ".join(parts)
         return f"columns {columns} of x are constant or linear combinations of others that the {readers} read; {end}"
@@ -71,9 +72,9 @@ def dependent_columns(
 
     The last ``num_known`` columns, an offset for example, have no coefficients and count as none of them. ``names
     (d,)`` and ``is_fixed`` are for the warning (see :func:`collinearity_remark`), whose place is ``stacklevel`` up.
-    Of a ``model`` with a pattern of coefficients these are the coefficients of gate and experts ``(2, k, d)``, each
-    part's of the columns that it reads; so they are if ``is_held`` says that a penalty holds the slopes of the gate or
-    of the experts, which are then no dependent ones.
+    Of a ``model`` with a pattern of coefficients these are coefficients ``(1 + f, k, d)``, those of the gate and of
+    each family of experts among the columns that it reads; so they are if ``is_held`` says that a penalty holds the
+    slopes of the gate or of the experts, which are then no dependent ones.
     """
     d = data.x.shape[-1]
     dependent = torch.zeros(d, dtype=torch.bool, device=data.x.device)
@@ -84,9 +85,11 @@ def dependent_columns(
     if model is not None and has_pattern(model):
         dependent = dependent_coefficients(model, data.x[..., : d - num_known])
     if model is not None and any(is_held):
-        parts = dependent.expand(2, model.num_experts, -1) if dependent.ndim == 1 else dependent
+        count = len(families_of(model))
+        parts = dependent.expand(1 + count, model.num_experts, -1) if dependent.ndim == 1 else dependent
         parts = parts[..., : d - num_known]
-        dependent = parts & ~torch.tensor(is_held, device=parts.device)[:, None, None]
+        held = torch.tensor([is_held[0], *[is_held[1]] * count], device=parts.device)
+        dependent = parts & ~held[:, None, None]
     remark = collinearity_remark(dependent, is_fixed=is_fixed)
     if not remark and any(is_held):
         remark = constant_remark(data, num_known)
