@@ -12,6 +12,7 @@ from .gamma import GammaExperts
 from .gaussian import GaussianExperts, linear_gaussian_experts
 from .inverse_gaussian import InverseGaussianExperts
 from .laplace import LaplaceExperts
+from .location_scale import LocationScaleExperts
 from .log_normal import LogNormalExperts, ZeroInflatedLogNormalExperts
 from .mixed import MixedExperts
 from .multivariate import MultivariateGaussianExperts
@@ -53,6 +54,7 @@ __all__ = [
     "InverseGaussianExperts",
     "LaplaceExperts",
     "LocationExperts",
+    "LocationScaleExperts",
     "LogNormalExperts",
     "MixedExperts",
     "MultiLocationExperts",

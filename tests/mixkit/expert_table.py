@@ -27,6 +27,7 @@ from mixkit.experts import (
     InverseGaussianExperts,
     LaplaceExperts,
     LocationExperts,
+    LocationScaleExperts,
     LogNormalExperts,
     MultivariateGaussianExperts,
     NegativeBinomialExperts,
@@ -140,6 +141,10 @@ def _normal(experts, eta, j):
     return stats.norm(eta, _constant_of(experts, "log_std", j))
 
 
+def _location_scale(experts, eta, j):
+    return stats.norm(eta[0], np.hypot(experts.least_std, np.exp(eta[1])))
+
+
 def _student_t(experts, eta, j):
     return stats.t(_constant_of(experts, "log_df", j), eta, _constant_of(experts, "log_scale", j))
 
@@ -242,6 +247,8 @@ SCALAR: dict[str, Family] = {
     ),
     "gaussian-constant-mean": Family(lambda **o: GaussianExperts(_constant(**o), **o), _normal),
     "gaussian-network-mean": Family(lambda **o: GaussianExperts(_network(**o), **o), _normal),
+    "location-scale": Family(lambda **o: LocationScaleExperts(_linear(2, **o)), _location_scale),
+    "location-scale-least": Family(lambda **o: LocationScaleExperts(_network(2, **o), least_std=0.5), _location_scale),
     "student-t": Family(lambda **o: StudentTExperts(_linear(**o), **o), _student_t),
     "student-t-network": Family(lambda **o: StudentTExperts(_network(**o), **o), _student_t),
     "logistic-of-a-user": Family(

@@ -132,6 +132,18 @@ class TestSameModels:
         squared = fit_formula("I(y**2) ~ x", DATA, 1, **QUICK)
         np.testing.assert_allclose(squared._recipe.values(DATA), DATA.y**2)
 
+    def test_several_responses_of_different_families(self):
+        families = {"y": "gaussian", "count": "poisson"}
+        both = fit_formula("y + count ~ x", DATA, 1, family=families, **QUICK)
+        alone = [fit_formula(f"{name} ~ x", DATA, 1, family=word, **QUICK) for name, word in families.items()]
+        assert both.llf == pytest.approx(sum(fit.llf for fit in alone), abs=1e-6)
+        assert both.params["count.slope[0,x]"] == pytest.approx(alone[1].params["slope[0,x]"], rel=1e-5)
+        assert both.predict(DATA).shape == (len(DATA), 2)
+        wrong_ones = {"each of 2 responses": {"y": "gaussian"}, "one of numbers": {"y": "ordinal", "count": "poisson"}}
+        for message, wrong in wrong_ones.items():
+            with pytest.raises(ValueError, match=message):
+                fit_formula("y + count ~ x", DATA, 1, family=wrong, **QUICK)
+
     def test_truth_values_are_trials(self):
         data = DATA.assign(above=DATA.y > 2.5)
         found = fit_formula("above ~ w", data, 1, family="binomial", **QUICK)
