@@ -45,6 +45,17 @@ class DesignWords:
         groups = [self.common] if isinstance(self.common, str) else list(self.common or ())
         return tuple(read_terms("common", text) for text in groups)
 
+    def in_words(self) -> dict[str, str]:
+        """Terms beside the formula's, by argument."""
+        groups = [" + ".join(group.words) for group in self.common_terms]
+        if isinstance(self.common, Mapping):
+            groups = [f"{text} of {_listed(who)}" for text, who in zip(groups, self.common.values(), strict=True)]
+        absent = [f"{text} of {expert}" for expert, text in (self.absent or {}).items()]
+        fixed = [f"{name} of {expert} at {value:g}" for (expert, name), value in (self.fixed or {}).items()]
+        parts = {"common": (", " if isinstance(self.common, Mapping) else " + ").join(groups)}
+        parts |= {"absent": ", ".join(absent), "fixed": ", ".join(fixed)}
+        return {name: text for name, text in parts.items() if text}
+
     @property
     def gate_terms(self) -> Terms | None:
         """Terms of the gate."""
@@ -155,6 +166,10 @@ class Design:
 
 
 _INTERCEPT = "Intercept"
+
+
+def _listed(experts: Iterable[int]) -> str:
+    return " and ".join(map(str, experts))
 
 
 def _own(encoder: Encoder) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from mixkit._validation import check_integer
-from mixkit.experts import Experts
 from mixkit.gates import Gate
 
 from ..em import EM
@@ -16,7 +15,7 @@ from ..search.estimator import Estimator
 from .design import DesignWords
 from .extras import frame_packages
 from .learn import Columns, Learned, learn
-from .model import ModelWords, labels_of
+from .model import Family, ModelWords, labels_of
 from .words import split_formula
 
 __all__ = ["fit_formula"]
@@ -27,7 +26,7 @@ def fit_formula(
     data: Any,
     num_experts: int = 2,
     *,
-    family: str | Experts = "gaussian",
+    family: Family = "gaussian",
     common: str | Sequence[str] | Mapping[str, Sequence[int]] | None = None,
     absent: Mapping[int, str] | None = None,
     fixed: Mapping[tuple[int, str], float] | None = None,
@@ -55,7 +54,8 @@ def fit_formula(
         formula: as above; the left side may be an expression, or several columns ``a + b``.
         data: a pandas, polars or pyarrow frame, or a mapping of columns.
         num_experts: number of experts k.
-        family: a name of :func:`mixkit.experts.family_by_name`, or experts that take all the columns of the terms.
+        family: a name of :func:`mixkit.experts.family_by_name`; a mapping of the responses to names, in the order of
+            the left side, ``{"weight": "gaussian", "visits": "poisson"}``; or experts that take all the columns.
         common: terms, beside those of the formula, whose coefficients all experts share; or a mapping of terms to the
             experts that share them, ``{"x1 + x2": (0, 1)}``; the others lack them.
         absent: by expert the terms that it lacks, ``{2: "x1 + x2"}``.
@@ -128,7 +128,6 @@ def _fitted(estimator: Estimator, model: Any, learned: Learned, weights_of: str)
 
 def _text(formula: str, terms: DesignWords, columns: Columns) -> str:
     """The formula and what stands beside it, in a line."""
-    common = " + ".join(word for group in terms.common_terms for word in group.words)
-    named = {"common": common or None, **columns._asdict()}
+    named = {**terms.in_words(), **columns._asdict()}
     beside = [f"{name}: {value}" for name, value in named.items() if isinstance(value, str | int)]
     return "; ".join([" ".join(formula.split()), *beside])

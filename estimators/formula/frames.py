@@ -73,7 +73,10 @@ def _column(series: Any) -> Any:
     """A column of any library as pandas holds it; the order of categories is kept."""
     nw, pd = frame_packages()
     if series.dtype in (nw.Categorical, nw.Enum):
-        return pd.Categorical(series.cast(nw.String).to_list(), categories=series.cat.get_categories().to_list())
+        categories = series.cat.get_categories().to_list()
+        if series.dtype == nw.Categorical and series.implementation.is_polars():
+            categories = sorted(categories)  # which polars has in the order in which it met them, anywhere
+        return pd.Categorical(series.cast(nw.String).to_list(), categories=categories)
     if series.dtype.is_numeric():
         values = series.to_list() if series.is_null().any() else series.to_numpy()
         return np.asarray(values, dtype=np.float64) if isinstance(values, list) else values

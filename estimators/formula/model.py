@@ -1,32 +1,50 @@
 """From a design, names of a family and a gate to a model."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mixkit.experts import CategoricalExperts, Experts, OrdinalExperts, family_by_name, family_of
+from mixkit.experts import (
+    CategoricalExperts,
+    Experts,
+    OrdinalExperts,
+    ProductExperts,
+    family_by_name,
+    family_of,
+)
 from mixkit.gates import Gate, constant_gate, gate_by_name
 from mixkit.mixture import MixtureOfExperts
 
 from .design import Design
 from .response import Labels
 
-__all__ = ["ModelWords", "labels_of"]
+__all__ = ["Family", "ModelWords", "labels_of"]
+
+Family = str | Experts | Mapping[str, str]
+"""A name, experts, or a name for each of several responses."""
 
 _SEED = 0  # of the parameters a model is built with; no fit starts from them
 _LABELS = {CategoricalExperts: Labels.CLASSES, OrdinalExperts: Labels.LEVELS}
 
 
-def labels_of(family: str | Experts) -> Labels:
+def labels_of(family: Family) -> Labels:
     """What responses of a family are.
 
     Raises:
         TypeError: if ``family`` is neither a name nor a family of experts.
         ValueError: for an unknown name.
     """
+    if isinstance(family, Mapping):
+        for name, word in family.items():
+            if labels_of(word) is not Labels.NUMBERS:
+                raise ValueError(
+                    f"family must be one of numbers for each of several responses, got {word!r} for {name!r}"
+                )
+        return Labels.NUMBERS
     if not isinstance(family, str | Experts):
         received = family.__name__ if isinstance(family, type) else type(family).__name__
         raise TypeError(f"family must be a name or a mixkit.experts.Experts, got {received}")
@@ -46,13 +64,14 @@ class ModelWords:
     """A family and a gate, by name or as they are.
 
     Attributes:
-        family: a name of :func:`mixkit.experts.family_by_name`, or experts that take all columns.
+        family: a name of :func:`mixkit.experts.family_by_name`, one for each of several responses, or experts that take
+            all columns.
         gate: a name of :func:`mixkit.gates.gate_by_name`, or a gate that takes all columns.
         family_options: further arguments of the family.
         gate_options: further arguments of the gate.
     """
 
-    family: str | Experts
+    family: Family
     gate: str | Gate
     family_options: dict[str, Any] = field(default_factory=dict)
     gate_options: dict[str, Any] = field(default_factory=dict)
@@ -89,10 +108,9 @@ class ModelWords:
         if reads and pattern is not None:
             options["pattern"] = pattern
         d = len(design.columns) if reads else 0
-        try:
-            return family_by_name(self.family, d, k, response=response, **options, **settings)
-        except TypeError as error:
-            raise TypeError(f"family {self.family!r} does not take {sorted(options)}: {error}") from error
+        if isinstance(self.family, Mapping):
+            return _product(self.family, d, k, response, options | settings)
+        return _named_family(self.family, d, k, response, options | settings)
 
     def _known_options(self, roles: tuple[str, ...], trials: int | None) -> dict[str, Any]:
         options: dict[str, Any] = {"offset": True} if "offset" in roles else {}
@@ -120,3 +138,21 @@ class ModelWords:
                 f"gate {self.gate!r} does not take {sorted(options)}: {error}; a gate that reads some of the columns "
                 "has to have a pattern, as 'softmax' has"
             ) from error
+
+
+def _named_family(name: str, d: int, k: int, response: Tensor, options: dict[str, Any]) -> Experts:
+    try:
+        return family_by_name(name, d, k, response=response, **options)
+    except TypeError as error:
+        own = sorted(set(options) - {"dtype", "generator"})
+        raise TypeError(f"family {name!r} does not take {own}: {error}") from error
+
+
+def _product(families: Mapping[str, str], d: int, k: int, response: Tensor, options: dict[str, Any]) -> ProductExperts:
+    """Experts of several responses, a family for each column."""
+    p = response.shape[1] if response.ndim == 2 else 1
+    if len(families) != p:
+        raise ValueError(f"family must have a name for each of {p} responses, got {list(families)}")
+    columns = response.reshape(len(response), p).unbind(1)
+    parts = zip(families.items(), columns, strict=True)
+    return ProductExperts({name: _named_family(word, d, k, own, options) for (name, word), own in parts})

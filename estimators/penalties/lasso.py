@@ -48,7 +48,7 @@ class Lasso(Penalty):
         >>> from estimators import EM
         >>> from estimators.penalties import Lasso, Ridge
         >>> EM(penalty=Lasso(experts=5.0) + Ridge(gate=1.0)).penalty
-        Lasso(gate=0.0, experts=5.0) + Ridge(gate=1.0, experts=0.0)
+        Lasso(gate=0.0, experts=5.0) + Ridge(gate=1.0, experts=0.0, scaled=False)
     """
 
     gate: float = 0.0

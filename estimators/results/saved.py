@@ -14,6 +14,7 @@ from .maximum import COVARIANCES, Maximum
 __all__ = ["Saved"]
 
 _KIND = "fit"
+_OF_DATA = ("_estimator", "_fitted_rows", "_num_given")  # mean nothing without the observations
 
 
 class Saved:
@@ -35,7 +36,10 @@ class Saved:
             path: of the file, which is replaced if it exists.
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        values |= {"_estimator": None, "_maximum": _without_data(self._maximum), "_effective_df": self.effective_df}
+        values |= dict.fromkeys(_OF_DATA) | {
+            "_maximum": _without_data(self._maximum),
+            "_effective_df": self.effective_df,
+        }
         if not _is_storable(self.model):
             values["model"] = dict(self.model.state_dict())
         write_archive(path, _KIND, values)

@@ -8,15 +8,16 @@ of ``x`` with other parameters, and the search may choose its coordinates.
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mixkit.gates.scores import Score
 from mixkit.mixture import MixtureOfExperts
-from mixkit.parameters import Axis, CoefficientBlock, ParameterRecord, Patterned, module_records, records_of
+from mixkit.parameters import Axis, ParameterRecord, module_records, records_of
 
 from ..data.dataset import Data
 from ..objectives.softmax_gate.design import NEGLIGIBLE_SPREAD, moments
 from ..objectives.softmax_gate.objective import is_linear_predictor
+from .pattern_units import absorbed_shift, kept_by_patterns
 
 __all__ = ["Coordinates", "coordinate_freedom", "restore_coordinates"]
 
@@ -109,29 +110,6 @@ def _shifted_by(coefficients: Tensor, record: ParameterRecord, center: Tensor, *
     matrix[..., a, b] += coefficients
     matrix[..., b, a] += coefficients
     return matrix @ center
-
-
-def absorbed_shift(slopes: Tensor, own: CoefficientBlock, level: CoefficientBlock, center: Tensor) -> Tensor:
-    """What free intercepts ``(..., F)`` of a pattern have to absorb of free ``slopes`` at a center of covariates.
-
-    It is the same for all experts that share an intercept wherever the covariate can be shifted.
-    """
-    rows = own.without_values().full(slopes)
-    return level.read((rows @ center).unsqueeze(-1))
-
-
-def kept_by_patterns(model: nn.Module, center: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Centers and scales ``(r, d)`` of covariates as far as patterns of coefficients in a model allow them.
-
-    A covariate with a known coefficient keeps its units, and one whose shift no intercepts absorb its zero.
-    """
-    for part in model.modules():
-        if isinstance(part, Patterned) and part.pattern is not None:
-            has_value = (part.pattern.slopes.fixed_tensor() != 0).any(0).to(center.device)
-            can_shift = torch.tensor(part.pattern.can_shift, device=center.device)
-            center = torch.where(has_value | ~can_shift, 0.0, center)
-            scale = torch.where(has_value, 1.0, scale)
-    return center, scale
 
 
 def coordinate_freedom(model: MixtureOfExperts) -> tuple[bool, bool]:

@@ -8,7 +8,7 @@ design of their own (:mod:`estimators.objectives.softmax_gate`).
 
 import copy
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,9 @@ from ..optimizers.newton import Ascent
 from ..optimizers.objective import Evaluation, Objective, UserMap
 from ..penalties.wrapper import Wrapper
 from .module_units import AffineMap, OutputUnits, module_map
+from .pattern_units import kept_by_patterns, restore_patterned, shared_response, shared_scale, with_units
 from .response_units import ResponseUnits, response_units, restore_spread
-from .standardization import Coordinates, absorbed_shift, kept_by_patterns, restore_coordinates
+from .standardization import Coordinates, restore_coordinates
 
 __all__ = ["StandardizedObjective", "Units"]
 
@@ -58,9 +59,9 @@ class Units(NamedTuple):
         own = response_units(model.experts, data.y, data.weight)
         none = ResponseUnits.none(data.y)
         responses = [none] if own is None else [own, ResponseUnits(none.mean, own.scale), none]
-        responses = [response for response in responses if _suits(model, response)]
+        allowed = [shared_response(model, response) for response in responses]
         for center, scale in covariates:
-            for response in responses:
+            for response in (response for response in allowed if response is not None):
                 yield _with_offset(cls(center, scale, response), model)
 
 
@@ -84,6 +85,8 @@ def _gate_coordinates(model: MixtureOfExperts, data: Data) -> tuple[Tensor, Tens
             return None
         center, scale = found.center, found.scale
     center, scale = kept_by_patterns(model, center, scale)
+    if model.gate.score.can_scale or isinstance(model.gate.score, ModuleScore):
+        scale = shared_scale(model, scale, moments(seen, None, 1)[1])
     last = center.new_zeros((len(center), model.num_known))
     return torch.cat([center, last], -1), torch.cat([scale, last + 1.0], -1)
 
@@ -149,7 +152,8 @@ def _linear_predictors(model: MixtureOfExperts) -> list[Predictor]:
 def _restore_linear(part: Predictor, units: Units, *, is_response: bool) -> None:
     """Slopes and intercepts of standardized covariates in place as those of the data; of the response too."""
     if isinstance(part, LinearPredictor) and part.pattern is not None:
-        _restore_patterned(part, units, is_response=is_response)
+        d, response = part.num_features, (units.response.mean[0], units.response.scale[0])
+        restore_patterned(part, units.center[0, :d], units.scale[0, :d], response if is_response else None)
         return
     intercept = part.get_parameter("intercept")
     if is_response:
@@ -161,32 +165,6 @@ def _restore_linear(part: Predictor, units: Units, *, is_response: bool) -> None
             part.slope.mul_(scale.unsqueeze(-1) if scale.ndim else scale)
         part.slope.div_(width)
         intercept.sub_(part.slope @ center)
-
-
-def _restore_patterned(part: LinearPredictor, units: Units, *, is_response: bool) -> None:
-    """The same of free coefficients: what is fixed at zero stays, and other values have kept their units."""
-    slope, intercept = (getattr(part, f"free_{name}") for name in part.coefficient_names)
-    pattern: Any = part.pattern
-    center, width = units.center[0, : part.num_features], units.scale[0, : part.num_features]
-    if is_response:
-        mean, scale = (
-            value.unsqueeze(-1) if value.ndim else value for value in (units.response.mean[0], units.response.scale[0])
-        )
-        intercept.mul_(scale).add_(mean)
-        slope.mul_(scale)
-    slope.div_(width[list(pattern.slopes.columns)])
-    intercept.sub_(absorbed_shift(slope, pattern.slopes, pattern.intercepts, center))
-
-
-def _suits(model: MixtureOfExperts, response: ResponseUnits) -> bool:
-    """Whether known coefficients allow the units: values other than zero no change, absent intercepts no shift."""
-    pattern = getattr(getattr(model.experts, "predictor", None), "pattern", None)
-    if pattern is None:
-        return True
-    is_scaled, is_moved = bool((response.scale != 1).any()), bool((response.mean != 0).any())
-    has_values = pattern.slopes.has_values or pattern.intercepts.has_values
-    has_all = all(entry != -1 for row in pattern.intercepts.index for entry in row)
-    return not (is_scaled and has_values) and not (is_moved and not has_all)
 
 
 class StandardizedObjective(Wrapper):
@@ -217,7 +195,8 @@ class StandardizedObjective(Wrapper):
         for units in Units.candidates(double, data):
             restorers = [_Restorer(double, data, units, index) for index in range(len(data.x))]
             if all(restorer.is_possible for restorer in restorers):
-                base = type(whole)(model, units.data(data), variance_floor=variance_floor)
+                near = with_units(model, units.scale[0], units.response.scale[0])
+                base = type(whole)(near, units.data(data), variance_floor=variance_floor)
                 maps = [_vector_map(base, double, restorer) for restorer in restorers]
                 matrix, offset = (torch.stack(parts) for parts in zip(*maps, strict=True))
                 return cls(base, data, units, matrix, offset)

@@ -12,6 +12,7 @@ from torch.distributions import Normal
 from estimators import EM, CollinearityWarning
 from estimators.penalties import Lasso, LogPrior, MinimumShare, Ridge
 from mixkit import (
+    GaussianExperts,
     LinearPredictor,
     MixtureOfExperts,
     PoissonExperts,
@@ -20,6 +21,7 @@ from mixkit import (
     softmax_gate,
 )
 from mixkit.datasets import load_tone
+from mixkit.parameters import CoefficientPattern
 
 
 def settings():
@@ -119,3 +121,49 @@ def test_the_order_of_full_dummies_does_not_change_a_ridge_fit(order):
     np.testing.assert_allclose(
         fit.model.experts.predictor.slope.detach()[0], plain.model.experts.predictor.slope.detach()[0, order], rtol=1e-7
     )
+
+
+# -- ridges in units of each expert's scale ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 1e4])
+def test_a_scaled_ridge_is_scikit_learn_s(doubled, unit):
+    x, y = doubled
+    x = np.c_[x[:, 0], x[:, 0] ** 2]
+    fit = EM(penalty=Ridge(experts=30.0, scaled=True), random_state=0).fit(one_line(2), x, unit * y)
+    assert fit.converged
+    expected = SklearnRidge(alpha=30.0).fit((x - x.mean(0)) / x.std(0), unit * y).coef_ / x.std(0)
+    np.testing.assert_allclose(fit.model.experts.predictor.slope.detach()[0], expected, rtol=1e-7)
+
+
+def test_more_columns_than_rows_have_a_bound_under_a_scaled_ridge():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(30, 60))
+    y = x[:, 0] + 0.5 * rng.normal(size=30)
+    fit = EM(penalty=Ridge(experts=5.0, scaled=True), random_state=0, n_init=2).fit(one_line(60), x, y)
+    assert fit.converged
+    expected = SklearnRidge(alpha=5.0).fit((x - x.mean(0)) / x.std(0), y)
+    np.testing.assert_allclose(fit.model.experts.predictor.slope.detach()[0], expected.coef_ / x.std(0), rtol=1e-5)
+    residual = y - expected.predict((x - x.mean(0)) / x.std(0))
+    variance = (residual @ residual + 5.0 * expected.coef_ @ expected.coef_) / 30.0
+    assert float(fit.model.experts.log_std.detach().exp()) ** 2 == pytest.approx(variance, rel=1e-6)
+
+
+def test_a_scaled_ridge_of_counts_is_the_plain_one():
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(50, 2))
+    y = rng.poisson(np.exp(x[:, 0])).astype(float)
+    model = MixtureOfExperts(constant_gate(1), PoissonExperts(LinearPredictor(2, 1, **settings())))
+    fits = [EM(penalty=Ridge(experts=3.0, scaled=scaled), random_state=0).fit(model, x, y) for scaled in (False, True)]
+    assert fits[0].objective_value == pytest.approx(fits[1].objective_value, abs=1e-8)
+
+
+def test_slopes_of_several_scales_are_refused():
+    pattern = CoefficientPattern.of(2, 1, common=[0])
+    experts = GaussianExperts(LinearPredictor(1, 2, pattern=pattern, **settings()), dtype=torch.float64)
+    model = MixtureOfExperts(constant_gate(2), experts)
+    x, y = load_tone()
+    with pytest.raises(ValueError, match="penalty must not be scaled where slopes belong to several scales"):
+        EM(penalty=Ridge(experts=1.0, scaled=True), random_state=0, n_init=1).fit(model, x, y)
+    with pytest.raises(TypeError, match="scaled must be a bool, got 1"):
+        Ridge(scaled=1)

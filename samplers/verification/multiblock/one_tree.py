@@ -26,7 +26,7 @@ class OneTree:
 
     @classmethod
     def of(cls, tokens: list[int], parents: list[int], size: int, *, merges: bool = True) -> "OneTree":
-        """Merge the first ``size`` of the nodes with tokens ``(n,)`` and parents' rows ``(n,)``, or leave copies apart."""
+        """Merge the first ``size`` nodes, of tokens ``(n,)`` and parents' rows ``(n,)``, or leave copies apart."""
         leader = [0]
         first: dict[tuple[int, int], int] = {}
         children: list[list[int]] = [[] for _ in range(len(tokens) + 1)]

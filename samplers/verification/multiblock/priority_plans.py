@@ -1,5 +1,6 @@
 """Budgets for drafts of different distributions: mixtures of orders in which the first drafted token is selected."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -63,14 +64,33 @@ class PriorityPlans(LevelPlans):
 
     def solve(self, nodes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Find a mixture for each node; the solution is its place among those found."""
-        if self.rows.drafts is None:
-            raise ValueError("drafts must be given for budgets by priority, got None")
         wanted = weight[:, None] * self.rows.target[nodes]
-        mixture = mix_orders(wanted, self.rows.drafts[nodes], self.rows.active[nodes])
+        several = bool((self.rows.count[nodes] > 1).any())
+        mixture = mix_orders(
+            wanted,
+            self.first_key(nodes, wanted),
+            lambda order: self.first_drafted(nodes, order),
+            _STEPS if several else 1,
+        )
         place = torch.arange(len(nodes), device=nodes.device) + self._start[-1]
         self._found.append(mixture)
         self._start.append(self._start[-1] + len(nodes))
         return torch.minimum(wanted, mixture.marginal).sum(-1), place.to(weight)[:, None]
+
+    def first_drafted(self, nodes: Tensor, order: Tensor) -> Tensor:
+        """Distribution ``(s, v)`` of the first drafted token at some nodes, in an order ``(s, v)``."""
+        return first_drafted(self._drafts[nodes], self.rows.active[nodes], order)
+
+    def first_key(self, nodes: Tensor, wanted: Tensor) -> Tensor:
+        """What the first order sorts by, descending ``(s, v)``: the target over the sum of the drafts."""
+        drafts = self._drafts[nodes] * self.rows.active[nodes, :, None]
+        return wanted / drafts.sum(1).clamp_min(1e-300)
+
+    @property
+    def _drafts(self) -> Tensor:
+        if self.rows.drafts is None:
+            raise ValueError("drafts must be given for budgets by priority, got None")
+        return self.rows.drafts
 
     def at(self, weight: Tensor, solution: Tensor) -> NodePlan:
         """Budgets of the drafted tokens: the shares of the orders in which they come first."""
@@ -94,32 +114,33 @@ class PriorityPlans(LevelPlans):
         return NodePlan(budgets, weight, accepted)
 
 
-def mix_orders(wanted: Tensor, drafts: Tensor, active: Tensor) -> OrderMixture:
+def mix_orders(wanted: Tensor, key: Tensor, first: Callable[[Tensor], Tensor], steps: int = _STEPS) -> OrderMixture:
     r"""Mix orders so that the selected token's distribution has much in common with the masses ``wanted (s, v)``.
 
     Args:
         wanted: :math:`w p`, float64.
-        drafts: Distributions of the drafts ``(s, n, v)``.
-        active: Drafts that take part ``(s, n)``.
+        key: What the first order sorts by, descending ``(s, v)``.
+        first: Maps an order ``(s, v)`` to the distribution of the first drafted token in it ``(s, v)``.
+        steps: Most orders.
 
     Example:
         >>> target = torch.tensor([[0.5, 0.5]], dtype=torch.float64)
         >>> drafts = torch.tensor([[[0.9, 0.1], [0.2, 0.8]]], dtype=torch.float64)
-        >>> mixture = mix_orders(target, drafts, torch.tensor([[True, True]]))
+        >>> active = torch.tensor([[True, True]])
+        >>> mixture = mix_orders(target, target, lambda order: first_drafted(drafts, active, order))
         >>> bool(torch.minimum(target, mixture.marginal).sum() > 0.9999)
         True
     """
     best = torch.full_like(wanted[:, 0], -1.0)
     share, marginal = wanted.new_zeros(len(wanted), 0), torch.zeros_like(wanted)
     kept_share, kept, ranks = share, marginal, []
-    key, total = wanted / (drafts * active[..., None]).sum(1).clamp_min(1e-300), wanted.sum(-1)
-    several = (active.sum(-1) > 1).any()
-    for step in range(_STEPS if several else 1):
+    total = wanted.sum(-1)
+    for step in range(steps):
         # Near the optimum many ratios are equal but for rounding: ties in float32, where the lower token is first.
         order = key.float().argsort(dim=-1, descending=True, stable=True)
         places = torch.arange(order.shape[1], device=order.device).expand_as(order)
         ranks.append(torch.empty_like(order).scatter_(1, order, places))
-        new = first_drafted(drafts, active, order)
+        new = first(order)
         size = _step_size(wanted, marginal, new, step)[:, None]
         marginal = (1 - size) * marginal + size * new
         share = torch.cat([(1 - size) * share, size], 1)

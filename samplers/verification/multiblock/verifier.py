@@ -9,6 +9,7 @@ from ..verifier import TreeRule
 from ..verify_drafts import DraftBlock
 from ..verify_tree import draw_from_target, walk_tree
 from .by_row import descend_block, descend_tree
+from .distinct_plans import DistinctPlans
 from .kseq_plans import SequentialPlans
 from .levels import MergedTree, TreeShape, merge
 from .outcome import Outcome, accepted_tokens
@@ -43,6 +44,8 @@ class MultiBlockVerifier(TreeRule):
             ``"k-seq"`` for those of `KSequential` (no sort). ``"priority"`` is for drafts of different distributions:
             at each node a mixture of up to 24 orders of the tokens, of which the first drafted one is selected (a sort
             for each order).
+        with_replacement: Whether siblings are drawn independently. Without replacement, each is drawn from its
+            distribution without the tokens of the siblings before it; budgets are then those by priority.
 
     Source: derived for this package (``docs/verification.md``), on block verification, Sun et al. (2024), arXiv
     2403.10444, and the optimum at a node, Khisti et al. (2024), arXiv 2410.18234.
@@ -55,14 +58,18 @@ class MultiBlockVerifier(TreeRule):
         tensor([3])
     """
 
-    def __init__(self, *, budgets: str = "optimal"):
+    def __init__(self, *, budgets: str = "optimal", with_replacement: bool = True):
         if budgets not in BUDGETS:
             raise ValueError(f"budgets must be one of {sorted(BUDGETS)}, got {budgets!r}")
+        if not with_replacement and budgets != "priority":
+            raise ValueError(f"budgets must be 'priority' for siblings without replacement, got {budgets!r}")
         self.budgets = budgets
-        self.identical_drafts = BUDGETS[budgets].identical_drafts
+        self.with_replacement = with_replacement
+        self.identical_drafts = self._plans.identical_drafts
 
     def __repr__(self) -> str:
-        return f"MultiBlockVerifier(budgets={self.budgets!r})"
+        without = "" if self.with_replacement else ", with_replacement=False"
+        return f"MultiBlockVerifier(budgets={self.budgets!r}{without})"
 
     def rule(self, block: DraftBlock, source: RandomSource) -> Verification:
         """Plan the whole tree of drafts, then draw the end of the path and the token after it."""
@@ -93,7 +100,7 @@ class MultiBlockVerifier(TreeRule):
 
     @property
     def _plans(self) -> type[LevelPlans]:
-        return BUDGETS[self.budgets]
+        return BUDGETS[self.budgets] if self.with_replacement else DistinctPlans
 
     def _verify_shape(self, shape: TreeShape, merged: MergedTree, rows: Rows, source: RandomSource) -> Outcome:
         plans = self._plans

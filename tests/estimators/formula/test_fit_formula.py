@@ -132,6 +132,18 @@ class TestSameModels:
         squared = fit_formula("I(y**2) ~ x", DATA, 1, **QUICK)
         np.testing.assert_allclose(squared._recipe.values(DATA), DATA.y**2)
 
+    def test_several_responses_of_different_families(self):
+        families = {"y": "gaussian", "count": "poisson"}
+        both = fit_formula("y + count ~ x", DATA, 1, family=families, **QUICK)
+        alone = [fit_formula(f"{name} ~ x", DATA, 1, family=word, **QUICK) for name, word in families.items()]
+        assert both.llf == pytest.approx(sum(fit.llf for fit in alone), abs=1e-6)
+        assert both.params["count.slope[0,x]"] == pytest.approx(alone[1].params["slope[0,x]"], rel=1e-5)
+        assert both.predict(DATA).shape == (len(DATA), 2)
+        wrong_ones = {"each of 2 responses": {"y": "gaussian"}, "one of numbers": {"y": "ordinal", "count": "poisson"}}
+        for message, wrong in wrong_ones.items():
+            with pytest.raises(ValueError, match=message):
+                fit_formula("y + count ~ x", DATA, 1, family=wrong, **QUICK)
+
     def test_truth_values_are_trials(self):
         data = DATA.assign(above=DATA.y > 2.5)
         found = fit_formula("above ~ w", data, 1, family="binomial", **QUICK)
@@ -391,6 +403,15 @@ class TestBadInput:
         monkeypatch.setitem(sys.modules, "formulaic", None)
         with pytest.raises(ImportError, match=re.escape("pip install 'mixkit[formula]'")):
             fit_formula("y ~ x", DATA, 1)
+
+
+def test_what_stands_beside_a_formula_is_told():
+    settings = {"absent": {1: "w"}, "fixed": {(0, "w"): 0.5}, "offset": "hours", "missing": "drop", **QUICK}
+    found = fit_formula("y ~ x + w", DATA, 2, common={"side": (0, 1)}, **settings)
+    words = "y ~ x + w; common: side of 0 and 1; absent: w of 1; fixed: w of 0 at 0.5; offset: hours"
+    assert found.formula == words
+    assert f"Formula: {words}." in " ".join(str(found.summary()).split())
+    assert fit_formula("y ~ 1", DATA, 1, common=["x", "w"], **QUICK).formula == "y ~ 1; common: x + w"
 
 
 def test_groups_of_one_row_are_rows():

@@ -6,6 +6,7 @@ maximum. Of the doses of salmonella, up to 1,000, the step of R's differences is
 standard errors (.00016235 and .04709) are wrong: those here are of the exact Hessian, which a test computes by itself.
 """
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,6 +135,15 @@ ROWS = {
         },
         [{"intercept": (-2.83369, 0.07508)}, {"intercept": (-2.25016, 0.04053)}, {"intercept": (-1.60971, 0.05573)}],
         {"slope[common,C(Treatment, contr.treatment('Control'))[T.Treated]]": (-0.25818, 0.04990)},
+    ),
+    "dmft, zeros": Row(
+        "dmft",
+        "End ~ log(Begin + 0.5) + Gender + Ethnic + Treatment",
+        1,
+        -1232.015376,
+        {"family": "zero_inflated_poisson"},
+        [{"slope,log(Begin + 0.5)": (0.73031, 0.04024), "zero_logit": (math.log(0.04529 / (1.0 - 0.04529)), None)}],
+        {},
     ),
     "fabric faults": Row(
         "fabricfault",

@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from estimators import FormulaColumns, MixtureOfExpertsRegressor, fit_formula, select_experts
+from estimators import FitResult, FormulaColumns, MixtureOfExpertsRegressor, fit_formula, select_experts
 
 from .test_fit_formula import DATA, QUICK
 
@@ -56,6 +56,17 @@ def test_bad_input():
         FormulaColumns("x +").fit(DATA)
     with pytest.raises(TypeError, match="terms must be a string of terms, got int"):
         FormulaColumns(3).fit(DATA)
+
+
+def test_files_keep_the_number_of_groups_and_nothing_of_each_row(tmp_path):
+    data = DATA.assign(id=np.arange(len(DATA))[::-1] // 4)
+    fit = fit_formula("y ~ x", data, 2, groups="id", **QUICK)
+    fit.save(tmp_path / "fit")
+    twin = FitResult.load(tmp_path / "fit")
+    assert (twin.num_groups, twin.bic, twin.formula) == (fit.num_groups, fit.bic, fit.formula)
+    assert str(twin.summary(cov_type="sandwich")) == str(fit.summary(cov_type="sandwich"))
+    with np.load(tmp_path / "fit") as arrays:
+        assert max(array.size for array in arrays.values()) < len(DATA)
 
 
 def test_groups_of_a_fit_by_formula_are_named_in_predictions():

@@ -12,6 +12,7 @@ from mixkit import constant_gate
 from mixkit.experts import GaussianExperts, PoissonExperts
 from mixkit.experts.predictors import LinearPredictor, ModulePredictor
 from mixkit.gates import Gate
+from mixkit.gates.normalizers import NormalizedSigmoid
 from mixkit.gates.scores import LinearScore
 from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import CoefficientPattern
@@ -222,3 +223,51 @@ def test_known_coefficients_act_as_offsets() -> None:
     assert fit.llf == pytest.approx(other.llf, abs=1e-8)
     assert fit.model.experts.predictor.slope[:, 1].tolist() == [0.75, 0.75]
     assert sorted(fit.params) == pytest.approx(sorted(other.params), abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:the observed information is singular")  # of the gate: weights run far
+@pytest.mark.parametrize(("factor", "shift"), [(1e-6, 1e3), (1e6, 1e3)])
+def test_units_change_nothing_behind_a_smooth_gate(factor: float, shift: float) -> None:
+    x, y = crossing(200)
+    model = smooth(CoefficientPattern.of(2, 2, common=[1]))
+    plain, moved = (EM(random_state=0, n_init=3, n_moves=0).fit(model, data, y) for data in (x, (x + shift) * factor))
+    assert moved.llf == pytest.approx(plain.llf, abs=1e-6)
+    assert values(moved)["slope[common,x1]"] * factor == pytest.approx(values(plain)["slope[common,x1]"], abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:the observed information is singular")  # of the gate: weights run far
+@pytest.mark.parametrize("factor", [1e-6, 1e6])
+def test_known_slopes_have_units_behind_a_smooth_gate(factor: float) -> None:
+    x, y = crossing(200)
+    known = [CoefficientPattern.of(2, 2, common=[1], fixed={(0, 0): 2.0 / unit}) for unit in (1.0, factor)]
+    plain, moved = (
+        EM(random_state=0, n_init=3, n_moves=0).fit(smooth(pattern), x * unit, y)
+        for pattern, unit in zip(known, (1.0, factor), strict=True)
+    )
+    assert moved.llf == pytest.approx(plain.llf, abs=1e-6)
+    assert moved.model.experts.predictor.slope[0, 0].item() == pytest.approx(2.0 / factor)
+
+
+def smooth(pattern: CoefficientPattern) -> MixtureOfExperts:
+    """Experts of a pattern behind a normalized sigmoid of the first column."""
+    gate = CoefficientPattern.of(2, 2, columns=[0])
+    return MixtureOfExperts(
+        Gate(LinearScore(2, 2, pattern=gate, **settings()), normalizer=NormalizedSigmoid()),
+        GaussianExperts(LinearPredictor(2, 2, pattern=pattern, **settings())),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:the observed information is singular")  # of the gate: weights run far
+@pytest.mark.parametrize("normalizer", [None, NormalizedSigmoid()])
+def test_a_common_weight_of_a_gate_counts_unless_it_cancels(normalizer: NormalizedSigmoid | None) -> None:
+    x, y = crossing(200)
+    common = CoefficientPattern.of(2, 2, common=[1])
+    if normalizer is None:
+        with pytest.raises(ValueError, match="they cancel"):
+            Gate(LinearScore(2, 2, pattern=common, **settings()))
+        return
+    gate = Gate(LinearScore(2, 2, pattern=common, **settings()), normalizer=normalizer)
+    model = MixtureOfExperts(gate, GaussianExperts(LinearPredictor(2, 2, **settings())))
+    fit = EM(random_state=0, n_init=3, n_moves=0).fit(model, x, y)
+    assert "gate_weight[common,x1]" in fit.param_names
+    assert fit.df_model == 3 + 2 + 4 + 2 + 2

@@ -14,10 +14,13 @@ from estimators.objectives.smooth_gate.objective import SmoothGateObjective
 from estimators.objectives.softmax_gate.objective import LinearObjective
 from estimators.optimizers.em_iterations import em_iterations
 from estimators.optimizers.objective import Objective
+from mixkit.gates import Gate
 from mixkit.gates.normalizers import NormalizedSigmoid
+from mixkit.gates.scores import LinearScore
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import CoefficientPattern
 
-from .cases import GATES, LOCATION_FAMILIES, MULTI_FAMILIES, PATTERNS, D, built, covariates, responses
+from .cases import GATES, LOCATION_FAMILIES, MULTI_FAMILIES, PATTERNS, D, built, covariates, responses, settings
 
 NONE = torch.zeros(D, dtype=torch.bool)
 CELLS = [(pattern, gate) for pattern in PATTERNS for gate in GATES if (pattern, gate) != ("own", "own")]
@@ -118,3 +121,45 @@ def test_the_experts_step_alone_never_lowers_the_likelihood(name: str, pattern: 
         value, candidate = objective.em_step(theta)
         theta = objective.damped_m_step(theta, candidate, 0.0)  # the gate stays
         assert float(objective.value(theta)) >= float(value) - 1e-9 * abs(float(value))
+
+
+def drawn_pattern(generator: torch.Generator, k: int = 3, d: int = D) -> CoefficientPattern:
+    """A pattern by chance: each entry is fixed, absent, or one of at most k free coefficients of its column."""
+    groups = torch.randint(0, k, (k, d + 1), generator=generator)
+    kinds = torch.rand((k, d + 1), generator=generator, dtype=torch.float64)
+    known = torch.randn((k, d + 1), generator=generator, dtype=torch.float64)
+    numbers: dict[tuple[int, int], int] = {}
+    index = [
+        [-1 if kinds[j, c] < 0.3 else numbers.setdefault((int(groups[j, c]), c), len(numbers)) for c in range(d + 1)]
+        for j in range(k)
+    ]
+    fixed = [[float(0.1 * known[j, c]) if kinds[j, c] < 0.15 else 0.0 for c in range(d + 1)] for j in range(k)]
+    return CoefficientPattern(tuple(map(tuple, index)), tuple(map(tuple, fixed)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", ["gaussian", "poisson", "categorical"])
+def test_derivatives_are_exact_for_patterns_by_chance(name: str, seed: int) -> None:
+    """Gates of chance may have a column that cancels in a softmax: those are drawn again."""
+    generator = torch.Generator().manual_seed(seed)
+    family, kind = FAMILIES[name]
+    experts, gate = family(drawn_pattern(generator)), drawn_pattern(generator)
+    while gate.slopes.cancelling or gate.intercepts.cancelling:
+        gate = drawn_pattern(generator)
+    model = MixtureOfExperts(Gate(LinearScore(D, 3, pattern=gate, **settings())), experts)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.05)
+    objective, x, y = objective_of(model, kind)
+    theta = objective.read(model)
+
+    def value(vector: torch.Tensor) -> torch.Tensor:
+        law = functional_call(model, objective.parameters(vector), (x,))
+        return (torch.linspace(0.5, 2.0, len(y)).double() * law.log_prob(y)).sum()
+
+    at = objective.evaluate(theta)
+    torch.testing.assert_close(at.value[0, 0], weighted_log_prob(model, x, y), rtol=1e-10, atol=0.0)
+    gradient = torch.autograd.functional.jacobian(value, theta[0, 0])
+    hessian = torch.autograd.functional.hessian(value, theta[0, 0])
+    torch.testing.assert_close(at.gradient[0, 0], gradient, rtol=1e-8, atol=1e-9 * float(gradient.abs().max()))
+    torch.testing.assert_close(at.hessian[0, 0], hessian, rtol=1e-8, atol=1e-9 * float(hessian.abs().max()))
