@@ -10,6 +10,7 @@ from .eigen_covariance import EigenCovariance, covariance_by_name, covariance_na
 from .families import family, family_by_name, family_names, family_of
 from .gamma import GammaExperts
 from .gaussian import GaussianExperts, linear_gaussian_experts
+from .generalized_gaussian import GeneralizedGaussianExperts
 from .inverse_gaussian import InverseGaussianExperts
 from .laplace import LaplaceExperts
 from .location_scale import LocationScaleExperts
@@ -49,6 +50,7 @@ __all__ = [
     "FullCovariance",
     "GammaExperts",
     "GaussianExperts",
+    "GeneralizedGaussianExperts",
     "HurdleNegativeBinomialExperts",
     "HurdlePoissonExperts",
     "InverseGaussianExperts",

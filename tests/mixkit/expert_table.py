@@ -22,6 +22,7 @@ from mixkit.experts import (
     FullCovariance,
     GammaExperts,
     GaussianExperts,
+    GeneralizedGaussianExperts,
     HurdleNegativeBinomialExperts,
     HurdlePoissonExperts,
     InverseGaussianExperts,
@@ -141,6 +142,11 @@ def _normal(experts, eta, j):
     return stats.norm(eta, _constant_of(experts, "log_std", j))
 
 
+def _generalized_gaussian(experts, eta, j):
+    shape = 2.0 * _constant_of(experts, "log_shape", j)
+    return stats.gennorm(shape, eta, _constant_of(experts, "log_scale", j))
+
+
 def _location_scale(experts, eta, j):
     return stats.norm(eta[0], np.hypot(experts.least_std, np.exp(eta[1])))
 
@@ -247,6 +253,7 @@ SCALAR: dict[str, Family] = {
     ),
     "gaussian-constant-mean": Family(lambda **o: GaussianExperts(_constant(**o), **o), _normal),
     "gaussian-network-mean": Family(lambda **o: GaussianExperts(_network(**o), **o), _normal),
+    "generalized-gaussian": Family(lambda **o: GeneralizedGaussianExperts(_linear(**o), **o), _generalized_gaussian),
     "location-scale": Family(lambda **o: LocationScaleExperts(_linear(2, **o)), _location_scale),
     "location-scale-least": Family(lambda **o: LocationScaleExperts(_network(2, **o), least_std=0.5), _location_scale),
     "student-t": Family(lambda **o: StudentTExperts(_linear(**o), **o), _student_t),
