@@ -16,8 +16,8 @@ class DistinctPlans(PriorityPlans):
     r"""`PriorityPlans` for siblings drawn one after the other from one distribution, without replacement.
 
     The probability that all :math:`n` siblings lie in :math:`S` takes the place of a product: :math:`H_1(S) = q(S)`,
-    :math:`H_2(S) = \sum_{y \ne z \in S} q(y) q(z)/(1 - q(y))`, and for more an integral over exponential arrivals. Time is
-    that of some hundred running sums for each order of three siblings and more.
+    :math:`H_2(S) = \sum_{y \ne z \in S} q(y) q(z)/(1 - q(y))`, and for more an integral over exponential arrivals.
+    Time is that of some hundred running sums for each order of three siblings and more.
 
     Source: derived for this package.
     """
