@@ -2,12 +2,15 @@
 
 from .data.collinearity import CollinearityWarning
 from .em import EM
+from .formula.fit import fit_formula
+from .inference.comparison import compare
 from .mle import MLE
 from .model_selection import Dendrogram, ExpertSelection, mixing_dendrogram, select_experts
 from .rates import RateStudy
 from .results.fit_batch import FitBatch, NoFiniteStartWarning
 from .results.fit_result import FitResult
 from .scikit_learn.classifier import MixtureOfExpertsClassifier
+from .scikit_learn.formula_columns import FormulaColumns
 from .scikit_learn.regressor import MixtureOfExpertsRegressor
 from .search.estimator import Estimator
 from .search.starts import (
@@ -33,6 +36,7 @@ __all__ = [
     "ExpertSelection",
     "FitBatch",
     "FitResult",
+    "FormulaColumns",
     "GivenResponsibilities",
     "KMeansX",
     "KMeansXY",
@@ -47,7 +51,9 @@ __all__ = [
     "SplitAtom",
     "Start",
     "StochasticEM",
+    "compare",
     "exact_loss",
+    "fit_formula",
     "mixing_dendrogram",
     "overspecified_loss",
     "select_experts",

@@ -20,7 +20,7 @@ from .gates.scores import LinearScore
 from .gates.selections import Dense
 from .gates.temperatures import FixedTemperature
 from .mixture import MixtureOfExperts
-from .parameters import has_form
+from .parameters import Patterned, has_form
 
 __all__ = ["MixingMeasure"]
 
@@ -267,6 +267,11 @@ class MixingMeasure:
             "experts.log_std": 0.5 * self.variance.log(),
         }
         own = dict(model.named_parameters())
+        score = model.gate.score
+        if isinstance(score, Patterned) and score.pattern is not None:
+            for name in score.coefficient_names:
+                if not score.set_coefficients(name, values.pop(f"gate.score.{name}").detach()):
+                    raise ValueError(f"gate must have a pattern that {name} follows, got {score.pattern}")
         for name, value in values.items():
             if name not in own or own[name].shape != value.shape:
                 received = tuple(own[name].shape) if name in own else "none"

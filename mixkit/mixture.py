@@ -222,8 +222,8 @@ class MixtureOfExperts(nn.Module):
         ValueError: if gate and experts differ in the number of experts.
 
     Calling the module on ``x (*batch, n, d)`` returns an :class:`ExpertMixture` of batch shape ``(*batch, n)``. If the
-    experts have an offset (:class:`~mixkit.experts.predictors.Predictor`), it is one more column of x, the last, which
-    the gate does not see.
+    experts have an offset (:class:`~mixkit.experts.predictors.Predictor`) or numbers of trials
+    (:class:`~mixkit.experts.BinomialExperts`), these are further columns of x, the last, which the gate does not see.
 
     Example:
         >>> import torch
@@ -255,12 +255,17 @@ class MixtureOfExperts(nn.Module):
 
     @property
     def has_offset(self) -> bool:
-        """Whether the last column of x is an offset of the experts."""
+        """Whether x has a column that is an offset of the experts."""
         return self.experts.has_offset
 
+    @property
+    def num_known(self) -> int:
+        """How many of the last columns of x are known to the experts, as an offset is, and no covariates."""
+        return len(self.experts.known_columns)
+
     def covariates(self, x: Tensor) -> Tensor:
-        """What the gate sees of ``x``: all columns but the offset."""
-        return x[..., :-1] if self.has_offset else x
+        """What the gate sees of ``x``: all columns but those known to the experts."""
+        return x[..., : x.shape[-1] - self.num_known]
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> ExpertMixture:
         """The conditional distribution of y at each row of ``x (*batch, n, d)``, of its dtype.
@@ -282,7 +287,7 @@ class MixtureOfExperts(nn.Module):
             ValueError: if ``y`` has not one row for each of ``x``, or is no response of the family.
         """
         law = self(x, generator)
-        self.experts.check_response(y)
+        self.experts.check_rows(x, y)
         shape = (*law.batch_shape[-1:], *law.event_shape)
         if y.shape[-len(shape) :] != shape:
             raise ValueError(f"y must have shape (*batch, {', '.join(map(str, shape))}), got {tuple(y.shape)}")

@@ -51,7 +51,7 @@ def probability_integral_transform(
     check_tensor("y", y, floating=False)
     if y.shape != law.batch_shape:
         raise ValueError(f"y must have shape {tuple(law.batch_shape)}, got {tuple(y.shape)}")
-    y = model.experts.check_response(y if y.is_floating_point() else y.to(torch.float64))
+    y = model.experts.check_rows(x, y if y.is_floating_point() else y.to(torch.float64))
     upper, atoms = law.cdf(y).double(), law.has_atom(y)
     if not bool(atoms.any()):
         return upper

@@ -1,7 +1,7 @@
 """Bayesian mixtures of experts: priors, approximations, Monte Carlo, predictions; start with ``model.py``."""
 
 from .chi_square import fit_chi_square
-from .importance import ImportanceSample
+from .importance import ImportanceSample, ImportanceWarning
 from .laplace import LaplaceApproximation, laplace
 from .model import BayesianMixtureOfExperts
 from .nuts import fit_nuts
@@ -14,6 +14,7 @@ __all__ = [
     "BayesianMixtureOfExperts",
     "DivergenceWarning",
     "ImportanceSample",
+    "ImportanceWarning",
     "LaplaceApproximation",
     "Posterior",
     "Waic",

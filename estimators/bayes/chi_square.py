@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 
 from mixkit._validation import check_integer, check_positive
 
-from .importance import importance_sample, log_target, resample
-from .labels import labeling
+from .importance import importance_sample, log_target, resample, warn_of_weights
+from .labels import folding, labeling
 from .laplace import LaplaceApproximation, mode_of
 from .model import BayesianMixtureOfExperts
 from .posterior import Posterior, name_experts
@@ -110,10 +110,10 @@ def fit_chi_square(
     (seed,) = spawn_seeds(random_state, 1)
     rng = np.random.default_rng(seed)
     at = mode_of(bayes, at, seed)
-    labels = labeling(bayes, at.mode, at.factor)
+    folds = folding(bayes, at.mode, at.factor)
 
     def log_density(z: Tensor) -> Tensor:
-        inside = labels.holds(bayes.parameters(at.to_vector(z)))
+        inside = folds.holds(bayes.parameters(at.to_vector(z)))
         return torch.where(inside, log_target(bayes, at, z), -math.inf)
 
     proposal = _StudentProposal(at.mode, float(df))
@@ -131,7 +131,9 @@ def fit_chi_square(
         fall.step()
     with torch.no_grad():
         z = proposal.draw(_PROPOSALS * num_samples, rng)
-        sample = importance_sample(bayes, at, labels, z, proposal.log_prob(z))
+        sample = importance_sample(bayes, at, folds, z, proposal.log_prob(z))
+    warn_of_weights(sample)
+    labels = labeling(bayes, at.mode, at.factor)
     named = name_experts(bayes, labels, resample(sample, num_samples, rng), 1)
     seconds = time.perf_counter() - started
     return Posterior(

@@ -1,18 +1,35 @@
 """Importance weights of an approximation to the posterior: the evidence, and how much the approximation is worth."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from scipy.stats import genpareto
 from torch import Tensor
 
 from .labels import Labeling
 from .laplace import LaplaceApproximation
 from .model import BayesianMixtureOfExperts, over_draws
 
-__all__ = ["ImportanceSample", "importance_sample", "log_target", "resample"]
+__all__ = [
+    "ImportanceSample",
+    "ImportanceWarning",
+    "importance_sample",
+    "log_target",
+    "resample",
+    "warn_of_weights",
+]
+
+_LEAST_TAIL = 5
+_PRIOR_WEIGHTS = 10
+_LARGEST_K = 0.7
+
+
+class ImportanceWarning(UserWarning):
+    """Importance weights are not to be trusted: a few hold most of the total, or their variance may be infinite."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,7 +51,8 @@ class ImportanceSample:
 
     def __repr__(self) -> str:
         """The main figures in a line."""
-        figures = f"log_evidence={self.log_evidence:.4f} +- {self.standard_error:.4f}, ess={self.ess:.0f}"
+        figures = f"log_evidence={self.log_evidence:.4f} +- {self.standard_error:.4f}, ess={self.ess:.0f}, "
+        figures += f"pareto_k={self.pareto_k:.2f}"
         return f"ImportanceSample({figures} of {len(self.log_weights)})"
 
     @property
@@ -59,6 +77,28 @@ class ImportanceSample:
         r"""Effective sample size :math:`(\sum w_s)^2 / \sum w_s^2`, from 1 to S (Kong 1992)."""
         log_w = self.log_weights
         return float((2.0 * torch.logsumexp(log_w, 0) - torch.logsumexp(2.0 * log_w, 0)).exp())
+
+    @property
+    def pareto_k(self) -> float:
+        r"""Shape k of the generalized Pareto distribution of the largest weights, not to be trusted above 0.7.
+
+        By maximum likelihood from the largest :math:`\min(S / 5, 3 \sqrt S)` weights less the next one, drawn towards
+        1/2 as if by ten more of them; infinite moments of order 1 / k and above. NaN with fewer than 25 weights.
+
+        Source: Vehtari, Simpson, Gelman, Yao, Gabry (2024), Journal of Machine Learning Research 25 (72), section 3.
+        """
+        size = len(self.log_weights)
+        count = int(min(0.2 * size, 3.0 * math.sqrt(size)))
+        if count < _LEAST_TAIL:
+            return math.nan
+        ordered = self.log_weights.sort(descending=True).values
+        weights = (ordered[: count + 1] - ordered[0]).exp().numpy(force=True)
+        above = weights[:-1] - weights[-1]
+        spread = float(above.mean())
+        if not spread > 0.0:  # weights are all alike
+            return -math.inf
+        shape = float(genpareto.fit(above / spread, floc=0.0)[0])
+        return (count * shape + 0.5 * _PRIOR_WEIGHTS) / (count + _PRIOR_WEIGHTS)
 
     def expectation(self, function: Callable[[dict[str, Tensor]], Tensor]) -> tuple[Tensor, Tensor]:
         """Posterior expectation of a function of the parameters by name, and its standard error (self-normalized)."""
@@ -88,6 +128,17 @@ def importance_sample(
     if not bool(torch.isfinite(log_weights).any()):
         raise ValueError("the approximation misses the posterior: no draw has a positive weight; take more steps")
     return ImportanceSample(draws, log_weights, labels.num_copies)
+
+
+def warn_of_weights(sample: ImportanceSample) -> None:
+    """Warn the caller's caller of weights whose Pareto k is above 0.7."""
+    if sample.pareto_k > _LARGEST_K:
+        warnings.warn(
+            f"importance weights have a Pareto k of {sample.pareto_k:.2f}, above {_LARGEST_K}: evidence, errors and "
+            f"draws rest on an effective sample of {sample.ess:.0f}; take more steps, another start, or fit_nuts",
+            ImportanceWarning,
+            stacklevel=3,
+        )
 
 
 def resample(sample: ImportanceSample, count: int, rng: np.random.Generator) -> dict[str, Tensor]:

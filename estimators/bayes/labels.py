@@ -3,12 +3,14 @@
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+
+from mixkit.parameters import alike_experts
 
 from .model import BayesianMixtureOfExperts
 
@@ -17,6 +19,7 @@ __all__ = [
     "NearestLabels",
     "SortedLabels",
     "Unlabeled",
+    "folding",
     "in_order",
     "is_exchangeable",
     "labeling",
@@ -39,13 +42,22 @@ def permute(bayes: BayesianMixtureOfExperts, draws: Draws, order: Tensor) -> dic
     """
     k = bayes.model.num_experts
     rows = torch.arange(len(order), device=order.device).unsqueeze(-1)
-    return {n: v[rows, order] if bayes.shapes[n][:1] == (k,) else v for n, v in draws.items()}
+    found = {}
+    for name, value in draws.items():
+        block = bayes.records[name].pattern
+        if block is not None and block.num_experts == k:
+            found[name] = block.permuted(value, order)
+        else:
+            found[name] = value[rows, order] if bayes.shapes[name][:1] == (k,) and block is None else value
+    return found
 
 
-def is_exchangeable(bayes: BayesianMixtureOfExperts, vector: Tensor) -> bool:
+def is_exchangeable(
+    bayes: BayesianMixtureOfExperts, vector: Tensor, orders: Sequence[Sequence[int]] | None = None
+) -> bool:
     """Whether permuting the experts leaves prior and likelihood as they are: not where a prior or a network names them.
 
-    Checked at one point near ``vector (P,)``, with two permutations that generate all.
+    Checked at one point near ``vector (P,)``, with some ``orders`` of the experts, by default two that generate all.
     """
     k = bayes.model.num_experts
     noise = torch.randn((2, len(vector)), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(vector)
@@ -53,7 +65,7 @@ def is_exchangeable(bayes: BayesianMixtureOfExperts, vector: Tensor) -> bool:
     cycle, swap = torch.arange(k).roll(1), torch.arange(k)
     swap[:2] = swap[:2].flip(0)
     here = _densities(bayes, draw)
-    for order in (cycle, swap):
+    for order in (cycle, swap) if orders is None else torch.as_tensor(orders):
         there = _densities(bayes, permute(bayes, draw, order.unsqueeze(0).to(vector.device)))
         if not torch.allclose(here, there, rtol=_TOL, atol=_TOL):
             return False
@@ -101,15 +113,25 @@ class SortedLabels(Labeling):
     Args:
         name: the parameter.
         num_experts: k.
+        classes: experts that may be exchanged, in increasing order, and are sorted among their places; None for all.
     """
 
-    def __init__(self, name: str, num_experts: int) -> None:
-        self.name, self.num_copies = name, math.factorial(num_experts)
+    def __init__(self, name: str, num_experts: int, classes: Sequence[Sequence[int]] | None = None) -> None:
+        self.name, self.classes = name, [range(num_experts)] if classes is None else classes
+        classes = self.classes
+        self.num_copies = math.prod(math.factorial(len(own)) for own in classes)
 
     def order(self, draws: Draws) -> Tensor:
         """Experts by increasing value."""
         rows = draws[self.name]
-        return rows.reshape(*rows.shape[:2], -1)[..., 0].argsort(-1)
+        values = rows.reshape(*rows.shape[:2], -1)[..., 0]
+        if len(self.classes) == 1:
+            return values.argsort(-1)
+        order = torch.empty_like(values, dtype=torch.long)
+        for own in self.classes:
+            places = torch.tensor(own, device=values.device)
+            order[:, places] = places[values[:, places].argsort(-1)]
+        return order
 
 
 class NearestLabels(Labeling):
@@ -122,11 +144,21 @@ class NearestLabels(Labeling):
         bayes: model and data.
         mode: the posterior mode, a real vector ``(P,)``.
         factor: L of the covariance :math:`L L^\top` there, ``(P, P)``.
+        classes: experts that may be exchanged; None for all.
     """
 
-    def __init__(self, bayes: BayesianMixtureOfExperts, mode: Tensor, factor: Tensor) -> None:
+    def __init__(
+        self,
+        bayes: BayesianMixtureOfExperts,
+        mode: Tensor,
+        factor: Tensor,
+        classes: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         self.bayes, self.k = bayes, bayes.model.num_experts
-        self.num_copies = math.factorial(self.k)
+        own = [range(self.k)] if classes is None else classes
+        self.num_copies = math.prod(math.factorial(len(experts)) for experts in own)
+        number = {expert: place for place, experts in enumerate(own) for expert in experts}
+        self._class = torch.tensor([number[expert] for expert in range(self.k)], device=mode.device)
         self._center = self._features(bayes.parameters(mode.unsqueeze(0)))[0]
         spread = {n: v.unsqueeze(0) for n, v in _split(bayes, factor.square().sum(-1)).items()}
         variance = self._rows(spread)[0]
@@ -134,13 +166,20 @@ class NearestLabels(Labeling):
 
     def _rows(self, draws: Draws) -> Tensor:
         """All that belongs to an expert, side by side: ``(s, k, f)``."""
-        own = [v for n, v in draws.items() if self.bayes.shapes[n][:1] == (self.k,)]
+        own = []
+        for name, value in draws.items():
+            block = self.bayes.records[name].pattern
+            if block is not None and block.num_experts == self.k:
+                own.append(block.without_values().full(value).movedim(-2, 1))
+            elif block is None and self.bayes.shapes[name][:1] == (self.k,):
+                own.append(value)
         return torch.cat([value.reshape(len(value), self.k, -1) for value in own], -1)
 
     def _features(self, draws: Draws) -> Tensor:
         centered = dict(draws)
         for name in self.bayes.translated:
-            centered[name] = centered[name] - centered[name].mean(1, keepdim=True)
+            pattern, value = self.bayes.records[name].pattern, centered[name]
+            centered[name] = value - value.mean(1, keepdim=True) if pattern is None else pattern.centered(value)
         return self._rows(centered)
 
     def order(self, draws: Draws) -> Tensor:
@@ -148,6 +187,8 @@ class NearestLabels(Labeling):
         features = self._features(draws)
         difference = features.unsqueeze(1) - self._center.unsqueeze(1)  # (s, place, expert, f)
         cost = (difference.square() / self._variance).sum(-1)
+        is_other = self._class.unsqueeze(-1) != self._class
+        cost = torch.where(is_other, 1.0 + self.k * cost.amax((-1, -2), keepdim=True), cost)
         if self.k > _MOST_LISTED:
             matches = [linear_sum_assignment(rows)[1] for rows in cost.numpy(force=True)]
             return torch.as_tensor(np.array(matches), device=cost.device)
@@ -165,17 +206,50 @@ def _split(bayes: BayesianMixtureOfExperts, vector: Tensor) -> dict[str, Tensor]
 
 def in_order(bayes: BayesianMixtureOfExperts, vector: Tensor) -> Tensor:
     """``vector (P,)`` with its experts sorted, where ``bayes.ordering`` names a parameter to sort by."""
-    k, name = bayes.model.num_experts, bayes.ordering
-    if k == 1 or name in (None, "nearest") or not is_exchangeable(bayes, vector):
+    name, classes = bayes.ordering, _classes(bayes, vector)
+    if name in (None, "nearest") or len(classes) == bayes.model.num_experts:
         return vector
     draw = bayes.parameters(vector.unsqueeze(0))
-    ordered = permute(bayes, draw, SortedLabels(str(name), k).order(draw))
+    ordered = permute(bayes, draw, SortedLabels(str(name), bayes.model.num_experts, classes).order(draw))
     return bayes.vector({n: value[0] for n, value in ordered.items()})
 
 
 def labeling(bayes: BayesianMixtureOfExperts, mode: Tensor, factor: Tensor) -> Labeling:
     """The rule that ``bayes.ordering`` asks for, where the experts are exchangeable at the ``mode``."""
-    k = bayes.model.num_experts
-    if k == 1 or bayes.ordering is None or not is_exchangeable(bayes, mode):
+    k, classes = bayes.model.num_experts, _classes(bayes, mode)
+    if bayes.ordering is None or len(classes) == k:
         return Unlabeled(k)
-    return NearestLabels(bayes, mode, factor) if bayes.ordering == "nearest" else SortedLabels(bayes.ordering, k)
+    if bayes.ordering == "nearest":
+        return NearestLabels(bayes, mode, factor, classes)
+    return SortedLabels(bayes.ordering, k, classes)
+
+
+def folding(bayes: BayesianMixtureOfExperts, mode: Tensor, factor: Tensor) -> Labeling:
+    """The rule by which one copy of the posterior stands for all: where none is asked for the nearest order's.
+
+    An approximation at one of k! copies misses the others; its evidence counts all, whatever users call the experts.
+    """
+    classes = _classes(bayes, mode)
+    if bayes.ordering is not None or len(classes) == bayes.model.num_experts:
+        return labeling(bayes, mode, factor)
+    return NearestLabels(bayes, mode, factor, classes)
+
+
+def _classes(bayes: BayesianMixtureOfExperts, vector: Tensor) -> list[list[int]]:
+    """Experts that can be exchanged with one another: all, those that a pattern leaves alike, or none."""
+    k = bayes.model.num_experts
+    alike = alike_experts(bayes.model, k)
+    found: list[list[int]] = []
+    for expert in range(k):
+        own = next((experts for experts in found if bool(alike[experts[0], expert])), None)
+        found.append([expert]) if own is None else own.append(expert)
+    if k == 1 or len(found) == k:
+        return found
+    orders = None if len(found) == 1 else [_swapped(k, pair) for own in found for pair in itertools.pairwise(own)]
+    return found if is_exchangeable(bayes, vector, orders) else [[expert] for expert in range(k)]
+
+
+def _swapped(k: int, pair: Sequence[int]) -> list[int]:
+    order = list(range(k))
+    order[pair[0]], order[pair[1]] = pair[1], pair[0]
+    return order

@@ -95,7 +95,8 @@ class BayesianMixtureOfExperts:
         if ordering is None or ordering == "nearest":
             return ordering
         found = [name for name in self.shapes if name == ordering or name.endswith(f".{ordering}")]
-        if len(found) != 1 or self.shapes[found[0]][:1] != (self.model.num_experts,):
+        is_own = len(found) == 1 and self.records[found[0]].pattern is None
+        if not is_own or self.shapes[found[0]][:1] != (self.model.num_experts,):
             raise ValueError(
                 f"ordering must be None, 'nearest' or a parameter with one row an expert, of {list(self.shapes)}, "
                 f"got {ordering!r}"
@@ -184,7 +185,8 @@ class BayesianMixtureOfExperts:
         """Parameters of a model of this form, its gate translated to mean zero over experts where that is free."""
         parameters = {name: model.get_parameter(name).detach().to(self.x) for name in self.shapes}
         for name in self.translated:
-            parameters[name] = parameters[name] - parameters[name].mean(0)
+            pattern, value = self.records[name].pattern, parameters[name]
+            parameters[name] = value - value.mean(0) if pattern is None else pattern.centered(value)
         return parameters
 
     @property

@@ -107,12 +107,23 @@ class Posterior(PosteriorPredictive):
 
     @property
     def r_hat(self) -> np.ndarray:
-        """Split R-hat ``(P,)``: near 1 where chains agree. Needs at least 4 draws (Gelman et al. 2013, BDA3, 11.4)."""
+        """Split R-hat ``(P,)``: near 1 where chains agree. Needs at least 4 draws (Gelman et al. 2013, BDA3, 11.4).
+
+        NaN for draws that are no chains: those of variational fits, which are independent whatever they miss.
+        """
+        if self.importance is not None:
+            return np.full(len(self.param_names), np.nan)
         return split_gelman_rubin(self.values, chain_dim=0, sample_dim=1).numpy(force=True)
 
     @property
     def ess(self) -> np.ndarray:
-        """Effective sample size of the mean ``(P,)``, from the autocorrelations (Geyer 1992)."""
+        """Effective sample size of the mean ``(P,)``, from the autocorrelations (Geyer 1992).
+
+        Of variational fits that of the importance weights, at most the number of draws.
+        """
+        if self.importance is not None:
+            size = float(self.values.shape[0] * self.values.shape[1])
+            return np.full(len(self.param_names), min(self.importance.ess, size))
         return effective_sample_size(self.values, chain_dim=0, sample_dim=1).numpy(force=True)
 
     def summary(self, *, level: float = 0.95) -> PosteriorSummary:
@@ -130,6 +141,7 @@ class Posterior(PosteriorPredictive):
             head += [
                 ("Log-evidence", f"{self.importance.log_evidence:.3f}"),
                 ("Importance ESS", f"{self.importance.ess:.0f} of {len(self.importance.log_weights)}"),
+                ("Pareto k", f"{self.importance.pareto_k:.2f}"),
             ]
         return [*head, ("Time (s)", f"{self.seconds:.1f}")]
 

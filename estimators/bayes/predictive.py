@@ -114,7 +114,7 @@ class PosteriorPredictive(ABC):
         shape = rows.shape[:1] + self.bayes.y.shape[1:]
         if responses.shape != shape:
             raise ValueError(f"y must have shape {tuple(shape)}, one row for each of x, got {tuple(responses.shape)}")
-        self.bayes.model.experts.check_response(responses)
+        self.bayes.model.experts.check_rows(rows, responses)
         with torch.no_grad():
             return over_draws(
                 lambda draw: self.bayes.law(draw, rows).log_prob(responses), self.draws(), terms=self._terms(rows)

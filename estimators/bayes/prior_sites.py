@@ -12,6 +12,7 @@ from torch.distributions.transforms import ExpTransform
 from mixkit.parameters import Exp, ParameterRecord
 
 from .priors import Prior
+from .truncated import on_positive
 
 __all__ = ["as_site", "check_kind", "override", "real_transform"]
 
@@ -72,7 +73,8 @@ def override(
     """The defaults, those of a name in ``given`` replaced.
 
     A name may be shortened from the left (``slope`` for ``experts.predictor.slope``). Its last part may be what users
-    call the exponential of a logarithm (``std`` for ``experts.log_std``): the distribution is then that of it.
+    call the exponential of a logarithm (``std`` for ``experts.log_std``): the distribution is then that of it, given
+    that it is positive.
 
     Raises:
         TypeError: if a prior is neither a distribution nor a function.
@@ -81,10 +83,18 @@ def override(
     priors = dict(defaults)
     for name, law in given.items():
         full, is_log = _resolve(name, {own: records[own] for own in defaults})
-        if not isinstance(law, Distribution) and (is_log or not callable(law)):
+        if isinstance(law, Distribution):
+            priors[full] = _of_logarithm(full, law) if is_log else law
+        elif is_log or not callable(law):
             raise TypeError(f"the prior of {full} must be a torch or Pyro distribution, got {type(law).__name__}")
-        priors[full] = dist.TransformedDistribution(law, [ExpTransform().inv]) if is_log else law
+        else:
+            priors[full] = law
     return priors
+
+
+def _of_logarithm(name: str, law: Distribution) -> Distribution:
+    """The distribution of a parameter whose exponential has the distribution ``law``, given that it is positive."""
+    return dist.TransformedDistribution(on_positive(name, law), [ExpTransform().inv])
 
 
 def _resolve(name: str, options: Mapping[str, ParameterRecord]) -> tuple[str, bool]:

@@ -77,16 +77,16 @@ def default_priors(model: MixtureOfExperts, x: Tensor, y: Tensor) -> dict[str, P
 
 def _prior(record: ParameterRecord, model: MixtureOfExperts, x_mean: Tensor, x_std: Tensor, y: Tensor) -> Prior:
     """The prior of a standardized model, moved to the units of the data as the record says."""
-    columns = slice(None, -1 if model.has_offset else None)
+    columns = slice(None, len(x_mean) - model.num_known)
     units = _units_of(
         record, model, Units(x_mean[columns], x_std[columns], x_mean[:0].sum(), x_mean[:0].sum() + 1.0), y
     )
     if record.family is not None and model.get_submodule(record.family).has_offset:
-        units = units._replace(mean=units.mean - x_mean[-1])
+        units = units._replace(mean=units.mean - x_mean[-model.num_known])
     prior, change = record.prior, record.units
     scale = prior.std * units.std**change.location_power
     is_log = record.transform.is_log(tuple(model.get_parameter(record.name).shape)).to(x_mean.device)
-    covariates = _along_covariates(record, units.x_std)
+    covariates = record.along_covariates(units.x_std)
     if bool(is_log.any()):
         mean = torch.where(is_log, prior.mean + change.location_power * units.std.log(), 0.0)
         return _normal(mean, torch.where(is_log, prior.std, units.std**change.location_power))
@@ -107,30 +107,20 @@ def _units_of(record: ParameterRecord, model: MixtureOfExperts, units: Units, y:
     if record.family is None:
         return units
     family: Any = model.get_submodule(record.family)
-    mean, std = family.location_moments(y)
+    mean, std = family.location_moments(model.experts.response_of(family, y))
     std = torch.where(std > 1e-12 * mean.abs(), std, 1.0)
     at = [i for i, axis in enumerate(record.axes) if axis in (Axis.RESPONSE, Axis.LOCATION, Axis.CLASS)]
     if std.ndim and at:
         shape = (-1, *(1,) * (len(record.axes) - 1 - at[0]))
         return units._replace(mean=mean.reshape(shape), std=std.reshape(shape))
-    return units._replace(mean=mean.reshape(-1)[-1], std=family.common_scale(std))
-
-
-def _along_covariates(record: ParameterRecord, std: Tensor) -> Tensor | None:
-    """Units of the covariates along the last axis of a parameter; None where that does not count any."""
-    if record.axes[-1:] == (Axis.PRODUCT,):
-        rows, columns = torch.triu_indices(len(std), len(std))
-        return std[rows] * std[columns]
-    return std if record.axes[-1:] == (Axis.COVARIATE,) else None
+    return units._replace(mean=mean.reshape(-1)[-1], std=family.common_scale(mean, std))
 
 
 def _feature(name: str, model: MixtureOfExperts, x_mean: Tensor) -> Tensor:
     """What a coefficient is multiplied by at the mean of the covariates."""
     record = next(record for record in records_of(model) if record.name == name)
-    if record.axes[-1:] == (Axis.PRODUCT,):
-        rows, columns = torch.triu_indices(len(x_mean), len(x_mean))
-        return x_mean[rows] * x_mean[columns]
-    return x_mean
+    along = record.along_covariates(x_mean)
+    return x_mean if along is None else along
 
 
 def _normal(mean: Tensor, std: Tensor | float) -> Distribution:

@@ -55,7 +55,7 @@ class PosteriorSummary:
         lines += ["-" * _RULE, " " * width + "".join(f"{column:>10}" for column in self.columns), "-" * _RULE]
         for name, row in zip(self.names, self.values, strict=True):
             numbers = "".join(f"{value:>10.4g}" for value in row[:4])
-            quality = f"{row[4]:>10.0f}{row[5]:>10.3f}" if len(row) > 4 else ""
+            quality = f"{row[4]:>10.0f}{'-' if np.isnan(row[5]) else f'{row[5]:.3f}':>10}" if len(row) > 4 else ""
             lines.append(f"{name:<{width}}{numbers}{quality}")
         return "\n".join([*lines, "=" * _RULE, *(textwrap.fill(note, _RULE) for note in self.notes)])
 

@@ -25,8 +25,8 @@ from tqdm.auto import tqdm
 
 from mixkit._validation import check_choice, check_integer, check_positive
 
-from .importance import importance_sample
-from .labels import labeling
+from .importance import importance_sample, warn_of_weights
+from .labels import folding, labeling
 from .laplace import LaplaceApproximation, mode_of
 from .model import BayesianMixtureOfExperts
 from .posterior import Posterior, name_experts
@@ -107,8 +107,9 @@ def fit_svi(
         bar = tqdm(range(steps), disable=not progress, desc="SVI")
         history = np.array([-svi.step() for _ in bar])
         z, log_q = _draw(fitted, num_samples)
+    sample = importance_sample(bayes, at, folding(bayes, at.mode, at.factor), z, log_q)
+    warn_of_weights(sample)
     labels = labeling(bayes, at.mode, at.factor)
-    sample = importance_sample(bayes, at, labels, z, log_q)
     named = name_experts(bayes, labels, sample.draws, 1)
     seconds = time.perf_counter() - started
     name = guide if isinstance(guide, str) else getattr(guide, "__name__", "guide")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixkit.parameters import Place, free_mask
+from mixkit.parameters import Axis, Place, free_mask, relative_to_reference
 
 from ..objectives.softmax_gate.objective import LinearObjective
 from ..optimizers.parameter_map import Entry
@@ -45,10 +45,7 @@ def user_entries(bayes: BayesianMixtureOfExperts) -> list[Entry]:
 
 def _identified(bayes: BayesianMixtureOfExperts, name: str, value: Tensor) -> Tensor:
     """Rows of the gate minus that of the last expert, where they are determined up to a translation."""
-    if name not in bayes.translated:
-        return value
-    dim = value.ndim - len(bayes.shapes[name])
-    return value - value.narrow(dim, value.shape[dim] - 1, 1)
+    return relative_to_reference(bayes.records[name], value, value.ndim - len(bayes.shapes[name]))
 
 
 def _place(entry: Entry) -> tuple[float, ...]:
@@ -57,4 +54,8 @@ def _place(entry: Entry) -> tuple[float, ...]:
     if record.place is Place.FAMILY:
         return (2.0,)  # sorting is stable
     group = 0.0 if record.family is None else 1.0
+    if record.pattern is not None:  # where the coefficient appears first
+        is_slope = record.axes[-1] is Axis.COEFFICIENT
+        column = float(record.pattern.columns[index[-1]]) if is_slope else math.inf
+        return group, float(record.pattern.experts[index[-1]][0]), column
     return group, float(index[0]), float(index[1]) if len(index) > 1 else math.inf

@@ -6,12 +6,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mixkit.experts.predictors import ConstantPredictor
+from mixkit.gates.scores import ConstantScore
+from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import has_form
+
 from .columns import with_names
 from .dataset import Data
+from .dependent_coefficients import dependent_coefficients, has_pattern
+from .triangle import triangle
 
 __all__ = ["CollinearityWarning", "collinearity_remark", "dependent_columns"]
 
-_ROWS_AT_ONCE = 2**16
 _LEAST_SPREAD = 1e-150
 _COLLINEAR = 1e-9  # a standardized column whose part outside the others' span is smaller than this is dropped
 
@@ -25,9 +31,15 @@ def collinearity_remark(dependent: Tensor, *, is_fixed: bool = True) -> str:
 
     Some objectives fix their coefficients at zero (``is_fixed``), others let them end anywhere.
     """
-    columns = dependent.nonzero().squeeze(-1).tolist()
+    is_whole = dependent.ndim == 1
+    columns = (dependent if is_whole else dependent.flatten(0, 1).any(0)).nonzero().squeeze(-1).tolist()
     if not columns:
         return ""
+    if not is_whole:
+        parts = [name for name, own in zip(("gate", "experts"), dependent, strict=True) if bool(own.any())]
+        end = "some of their coefficients are fixed at 0" if is_fixed else "the data do not determine all coefficients"
+        readers = " and the ".join(parts)
+        return f"columns {columns} of x are constant or linear combinations of others that the {readers} read; {end}"
     end = "their coefficients are fixed at 0" if is_fixed else "the data do not determine their coefficients"
     return f"columns {columns} of x are constant or linear combinations of others; {end}"
 
@@ -35,24 +47,44 @@ def collinearity_remark(dependent: Tensor, *, is_fixed: bool = True) -> str:
 def dependent_columns(
     data: Data,
     *,
-    has_offset: bool = False,
+    model: MixtureOfExperts | None = None,
+    num_known: int = 0,
     warn: bool = True,
     names: Sequence[str] | None = None,
     is_fixed: bool = True,
+    is_held: tuple[bool, bool] = (False, False),
+    stacklevel: int = 3,
 ) -> Tensor:
     """Covariates ``(d,)`` that are constant or a linear combination of earlier ones, in any data set; warns of them.
 
-    An offset, the last column, has no coefficient and counts as none of them. ``names (d,)`` and ``is_fixed`` are
-    for the warning (see :func:`collinearity_remark`).
+    The last ``num_known`` columns, an offset for example, have no coefficients and count as none of them. ``names
+    (d,)`` and ``is_fixed`` are for the warning (see :func:`collinearity_remark`), whose place is ``stacklevel`` up.
+    Of a ``model`` with a pattern of coefficients these are the coefficients of gate and experts ``(2, k, d)``, each
+    part's of the columns that it reads; so they are if ``is_held`` says that a penalty holds the slopes of the gate or
+    of the experts, which are then no dependent ones.
     """
     d = data.x.shape[-1]
     dependent = torch.zeros(d, dtype=torch.bool, device=data.x.device)
+    if model is not None and _reads_nothing(model):
+        return dependent
     for index in range(len(data.x)):
-        dependent[: d - has_offset] |= _dependent(data.x[index, :, : d - has_offset])
+        dependent[: d - num_known] |= _dependent(data.x[index, :, : d - num_known])
+    if model is not None and has_pattern(model):
+        dependent = dependent_coefficients(model, data.x[..., : d - num_known])
+    if model is not None and any(is_held):
+        parts = dependent.expand(2, model.num_experts, -1) if dependent.ndim == 1 else dependent
+        parts = parts[..., : d - num_known]
+        dependent = parts & ~torch.tensor(is_held, device=parts.device)[:, None, None]
     if warn and bool(dependent.any()):
         remark = collinearity_remark(dependent, is_fixed=is_fixed)
-        warnings.warn(with_names(remark, names) if names else remark, CollinearityWarning, stacklevel=3)
+        warnings.warn(with_names(remark, names) if names else remark, CollinearityWarning, stacklevel=stacklevel)
     return dependent
+
+
+def _reads_nothing(model: MixtureOfExperts) -> bool:
+    """Whether neither gate nor experts have coefficients of covariates."""
+    is_constant = has_form(getattr(model.experts, "predictor", None), ConstantPredictor)
+    return is_constant and has_form(model.gate.score, ConstantScore) and not model.gate.temperature.depends_on_x
 
 
 def _dependent(x: Tensor) -> Tensor:
@@ -65,15 +97,7 @@ def _dependent(x: Tensor) -> Tensor:
         columns = lost.nonzero().squeeze(-1).tolist()
         raise ValueError(f"x must have squares that do not underflow, got columns {columns} too small; rescale them")
     constant = std <= 1e-13 * torch.maximum(x.amax(0), -x.amin(0))
-    upper = _triangle(x, mean, torch.where(constant, 0.0, 1.0 / torch.where(constant, 1.0, std)))
+    upper = triangle(x, mean, torch.where(constant, 0.0, 1.0 / torch.where(constant, 1.0, std)))
     diagonal = torch.zeros(x.shape[-1], dtype=x.dtype, device=x.device)
     diagonal[: len(upper)] = upper.diagonal().abs()
     return constant | (diagonal <= _COLLINEAR * len(x) ** 0.5)
-
-
-def _triangle(x: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
-    """The triangular factor of ``(x - mean) * factor``, by QR of one block of rows after another."""
-    upper = x[:0]
-    for rows in x.split(_ROWS_AT_ONCE):
-        _, upper = torch.linalg.qr(torch.cat([upper, (rows - mean) * factor]), mode="r")
-    return upper

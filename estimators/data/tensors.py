@@ -23,7 +23,7 @@ def numeric_tensor(name: str, value: Any) -> Tensor:
     tensor = _dense(name, array) if isinstance(array, Tensor) else shared_tensor(array)
     if tensor.is_complex():
         raise ValueError(f"{name} must be real, got {tensor.dtype}")
-    tensor = tensor.detach().to(torch.float64)
+    tensor = tensor.detach().to(torch.float64).contiguous()  # sums in one order, whatever the container's
     if not bool(torch.isfinite(tensor.sum())):  # one pass without a copy; the sum may overflow, so look again
         check_finite(name, tensor)
     return tensor

@@ -6,14 +6,17 @@ from ..statistics.covariance import SingularInformationWarning, inverse_informat
 from ..statistics.wald import DeltaEstimate, delta_method, wald_intervals
 from .bootstrap import bootstrap
 from .bootstrap_lrt import BootstrapLRT, bootstrap_lrt
-from .bootstrap_result import BootstrapResult
+from .bootstrap_result import BootstrapLevelWarning, BootstrapResult
+from .comparison import Comparison, compare
 from .likelihood_ratio import LikelihoodRatioTest, NonRegularTestWarning, likelihood_ratio_test
 from .resampling import Cases, Parametric, RandomWeights, Resampling
 
 __all__ = [
     "BootstrapLRT",
+    "BootstrapLevelWarning",
     "BootstrapResult",
     "Cases",
+    "Comparison",
     "DataRemovedError",
     "DeltaEstimate",
     "LikelihoodRatioTest",
@@ -25,6 +28,7 @@ __all__ = [
     "SingularInformationWarning",
     "bootstrap",
     "bootstrap_lrt",
+    "compare",
     "delta_method",
     "inverse_information",
     "likelihood_ratio_test",

@@ -120,7 +120,7 @@ class _Refits(Experiment):
         settings.random_state = None
         to_user = self.objective.user_map()
         return {
-            "data": digest(*self.objective.data),
+            "data": digest(*self.objective.data.parts()),
             "parameters": " ".join(map("{}={:.5g}".format, to_user.names, to_user.values(self.theta).tolist())),
             "resampling": describe(self.resampling),
             "estimator": describe(settings),

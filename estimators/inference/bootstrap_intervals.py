@@ -8,7 +8,10 @@ from scipy.stats import norm
 
 from ..statistics.wald import wald_intervals
 
-__all__ = ["INTERVALS", "Replicates", "acceleration"]
+__all__ = ["INTERVALS", "Replicates", "acceleration", "unresolved"]
+
+_FEWEST = 3  # replicates outside an end
+_LEAST_SHARE = 0.2  # of the replicates that the level leaves outside
 
 
 class Replicates(NamedTuple):
@@ -69,24 +72,57 @@ def bias_corrected(found: Replicates, level: float) -> np.ndarray:
 
     Source: Efron (1981), Canadian Journal of Statistics 9, 139-172.
     """
-    return accelerated(found._replace(acceleration=np.zeros_like(found.params)), level)
+    return accelerated(_without_acceleration(found), level)
 
 
 def accelerated(found: Replicates, level: float) -> np.ndarray:
     r"""Quantiles at :math:`\Phi(z_0 + (z_0 + z) / (1 - a (z_0 + z)))`, z those of a normal distribution.
 
-    The bias is :math:`z_0 = \Phi^{-1}(\text{share of replicates below the estimate})`, a the acceleration.
+    The bias is :math:`z_0 = \Phi^{-1}(\text{share of replicates below the estimate})`, a the acceleration. Where such a
+    level lies among the last few replicates (see :func:`unresolved`), the ends are those of :func:`percentile`.
 
     Source: DiCiccio and Efron (1996), Statistical Science 11, 189-228, section 2.
     """
+    tails = _adjusted_tails(found, level)
+    ends, plain = _quantiles(found.replicates, tails), percentile(found, level)
+    return np.where(_is_noise(tails, len(found.replicates), level)[:, None], plain, ends)
+
+
+def unresolved(found: Replicates, level: float, method: str) -> np.ndarray:
+    """Of which parameters a method's levels lie among the last few replicates, ``(P,)`` bool.
+
+    A corrected level that leaves fewer than three replicates outside, and less than a fifth of what the level itself
+    leaves there, is noise: at a gate that is nearly a step whole tails of replicates run away, and one of them would be
+    the end.
+    """
+    if method not in _CORRECTED:
+        return np.zeros(len(found.params), dtype=bool)
+    tails = _adjusted_tails(_CORRECTED[method](found), level)
+    return _is_noise(tails, len(found.replicates), level) & ~np.isnan(found.replicates).all(0)
+
+
+def _is_noise(tails: np.ndarray, num_replicates: int, level: float) -> np.ndarray:
+    outside = (num_replicates + 1) * np.minimum(tails, 1.0 - tails).min(1)
+    nominal = (num_replicates + 1) * (0.5 - 0.5 * level)
+    return np.asarray(outside < min(_FEWEST, _LEAST_SHARE * nominal))
+
+
+def _adjusted_tails(found: Replicates, level: float) -> np.ndarray:
+    """Levels ``(P, 2)`` of the quantiles that are corrected for bias and acceleration."""
     below = (found.replicates < found.params).mean(0) + 0.5 * (found.replicates == found.params).mean(0)
     least = 0.5 / len(found.replicates)
     z = norm.ppf(np.clip(below, least, 1.0 - least))[:, None]
     moved = z + norm.ppf([0.5 - 0.5 * level, 0.5 + 0.5 * level])
     stretched = 1.0 - found.acceleration[:, None] * moved
     with np.errstate(divide="ignore"):
-        tails = norm.cdf(z + moved / np.where(stretched > 0, stretched, 0.0))
-    return _quantiles(found.replicates, tails)
+        return np.asarray(norm.cdf(z + moved / np.where(stretched > 0, stretched, 0.0)))
+
+
+def _without_acceleration(found: Replicates) -> Replicates:
+    return found._replace(acceleration=np.zeros_like(found.params))
+
+
+_CORRECTED: dict[str, Callable[[Replicates], Replicates]] = {"bc": _without_acceleration, "bca": lambda found: found}
 
 
 def _quantiles(values: np.ndarray, tails: np.ndarray) -> np.ndarray:

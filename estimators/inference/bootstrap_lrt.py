@@ -68,6 +68,7 @@ def bootstrap_lrt(
     y: Any,
     num_experts: int,
     *,
+    groups: Any = None,
     build: Callable[[int], MixtureOfExperts] | None = None,
     estimator: Estimator | None = None,
     num_replicates: int = 99,
@@ -86,6 +87,7 @@ def bootstrap_lrt(
         x: covariates ``(n, d)``.
         y: responses ``(n,)``.
         num_experts: experts k under the null hypothesis, at least 1.
+        groups: labels ``(n,)`` of rows that share an expert; None where each row has its own.
         build: makes the model of a number of experts; None for a softmax gate and linear Gaussian experts.
         estimator: how fits are made; None for ``EM(n_init=4)``.
         num_replicates: simulated data sets, m; the least possible p value is 1 / (m + 1).
@@ -114,12 +116,12 @@ def bootstrap_lrt(
     for model, size in zip(models, (k, k + 1), strict=True):
         if model.num_experts != size:
             raise ValueError(f"build({size}) must have {size} experts, got {model.num_experts}")
-    data = as_data(models[0], x, y, None, is_batch=False)
+    data = as_data(models[0], x, y, None, is_batch=False, groups=groups)
     seed = seed_of(random_state, is_resumable=path is not None)
     settings = copy.copy(EM(n_init=4) if estimator is None else estimator)
     settings.progress = False
     observed = np.random.default_rng(np.random.SeedSequence(seed))
-    small, large = _fit_both(models, data.x[0], data.y[0], settings, observed, truth=None)
+    small, large = _fit_both(models, data, settings, observed, truth=None)
     experiment = _Statistics(models, small.model, data, settings, seed)
     label = f"bootstrap of {k} against {k + 1} experts"
     records = run_experiment(experiment, num_replicates, path=path, n_jobs=n_jobs, progress=progress, label=label)
@@ -138,8 +140,7 @@ def _default_build(d: int) -> Callable[[int], MixtureOfExperts]:
 
 def _fit_both(
     models: tuple[MixtureOfExperts, MixtureOfExperts],
-    x: torch.Tensor,
-    y: torch.Tensor,
+    data: Data,
     settings: Estimator,
     rng: np.random.Generator,
     truth: MixtureOfExperts | None,
@@ -151,9 +152,10 @@ def _fit_both(
     estimator.start_at_model = settings.start_at_model or truth is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        small = estimator.fit(models[0] if truth is None else truth, x, y)
+        x, y, groups = data.x[0], data.y[0], None if data.units is None else data.units.index
+        small = estimator.fit(models[0] if truth is None else truth, x, y, groups=groups)
         estimator.starts, estimator.start_at_model = [SplitAtom(small.model), *own], settings.start_at_model
-        return small, estimator.fit(models[1], x, y)
+        return small, estimator.fit(models[1], x, y, groups=groups)
 
 
 def _statistic(small: FitResult, large: FitResult) -> float:
@@ -175,7 +177,7 @@ class _Statistics(Experiment):
         settings = copy.copy(self.estimator)
         settings.random_state = None
         return {
-            "data": digest(*self.data),
+            "data": digest(*self.data.parts()),
             "models": " ".join(" ".join(repr(model).split()) for model in self.models),
             "estimator": describe(settings),
             **({"parameters": describe(self.models)} if settings.start_at_model else {}),
@@ -189,7 +191,7 @@ class _Statistics(Experiment):
         rng = self.generator(replicate)
         try:
             drawn = Parametric().draw(self.truth, self.data, [rng])
-            fits = _fit_both(self.models, drawn.x[0], drawn.y[0], self.estimator, rng, self.truth)
+            fits = _fit_both(self.models, drawn, self.estimator, rng, self.truth)
             return {"statistic": _statistic(*fits), "error": ""}
         except (ArithmeticError, RuntimeError, ValueError) as error:
             return {"statistic": None, "error": f"{type(error).__name__}: {error}"}

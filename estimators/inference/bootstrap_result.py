@@ -13,12 +13,16 @@ from ..plotting.uncertainty import plot_bootstrap
 from ..results.fit_result import FitResult
 from ..statistics.covariance import SingularInformationWarning
 from ..statistics.wald import check_level
-from .bootstrap_intervals import INTERVALS, Replicates, acceleration
+from .bootstrap_intervals import INTERVALS, Replicates, acceleration, unresolved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["BootstrapResult"]
+__all__ = ["BootstrapLevelWarning", "BootstrapResult"]
+
+
+class BootstrapLevelWarning(UserWarning):
+    """A corrected level lies among the last few replicates: the interval is the one without the correction."""
 
 
 @dataclass(eq=False, repr=False)
@@ -128,7 +132,9 @@ class BootstrapResult:
 
         The first three do not change when a parameter is transformed; the last two are computed on the log scale for
         positive parameters. Quantiles far in the tails need replicates, 999 or more for 95%; with too few to reach
-        them at all, below 39 for 95%, a warning says so.
+        them at all, below 39 for 95%, a warning says so. Where a correction moves an end among the last few replicates,
+        as at a gate that is nearly a step, the parameter has the ends of ``percentile`` and a
+        :class:`BootstrapLevelWarning` names it.
 
         Args:
             level: probability of covering the truth, in (0, 1): 0.95, not the alpha of 0.05.
@@ -142,8 +148,20 @@ class BootstrapResult:
         """
         rule = INTERVALS[check_choice("method", method, INTERVALS)]
         found, level = self._found(), check_level(level)
-        _warn_of_few(len(found), level, method)
-        return rule(Replicates(self.params, found, self.is_positive, self.acceleration), level)
+        are_few = _warn_of_few(len(found), level, method)
+        replicates = Replicates(self.params, found, self.is_positive, self.acceleration)
+        if not are_few:
+            self._warn_of_noise(unresolved(replicates, level, method), method)
+        return rule(replicates, level)
+
+    def _warn_of_noise(self, is_noise: np.ndarray, method: str) -> None:
+        if is_noise.any():
+            warnings.warn(
+                f"{method!r} moves the ends of {', '.join(np.array(self.param_names)[is_noise])} among the last few "
+                "replicates, which are noise: they have the ends of 'percentile'",
+                BootstrapLevelWarning,
+                stacklevel=3,
+            )
 
     def to_frame(self, *, level: float = 0.95, method: str = "bca") -> Any:
         """Estimates, standard errors, biases and intervals as a pandas frame."""
@@ -182,13 +200,15 @@ def _warn(result: FitResult, lost: np.ndarray, reason: str) -> None:
         )
 
 
-def _warn_of_few(found: int, level: float, method: str) -> None:
-    """Quantiles of m replicates reach from 1/(m + 1) to m/(m + 1)."""
+def _warn_of_few(found: int, level: float, method: str) -> bool:
+    """Quantiles of m replicates reach from 1/(m + 1) to m/(m + 1); whether that is too little."""
     needed = round(2.0 / (1.0 - level)) - 1
-    if method != "normal" and found < needed:
+    are_few = method != "normal" and found < needed
+    if are_few:
         warnings.warn(
             f"{found} replicates do not reach the quantiles of {level:.4g} intervals by {method!r}: ends are the "
             f"extremes; ask for at least {needed}, better 25 times as many",
             UserWarning,
             stacklevel=3,
         )
+    return are_few

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..results.fit_result import FitResult
 from ..results.maximum import DataRemovedError
 
-__all__ = ["LikelihoodRatioTest", "NonRegularTestWarning", "likelihood_ratio_test"]
+__all__ = ["LikelihoodRatioTest", "NonRegularTestWarning", "check_observations", "likelihood_ratio_test"]
 
 _ROUNDING = 1e-6  # a larger model may fit worse by this, relative to the log-likelihood, before it is an error
 
@@ -77,7 +77,7 @@ def likelihood_ratio_test(small: FitResult, large: FitResult) -> LikelihoodRatio
     for name, fit in (("small", small), ("large", large)):
         if not isinstance(fit, FitResult):
             raise TypeError(f"{name} must be a FitResult, got {type(fit).__name__}")
-    _check_observations(small, large)
+    check_observations(small, large)
     df = large.df_model - small.df_model
     if df <= 0:
         raise ValueError(f"large must have more free parameters than small, got {large.df_model} and {small.df_model}")
@@ -92,7 +92,8 @@ def likelihood_ratio_test(small: FitResult, large: FitResult) -> LikelihoodRatio
     return LikelihoodRatioTest(statistic, df, float(chi2.sf(statistic, df)))
 
 
-def _check_observations(small: FitResult, large: FitResult) -> None:
+def check_observations(small: FitResult, large: FitResult) -> None:
+    """Raise ``ValueError`` unless two fits are of the same observations and weights, as far as is known."""
     if small.nobs != large.nobs:
         raise ValueError(f"small and large must be fits of the same observations, got {small.nobs} and {large.nobs}")
     try:
@@ -102,6 +103,9 @@ def _check_observations(small: FitResult, large: FitResult) -> None:
     for name in ("y", "weight"):
         if not _equal(getattr(data[0], name), getattr(data[1], name)):
             raise ValueError(f"small and large must be fits of the same observations, got different values of {name}")
+    first, second = (None if part.units is None else part.units.index for part in data)
+    if not _equal(first, second):
+        raise ValueError("small and large must be fits of the same groups, got others")
 
 
 def _equal(first: Tensor | None, second: Tensor | None) -> bool:

@@ -4,7 +4,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,8 @@ from torch import Tensor
 from mixkit.mixture import MixtureOfExperts
 
 from ..data.dataset import Data
+from ..data.unit_posterior import draw
+from ..data.units import Units
 
 __all__ = ["RESAMPLINGS", "Cases", "Parametric", "RandomWeights", "Resampling"]
 
@@ -40,11 +41,17 @@ class Resampling(ABC):
 class Cases(Resampling):
     """Rows drawn with replacement, each with its response and weight: right whatever the distribution of y given x.
 
+    Where groups of rows share an expert, whole groups are drawn.
+
     Source: Efron (1979), Annals of Statistics 7, 1-26.
     """
 
     def draw(self, model: MixtureOfExperts, data: Data, rngs: Sequence[np.random.Generator]) -> Data:
-        """Data sets of n rows."""
+        """Data sets of n rows; of groups as many as there are, each counted as often as it is drawn."""
+        if data.units is not None:
+            g = data.num_units
+            counts = np.stack([np.bincount(rng.integers(g, size=g), minlength=g) for rng in rngs])
+            return data.with_unit_factors(torch.as_tensor(counts).to(data.x))
         n = data.x.shape[1]
         rows = torch.as_tensor(np.stack([rng.integers(n, size=n) for rng in rngs])).to(data.x.device)
         return _each(data, lambda part: part[0][rows])
@@ -65,7 +72,7 @@ class Parametric(Resampling):
         """The same covariates, new responses."""
         with torch.no_grad(), _SAMPLING:
             law = model(data.x[0])
-            y = torch.stack([law.sample(generator=_torch_generator(rng, data.x)) for rng in rngs])
+            y = torch.stack([draw(law, data.units, (), _torch_generator(rng, data.x)) for rng in rngs])
         size = (len(rngs),)
         return _each(data, lambda part: part.expand(size + part.shape[1:]))._replace(y=y.to(data.y))
 
@@ -80,10 +87,12 @@ class RandomWeights(Resampling):
     """
 
     def draw(self, model: MixtureOfExperts, data: Data, rngs: Sequence[np.random.Generator]) -> Data:
-        """The same rows, new weights."""
-        n, size = data.x.shape[1], (len(rngs),)
+        """The same rows, new weights; one for all rows of a group that shares an expert."""
+        n, size = data.num_units, (len(rngs),)
         factors = torch.as_tensor(np.stack([rng.exponential(size=n) for rng in rngs])).to(data.x)
         factors = factors / factors.mean(-1, keepdim=True)
+        if data.units is not None:
+            return data.with_unit_factors(factors)
         return _each(data, lambda part: part.expand(size + part.shape[1:]))._replace(
             weight=factors if data.weight is None else factors * data.weight
         )
@@ -91,8 +100,11 @@ class RandomWeights(Resampling):
 
 def _each(data: Data, function: Callable[[Tensor], Tensor]) -> Data:
     """A function of every part there is."""
-    parts: dict[str, Any] = {name: None if part is None else function(part) for name, part in data._asdict().items()}
-    return Data(**parts)
+    x, y, weight, units = data
+    if units is not None:
+        parts = (None if part is None else function(part) for part in (units.weight, units.power))
+        units = Units(units.index, *parts)
+    return Data(function(x), function(y), None if weight is None else function(weight), units)
 
 
 def _torch_generator(rng: np.random.Generator, like: Tensor) -> torch.Generator:

@@ -1,7 +1,7 @@
 """How many experts: a path of fits and its criteria, or one dendrogram; start with ``select_experts.py``."""
 
 from ..results.effective_df import effective_df
-from .criteria import CRITERIA, Criterion, aic, bic, icl, responsibility_entropy
+from .criteria import CRITERIA, Criterion, aic, bic, icl
 from .cross_validation import HeldOut
 from .dendrogram import Dendrogram, mixing_dendrogram
 from .expert_selection import ExpertSelection

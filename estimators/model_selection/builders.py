@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from mixkit.experts import Experts, GaussianExperts, PoissonExperts, StudentTExperts
-from mixkit.experts.predictors import LinearPredictor
+from mixkit.experts import Experts, family_by_name, family_names
 from mixkit.gates import Gate, gate_by_name, gate_names
 from mixkit.mixture import MixtureOfExperts
 
@@ -18,11 +17,6 @@ GateFactory = Callable[[int, int], Gate]
 ExpertsFactory = Callable[[int, int], Experts]
 
 _SEED = 0  # of the parameters a model is built with; no fit starts from them
-_EXPERTS: dict[str, Callable[[LinearPredictor], Experts]] = {
-    "gaussian": GaussianExperts,
-    "student_t": StudentTExperts,
-    "poisson": PoissonExperts,
-}
 
 
 def model_builder(
@@ -38,7 +32,8 @@ def model_builder(
     Args:
         num_features: number of columns of the covariates.
         gate: a word of :func:`mixkit.gates.gate_by_name`, or a function of ``(d, k)`` that returns a gate.
-        experts: "gaussian", "student_t" or "poisson" (linear predictors), or a function of ``(d, k)``.
+        experts: a word of :func:`mixkit.experts.family_by_name` for a family that needs no options (linear
+            predictors), or a function of ``(d, k)``.
         model: a function of k that returns the whole mixture, in place of the two.
         offset: whether the last column is an offset, which d does not count. Gates are built without it too where
             a function of experts takes it from d by itself.
@@ -59,7 +54,7 @@ def model_builder(
             if model is not None:
                 return _with_offset(_checked(model(k), k), offset)
             made = make_experts(num_features - offset, k)
-            columns = num_features - bool(getattr(made, "has_offset", False))
+            columns = num_features - len(getattr(made, "known_columns", ()))
             return _with_offset(MixtureOfExperts(make_gate(columns, k), made), offset)
 
     return build
@@ -69,8 +64,8 @@ def _experts_of(experts: Any, offset: bool) -> Any:
     """A function of ``(d, k)`` in place of a name."""
     if not isinstance(experts, str):
         return experts
-    family = _factory("experts", experts, _EXPERTS)
-    return lambda d, k: family(LinearPredictor(d, k, offset=offset))
+    named = {name: partial(family_by_name, name) for name in family_names(with_options=False)}
+    return partial(_factory("experts", experts, named), offset=offset)
 
 
 def _factory(name: str, value: Any, known: dict[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 r"""Criteria for the number of experts; smaller is better in all of them.
 
 With maximized log-likelihood :math:`\hat\ell`, P free parameters and n observations (rows of positive weight, whatever
-their weights):
+their weights; groups of them where these share an expert):
 
 - AIC, :math:`2 P - 2 \hat\ell` (Akaike 1974), which takes too many components of a mixture with a probability that does
   not vanish;
@@ -15,52 +15,18 @@ Of penalized fits P is the effective number of parameters (:func:`~estimators.re
 :math:`\hat\ell` the log-likelihood without the penalty.
 """
 
-import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from mixkit._validation import check_finite
-from mixkit.gates.gate import entropy
-from mixkit.mixture import MixtureOfExperts
-
 from ..data.dataset import Data
+from ..results.criteria import total_entropy
 from ..results.fit_result import FitResult
 
-__all__ = ["CRITERIA", "Criterion", "aic", "bic", "icl", "responsibility_entropy"]
+__all__ = ["CRITERIA", "Criterion", "aic", "bic", "icl"]
 
 Criterion = Callable[[FitResult, Tensor, Tensor], float]
 """What a user's own criterion is: a function of a fit, x ``(n, d)`` and y ``(n, ...)``; smaller is better."""
-
-
-def responsibility_entropy(model: MixtureOfExperts, x: Tensor, y: Tensor, weight: Tensor | None = None) -> float:
-    r"""Total entropy :math:`-\sum_i w_i \sum_j r_{ij} \log r_{ij}` of the responsibilities, in nats.
-
-    From 0, where every observation has one possible expert, to ``n log k``.
-
-    Args:
-        model: a mixture of k experts.
-        x: covariates ``(n, d)``.
-        y: responses ``(n,)`` or ``(n, p)``.
-        weight: weights of the observations, ``(n,)``; ones if None.
-
-    Raises:
-        ValueError: if a response is not finite, or the experts give one no responsibilities.
-
-    Example:
-        >>> import torch
-        >>> from mixkit import MixtureOfExperts, constant_gate, linear_gaussian_experts
-        >>> experts = linear_gaussian_experts(1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        >>> model = MixtureOfExperts(constant_gate(2, dtype=torch.float64), experts)
-        >>> x, y = torch.zeros(3, 1, dtype=torch.float64), torch.full((3,), 1e3, dtype=torch.float64)
-        >>> round(responsibility_entropy(model, x, y), 6)  # far out one expert has all the responsibility
-        0.0
-    """
-    with torch.no_grad():
-        rows = entropy(model(x).log_responsibilities(check_finite("y", y)))
-    check_finite("the entropy of the responsibilities", rows)
-    return float(rows.sum() if weight is None else (weight * rows).sum())
 
 
 def aic(result: FitResult, data: Data) -> float:
@@ -81,18 +47,17 @@ def aic(result: FitResult, data: Data) -> float:
         >>> [round(rule(fit, fit.maximum.data), 1) for rule in (aic, bic, icl)]
         [-269.7, -245.6, -185.9]
     """
-    return 2.0 * result.effective_df - 2.0 * result.llf
+    return result.aic
 
 
 def bic(result: FitResult, data: Data) -> float:
-    """Schwarz's criterion, ``P log n - 2 llf``, n the rows of positive weight; arguments as of :func:`aic`."""
-    return math.log(result.nobs) * result.effective_df - 2.0 * result.llf
+    """Schwarz's criterion, ``P log n - 2 llf``, n the groups or rows with a weight; arguments as of :func:`aic`."""
+    return result.bic
 
 
 def icl(result: FitResult, data: Data) -> float:
     """BIC plus twice the entropy of the responsibilities; ``data`` are those of the fit."""
-    weight = None if data.weight is None else data.weight[0]
-    return bic(result, data) + 2.0 * responsibility_entropy(result.model, data.x[0], data.y[0], weight)
+    return bic(result, data) + 2.0 * total_entropy(result.model, data)
 
 
 CRITERIA: dict[str, Callable[[FitResult, Data], float]] = {"aic": aic, "bic": bic, "icl": icl}

@@ -28,6 +28,7 @@ class HeldOut(NamedTuple):
     """Log-densities of observations under fits that have not seen them.
 
     ``log_density (len(sizes), n)``, NaN for observations that no fold holds out; ``weight (n,)``, theirs, zero there.
+    Where rows share an expert by group, the n observations are the groups.
     """
 
     log_density: Array
@@ -78,7 +79,7 @@ class HeldOut(NamedTuple):
 
 
 def make_folds(folds: Any, n: int, rng: np.random.Generator) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Row numbers of training and test sets, from a number of folds or a splitter as scikit-learn has them.
+    """Numbers of n rows, or groups, of training and test sets, from a number of folds or a splitter of scikit-learn's.
 
     Raises:
         TypeError: if ``folds`` is neither.
@@ -117,11 +118,12 @@ def held_out(
         for i, j, train, test in tasks
     )
     done = Parallel(n_jobs=n_jobs, return_as="generator")(calls)
-    values = np.full((len(fits), data.x.shape[1]), np.nan)
+    values = np.full((len(fits), data.num_units), np.nan)
     bar = tqdm(done, total=len(tasks), disable=not progress, desc="cross-validation", unit="fit")
     for (i, _, _, test), row in zip(tasks, bar, strict=True):
         values[i, test] = row
-    weight = np.ones(values.shape[1]) if data.weight is None else data.weight[0].numpy(force=True).copy()
+    own = data.unit_weight
+    weight = np.ones(values.shape[1]) if own is None else own[0].numpy(force=True).copy()
     return HeldOut(values, np.where(np.isnan(values).any(0), 0.0, weight))
 
 
@@ -133,10 +135,10 @@ def _one(
     estimator: Estimator,
     seed: list[int],
 ) -> Array:
-    rows, left_out = torch.as_tensor(train), torch.as_tensor(test)
+    rows, left_out = (data.rows_of(torch.as_tensor(units)) for units in (train, test))
     starts = estimator._chosen_starts()
     fresh = [start.at(rows, data.x.shape[1]) for start in starts[: (len(starts) + 1) // 2]]
     rng = np.random.default_rng(seed)
     result = fit_from(estimator, full, data.take(rows), fresh, rng, at_model=True)
-    held: Tensor = log_density(result.model, data.x[0, left_out], data.y[0, left_out])
+    held: Tensor = log_density(result.model, data.take(left_out))
     return held.numpy(force=True)

@@ -28,7 +28,7 @@ from mixkit.gates.selections import Dense
 from mixkit.gates.temperatures import FixedTemperature
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
-from mixkit.parameters import has_form
+from mixkit.parameters import has_form, patterned_parts
 
 from ..plotting.selection import plot_dendrogram
 from ..results.fit_result import FitResult
@@ -243,6 +243,8 @@ def _data_of(fit: FitResult) -> tuple[Any, Any]:
         data = fit.maximum.data
     except DataRemovedError:
         return None, None
+    if data.units is not None:
+        raise ValueError("x must be given for a fit with groups, which a dendrogram does not use")
     if data.weight is not None:
         raise ValueError("x must be given for a fit with sample weights, which a dendrogram does not use")
     return data.x[0], data.y[0]
@@ -253,6 +255,11 @@ def _atoms(fit: Any) -> Atoms:
     if isinstance(model, MixtureOfExperts):
         _check_gate(model)
         _check_experts(model)
+        if patterned_parts(model):
+            raise TypeError(
+                "fit must have experts with coefficients of their own, since merged ones follow no pattern, got a "
+                f"pattern in {', '.join(name for name, _ in patterned_parts(model))}"
+            )
         model = MixingMeasure.from_module(model)
     if not isinstance(model, MixingMeasure):
         raise TypeError(f"fit must be a FitResult, a MixtureOfExperts or a MixingMeasure, got {type(fit).__name__}")

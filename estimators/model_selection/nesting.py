@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import Patterned, patterned_parts
 
 __all__ = ["duplicate_expert"]
 
@@ -25,7 +26,8 @@ def duplicate_expert(smaller: MixtureOfExperts, larger: MixtureOfExperts, expert
         expert: which expert to duplicate, from 0 to k - 2.
 
     Returns:
-        The copy, in float64, or None where the tensors of the two models do not match or the gate has no bias.
+        The copy, in float64, or None where the tensors of the two models do not match, patterns of coefficients have no
+        room for the expert twice, or the gate has no bias.
 
     Example:
         >>> import torch
@@ -39,12 +41,25 @@ def duplicate_expert(smaller: MixtureOfExperts, larger: MixtureOfExperts, expert
     """
     nested = copy.deepcopy(larger).to(torch.float64)
     source = {**dict(smaller.named_parameters()), **dict(smaller.named_buffers())}
+    inside = tuple(f"{name}." for name, _ in patterned_parts(nested))
     for name, target in [*nested.named_parameters(), *nested.named_buffers()]:
-        grown = _grown(source.get(name), target, expert)
-        if grown is None:
+        grown = None if name.startswith(inside) else _grown(source.get(name), target, expert)
+        if grown is None and not name.startswith(inside):
             return None
-        target.copy_(grown)
-    return nested if _halve(nested, expert) else None
+        if grown is not None:
+            target.copy_(grown)
+    follows = all(_grow_patterned(smaller, name, part, expert) for name, part in patterned_parts(nested))
+    return nested if follows and _halve(nested, expert) else None
+
+
+def _grow_patterned(smaller: MixtureOfExperts, name: str, part: Patterned, expert: int) -> bool:
+    """Set the free coefficients of a part of the larger model, if its pattern has room for the expert twice."""
+    source = smaller.get_submodule(name)
+    for own in part.coefficient_names:
+        grown = _grown(getattr(source, own, None), getattr(part, own), expert)
+        if grown is None or not part.set_coefficients(own, grown):
+            return False
+    return True
 
 
 def _grown(source: Tensor | None, target: Tensor, expert: int) -> Tensor | None:
@@ -63,5 +78,9 @@ def _halve(model: MixtureOfExperts, expert: int) -> bool:
     if bias is None or temperature.depends_on_x:
         return False
     half = math.log(2.0) * float(temperature(bias.new_zeros(1, 1)).squeeze())
+    if isinstance(model.gate.score, Patterned) and model.gate.score.pattern is not None:
+        halved = bias.clone()
+        halved[..., [expert, -1]] -= half
+        return model.gate.score.set_coefficients("bias", halved)
     bias[..., [expert, -1]] -= half
     return True

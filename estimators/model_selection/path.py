@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from mixkit.mixture import MixtureOfExperts
 
 from ..data.dataset import Data
+from ..data.unit_posterior import log_joint, unit_log_prob
 from ..results.fit_result import FitResult
 from ..search.estimator import Estimator
 from ..search.starts import SplitAtom, Start
@@ -104,10 +105,16 @@ def fit_from(
     weight: Tensor | None = None if data.weight is None else data.weight[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return changed.fit(model, data.x[0], data.y[0], weight)
+        if data.units is None:
+            return changed.fit(model, data.x[0], data.y[0], weight)
+        kind = "groups" if data.units.power is None else "rows"
+        return changed.fit(model, data.x[0], data.y[0], weight, groups=data.units.index, weights_of=kind)
 
 
-def log_density(model: MixtureOfExperts, x: Tensor, y: Tensor) -> Tensor:
-    """Log-density of each observation ``(n,)`` under a fitted model."""
+def log_density(model: MixtureOfExperts, data: Data) -> Tensor:
+    """Log-density of each observation ``(n,)``, or group ``(g,)`` in its order of appearance, under a fitted model."""
     with torch.no_grad():
-        return model.log_prob(x, y)
+        if data.units is None:
+            return model.log_prob(data.x[0], data.y[0])
+        power = None if data.units.power is None else data.units.power[0]
+        return unit_log_prob(log_joint(model(data.x[0]), data.y[0], data.units, power))

@@ -9,6 +9,7 @@ import numpy as np
 from mixkit._validation import check_integer
 
 from ..data.dataset import Data, as_data
+from ..data.units import taken_group_column
 from ..em import EM
 from ..search.estimator import Estimator
 from .builders import Builder, ExpertsFactory, GateFactory, model_builder
@@ -32,6 +33,8 @@ def select_experts(
     offset: bool = False,
     estimator: Estimator | None = None,
     sample_weight: Any = None,
+    groups: Any = None,
+    weights_of: str = "groups",
     folds: Any = 5,
     random_state: int | np.random.Generator | None = None,
     n_jobs: int | None = 1,
@@ -54,14 +57,19 @@ def select_experts(
             experts with a probability that does not vanish as n grows.
         gate: a word of :func:`mixkit.gates.gate_by_name` ("softmax", "constant", "sigmoid", "laplace", "activation",
             "temperature"), or a function of ``(d, k)`` that returns a gate.
-        experts: "gaussian", "student_t" or "poisson", or a function of ``(d, k)`` that returns experts.
+        experts: a word of :func:`mixkit.experts.family_by_name` for a family that needs no options, or a function of
+            ``(d, k)`` that returns experts.
         model: a function of k that returns a :class:`~mixkit.mixture.MixtureOfExperts`, in place of ``gate`` and
             ``experts``.
         offset: whether the last column of X is an offset, a known part of every expert's linear predictor such as the
             logarithm of an exposure; d counts the columns before it.
         estimator: with what to fit; :class:`~estimators.em.EM` if None. Its random state is not used.
         sample_weight: ``(n,)``, non-negative.
-        folds: for cross-validation, a number of folds or a splitter of scikit-learn's.
+        groups: labels ``(n,)`` of rows that share an expert, or the name of a column of the frame X; None where each
+            row has its own. Criteria then count groups, and folds hold out whole groups.
+        weights_of: whether ``sample_weight`` is that of "groups" or of "rows" where there are groups.
+        folds: for cross-validation, a number of folds or a splitter of scikit-learn's (of the groups, where there are
+            some).
         random_state: seed or generator of the starts and the folds.
         n_jobs: processes for cross-validation (joblib); the result does not depend on it.
         progress: whether to show progress bars.
@@ -85,13 +93,14 @@ def select_experts(
         True
     """
     sizes, name = _sizes(num_experts), _criterion_name(criterion)
+    X, groups = taken_group_column(X, groups)
     names = [str(column) for column in X.columns] if hasattr(X, "columns") else None
-    entropy = _entropy(random_state)
-    data, build = _prepare(X, y, sample_weight, sizes, gate=gate, experts=experts, model=model, offset=offset)
+    entropy, units = _entropy(random_state), {"groups": groups, "weights_of": weights_of}
+    data, build = _prepare(X, y, sample_weight, units, sizes, gate=gate, experts=experts, model=model, offset=offset)
     pairs = None
     if name in CV_NAMES:
-        pairs = make_folds(folds, data.x.shape[1], np.random.default_rng([entropy, 0]))
-        _check_sizes(sizes, min(len(train) for train, _ in pairs), "rows of a training set")
+        pairs = make_folds(folds, data.num_units, np.random.default_rng([entropy, 0]))
+        _check_sizes(sizes, min(len(train) for train, _ in pairs), f"{_counted(data)} of a training set")
     estimator = EM() if estimator is None else _checked(estimator)
     steps = fit_path(build, data, sizes, estimator, entropy, progress=progress)
     held = None
@@ -122,15 +131,21 @@ def _assemble(
     )
 
 
-def _prepare(X: Any, y: Any, weight: Any, sizes: list[int], **parts: Any) -> tuple[Data, Builder]:
+def _prepare(
+    X: Any, y: Any, weight: Any, units: dict[str, Any], sizes: list[int], **parts: Any
+) -> tuple[Data, Builder]:
     """Checked data and the builder of models; the smallest model tells what data must be like."""
     shape = tuple(np.shape(X))
     if len(shape) != 2:
         raise ValueError(f"X must have shape (n, d), got {shape}")
     build = model_builder(shape[1], **parts)
-    data = as_data(build(sizes[0]), X, y, weight, is_batch=False)
-    _check_sizes(sizes, data.x.shape[1], "rows of X")
+    data = as_data(build(sizes[0]), X, y, weight, is_batch=False, **units)
+    _check_sizes(sizes, data.num_units, _counted(data) if data.units is not None else "rows of X")
     return data, build
+
+
+def _counted(data: Data) -> str:
+    return "rows" if data.units is None else "groups"
 
 
 def _sizes(num_experts: Any) -> list[int]:

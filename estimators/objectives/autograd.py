@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from mixkit.mixture import MixtureOfExperts
+from mixkit.mixture import ExpertMixture, MixtureOfExperts
 
 from ..data.dataset import Data
+from ..data.unit_posterior import log_joint, unit_log_prob, unit_log_responsibilities
 from ..optimizers.lbfgs import maximize
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Evaluation, Objective, UserMap
@@ -42,23 +43,38 @@ class AutogradObjective(Objective):
         self.vector = ParameterVector(self.model)
         self.num_params = self.vector.size
         self._log_prob(self.vector.read(self.model), 0)  # what is wrong with model and data together shows here
-        self.total_weight = self._weights(0).new_full((len(data.x),), float(self.n))
+        self.total_weight = data.x.new_full((len(data.x),), float(self.n))
         if data.weight is not None:
             self.total_weight = data.weight.sum(-1)
         self.variance_floor = (variance_floor * location_variance(self.model.experts, data.y)).clamp(min=1e-300)
         self.lower = self.vector.lower_bounds(self.model, data.y, variance_floor)
 
-    def _weights(self, index: int) -> Tensor:
-        return torch.ones_like(self.data.x[index, :, 0]) if self.data.weight is None else self.data.weight[index]
+    def _row_weights(self, index: int) -> Tensor:
+        """``(n, 1)``."""
+        weight = torch.ones_like(self.data.x[index, :, 0]) if self.data.weight is None else self.data.weight[index]
+        return weight.unsqueeze(-1)
+
+    def _unit_weights(self, index: int) -> Tensor:
+        """``(g,)``."""
+        weight = self.data.unit_weight
+        return self.data.x.new_ones(self.data.num_units) if weight is None else weight[index]
 
     def _log_prob(self, vector: Tensor, index: int) -> Tensor:
+        """Of the units, ``(g,)``."""
         law = functional_call(self.model, self.vector.to_parameters(vector), (self.data.x[index],))
-        return law.log_prob(self.data.y[index])
+        if self.data.units is None:
+            return law.log_prob(self.data.y[index])
+        return unit_log_prob(self._joint(law, index))
+
+    def _joint(self, law: ExpertMixture, index: int) -> Tensor:
+        """Log weights plus log-densities of the units, ``(g, k)``."""
+        power = None if self.data.units is None else self.data.units.power
+        return log_joint(law, self.data.y[index], self.data.units, None if power is None else power[index])
 
     def total(self, vector: Tensor, index: int) -> Tensor:
         """Log-likelihood; NaN, which every ascent steps back from, where the scores of a trial step overflow."""
         try:
-            return (self._weights(index) * self._log_prob(vector, index)).sum()
+            return (self._unit_weights(index) * self._log_prob(vector, index)).sum()
         except ValueError:
             return torch.nan * vector.square().sum()
 
@@ -103,9 +119,9 @@ class AutogradObjective(Objective):
         return value.detach(), gradient.detach(), 0.5 * (hessian + hessian.mT)
 
     def scores(self, theta: Tensor) -> Tensor:
-        """Gradient of each observation's log-likelihood, ``(n, P)``, at one parameter vector ``(P,)`` of data set 0."""
+        """Gradient of each unit's log-likelihood, ``(g, P)``, at one parameter vector ``(P,)`` of data set 0."""
         leaf = theta.detach().clone().requires_grad_()
-        terms = self._weights(0) * self._log_prob(leaf, 0)
+        terms = self._unit_weights(0) * self._log_prob(leaf, 0)
         # The gradient of a weighted sum is linear in the weights: its derivatives in them are P passes, not n.
         weights = torch.ones_like(terms, requires_grad=True)
         (gradient,) = torch.autograd.grad(terms, leaf, weights, create_graph=True)
@@ -113,17 +129,21 @@ class AutogradObjective(Objective):
 
     def expected_counts(self, theta: Tensor) -> Tensor:
         """Total responsibility of each expert, ``(r, s, k)``."""
-        return self._map(theta, lambda vector, r: self._responsibilities(vector, r)[1].sum(0))
+        return self._map(theta, lambda vector, r: (self._responsibilities(vector, r)[1] * self._row_weights(r)).sum(0))
 
     def _responsibilities(self, vector: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        y, weight = self.data.y[index], self._weights(index)
+        """Log-likelihood, and the responsibilities of each row's unit ``(n, k)``."""
+        y, weight, units = self.data.y[index], self._unit_weights(index), self.data.units
         with torch.no_grad():
             try:
                 law = functional_call(self.model, self.vector.to_parameters(vector), (self.data.x[index],))
             except ValueError:  # scores that overflow
-                return vector.new_full((), torch.nan), weight.new_zeros((len(weight), self.model.num_experts))
-            resp = law.log_responsibilities(y).exp() * weight.unsqueeze(-1)
-            return (weight * law.log_prob(y)).sum(), resp
+                return vector.new_full((), torch.nan), weight.new_zeros((self.n, self.model.num_experts))
+            if units is not None:
+                joint = self._joint(law, index)
+                resp = units.on_rows(unit_log_responsibilities(joint).exp().mT).mT
+                return (weight * unit_log_prob(joint)).sum(), resp
+            return (weight * law.log_prob(y)).sum(), law.log_responsibilities(y).exp()
 
     def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """One E-step and M-step of each parameter vector."""
@@ -140,29 +160,27 @@ class AutogradObjective(Objective):
         shape = responsibilities.shape[:2]
         theta = start.expand(*shape, -1).clone()
         for r, s in np.ndindex(*shape):
-            resp = responsibilities[r, s].mT * self._weights(r).unsqueeze(-1)
-            theta[r, s] = self._maximize(start, resp, r, _START_ITERATIONS)
+            theta[r, s] = self._maximize(start, responsibilities[r, s].mT, r, _START_ITERATIONS)
         return self.project(theta)
 
     def _maximize(self, vector: Tensor, resp: Tensor, index: int, max_iter: int) -> Tensor:
         """Raise the expected complete log-likelihood: experts in closed form where they have it, the rest by L-BFGS."""
         model = copy.deepcopy(self.model)
         self.vector.write(vector, model)
-        x, y = self.data.x[index], self.data.y[index]
+        x, y, units = self.data.x[index], self.data.y[index], self.data.unit_rows
+        of_units = None if units is None else resp[units] * self._unit_weights(index).unsqueeze(-1)
+        resp = resp * self._row_weights(index)
         is_done = fit_weighted(model.experts, x, y, resp, self.variance_floor)
         vector = self.vector.read(model)
 
         def expected(leaf: Tensor) -> Tensor:
-            return self._expected(leaf, resp, x, y, with_experts=not is_done)
+            law = functional_call(self.model, self.vector.to_parameters(leaf), (x,))
+            if of_units is None:
+                return _expected(resp, law.log_weights if is_done else law.log_weights + _densities(law, y))
+            gate = _expected(of_units, law.log_weights[units])
+            return gate if is_done else gate + _expected(resp, _densities(law, y))
 
         return maximize(expected, vector, self.lower, max_iter)
-
-    def _expected(self, vector: Tensor, resp: Tensor, x: Tensor, y: Tensor, *, with_experts: bool) -> Tensor:
-        law = functional_call(self.model, self.vector.to_parameters(vector), (x,))
-        terms = law.log_weights
-        if with_experts:
-            terms = terms + law.components.log_prob(y.unsqueeze(1))
-        return (resp * torch.where(resp > 0, terms, 0.0)).sum()
 
     def damped_m_step(self, theta: Tensor, candidate: Tensor, fraction: float) -> Tensor:
         """Shorten the whole step."""
@@ -197,3 +215,11 @@ class AutogradObjective(Objective):
     def user_map(self) -> UserMap:
         """The module's own parameters, scales in place of their logarithms."""
         return self.vector.user_map(self.lower)
+
+
+def _densities(law: ExpertMixture, y: Tensor) -> Tensor:
+    return law.components.log_prob(y.unsqueeze(1))
+
+
+def _expected(resp: Tensor, terms: Tensor) -> Tensor:
+    return (resp * torch.where(resp > 0, terms, 0.0)).sum()

@@ -21,7 +21,7 @@ def make_objective(model: MixtureOfExperts, data: Data, variance_floor: float, p
     """The fastest objective that supports the model."""
     if LinearObjective.supports(model):
         form = LaplaceObjective if has_form(model.experts, LaplaceExperts) else LinearObjective
-        return form(model, data.x, data.y, data.weight, variance_floor=variance_floor, pinned_columns=pinned)
+        return form(model, *data, variance_floor=variance_floor, pinned_columns=pinned)
     if MultiLinearObjective.supports(model):
         return MultiLinearObjective(model, data, variance_floor=variance_floor, pinned_columns=pinned)
     if SmoothGateObjective.supports(model):

@@ -1,16 +1,18 @@
 """Weighted maximum likelihood in closed form, for the families that have it; a family joins by registering."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mixkit.experts import Experts, MultivariateGaussianExperts
+from mixkit.experts import Experts, MixedExperts, MultivariateGaussianExperts
 from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
 from mixkit.parameters import has_form
 
 from ..optimizers.linalg import solve_ascent
+from .floors import location_variance
 
 __all__ = ["closed_form", "fit_weighted"]
 
@@ -49,10 +51,26 @@ def fit_weighted(experts: Experts, x: Tensor, y: Tensor, resp: Tensor, variance_
     return found is not None and found(experts, x, y, resp, variance_floor)
 
 
+@closed_form(MixedExperts)
+def _mixed(experts: Experts, x: Tensor, y: Tensor, resp: Tensor, variance_floor: Tensor) -> bool:
+    """Every family of its own, if all that have parameters have a closed form."""
+    families: Any = experts.families
+    before, first = copy.deepcopy(experts.state_dict()), 0
+    for family in families:
+        own, first = resp[:, first : first + family.num_experts], first + family.num_experts
+        floor = variance_floor * location_variance(family, y.unsqueeze(0))
+        if any(True for _ in family.parameters()) and not fit_weighted(family, x, y, own, floor):
+            experts.load_state_dict(before)
+            return False
+    return True
+
+
 @closed_form(MultivariateGaussianExperts)
 def _multivariate_gaussian(experts: Experts, x: Tensor, y: Tensor, resp: Tensor, variance_floor: Tensor) -> bool:
     predictor: Any = experts.predictor
     is_linear = has_form(predictor, LinearPredictor)
+    if getattr(predictor, "pattern", None) is not None:
+        return False
     if not is_linear and not has_form(predictor, ConstantPredictor):
         return False
     ones = torch.ones_like(x[:, :1])

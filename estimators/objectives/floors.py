@@ -39,11 +39,13 @@ def lower_bound(
     if not record.has_floor or record.family is None:
         return bound
     family = model.get_submodule(record.family)
+    y = model.experts.response_of(family, y)
     std = location_variance(family, y).sqrt()  # type: ignore[arg-type]
     if Axis.RESPONSE in record.axes:
         behind = len(record.axes) - 1 - record.axes.index(Axis.RESPONSE)
         std = std.reshape(-1, *(1,) * behind)
     else:
-        std = family.common_scale(std)  # type: ignore[operator]
+        mean = torch.stack([family.location_moments(rows)[0] for rows in y]).mean(0)  # type: ignore[operator]
+        std = family.common_scale(mean, std)  # type: ignore[operator]
     floor = 0.5 * (variance_floor * std.square()).clamp(min=_LEAST).log()
     return torch.where(record.transform.is_log(shape).to(y.device), floor, bound)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
-from mixkit.parameters import free_mask, records_of
+from mixkit.parameters import free_mask, records_of, relative_to_reference
 
 from ..optimizers.objective import UserMap
 from .floors import lower_bound
@@ -58,7 +58,7 @@ class ParameterVector:
         parts = []
         for name, keep in self._keep.items():
             value = model.get_parameter(name).detach().to(torch.float64)
-            value = value - value[-1:] if self.records[name].is_translated else value
+            value = relative_to_reference(self.records[name], value)
             parts.append(value[keep.to(value.device)])
         return torch.cat(parts)
 

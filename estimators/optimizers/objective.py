@@ -3,7 +3,7 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +13,32 @@ from .function import Evaluation, SmoothFunction
 from .newton import Ascent, newton_ascent
 from .parameter_map import ParameterMap, UserMap
 
-__all__ = ["Evaluation", "Objective", "SmoothFunction", "UserMap"]
+__all__ = ["EndRules", "Evaluation", "Objective", "SmoothFunction", "UserMap"]
+
+_CHOSEN_FLOOR = 1e-4  # of variances: a hundredth of the standard deviation of y is no safeguard but a statement
+
+
+class EndRules(NamedTuple):
+    """What a search holds against an end of a climb.
+
+    Attributes:
+        least_observations: an expert on fewer determines no more than its own coefficients.
+        variance_floor: least variance of an expert relative to the response's.
+        finds_lines: whether an expert at the floor is welcome where more rows are on its line than chance would bring.
+        is_finest: whether the floor is what double precision tells from zero.
+        keeps_spurious: whether ends are taken by their values alone.
+    """
+
+    least_observations: int = 1
+    variance_floor: float = 1e-6
+    finds_lines: bool = False
+    is_finest: bool = False
+    keeps_spurious: bool = False
+
+    @property
+    def has_chosen_floor(self) -> bool:
+        """Whether the floor is a constraint that was chosen: ends at it are as good as others."""
+        return self.variance_floor >= _CHOSEN_FLOOR
 
 
 class Objective(EMSteps, ParameterMap):
@@ -26,16 +51,14 @@ class Objective(EMSteps, ParameterMap):
     Attributes:
         n: observations of a data set.
         num_features: covariates d.
-        least_observations: an expert on fewer determines no more than its own coefficients.
-        has_chosen_floor: whether the variance floor is a constraint that was chosen: ends at it are as good as others.
+        end_rules: which ends are not to be trusted.
         is_by_autograd: whether derivatives are those of autograd, one parameter vector after another.
         is_batched: whether vectors and data sets are one computation.
     """
 
     n: int
     num_features: int
-    least_observations: int = 1
-    has_chosen_floor: bool = False
+    end_rules: EndRules = EndRules()
 
     @property
     def is_by_autograd(self) -> bool:

@@ -19,8 +19,8 @@ class PenaltyView(NamedTuple):
     Attributes:
         parameters: of the model by name, in the units of the data.
         model: gives the form; its own parameters are of no account.
-        x: covariates ``(n, d)``, without an offset.
-        weight: weights of the observations ``(n,)``.
+        x: covariates ``(n, d)``, without an offset; of groups of rows that share an expert their first rows.
+        weight: weights of the observations, or of the groups, ``(n,)``.
         x_std: standard deviations of the covariates ``(d,)``, 1 for constants.
         y_std: standard deviation of the response, ``()``, or of each coordinate ``(p,)``.
         known_records: see ``records``; None to collect them anew.
@@ -62,6 +62,13 @@ class Penalty(ABC):
     def value(self, view: PenaltyView) -> Tensor:
         """The penalty, a scalar; +inf or NaN where parameters are not allowed."""
 
+    def determines(self, record: ParameterRecord) -> bool:
+        """Whether it holds every entry of a parameter where the data say nothing of it; of slopes searches ask that.
+
+        Coefficients of columns that depend on others are fixed at zero unless a penalty holds them.
+        """
+        return False
+
     def __add__(self, other: "Penalty") -> "Penalty":
         """The sum of two penalties."""
         if not isinstance(other, Penalty):
@@ -83,6 +90,10 @@ class Sum(Penalty):
     def value(self, view: PenaltyView) -> Tensor:
         """The sum of the values."""
         return torch.stack([part.value(view) for part in self.parts]).sum()
+
+    def determines(self, record: ParameterRecord) -> bool:
+        """Whether one of the parts does."""
+        return any(part.determines(record) for part in self.parts)
 
     def __repr__(self) -> str:
         """The parts."""

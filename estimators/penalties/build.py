@@ -1,6 +1,7 @@
 """From a log-likelihood and a penalty to what is climbed, and from its end to the selected model."""
 
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import Slope, records_of
 
 from ..objectives.multi_location.objective import MultiLinearObjective
 from ..objectives.softmax_gate.laplace_experts import LaplaceObjective
@@ -12,7 +13,7 @@ from .lasso import Lasso
 from .objective import PenalizedObjective
 from .split import SplitObjective
 
-__all__ = ["in_result_coordinates", "penalized", "without_penalty"]
+__all__ = ["holds_slopes", "in_result_coordinates", "penalized", "without_penalty"]
 
 
 def penalized(objective: Objective, penalty: Penalty | None, model: MixtureOfExperts) -> Objective:
@@ -45,11 +46,22 @@ def penalized(objective: Objective, penalty: Penalty | None, model: MixtureOfExp
     return SplitObjective(objective, strengths)  # type: ignore[arg-type]
 
 
+def holds_slopes(penalty: Penalty | None, model: MixtureOfExperts) -> tuple[bool, bool]:
+    """Whether a penalty holds all slopes of the gate, and all of the experts, where the data do not determine them."""
+    slopes = [record for record in records_of(model) if record.slope is not None]
+    held = [] if not isinstance(penalty, Penalty) else [record for record in slopes if penalty.determines(record)]
+    if not held:
+        return False, False
+    free = {record.slope for record in slopes if record not in held}
+    return Slope.GATE not in free, Slope.EXPERTS not in free
+
+
 def in_result_coordinates(objective: Objective, ascent: Ascent) -> tuple[Objective, Ascent]:
     """The objective and the ends ``(r, 1, P)`` in coordinates that results are read in."""
     if not isinstance(objective, SplitObjective):
         return objective, ascent
     selected, theta = objective.selected(ascent.theta), objective.fold(ascent.theta)
+    selected.end_rules = objective.end_rules
     return selected, ascent._replace(theta=theta, evaluation=selected.evaluate(theta))
 
 

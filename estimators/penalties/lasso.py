@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mixkit._validation import check_non_negative
-from mixkit.parameters import Slope
+from mixkit.parameters import ParameterRecord, Slope
 
 from ..optimizers.parameter_map import Entry
 from .base import Penalty, PenaltyView
@@ -48,7 +48,7 @@ class Lasso(Penalty):
         >>> from estimators import EM
         >>> from estimators.penalties import Lasso, Ridge
         >>> EM(penalty=Lasso(experts=5.0) + Ridge(gate=1.0)).penalty
-        Lasso(gate=0.0, experts=5.0) + Ridge(gate=1.0, experts=0.0)
+        Lasso(gate=0.0, experts=5.0) + Ridge(gate=1.0, experts=0.0, scaled=False)
     """
 
     gate: float = 0.0
@@ -66,6 +66,10 @@ class Lasso(Penalty):
         strength = {Slope.GATE: self.gate, Slope.EXPERTS: self.experts, None: 0.0}
         values = [strength[record.slope] for record, _ in entries]
         return torch.tensor(values, dtype=like.dtype, device=like.device)
+
+    def determines(self, record: ParameterRecord) -> bool:
+        """Slopes whose strength is positive."""
+        return {Slope.GATE: self.gate, Slope.EXPERTS: self.experts, None: 0.0}[record.slope] > 0.0
 
     def value(self, view: PenaltyView) -> Tensor:
         """Not used: the objective of the lasso has other coordinates."""

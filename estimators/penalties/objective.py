@@ -50,8 +50,7 @@ class PenalizedObjective(Wrapper):
         self.penalty = penalty
         self._model = copy.deepcopy(model).to(torch.float64).eval()
         self._records = {record.name: record for record in records_of(self._model)}
-        x, y, weight = base.data
-        x = model.covariates(x)
+        x, y, weight = model.covariates(base.data.x), base.data.y, base.data.weight
         self._scaling = Scaling.of(x, y, weight, scale_response=y.ndim == 2)
         self._y_std = self._scaling.y_std if y.ndim == 2 else y.std(1, correction=0)
         self._quadratic = [self._derivatives(theta, r) for r, theta in self._origins()] if penalty.is_quadratic else []
@@ -73,14 +72,15 @@ class PenalizedObjective(Wrapper):
 
     def _log_prior(self, vector: Tensor, index: int) -> Tensor:
         """Minus the penalty at one vector ``(P,)``."""
-        x, _, weight = self.data
-        x = self._model.covariates(x)
+        data = self.data
+        x, weight = self._model.covariates(data.x[index]), data.unit_weight
+        x = x if data.unit_rows is None else x[data.unit_rows]
         return -self.penalty.value(
             PenaltyView(
                 parameters=self.base.parameters(vector, index),
                 model=self._model,
-                x=x[index],
-                weight=torch.ones_like(x[index, :, 0]) if weight is None else weight[index],
+                x=x,
+                weight=torch.ones_like(x[:, 0]) if weight is None else weight[index],
                 x_std=self._scaling.x_std[index],
                 y_std=self._y_std[index],
                 known_records=self._records,

@@ -51,6 +51,10 @@ class LogPrior(Penalty):
         terms = [-prior.log_prob(part).sum() for name, prior in self.priors.items() for part in _parameters(name, view)]
         return torch.stack(terms).sum() if terms else view.x_std.new_zeros(())
 
+    def determines(self, record: ParameterRecord) -> bool:
+        """What it has a prior of."""
+        return not {record.block, record.name, record.name.rpartition(".")[2]}.isdisjoint(self.priors)
+
     def __repr__(self) -> str:
         """The names."""
         return f"LogPrior({', '.join(self.priors)})"
@@ -73,4 +77,6 @@ def _parameters(name: str, view: PenaltyView) -> list[Tensor]:
 
 def _free(record: ParameterRecord, value: Tensor) -> Tensor:
     """Without the row of the reference expert."""
+    if record.is_translated and record.pattern is not None:
+        return value[..., ~record.pattern.pinned()]
     return value[:-1] if record.is_translated else value

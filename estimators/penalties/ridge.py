@@ -33,12 +33,20 @@ class Ridge(Penalty):
     A positive ``gate`` makes the estimates of gates finite that would otherwise jump; it is also the logarithm of a
     normal prior. Standard errors are those of the penalized curvature.
 
+    With ``scaled`` the slopes of an expert with a scale are divided by that, not by the response's:
+    :math:`\frac{\lambda_e}{2} \sum_j \| a_j \|^2 / \sigma_j^2`. Then the log-likelihood has a bound even with more
+    covariates than rows, where an expert that fits all rows would else have a scale of zero whatever lambda; and with
+    one Gaussian expert :math:`\alpha = \lambda_e`.
+
     Args:
         gate: lambda of the gate, non-negative.
         experts: lambda of the experts, non-negative.
+        scaled: whether slopes of experts count in units of the expert's scale.
 
     Raises:
-        ValueError: if one is negative or not finite.
+        TypeError: if ``scaled`` is no bool.
+        ValueError: if lambda is negative or not finite; from a fit, if ``scaled`` meets slopes of several scales: those
+            common to experts, and those of vector responses.
 
     Source: Hoerl and Kennard (1970), Technometrics 12, 55-67.
 
@@ -46,16 +54,22 @@ class Ridge(Penalty):
         >>> from estimators import EM
         >>> from estimators.penalties import Ridge
         >>> EM(penalty=Ridge(gate=1.0)).penalty
-        Ridge(gate=1.0, experts=0.0)
+        Ridge(gate=1.0, experts=0.0, scaled=False)
     """
 
     gate: float = 0.0
     experts: float = 0.0
+    scaled: bool = False
 
-    is_quadratic = True
+    @property
+    def is_quadratic(self) -> bool:  # type: ignore[override]
+        """Whether the value is quadratic: not where scales divide slopes."""
+        return not self.scaled
 
     def __post_init__(self) -> None:
         """Check the strengths."""
+        if not isinstance(self.scaled, bool):
+            raise TypeError(f"scaled must be a bool, got {self.scaled!r}")
         check_non_negative("gate", self.gate)
         check_non_negative("experts", self.experts)
 
@@ -64,27 +78,30 @@ class Ridge(Penalty):
         total, records = view.x_std.new_zeros(()), view.records
         for strength, kind in ((self.gate, Slope.GATE), (self.experts, Slope.EXPERTS)):
             own = [name for name in view.parameters if records[name].slope is kind]
-            slopes = [_standardized(records[name], view.parameters[name], view) for name in own]
+            slopes = [_standardized(records[name], view.parameters[name], view, self.scaled) for name in own]
             if slopes:
                 total = total + strength * torch.stack([slope.square().sum() for slope in slopes]).sum()
         return 0.5 * total
 
+    def determines(self, record: ParameterRecord) -> bool:
+        """Slopes whose strength is positive."""
+        return {Slope.GATE: self.gate, Slope.EXPERTS: self.experts, None: 0.0}[record.slope] > 0.0
 
-def _standardized(record: ParameterRecord, value: Tensor, view: PenaltyView) -> Tensor:
+
+def _standardized(record: ParameterRecord, value: Tensor, view: PenaltyView, scaled: bool) -> Tensor:
     """Slopes of standardized covariates and locations, relative to their mean where that alone counts."""
-    units, scale = record.units, view.x_std
-    if record.axes[-1:] == (Axis.PRODUCT,):
-        rows, columns = torch.triu_indices(len(scale), len(scale))
-        scale = scale[rows] * scale[columns]
-    if units.covariate_power:
+    units, scale = record.units, record.along_covariates(view.x_std)
+    if units.covariate_power and scale is not None:
         value = value * scale if units.covariate_power < 0 else value / scale
     if units.location_power and record.family is not None:
-        value = value / _location_unit(record, view)
+        value = value / (_own_scale(record, value, view) if scaled else _location_unit(record, view))
     if Axis.CLASS in record.axes:
         at = record.axes.index(Axis.CLASS)
         value = torch.cat([value, torch.zeros_like(value.narrow(at, 0, 1))], at)
         value = value - value.mean(at, keepdim=True)
-    return value - value.mean(0) if record.is_centered else value
+    if not record.is_centered:
+        return value
+    return value - value.mean(0) if record.pattern is None else record.pattern.centered(value)
 
 
 def _location_unit(record: ParameterRecord, view: PenaltyView) -> Tensor:
@@ -94,3 +111,16 @@ def _location_unit(record: ParameterRecord, view: PenaltyView) -> Tensor:
         return view.y_std.reshape(-1, *(1,) * behind)
     family = view.model.get_submodule(str(record.family))
     return view.y_std if getattr(family, "scale_name", None) else torch.ones_like(view.y_std)
+
+
+def _own_scale(record: ParameterRecord, value: Tensor, view: PenaltyView) -> Tensor:
+    """The scale of each expert, beside its slopes; one where the family has none."""
+    name = getattr(view.model.get_submodule(str(record.family)), "scale_name", None)
+    if Axis.RESPONSE in record.axes or (name is not None and record.pattern is not None):
+        raise ValueError(
+            f"penalty must not be scaled where slopes belong to several scales, got scaled=True for {record.block}"
+        )
+    if name is None:
+        return torch.ones_like(view.y_std)
+    logs = view.parameters[f"{record.family}.{name}"]
+    return logs.exp().reshape(-1, *(1,) * (value.ndim - 1))

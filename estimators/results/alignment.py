@@ -8,7 +8,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import alike_experts, reorder_experts
 
+from ..data.unit_posterior import log_joint, unit_log_responsibilities
 from ..objectives.softmax_gate.likelihood import posterior
 from ..objectives.softmax_gate.objective import LinearObjective
 from ..optimizers.objective import Objective
@@ -21,7 +23,7 @@ _SAME_DISTRIBUTION = 1e-8
 
 def is_renumbered(objective: Objective, theta: Tensor, reference: Tensor, model: MixtureOfExperts) -> Tensor:
     """Which vectors ``(m, P)`` have experts in another order than ``reference (P,)``, ``(m,)`` bool."""
-    orders = _best_orders(expert_agreement(objective, theta, reference, model))
+    orders = _best_orders(expert_agreement(objective, theta, reference, model), alike_experts(model, model.num_experts))
     return (orders != torch.arange(orders.shape[-1], device=orders.device)).any(-1)
 
 
@@ -62,17 +64,22 @@ def align_experts(objective: Objective, theta: Tensor, reference: Tensor, model:
         ``(m, P)``. A refit whose experts cannot be renumbered (parts of a neural network) stays as it is.
     """
     twin, aligned = copy.deepcopy(model).to(torch.float64), theta.clone()
-    for index, order in enumerate(_best_orders(expert_agreement(objective, theta, reference, model))):
+    alike = alike_experts(model, model.num_experts)
+    for index, order in enumerate(_best_orders(expert_agreement(objective, theta, reference, model), alike)):
         if order.tolist() != sorted(order.tolist()):
             aligned[index] = _renumbered(objective, theta[index], twin, order)
     return aligned
 
 
 def _responsibilities(objective: Objective, vector: Tensor, model: MixtureOfExperts) -> Tensor:
-    """``(k, n)`` at some of the observations."""
+    """``(k, n)`` at some of the observations, or ``(k, g)`` of groups that share an expert."""
     objective.write(vector, model)
-    x, y = _some(objective)
+    units, data = objective.data.units, objective.data
     with torch.no_grad():
+        if units is not None:
+            power = None if units.power is None else units.power[0]
+            return unit_log_responsibilities(log_joint(model(data.x[0]), data.y[0], units, power)).exp().mT
+        x, y = _some(objective)
         return model(x).log_responsibilities(y).exp().mT
 
 
@@ -88,9 +95,7 @@ def _renumbered(objective: Objective, vector: Tensor, model: MixtureOfExperts, o
     x, y = _some(objective)
     with torch.no_grad():
         before = model.log_prob(x, y)
-        for parameter in model.parameters():
-            if parameter.ndim and len(parameter) == len(order):
-                parameter.copy_(parameter[order].clone())
+        reorder_experts(model, order.tolist())
         is_same = torch.allclose(model.log_prob(x, y), before, rtol=_SAME_DISTRIBUTION, atol=_SAME_DISTRIBUTION)
     return objective.read(model)[0, 0] if is_same else vector
 
@@ -98,18 +103,23 @@ def _renumbered(objective: Objective, vector: Tensor, model: MixtureOfExperts, o
 @align_experts.register
 def _(objective: LinearObjective, theta: Tensor, reference: Tensor, model: MixtureOfExperts) -> Tensor:
     layout = objective.layout
-    orders = _best_orders(expert_agreement(objective, theta, reference, model))
+    orders = _best_orders(expert_agreement(objective, theta, reference, model), alike_experts(model, model.num_experts))
     blocks = layout.unpack(theta[None])
     index = orders[None, :, :, None]
     gate, expert, *constants = (
         block.gather(2, index.expand_as(block)) for block in (blocks.gate, blocks.expert, *blocks.constants)
     )
-    return layout.pack(blocks._replace(gate=gate - gate[:, :, -1:], expert=expert, constants=constants))[0]
+    return layout.pack(blocks._replace(gate=layout.relative(gate), expert=expert, constants=constants))[0]
 
 
-def _best_orders(agreement: Tensor) -> Tensor:
-    """For each expert of the fit the refit's expert that it is matched to, ``(m, k)``, from ``(m, k, k)``."""
+def _best_orders(agreement: Tensor, alike: Tensor) -> Tensor:
+    """For each expert of the fit the refit's expert that it is matched to, ``(m, k)``, from ``(m, k, k)``.
+
+    Only experts that are ``alike (k, k)`` bool are exchanged.
+    """
     k = agreement.shape[-1]
+    if not bool(alike.all()):
+        agreement = torch.where(alike.to(agreement.device), agreement, -1.0 - agreement.sum())
     own = torch.arange(k, device=agreement.device)
     orders = own.repeat(len(agreement), 1)
     for index in (agreement.argmax(-1) != own).any(-1).nonzero().squeeze(-1).tolist():

@@ -23,6 +23,10 @@ from .maximum import Maximum
 __all__ = ["build_batch", "build_result"]
 
 _ABRUPT = "where experts change abruptly the gate has no finite estimate, only the border between them has one"
+_AT_FLOOR = "a variance is at its floor: an expert may have collapsed on a few observations"
+_ON_LINES = (
+    "a variance is at the least that double precision tells from zero: observations lie on the line of an expert"
+)
 _NOT_CONVERGED = "not converged: the end is no maximum, or lies on a border of a selection"
 
 
@@ -55,7 +59,7 @@ def build_result(
     result = FitResult(
         model=fitted,
         param_names=list(maximum.to_user.names),
-        params=maximum.to_user.values(maximum.theta).numpy(force=True),
+        estimates=maximum.to_user.values(maximum.theta).numpy(force=True),
         llf=float(objective.log_likelihood(ascent.theta)),
         converged=bool(ascent.converged),
         grad_norm=float(_grad_norm(objective, ascent)),
@@ -63,6 +67,7 @@ def build_result(
         history=np.array([float(value) for value in values]),
         start_llf=end_values[0].numpy(force=True),
         nobs=objective.n,
+        num_groups=None if objective.data.units is None else objective.data.num_units,
         seconds=seconds,
         warnings=_remarks(model, objective, ascent, maximum.to_user, names),
         objective_value=float(ascent.value),
@@ -89,8 +94,8 @@ def _remarks(
 ) -> list[str]:
     remarks = [] if bool(ascent.converged) else [_NOT_CONVERGED]
     if bool(objective.at_floor(ascent.theta).any()):
-        remarks.append("a variance is at its floor: an expert may have collapsed on a few observations")
-    is_starved = objective.observations(ascent.theta)[0, 0] < objective.least_observations
+        remarks.append(_ON_LINES if objective.end_rules.is_finest else _AT_FLOOR)
+    is_starved = objective.observations(ascent.theta)[0, 0] < objective.end_rules.least_observations
     starved = is_starved.nonzero().squeeze(-1).tolist()
     if starved:
         remarks.append(f"experts {starved} have fewer observations than coefficients")

@@ -5,15 +5,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from mixkit._validation import check_choice
 from mixkit.measure import MixingMeasure
 from mixkit.mixture import MixtureOfExperts
 
 from ..statistics.wald import check_level
-from .effective_df import effective_df
-from .likelihood_inference import LikelihoodInference
+from .criteria import InformationCriteria
+from .hypothesis_tests import HypothesisTests
+from .in_sample import InSample
 from .maximum import COVARIANCES, DataRemovedError, Maximum
+from .predictions import Recipe
+from .saved import Saved
 from .summary import Summary, table_rows
 
 __all__ = ["FitResult"]
@@ -22,20 +26,24 @@ _COVARIANCE_WORDS = {
     "observed": "observed information",
     "sandwich": "sandwich (robust)",
     "opg": "outer product of scores",
+    "cluster": "sandwich by clusters (robust)",
 }
 
 
 @dataclass(eq=False, repr=False)
-class FitResult(LikelihoodInference):
+class FitResult(InformationCriteria, HypothesisTests, InSample, Saved):
     """A fitted mixture of experts: estimates, how the search got there, criteria, tables.
 
     Predictions are those of :class:`~estimators.results.predictions.FittedMixture`, standard errors and intervals those
-    of :class:`~estimators.results.likelihood_inference.LikelihoodInference`.
+    of :class:`~estimators.results.likelihood_inference.LikelihoodInference`, p values and Wald tests those of
+    :class:`~estimators.results.hypothesis_tests.HypothesisTests`, criteria those of
+    :class:`~estimators.results.criteria.InformationCriteria`, fitted values those of
+    :class:`~estimators.results.in_sample.InSample`; :class:`~estimators.results.saved.Saved` reads and writes files.
 
     Attributes:
         model: the fitted model, float64.
         param_names: names of the free parameters ``(P,)``; the last expert's gate is the reference, at zero.
-        params: estimates ``(P,)``, scales on their natural scale (``std``, not its logarithm).
+        estimates: ``(P,)``, scales on their natural scale (``std``, not its logarithm); ``params`` has them by name.
         llf: total log-likelihood; without the penalty, if there is one.
         converged: whether the end is a maximum: one more Newton step would gain less than the tolerance, and no
             direction of positive curvature is left.
@@ -44,6 +52,7 @@ class FitResult(LikelihoodInference):
         history: log-likelihood after each iteration of the start that won.
         start_llf: log-likelihood at the end of every start.
         nobs: number of observations, rows of positive weight.
+        num_groups: number of groups of rows that share an expert, of positive weight; None where each row has its own.
         seconds: time the fit took.
         warnings: what a reader should know, in words.
         objective_value: what the fit maximized: ``llf`` less the penalty. So are ``history`` and ``start_llf``.
@@ -52,7 +61,7 @@ class FitResult(LikelihoodInference):
 
     model: MixtureOfExperts
     param_names: list[str]
-    params: np.ndarray
+    estimates: np.ndarray
     llf: float
     converged: bool
     grad_norm: float
@@ -64,11 +73,15 @@ class FitResult(LikelihoodInference):
     warnings: list[str] = field(default_factory=list)
     objective_value: float = float("nan")
     feature_names: list[str] | None = None
+    num_groups: int | None = None
     _num_features: int | None = None
     _maximum: Maximum | None = None
     _estimator: Any = None
     _effective_df: float | None = None
     _num_redundant: int = 0
+    _fitted_rows: Tensor | None = None
+    _num_given: int | None = None
+    _recipe: Recipe | None = None
 
     @property
     def estimator(self) -> Any:
@@ -76,11 +89,6 @@ class FitResult(LikelihoodInference):
         if self._estimator is None:
             raise DataRemovedError("this result was made without its estimator")
         return copy.copy(self._estimator)
-
-    @property
-    def is_penalized(self) -> bool:
-        """Whether the fit maximized something else than the log-likelihood."""
-        return abs(self.objective_value - self.llf) > 1e-9 * (1.0 + abs(self.llf))
 
     def remove_data(self) -> None:
         """Forget the observations, for a small pickle; what needs them raises ``DataRemovedError`` from then on.
@@ -95,51 +103,27 @@ class FitResult(LikelihoodInference):
             self._estimator.starts = None  # which may hold a guess of every observation
 
     @property
-    def df_model(self) -> int:
-        """The number of free parameters: P less those that others make up for, as a temperature of a linear gate."""
-        return len(self.params) - self._num_redundant
-
-    @property
-    def effective_df(self) -> float:
-        """P, or the effective number of parameters of a penalized fit (``effective_df.py``)."""
-        if self._effective_df is None and self.is_penalized:
-            return effective_df(self.maximum)
-        return float(self.df_model) if self._effective_df is None else self._effective_df
-
-    @property
-    def aic(self) -> float:
-        """Akaike's criterion, ``2 P - 2 llf``, P the effective number of parameters."""
-        return 2.0 * self.effective_df - 2.0 * self.llf
-
-    @property
-    def bic(self) -> float:
-        """Schwarz's criterion, ``P log n - 2 llf``; n is ``nobs``: rows of positive weight, whatever the weight.
-
-        P is the effective number of parameters. Of weights that are counts of equal rows the criterion of the rows
-        written out has their sum in place of n.
-        """
-        return float(np.log(self.nobs)) * self.effective_df - 2.0 * self.llf
-
-    @property
     def measure(self) -> MixingMeasure:
         """The fit as a mixing measure; raises ``TypeError`` for models that have none."""
         return MixingMeasure.from_module(self.model).detach()
 
-    def summary(self, *, cov_type: str = "observed", level: float = 0.95) -> Summary:
+    def summary(self, *, cov_type: str = "observed", level: float = 0.95, groups: Any = None) -> Summary:
         """A table of estimates, standard errors, z values, p values and intervals; prints as text.
 
         Args:
             cov_type: of standard errors (see :meth:`cov_params`).
             level: of the intervals, in (0, 1).
+            groups: for ``cov_type="cluster"``.
 
         Raises:
             TypeError: if ``level`` is not a number.
             ValueError: for another covariance, or a level outside (0, 1).
         """
-        errors = self.standard_errors(check_choice("cov_type", cov_type, COVARIANCES))
+        errors = self.standard_errors(check_choice("cov_type", cov_type, COVARIANCES), groups=groups)
         rows = table_rows(self.params, errors, self.is_positive, level=check_level(level))
         reference = f"Expert {self.model.num_experts - 1} is the gate's reference. "
         notes = [
+            *([f"Formula: {self.formula}."] if self.formula is not None else []),
             f"{reference if self.model.gate.shift_invariant else ''}Standard errors: {_COVARIANCE_WORDS[cov_type]}.",
             *(f"Warning: {remark}." for remark in self.warnings),
         ]
@@ -155,6 +139,7 @@ class FitResult(LikelihoodInference):
             ("Converged", "yes" if self.converged else "no"),
             ("Starts at this maximum", self._starts_here()),
             ("No. Observations", str(self.nobs)),
+            *([] if self.num_groups is None else [("No. Groups", str(self.num_groups))]),
             ("Df Model", f"{self.effective_df:.1f}" if self.is_penalized else str(self.df_model)),
             ("Log-Likelihood", f"{self.llf:.4f}"),
             ("AIC", f"{self.aic:.3f}"),
@@ -166,9 +151,9 @@ class FitResult(LikelihoodInference):
         near = np.abs(self.start_llf - self.start_llf.max()) < 1e-6 * (1.0 + abs(self.llf))
         return f"{int(near.sum())} of {len(near)}"
 
-    def to_frame(self, *, cov_type: str = "observed", level: float = 0.95) -> Any:
+    def to_frame(self, *, cov_type: str = "observed", level: float = 0.95, groups: Any = None) -> Any:
         """The table of :meth:`summary` as a pandas frame, a row for each parameter."""
-        return self.summary(cov_type=cov_type, level=level).to_frame()
+        return self.summary(cov_type=cov_type, level=level, groups=groups).to_frame()
 
     def __repr__(self) -> str:
         """The main figures in a line."""

@@ -11,7 +11,7 @@ from mixkit._validation import check_choice
 from ..data.dataset import Data
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Objective, UserMap
-from ..statistics.covariance import inverse_information, propagate, sandwich
+from ..statistics.covariance import clustered, inverse_information, propagate, sandwich
 
 __all__ = ["COVARIANCES", "DataRemovedError", "Maximum"]
 
@@ -64,18 +64,27 @@ class Maximum:
         """Forget the observations; covariances computed before stay."""
         self._objective = None
 
-    def covariance(self, cov_type: str) -> Tensor:
-        """Covariance of the vector, ``(P, P)``; NaN where the data do not determine a parameter."""
+    def covariance(self, cov_type: str, clusters: Tensor | None = None) -> Tensor:
+        """Covariance of the vector, ``(P, P)``; NaN where the data do not determine a parameter.
+
+        Args:
+            cov_type: a name of :data:`COVARIANCES`.
+            clusters: the cluster of each unit ``(g,)``, from 0 on, for "cluster" alone.
+        """
         check_choice("cov_type", cov_type, COVARIANCES)
+        if not self.hessian.numel():
+            return self._unknown()
+        if clusters is not None:
+            return clustered(self.hessian, self.at_bound, self.objective.scores(self.theta), clusters)
         if cov_type not in self._covariances:
-            self._covariances[cov_type] = COVARIANCES[cov_type](self) if self.hessian.numel() else self._unknown()
+            self._covariances[cov_type] = COVARIANCES[cov_type](self)
         return self._covariances[cov_type]
 
-    def user_covariance(self, cov_type: str) -> Tensor:
+    def user_covariance(self, cov_type: str, clusters: Tensor | None = None) -> Tensor:
         """Covariance of users' parameters, ``(P, P)``, by the delta method."""
         if not self.hessian.numel():
             return self._unknown()
-        return propagate(self.to_user.jacobian(self.theta), self.covariance(cov_type))
+        return propagate(self.to_user.jacobian(self.theta), self.covariance(cov_type, clusters))
 
     def _unknown(self) -> Tensor:
         return self.theta.new_full((len(self.theta), len(self.theta)), torch.nan)
@@ -90,15 +99,23 @@ def _sandwich(maximum: Maximum) -> Tensor:
 
 
 def _outer_product(maximum: Maximum) -> Tensor:
-    scores, weight = maximum.objective.scores(maximum.theta), maximum.data.weight
+    scores, weight = maximum.objective.scores(maximum.theta), maximum.data.unit_weight
     if weight is not None:
         scores = scores / weight[0].clamp(min=torch.finfo(weight.dtype).tiny).sqrt().unsqueeze(-1)
     return inverse_information(-(scores.mT @ scores), maximum.at_bound)
+
+
+def _clustered(maximum: Maximum) -> Tensor:
+    raise ValueError("groups must be given for cov_type='cluster': labels of rows that depend, got None")
 
 
 COVARIANCES: dict[str, Callable[[Maximum], Tensor]] = {
     "observed": _observed,
     "sandwich": _sandwich,
     "opg": _outer_product,
+    "cluster": _clustered,
 }
-"""Covariances by name: the inverse observed information, the sandwich, the inverse outer product of the scores."""
+"""Covariances by name: the inverse observed information, the sandwich, the inverse outer product of the scores.
+
+That of "cluster" needs the clusters.
+"""

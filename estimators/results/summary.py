@@ -9,6 +9,7 @@ from scipy.stats import norm
 
 from ..data.frames import new_frame
 from ..statistics.wald import wald_intervals
+from .summary_formats import Formatted, Words
 
 __all__ = ["Summary", "table_rows"]
 
@@ -16,8 +17,8 @@ _RULE = 84
 
 
 @dataclass(frozen=True, repr=False)
-class Summary:
-    """Estimates in rows, statistics in columns; ``print`` shows a table, :meth:`to_frame` gives a pandas frame.
+class Summary(Formatted):
+    """Estimates in rows, statistics in columns; ``print`` and notebooks show a table.
 
     Attributes:
         head: facts on the fit, pairs of a label and a value.
@@ -26,6 +27,7 @@ class Summary:
             parameters (``std``, ``scale``, ``df``) are computed on the log scale, and have no z or p value.
         notes: remarks below the table.
         level: of the intervals, in (0, 1).
+        title: above the table.
     """
 
     head: list[tuple[str, str]]
@@ -33,6 +35,7 @@ class Summary:
     values: np.ndarray
     notes: list[str]
     level: float = 0.95
+    title: str = "Mixture of Experts Results"
 
     @property
     def columns(self) -> list[str]:
@@ -44,13 +47,14 @@ class Summary:
         """The table as a pandas frame, parameters in rows; ``ImportError`` without pandas."""
         return new_frame(self.values, index=self.names, columns=self.columns)
 
+    def words(self) -> Words:
+        """The table in words."""
+        rows = [[_cell(*cell).strip() for cell in zip(row, _WIDTHS, _DECIMALS, strict=True)] for row in self.values]
+        return Words(self.title, self.head, self.columns, list(zip(self.names, rows, strict=True)), self.notes)
+
     def __str__(self) -> str:
         """The table as text."""
-        half = (len(self.head) + 1) // 2
-        left, right = self.head[:half], [*self.head[half:], ("", "")]
-        lines = ["Mixture of Experts Results".center(_RULE), "=" * _RULE]
-        for (label, value), (label_2, value_2) in zip(left, right, strict=False):
-            lines.append(f"{_entry(label, value, 42)}   {_entry(label_2, value_2, 39)}".rstrip())
+        lines = [self.title.center(_RULE), *self._head_lines()]
         width = max([_RULE - 64, *(len(name) for name in self.names)])
         rule = max(_RULE, width + 64)
         heading = " " * width + "".join(f"{column:>{size}}" for column, size in zip(self.columns, _WIDTHS, strict=True))
@@ -58,7 +62,15 @@ class Summary:
         for name, row in zip(self.names, self.values, strict=True):
             lines.append(f"{name:<{width}}" + "".join(map(_cell, row, _WIDTHS, _DECIMALS)))
         notes = [textwrap.fill(f"[{i}] {note}", rule, subsequent_indent="    ") for i, note in enumerate(self.notes, 1)]
-        return "\n".join([*lines, "=" * rule, "Notes:", *notes])
+        return "\n".join([*lines, "=" * rule, *(["Notes:", *notes] if notes else [])])
+
+    def _head_lines(self) -> list[str]:
+        half = (len(self.head) + 1) // 2
+        left, right = self.head[:half], [*self.head[half:], ("", "")]
+        lines = ["=" * _RULE] if self.head else []
+        for (label, value), (label_2, value_2) in zip(left, right, strict=False):
+            lines.append(f"{_entry(label, value, 42)}   {_entry(label_2, value_2, 39)}".rstrip())
+        return lines
 
     __repr__ = __str__
 

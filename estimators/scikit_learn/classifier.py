@@ -17,6 +17,7 @@ from mixkit.gates import Gate
 from mixkit.mixture import MixtureOfExperts
 
 from ..data.columns import column_names
+from ..data.units import taken_group_column
 from ..em import EM
 from ..penalties import Ridge
 from ..search.estimator import Estimator
@@ -43,6 +44,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, MixtureFace):
         n_init: number of starts.
         max_iter: most Newton iterations of a start.
         tol: a fit has converged when one more Newton step would add less than this to what is maximized.
+        warm_start: whether ``fit`` starts from the fit before alone, as long as that has the same form.
         estimator: an :class:`~estimators.search.estimator.Estimator` to use in place of :class:`~estimators.em.EM`;
             ``ridge``, ``n_init``, ``max_iter``, ``tol`` and ``random_state`` are then its own.
         random_state: seed, ``numpy.random.RandomState`` or None, as everywhere in scikit-learn.
@@ -54,6 +56,8 @@ class MixtureOfExpertsClassifier(ClassifierMixin, MixtureFace):
         n_iter_: EM and Newton iterations of the start that won.
         result_: the :class:`~estimators.results.fit_result.FitResult`: standard errors, summary; classes by their
             index.
+        coef_: slopes of linear experts, ``(k, d)`` or ``(k, m, d)``; ``intercept_`` their intercepts.
+        aic_: Akaike's criterion; ``bic_`` Schwarz's.
         n_features_in_: number of covariates.
         feature_names_in_: their names, if x had any.
 
@@ -82,6 +86,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, MixtureFace):
         n_init: int = 10,
         max_iter: int = 200,
         tol: float = 1e-9,
+        warm_start: bool = False,
         estimator: Estimator | None = None,
         random_state: Any = None,
     ) -> None:
@@ -92,31 +97,41 @@ class MixtureOfExpertsClassifier(ClassifierMixin, MixtureFace):
         self.n_init = n_init
         self.max_iter = max_iter
         self.tol = tol
+        self.warm_start = warm_start
         self.estimator = estimator
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MixtureOfExpertsClassifier":
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None, weights_of: str = "groups"
+    ) -> "MixtureOfExpertsClassifier":
         """Fit by penalized maximum likelihood.
 
         Args:
             X: covariates ``(n, d)``; a pandas frame gives the feature names.
             y: labels ``(n,)``, of any type.
             sample_weight: ``(n,)``, non-negative; observations of weight zero are left out.
+            groups: labels ``(n,)`` of rows that share an expert, or the name of a column of the frame X, then no
+                covariate; see :meth:`estimators.Estimator.fit`.
+            weights_of: whether ``sample_weight`` is that of "groups" or of "rows" where there are groups.
         """
         with unchanged_by_errors(self):
-            return self._fit(X, y, sample_weight)
+            return self._fit(X, y, sample_weight, groups, weights_of)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> "MixtureOfExpertsClassifier":
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, weights_of: str) -> "MixtureOfExpertsClassifier":
         self._check_no_masks(X=X, y=y, sample_weight=sample_weight)
+        X, groups = taken_group_column(X, groups)
         self._columns = column_names(X)
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
+        groups = self._of_positive_rows(groups, sample_weight)
         X, y, sample_weight = self._positive_rows(X, y, sample_weight)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y must hold at least 2 classes, got {len(self.classes_)} class")
         model = self._model(X.shape[1])
-        self.result_ = self._result_of(model, X, labels.astype(np.float64), sample_weight)
+        self.result_ = self._result_of(
+            model, X, labels.astype(np.float64), sample_weight, groups=groups, weights_of=weights_of
+        )
         self._report(self.result_)
         return self
 

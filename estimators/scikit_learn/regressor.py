@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from mixkit._validation import check_integer
 from mixkit.experts import Experts, linear_gaussian_experts
 from mixkit.gates import Gate
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import CoefficientPattern
 
 from ..data.columns import column_names
 from ..data.tensors import check_not_masked, shared_tensor
+from ..data.units import taken_group_column
 from ..em import EM
 from ..penalties import Penalty
 from ..results.fit_result import FitResult
@@ -42,14 +45,19 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         gate: a word of :func:`mixkit.gates.gate_by_name` ("softmax", "constant", "sigmoid", "laplace", ...), or a
             :class:`~mixkit.gates.Gate` for the data's number of covariates.
         experts: an :class:`~mixkit.experts.Experts`; None for Gaussian experts with linear means.
+        gate_columns: covariates that a gate built here reads, by position or name; None for all.
+        common: covariates whose slope is common to all experts built here, by position or name; "intercept" among them
+            for one intercept. A :class:`~mixkit.parameters.CoefficientPattern` of gates and experts says more.
         shared_std: whether Gaussian experts built here share one standard deviation.
         n_init: number of starts.
         max_iter: most Newton iterations of a start.
         tol: a fit has converged when one more Newton step would add less than this to the log-likelihood.
         variance_floor: least variance of an expert, as a share of the variance of y; from 1e-4 on a constraint like
-            another, below it a safeguard: fits that end there come last.
+            another, below it a safeguard: fits that end there come last. None for one that finds lines of little noise
+            (see :class:`~estimators.search.settings.SearchSettings`).
         penalty: subtracted from the log-likelihood by ``fit`` (see :mod:`estimators.penalties`); None for maximum
             likelihood.
+        warm_start: whether ``fit`` starts from the fit before alone, as long as that has the same form.
         estimator: an :class:`~estimators.search.estimator.Estimator` to use in place of :class:`~estimators.em.EM`;
             ``n_init``, ``max_iter``, ``tol``, ``variance_floor``, ``penalty`` and ``random_state`` are then its own.
         random_state: seed, ``numpy.random.RandomState`` or None, as everywhere in scikit-learn.
@@ -62,11 +70,14 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
             a :class:`~estimators.streaming.StreamResult`, and the three attributes above are not known.
         n_samples_seen_: rows that ``partial_fit`` has seen.
         measure_: the :class:`~mixkit.measure.MixingMeasure` of a fit that has one.
+        coef_: slopes of linear experts, ``(k, d)`` or ``(k, m, d)``; ``intercept_`` their intercepts.
+        aic_: Akaike's criterion; ``bic_`` Schwarz's.
         n_features_in_: number of covariates.
         feature_names_in_: their names, if x had any.
 
     Raises:
-        ValueError: for NaN, infinities, wrong shapes, or a gate or experts of another size than ``n_experts``.
+        ValueError: for NaN, infinities, wrong shapes, a gate or experts of another size than ``n_experts``, or
+            ``gate_columns`` or ``common`` beside a gate, or experts, that are given.
 
     Example:
         >>> import numpy as np
@@ -87,47 +98,60 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         *,
         gate: str | Gate = "softmax",
         experts: Experts | None = None,
+        gate_columns: Sequence[int | str] | None = None,
+        common: Sequence[int | str] = (),
         shared_std: bool = False,
         n_init: int = 10,
         max_iter: int = 200,
         tol: float = 1e-9,
-        variance_floor: float = 1e-6,
+        variance_floor: float | None = None,
         penalty: Penalty | None = None,
+        warm_start: bool = False,
         estimator: Estimator | None = None,
         random_state: Any = None,
     ) -> None:
         self.n_experts = n_experts
         self.gate = gate
         self.experts = experts
+        self.gate_columns = gate_columns
+        self.common = common
         self.shared_std = shared_std
         self.n_init = n_init
         self.max_iter = max_iter
         self.tol = tol
         self.variance_floor = variance_floor
         self.penalty = penalty
+        self.warm_start = warm_start
         self.estimator = estimator
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MixtureOfExpertsRegressor":
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None, weights_of: str = "groups"
+    ) -> "MixtureOfExpertsRegressor":
         """Fit by maximum likelihood.
 
         Args:
             X: covariates ``(n, d)``; a pandas frame gives the feature names.
             y: responses ``(n,)``.
             sample_weight: ``(n,)``, non-negative; observations of weight zero are left out.
+            groups: labels ``(n,)`` of rows that share an expert, or the name of a column of the frame X, then no
+                covariate; see :meth:`estimators.Estimator.fit`.
+            weights_of: whether ``sample_weight`` is that of "groups" or of "rows" where there are groups.
         """
         with unchanged_by_errors(self):
-            return self._fit(X, y, sample_weight)
+            return self._fit(X, y, sample_weight, groups, weights_of)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> "MixtureOfExpertsRegressor":
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, weights_of: str) -> "MixtureOfExpertsRegressor":
         self._check_no_masks(X=X, y=y, sample_weight=sample_weight)
+        X, groups = taken_group_column(X, groups)
         self._columns = column_names(X)
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=_FEWEST_SAMPLES)
         y = np.asarray(y, dtype=np.float64)
+        groups = self._of_positive_rows(groups, sample_weight)
         X, y, sample_weight = self._positive_rows(X, y, sample_weight)
         if len(X) < _FEWEST_SAMPLES:
             raise ValueError(f"sample_weight must be positive for at least 2 observations, got {len(X)}")
-        result = self._result_of(self._model(X), X, y, sample_weight)
+        result = self._result_of(self._model(X), X, y, sample_weight, groups=groups, weights_of=weights_of)
         self._forget(_OF_STREAMS)
         self._result = result
         self._report(result)
@@ -145,8 +169,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
             sample_weight: ``(n,)``, non-negative.
 
         Raises:
-            ValueError: if the regressor or its estimator has a penalty, which a stream does not apply; otherwise as
-                ``fit``.
+            ValueError: if the regressor or its estimator has a penalty, which a stream does not apply; after a fit with
+                groups; otherwise as ``fit``.
         """
         for penalty in (self.penalty, getattr(self.estimator, "penalty", None)):
             if penalty is not None:
@@ -176,8 +200,10 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         settings = StochasticEM(starter=self._estimator(), variance_floor=self.variance_floor)
         stream = settings.stream(self._model(X))
         if before is not None:
-            x, y, weight = (None if part is None else part[0] for part in before.maximum.objective.data)
-            stream.partial_fit(x, y, weight)
+            data = before.maximum.objective.data
+            if data.units is not None:
+                raise ValueError("partial_fit must not go on from a fit with groups, whose rows a stream would part")
+            stream.partial_fit(data.x[0], data.y[0], None if data.weight is None else data.weight[0])
         return stream
 
     def _forget(self, names: tuple[str, ...]) -> None:
@@ -222,13 +248,33 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
                 "experts must be a mixkit.experts.Experts, such as PoissonExperts(LinearPredictor(d, n_experts)), or "
                 f"None, got {self.experts!r}"
             )
-        d = X.shape[1] - (self.experts is not None and self.experts.has_offset)
+        d = X.shape[1] - (0 if self.experts is None else len(self.experts.known_columns))
         generator = torch.Generator().manual_seed(0)
         settings: dict[str, Any] = {"dtype": torch.float64, "generator": generator}
-        experts = copy.deepcopy(self.experts)
-        if experts is None:
-            experts = linear_gaussian_experts(d, k, shared_std=self.shared_std, **settings)
-        return MixtureOfExperts(self._new_gate(d, k, settings), experts)
+        names = getattr(self, "_columns", None)
+        features: int | list[str] = d if names is None else list(names[:d])
+        gate = self._gate_of(features, d, k, settings)
+        return MixtureOfExperts(gate, self._experts_of(features, d, k, settings))
+
+    def _gate_of(self, features: int | list[str], d: int, k: int, settings: dict[str, Any]) -> Gate:
+        if self.gate_columns is None:
+            return self._new_gate(d, k, settings)
+        pattern = CoefficientPattern.of(k, features, columns=self.gate_columns)
+        if not isinstance(self.gate, Gate):
+            try:
+                return self._new_gate(d, k, settings | {"pattern": pattern})
+            except TypeError:
+                pass
+        raise ValueError(f"gate_columns must be None unless gate names one of linear scores, got gate={self.gate!r}")
+
+    def _experts_of(self, features: int | list[str], d: int, k: int, settings: dict[str, Any]) -> Experts:
+        common = list(self.common)
+        if self.experts is not None:
+            if common:
+                raise ValueError(f"common must be empty beside experts, which say their own pattern, got {common}")
+            return copy.deepcopy(self.experts)
+        pattern = CoefficientPattern.of(k, features, common=common) if common else None
+        return linear_gaussian_experts(d, k, shared_std=self.shared_std, pattern=pattern, **settings)
 
     @property
     def measure_(self) -> Any:
@@ -268,9 +314,17 @@ class MixtureOfExpertsRegressor(RegressorMixin, MixtureFace):
         law = self.predict_distribution(X)
         return _array(law.log_prob(law.mean if y is None else _response(y, len(law.mean))))
 
-    def responsibilities(self, X: Any, y: Any) -> np.ndarray:
-        """Posterior probability of each expert given x and y, ``(n, k)``."""
+    def responsibilities(self, X: Any, y: Any, *, groups: Any = None) -> np.ndarray:
+        """Posterior probability of each expert given x and y, ``(n, k)``.
+
+        With ``groups (n,)``, labels of rows that share an expert or the name of a column of the frame X, that of its
+        group at each row.
+        """
+        X, groups = taken_group_column(X, groups)
         law = self.predict_distribution(X)
+        if groups is not None:
+            X = validate_data(self, X, dtype=np.float64, reset=False)
+            return np.asarray(self.result_.responsibilities(X, _response(y, len(law.mean)), groups=groups))
         return _array(law.log_responsibilities(_response(y, len(law.mean))).exp())
 
 

@@ -14,16 +14,19 @@ from mixkit.mixture import MixtureOfExperts
 from ..data.collinearity import collinearity_remark, dependent_columns
 from ..data.columns import column_names, with_names
 from ..data.dataset import Data, as_data
+from ..data.units import taken_group_column
 from ..objectives.autograd import AutogradObjective
 from ..objectives.choose import fixes_columns
 from ..objectives.smooth_gate.objective import SmoothGateObjective
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Objective
+from ..penalties.build import holds_slopes
 from ..penalties.objective import PenalizedObjective
 from ..results.build import build_batch, build_result
 from ..results.fit_batch import FitBatch
 from ..results.fit_result import FitResult
 from .optima import Optima
+from .plausibility import spurious_remarks
 from .search import Search
 from .settings import SearchSettings
 from .standardized import StandardizedObjective
@@ -51,7 +54,16 @@ class Estimator(SearchSettings, ABC):
         """From ``theta`` that are maxima of a subsample."""
         return self._climb(objective, theta, callback)
 
-    def fit(self, model: MixtureOfExperts, x: Any, y: Any, sample_weight: Any = None) -> FitResult:
+    def fit(
+        self,
+        model: MixtureOfExperts,
+        x: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        groups: Any = None,
+        weights_of: str = "groups",
+    ) -> FitResult:
         """Fit a copy of ``model`` to one data set.
 
         Args:
@@ -59,27 +71,43 @@ class Estimator(SearchSettings, ABC):
             x: covariates ``(n, d)``; a frame gives its columns' names to the parameters.
             y: responses ``(n,)``, or ``(n, p)`` for experts of a vector response.
             sample_weight: ``(n,)``, non-negative; None for ones. Rows of weight zero are left out, and not counted.
+            groups: labels ``(n,)`` of groups of rows that share an expert, or the name of a column of the frame ``x``
+                that holds them; None where each row has an expert of its own. See :mod:`estimators.data.units` for the
+                likelihood. The gate reads a group's covariates: its columns must not vary within groups.
+            weights_of: what ``sample_weight`` says where there are groups: how many equal "groups" each stands for (one
+                number for all rows of a group), or how many equal "rows" of its group a row stands for (the power of
+                its density).
 
         Returns:
-            The fit with the highest log-likelihood among all starts. Where the likelihood has no bound, degenerate
-            ends (an expert on fewer observations than it has coefficients, or a variance at a floor below 1e-4) come
-            last; a higher one that was set aside is named in ``warnings``.
+            The fit with the highest log-likelihood among all starts. Where the likelihood has no bound, ends that are
+            not to be trusted come last (see ``spurious``); a higher one that was set aside is named in ``warnings``.
 
         Raises:
             TypeError: if an argument is not numeric.
-            ValueError: for NaN, infinities, wrong shapes, fewer observations than experts, negative weights.
+            ValueError: for NaN, infinities, wrong shapes, fewer observations than experts, negative weights; for a
+                column of the gate, or a weight of groups, that varies within a group.
         """
         started = time.perf_counter()
-        settings, data = self._on_positive_rows(as_data(model, x, y, sample_weight, is_batch=False))
-        names = column_names(x)
+        x, groups = taken_group_column(x, groups)
+        whole = as_data(model, x, y, sample_weight, is_batch=False, groups=groups, weights_of=weights_of)
+        return self._fit_checked(model, whole, column_names(x), started)
+
+    def _fit_checked(
+        self, model: MixtureOfExperts, whole: Data, names: Sequence[str] | None, started: float | None = None
+    ) -> FitResult:
+        """Fit one data set that has been checked; ``names (d,)`` of its columns, if they have any."""
+        started = time.perf_counter() if started is None else started
+        settings, data, rows = self._on_fitted_rows(whole)
         is_fixed = fixes_columns(model)
-        pinned = dependent_columns(data, has_offset=model.has_offset, names=names, is_fixed=is_fixed)
+        pinned = self._dependent(model, data, names, stacklevel=5)
         objective, optima = settings._search(model, data, pinned)
         seconds = time.perf_counter() - started
         result = build_result(
             model, objective, optima.ascent, optima.values, optima.end_values, seconds, self._snapshot(), names
         )
+        result._fitted_rows, result._num_given = rows, whole.x.shape[1]
         result.warnings += [optima.set_aside] if optima.set_aside else []
+        result.warnings += spurious_remarks(objective, optima.ascent.theta)
         remark = collinearity_remark(pinned, is_fixed=is_fixed)
         result.warnings += [with_names(remark, names) if names else remark] if remark else []
         return result
@@ -92,6 +120,8 @@ class Estimator(SearchSettings, ABC):
         sample_weight: Any = None,
         *,
         starts: Sequence[Sequence[Start]] | None = None,
+        groups: Any = None,
+        weights_of: str = "groups",
     ) -> FitBatch:
         """Fit one model to each of ``r`` data sets at once; ``x (r, n, d)``, ``y (r, n)``, otherwise as :meth:`fit`.
 
@@ -103,6 +133,8 @@ class Estimator(SearchSettings, ABC):
             y: responses ``(r, n)``.
             sample_weight: ``(r, n)``, non-negative; None for ones. Rows of weight zero stay, and count for nothing.
             starts: those of each data set, as many guesses for one as for another, in place of the estimator's.
+            groups: labels ``(n,)``, the same for all data sets, otherwise as for :meth:`fit`.
+            weights_of: as for :meth:`fit`.
 
         Returns:
             The fits. A data set on which no start has a finite log-likelihood gets NaN for all its numbers, and a
@@ -112,18 +144,37 @@ class Estimator(SearchSettings, ABC):
             TypeError: if an argument is not numeric.
             ValueError: as for :meth:`fit`, and if no data set has a start with a finite log-likelihood.
         """
-        data = as_data(model, x, y, sample_weight, is_batch=True)
+        data = as_data(model, x, y, sample_weight, is_batch=True, groups=groups, weights_of=weights_of)
         if starts is not None and len(starts) != len(data.x):
             raise ValueError(f"starts must be given for each of {len(data.x)} data sets, got {len(starts)}")
-        pinned = dependent_columns(data, has_offset=model.has_offset, is_fixed=fixes_columns(model))
-        objective, optima = self._search(model, data, pinned, starts)
+        rows, n = data.ordered_rows(), data.x.shape[1]
+        twin, own = self, starts
+        if rows is not None:
+            twin, data = self._with_starts_on(rows, n), data.take(rows)
+            own = None if starts is None else [[start.at(rows, n) for start in some] for some in starts]
+        pinned = self._dependent(model, data, stacklevel=4)
+        objective, optima = twin._search(model, data, pinned, own)
         return build_batch(model, objective, optima.ascent)
 
     def _best_optima(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Ascent]:
         """The log-likelihood of ``r`` checked data sets, and the best end on each, ``theta (r, 1, P)``."""
-        pinned = dependent_columns(data, has_offset=model.has_offset, is_fixed=fixes_columns(model))
+        pinned = self._dependent(model, data, stacklevel=4)
         objective, optima = self._search(model, data, pinned)
         return objective, optima.ascent
+
+    def _dependent(
+        self, model: MixtureOfExperts, data: Data, names: Sequence[str] | None = None, *, stacklevel: int
+    ) -> Tensor:
+        """Columns, or coefficients of columns, that neither the data nor the penalty determine; warns of them."""
+        return dependent_columns(
+            data,
+            model=model,
+            num_known=model.num_known,
+            names=names,
+            is_fixed=fixes_columns(model),
+            is_held=holds_slopes(self.penalty, model),
+            stacklevel=stacklevel,
+        )
 
     def _search(
         self, model: MixtureOfExperts, data: Data, pinned: Tensor, own: Sequence[Sequence[Start]] | None = None

@@ -9,10 +9,12 @@ from torch import Tensor
 from mixkit.mixture import MixtureOfExperts
 
 from ..data.dataset import Data
+from ..data.unit_posterior import log_joint, unit_log_prob
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Evaluation, Objective
+from .plausibility import doubts
 
-__all__ = ["Optima", "best_end", "best_models", "concatenated", "found_better", "ranking", "surviving"]
+__all__ = ["Optima", "best_end", "best_models", "concatenated", "found_better", "merged", "ranking", "surviving"]
 
 _SAME_VALUE = 1e-6  # two ends whose log-likelihoods differ relatively by less are one
 _EQUAL = 1e-9  # ends that differ relatively by less are one to rounding: which is ahead says nothing
@@ -32,24 +34,16 @@ class Optima(NamedTuple):
 
 
 def ranking(objective: Objective, ends: Ascent) -> Tensor:
-    """How good each end is, ``(r, s)``: its log-likelihood, but degenerate ends below all others.
+    """How good each end is, ``(r, s)``: its log-likelihood, but ends that are not to be trusted below all others.
 
-    Ends are degenerate only where the likelihood has no bound, as that of experts with a variance of their own. A
-    variance at its floor is degenerate where the floor is there to stop it, not where it was chosen as a constraint.
+    Such ends there are only where the likelihood has no bound, as that of experts with a variance of their own.
     """
-    at_floor, starved = _degeneracies(objective, ends)
     is_finite = torch.isfinite(ends.value)
+    if objective.end_rules.keeps_spurious:
+        return torch.where(is_finite, ends.value, -torch.inf)
     spread = 1.0 + 2.0 * torch.where(is_finite, ends.value, 0.0).abs().amax(1, keepdim=True)
-    ranked = torch.where(at_floor | starved, ends.value - spread, ends.value)
+    ranked = torch.where(doubts(objective, ends.theta).any, ends.value - spread, ends.value)
     return torch.where(is_finite, ranked, -torch.inf)
-
-
-def _degeneracies(objective: Objective, ends: Ascent) -> tuple[Tensor, Tensor]:
-    """Which ends ``(r, s)`` have a variance at its floor, and which an expert on fewer observations than it needs."""
-    is_unbounded = bool(torch.isfinite(objective.lower).any())
-    at_floor = objective.at_floor(ends.theta).any(-1) & (is_unbounded and not objective.has_chosen_floor)
-    starved = (objective.observations(ends.theta) < objective.least_observations).any(-1) & is_unbounded
-    return at_floor, starved
 
 
 def _set_aside(objective: Objective, ends: Ascent, chosen: int) -> str:
@@ -58,15 +52,10 @@ def _set_aside(objective: Objective, ends: Ascent, chosen: int) -> str:
     highest = int(value.argmax())
     if not float(value[highest] - value[chosen]) > _SAME_VALUE * (1.0 + abs(float(value[chosen]))):
         return ""
-    at_floor, _ = _degeneracies(objective, ends)
-    reason = (
-        "has a variance at its floor (variance_floor=)"
-        if bool(at_floor[0, highest])
-        else f"rests an expert on fewer than {objective.least_observations} observations"
-    )
+    reason = doubts(objective, ends.theta[:1, highest : highest + 1]).reason(objective)
     return (
         f"an end with the higher value {float(value[highest]):.6g} was set aside, for it {reason}, and the likelihood "
-        "has no bound there"
+        "has no bound there (spurious='keep' takes it)"
     )
 
 
@@ -119,6 +108,22 @@ def found_better(optima: Optima, count: int) -> bool:
     """Whether a start after the first ``count`` ended clearly above all of those, on any data set."""
     before, after = optima.end_values[:, :count].amax(1), optima.end_values[:, count:].amax(1)
     return bool((after > before + _SAME_VALUE * (1.0 + before.abs())).any())
+
+
+def merged(mask: Tensor, yes: Ascent, no: Ascent) -> Ascent:
+    """The ends ``(r, s)`` of one ascent where ``mask (r, s)`` says so, elsewhere of another of the same vectors."""
+
+    def chosen(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
+
+    return Ascent(
+        chosen(yes.theta, no.theta),
+        chosen(yes.value, no.value),
+        chosen(yes.predicted_gain, no.predicted_gain),
+        chosen(yes.converged, no.converged),
+        no.num_iterations + yes.num_iterations,
+        Evaluation(*(chosen(a, b) for a, b in zip(yes.evaluation, no.evaluation, strict=True))),
+    )
 
 
 def concatenated(first: Optima, second: Optima) -> Optima:
@@ -177,13 +182,17 @@ def _distinct(value: Tensor, order: Tensor, count: int) -> list[int]:
 
 @torch.no_grad()
 def _log_prob_rows(model: MixtureOfExperts, objective: Objective, data: Data, theta: Tensor, index: int) -> Tensor:
-    """Log-density of each observation of one data set at each of ``theta (s, P)``, times its weight, ``(s, n)``."""
-    fitted = copy.deepcopy(model).to(torch.float64)
-    rows = []
+    """Log-likelihood of each unit of one data set at each of ``theta (s, P)``, times its weight, ``(s, g)``."""
+    fitted, units = copy.deepcopy(model).to(torch.float64), data.units
+    rows, weight = [], data.unit_weight
+    power = None if units is None or units.power is None else units.power[index]
     for vector in theta:
         objective.write(vector, fitted, index)
-        log_prob = fitted(data.x[index]).log_prob(data.y[index])
-        rows.append(log_prob if data.weight is None else data.weight[index] * log_prob)
+        law = fitted(data.x[index])
+        log_prob = (
+            law.log_prob(data.y[index]) if units is None else unit_log_prob(log_joint(law, data.y[index], units, power))
+        )
+        rows.append(log_prob if weight is None else weight[index] * log_prob)
     return torch.stack(rows)
 
 

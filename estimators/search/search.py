@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
+from mixkit.parameters import alike_experts, distinct_orders
 
 from ..data.dataset import Data
 from ..objectives.autograd import AutogradObjective
 from ..objectives.choose import make_objective
 from ..optimizers.newton import Ascent
-from ..optimizers.objective import Objective
+from ..optimizers.objective import EndRules, Objective
 from ..penalties.build import in_result_coordinates, penalized
-from .optima import Optima, best_end, best_models, concatenated, found_better, surviving
-from .settings import SearchSettings
+from .optima import Optima, best_end, best_models, concatenated, found_better, merged, surviving
+from .plausibility import doubts, finest_variance
+from .settings import SAFEGUARD_VARIANCE, SearchSettings
 from .standardized import StandardizedObjective
 from .starts import MoveAtom, Start
 
@@ -26,7 +28,8 @@ __all__ = ["Climb", "Search"]
 _ROWS_PER_PARAMETER = 20
 _GROWTH = 8  # of the subsample, until it is half the data
 _MOVES = 24  # starts of a round of moves
-_CHOSEN_FLOOR = 1e-4  # of variances: a hundredth of the standard deviation of y is no safeguard but a statement
+_MOST_ORDERS = 24  # of the experts of one guess
+_MOST_LISTED = 6  # experts of which all orders are listed
 
 Climb = Callable[[Objective, Tensor, Callable[[Tensor], None]], Ascent]
 """From ``theta (r, s, P)`` to maxima; told the values ``(r, s)`` after each iteration."""
@@ -59,14 +62,21 @@ class Search:
     climb_on: Climb
     rng: np.random.Generator
 
-    def level(self, data: Data) -> Level:
-        """The data with the objective of a fit to them."""
-        objective = make_objective(self.model, data, self.settings.variance_floor, self.pinned)
+    def level(self, data: Data, variance_floor: float | None = None) -> Level:
+        """The data with the objective of a fit to them; the variance floor is that of the settings unless given."""
+        chosen = self.settings.variance_floor
+        floor = variance_floor or chosen or SAFEGUARD_VARIANCE
+        objective = make_objective(self.model, data, floor, self.pinned)
         if isinstance(objective, AutogradObjective):
-            objective = StandardizedObjective.of(self.model, data, self.settings.variance_floor, objective)
+            objective = StandardizedObjective.of(self.model, data, floor, objective)
         objective = penalized(objective, self.settings.penalty, self.model)
-        objective.least_observations = _coefficients(self.model, data)
-        objective.has_chosen_floor = self.settings.variance_floor >= _CHOSEN_FLOOR
+        objective.end_rules = EndRules(
+            least_observations=_coefficients(self.model, data),
+            variance_floor=floor,
+            finds_lines=chosen is None,
+            is_finest=variance_floor is not None,
+            keeps_spurious=self.settings.spurious == "keep",
+        )
         return Level(data, objective)
 
     def run(self, whole: Level, starts: Sequence[Sequence[Start]], rounds: int, bar: Any) -> tuple[Objective, Optima]:
@@ -78,7 +88,7 @@ class Search:
             rounds: most rounds of moves.
             bar: shows the progress.
         """
-        first, *larger = self._subsamples(whole.objective)
+        first, *larger = self._subsamples(whole)
         level = self._part(whole, first)
         optima = self._climbed(level, self._first(level, _on_rows(starts, first, whole.objective.n)), bar)
         optima = self._moved(level, optima, rounds, bar)
@@ -87,15 +97,39 @@ class Search:
             kept = surviving(self.model, level.objective, level.data, optima.ascent, self.settings.n_keep)
             source, level = level.objective, self._part(whole, rows)
             optima = self._climbed(level, level.objective.transfer(kept, source), bar, is_near=True)
-        best = best_end(whole.objective, optima)
+        whole, best = self._resolved(whole, best_end(whole.objective, optima), bar)
         objective, ascent = in_result_coordinates(whole.objective, best.ascent)
         return objective, best._replace(ascent=ascent, end_values=end_values)
 
-    def _subsamples(self, objective: Objective) -> Iterator[Tensor | None]:
-        """Rows to climb on, one random subset after another, each larger than the one before; at last None, for all."""
+    def _resolved(self, whole: Level, best: Optima, bar: Any) -> tuple[Level, Optima]:
+        """The best ends, on a lower floor if the one that nobody chose stops experts on lines that the data follow."""
+        rules, ascent = whole.objective.end_rules, best.ascent
+        if not rules.finds_lines:
+            return whole, best
+        is_held = whole.objective.at_floor(ascent.theta).any(-1)
+        is_held &= ~doubts(whole.objective, ascent.theta).any & torch.isfinite(ascent.value)
+        if not bool(is_held.any()):
+            return whole, best
+        finer = self.level(whole.data, min(finest_variance(whole.data), rules.variance_floor))
+        theta = finer.objective.transfer(ascent.theta, whole.objective)
+        lower = self._climbed(finer, theta, bar, is_near=True).ascent
+        is_better = is_held & (lower.value > ascent.value) & ~doubts(finer.objective, lower.theta).any
+        if not bool(is_better.any()):
+            return whole, best
+        return finer, best._replace(ascent=merged(is_better, lower, ascent._replace(theta=theta)))
+
+    def _subsamples(self, whole: Level) -> Iterator[Tensor | None]:
+        """Rows to climb on, one random subset after another, each larger than the one before; at last None, for all.
+
+        Where there are units these are drawn, as many as have the wanted number of rows on average.
+        """
+        objective, units = whole.objective, whole.data.units
         size = max(self.settings.subsample, _ROWS_PER_PARAMETER * objective.num_params)
+        count = whole.data.num_units
         while objective.n > 2 * size:
-            yield torch.as_tensor(np.sort(self.rng.choice(objective.n, size, replace=False)))
+            drawn = size if units is None else max(self.model.num_experts, -(-size * count // objective.n))
+            kept = torch.as_tensor(np.sort(self.rng.choice(count, drawn, replace=False)))
+            yield whole.data.rows_of(kept)
             size *= _GROWTH
         yield None
 
@@ -138,15 +172,46 @@ class Search:
 
     def _from_guesses(self, level: Level, starts: Sequence[Sequence[Start]]) -> Tensor:
         """Parameters ``(r, s, P)`` fitted to the guesses of each data set's starts."""
-        k = self.model.num_experts
+        if len(starts) != len(level.data.x):
+            raise ValueError(f"starts must be given for each of {len(level.data.x)} data sets, got {len(starts)}")
         guesses = [
-            torch.cat([start.responsibilities(x, y, k, self.rng) for start in own])
-            for x, y, own in zip(level.data.x, level.data.y, starts, strict=True)
+            torch.cat([self._guess(start, level.data, index) for start in own])
+            for index, own in enumerate(starts)
             if own
         ]
         if len({len(guess) for guess in guesses}) > 1 or len(guesses) < len(starts):
             raise ValueError("starts must make as many guesses for one data set as for another, got different numbers")
-        return level.objective.from_responsibilities(torch.stack(guesses))
+        return self._in_best_order(level.objective, torch.stack(guesses))
+
+    def _other_orders(self) -> list[list[int]]:
+        """Orders of the experts that mean other models, by chance some of them where there are many."""
+        k = self.model.num_experts
+        if k > _MOST_LISTED:
+            return [self.rng.permutation(k).tolist() for _ in range(_MOST_ORDERS)]
+        orders = distinct_orders(self.model, k)[1:]
+        return orders if len(orders) <= _MOST_ORDERS else self.rng.permutation(orders)[:_MOST_ORDERS].tolist()
+
+    def _in_best_order(self, objective: Objective, guesses: Tensor) -> Tensor:
+        """Parameters fitted to guesses ``(r, s, k, n)``; where experts differ in pattern, in the best of their orders.
+
+        A guess says which observations belong together, and not which expert of a pattern they belong to.
+        """
+        best = objective.from_responsibilities(guesses)
+        if not objective.is_batched or bool(alike_experts(self.model, self.model.num_experts).all()):
+            return best
+        value = objective.value(best).nan_to_num(nan=-torch.inf)
+        for order in self._other_orders():
+            trial = objective.from_responsibilities(guesses[:, :, order])
+            reached = objective.value(trial).nan_to_num(nan=-torch.inf)
+            best = torch.where((reached > value).unsqueeze(-1), trial, best)
+            value = torch.maximum(value, reached)
+        return best
+
+    def _guess(self, start: Start, data: Data, index: int) -> Tensor:
+        x, y, k = data.x[index], data.y[index], self.model.num_experts
+        if data.units is None:
+            return start.responsibilities(x, y, k, self.rng)
+        return start.unit_responsibilities(x, y, data.units, k, self.rng)
 
 
 def _coefficients(model: MixtureOfExperts, data: Data) -> int:

@@ -5,14 +5,18 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
+from torch import Tensor
 
-from mixkit._validation import check_integer, check_positive
+from mixkit._validation import check_choice, check_integer, check_positive
 
 from ..data.dataset import Data
 from ..penalties.base import Penalty
 from .starts import Start, default_starts
 
-__all__ = ["SearchSettings"]
+__all__ = ["SAFEGUARD_VARIANCE", "SearchSettings"]
+
+SAFEGUARD_VARIANCE = 1e-6
+"""Least variance of an expert relative to the response's, where none was chosen."""
 
 
 class SearchSettings:
@@ -28,8 +32,13 @@ class SearchSettings:
         tol: a start has converged when one more Newton step is predicted to add less than this to the
             log-likelihood, and no direction of positive curvature is left. If the mean weight is below 1, ``tol`` is
             multiplied by it.
-        variance_floor: least variance of an expert, as a share of the variance of y. The default only stops variances
-            on their way to zero, and ends at it come last; a floor of 1e-4 or more is a constraint like another.
+        variance_floor: least variance of an expert, as a share of the variance of y. One below 1e-4 only stops
+            variances on their way to zero, and ends at it come last; from 1e-4 on it is a constraint like another.
+            None for 1e-6, lowered to what double precision resolves for experts on lines of so little noise that more
+            rows follow them than chance would bring there (:mod:`estimators.search.plausibility`).
+        spurious: "last" puts ends after all others where an expert has a tiny scale on as few rows as chance alone
+            would bring there, has fewer observations than coefficients, or stands at a variance floor that was not
+            chosen; "keep" takes ends by their log-likelihood alone.
         subsample: with more than twice as many observations, the starts run on a random subset of this size (at least
             20 observations a parameter), and only the ``n_keep`` best different ends, without those clearly beaten,
             climb on a subset eight times as large, and so on to all the data.
@@ -54,7 +63,8 @@ class SearchSettings:
         start_at_model: bool = False,
         max_iter: int = 200,
         tol: float = 1e-9,
-        variance_floor: float = 1e-6,
+        variance_floor: float | None = None,
+        spurious: str = "last",
         subsample: int = 3_000,
         n_keep: int = 4,
         n_moves: int | None = None,
@@ -67,7 +77,10 @@ class SearchSettings:
         self.start_at_model = start_at_model
         self.max_iter = check_integer("max_iter", max_iter, low=1)
         self.tol = float(check_positive("tol", tol))
-        self.variance_floor = float(check_positive("variance_floor", variance_floor))
+        self.variance_floor = (
+            None if variance_floor is None else float(check_positive("variance_floor", variance_floor))
+        )
+        self.spurious = check_choice("spurious", spurious, ("last", "keep"))
         self.subsample = check_integer("subsample", subsample, low=100)
         self.n_keep = check_integer("n_keep", n_keep, low=1)
         self.n_moves = None if n_moves is None else check_integer("n_moves", n_moves, low=0)
@@ -87,14 +100,23 @@ class SearchSettings:
             starts = [starts[i % len(starts)] for i in range(max(self.n_init, len(starts)))]
         return starts
 
-    def _on_positive_rows(self, data: Data) -> tuple[Self, Data]:
-        """The rows of one data set that have a weight, and the estimator with its starts on those."""
+    def _on_fitted_rows(self, data: Data) -> tuple[Self, Data, Tensor | None]:
+        """The rows of one data set that have a weight, those of a unit together, and the estimator with starts on them.
+
+        At last their positions, None if those are all the rows in order.
+        """
         rows = data.positive_rows()
-        if rows is None:
-            return self, data
-        twin, n = copy.copy(self), data.x.shape[1]
+        kept = data if rows is None else data.take(rows)
+        order = kept.ordered_rows()
+        if order is not None:
+            rows, kept = order if rows is None else rows[order], kept.take(order)
+        return (self, kept, None) if rows is None else (self._with_starts_on(rows, data.x.shape[1]), kept, rows)
+
+    def _with_starts_on(self, rows: Tensor, n: int) -> Self:
+        """The estimator with its starts for some ``rows`` of n."""
+        twin = copy.copy(self)
         twin.starts = None if self.starts is None else [start.at(rows, n) for start in self.starts]
-        return twin, data.take(rows)
+        return twin
 
     def _warm_start(self, extra_starts: int = 0) -> Self:
         """A copy that climbs from the model it is given, and from ``extra_starts`` of the default starts."""

@@ -17,6 +17,7 @@ from mixkit.parameters import Axis, ParameterRecord, module_records, records_of
 from ..data.dataset import Data
 from ..objectives.softmax_gate.design import NEGLIGIBLE_SPREAD, moments
 from ..objectives.softmax_gate.objective import is_linear_predictor
+from .pattern_units import absorbed_shift, kept_by_patterns
 
 __all__ = ["Coordinates", "coordinate_freedom", "restore_coordinates"]
 
@@ -48,7 +49,8 @@ class Coordinates(NamedTuple):
         if not (can_move or can_scale) or data.x.shape[-1] == 0:
             return None
         center, scale = moments(data.x, None, 1)
-        return cls(center if can_move else torch.zeros_like(center), scale if can_scale else torch.ones_like(scale))
+        center = center if can_move else torch.zeros_like(center)
+        return cls(*kept_by_patterns(model, center, scale if can_scale else torch.ones_like(scale)))
 
     def data(self, data: Data) -> Data:
         """The data in these coordinates; a covariate that varies by rounding alone is zero.
@@ -73,19 +75,21 @@ def restore_coordinates(model: MixtureOfExperts, center: Tensor, scale: Tensor) 
             part = model.get_submodule(record.parent)
             for name in record.units.absorbs:
                 absorbed = by_name[f"{record.parent}.{name}"]
-                shift = _shifted_by(part.get_parameter(name), absorbed, center, is_slope=Axis.COVARIATE in record.axes)
+                if record.pattern is not None and absorbed.pattern is not None:
+                    shift = absorbed_shift(part.get_parameter(name), absorbed.pattern, record.pattern, center)
+                else:
+                    is_slope = Axis.COVARIATE in record.axes
+                    shift = _shifted_by(part.get_parameter(name), absorbed, center, is_slope=is_slope)
                 model.get_parameter(record.name).sub_(shift)
 
 
 def _rescale(value: Tensor, record: ParameterRecord, center: Tensor, scale: Tensor) -> None:
     """Coefficients and positions in the units of the covariates themselves."""
-    if record.axes[-1:] == (Axis.PRODUCT,):
-        a, b = torch.triu_indices(len(scale), len(scale))
-        scale = scale[a] * scale[b]
-    elif record.axes[-1:] != (Axis.COVARIATE,):
+    along = record.along_covariates(scale)
+    if along is None:
         return
     for _ in range(abs(record.units.covariate_power)):
-        value.mul_(scale) if record.units.covariate_power > 0 else value.div_(scale)
+        value.mul_(along) if record.units.covariate_power > 0 else value.div_(along)
     if record.units.is_position:
         value.add_(center)
 
@@ -112,7 +116,7 @@ def coordinate_freedom(model: MixtureOfExperts) -> tuple[bool, bool]:
     """Whether covariates may be moved, and scaled, each its own way, without another model."""
     gate, predictor = model.gate, getattr(model.experts, "predictor", None)
     is_plain = (
-        not model.has_offset
+        model.num_known == 0
         and is_linear_predictor(predictor)
         and not gate.temperature.depends_on_x
         and gate.selection.reads_scores_alone
@@ -127,5 +131,6 @@ def _is_absorbed(score: Score) -> bool:
     """Whether something takes up what a shift of the covariates does to every coefficient of theirs."""
     records = module_records(score)
     absorbed = {name for record in records for name in record.units.absorbs}
-    moved = [record for record in records if record.axes[-1:] in ((Axis.COVARIATE,), (Axis.PRODUCT,))]
+    axes = ((Axis.COVARIATE,), (Axis.PRODUCT,), (Axis.COEFFICIENT,))
+    moved = [record for record in records if record.axes[-1:] in axes]
     return all(record.units.is_position or record.name in absorbed for record in moved)

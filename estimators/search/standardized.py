@@ -27,6 +27,7 @@ from ..optimizers.newton import Ascent
 from ..optimizers.objective import Evaluation, Objective, UserMap
 from ..penalties.wrapper import Wrapper
 from .module_units import AffineMap, OutputUnits, module_map
+from .pattern_units import kept_by_patterns, restore_patterned, shared_response, shared_scale, with_units
 from .response_units import ResponseUnits, response_units, restore_spread
 from .standardization import Coordinates, restore_coordinates
 
@@ -58,22 +59,23 @@ class Units(NamedTuple):
         own = response_units(model.experts, data.y, data.weight)
         none = ResponseUnits.none(data.y)
         responses = [none] if own is None else [own, ResponseUnits(none.mean, own.scale), none]
+        allowed = [shared_response(model, response) for response in responses]
         for center, scale in covariates:
-            for response in responses:
+            for response in (response for response in allowed if response is not None):
                 yield _with_offset(cls(center, scale, response), model)
 
 
 def _with_offset(units: Units, model: MixtureOfExperts) -> Units:
-    """The units with an offset, the last column, in the scale of the response."""
+    """The units with an offset, the first column behind the covariates, in the scale of the response."""
     if not model.has_offset:
         return units
     center, scale = units.center.clone(), units.scale.clone()
-    center[:, -1], scale[:, -1] = 0.0, units.response.scale
+    center[:, -model.num_known], scale[:, -model.num_known] = 0.0, units.response.scale
     return units._replace(center=center, scale=scale)
 
 
 def _gate_coordinates(model: MixtureOfExperts, data: Data) -> tuple[Tensor, Tensor] | None:
-    """Center and scale ``(r, d)`` of covariates as far as the gate allows them to change; those of an offset stay."""
+    """Center and scale ``(r, d)`` of covariates as far as the gate allows them to change; known columns stay."""
     seen = model.covariates(data.x)
     if isinstance(model.gate.score, ModuleScore):
         center, scale = moments(seen, None, 1)
@@ -82,9 +84,10 @@ def _gate_coordinates(model: MixtureOfExperts, data: Data) -> tuple[Tensor, Tens
         if found is None:
             return None
         center, scale = found.center, found.scale
-    if not model.has_offset:
-        return center, scale
-    last = torch.zeros_like(center[:, :1])
+    center, scale = kept_by_patterns(model, center, scale)
+    if model.gate.score.can_scale or isinstance(model.gate.score, ModuleScore):
+        scale = shared_scale(model, scale, moments(seen, None, 1)[1])
+    last = center.new_zeros((len(center), model.num_known))
     return torch.cat([center, last], -1), torch.cat([scale, last + 1.0], -1)
 
 
@@ -106,7 +109,7 @@ class _Restorer:
         one = slice(index, index + 1)
         x, z = data.x[index], units.data(data).x[index]
         self.units = Units(units.center[one], units.scale[one], ResponseUnits(*(part[one] for part in units.response)))
-        self.has_offset = model.has_offset
+        self.num_known = model.num_known
         response = self.units.response
         plain = OutputUnits(torch.zeros_like(response.mean[0]), torch.ones_like(response.scale[0]))
         self.maps: dict[str, AffineMap | None] = {}
@@ -129,7 +132,7 @@ class _Restorer:
             if found is not None:
                 _apply(found, model.get_submodule(name))
         if "gate.score" not in self.maps:
-            d = units.center.shape[-1] - self.has_offset
+            d = units.center.shape[-1] - self.num_known
             restore_coordinates(_with_plain_experts(model, d), units.center[0, :d], units.scale[0, :d])
         for part in _linear_predictors(model):
             _restore_linear(part, units, is_response=part is getattr(model.experts, "predictor", None))
@@ -148,6 +151,10 @@ def _linear_predictors(model: MixtureOfExperts) -> list[Predictor]:
 
 def _restore_linear(part: Predictor, units: Units, *, is_response: bool) -> None:
     """Slopes and intercepts of standardized covariates in place as those of the data; of the response too."""
+    if isinstance(part, LinearPredictor) and part.pattern is not None:
+        d, response = part.num_features, (units.response.mean[0], units.response.scale[0])
+        restore_patterned(part, units.center[0, :d], units.scale[0, :d], response if is_response else None)
+        return
     intercept = part.get_parameter("intercept")
     if is_response:
         mean, scale = units.response.mean[0], units.response.scale[0]
@@ -188,7 +195,8 @@ class StandardizedObjective(Wrapper):
         for units in Units.candidates(double, data):
             restorers = [_Restorer(double, data, units, index) for index in range(len(data.x))]
             if all(restorer.is_possible for restorer in restorers):
-                base = type(whole)(model, units.data(data), variance_floor=variance_floor)
+                near = with_units(model, units.scale[0], units.response.scale[0])
+                base = type(whole)(near, units.data(data), variance_floor=variance_floor)
                 maps = [_vector_map(base, double, restorer) for restorer in restorers]
                 matrix, offset = (torch.stack(parts) for parts in zip(*maps, strict=True))
                 return cls(base, data, units, matrix, offset)

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
 
+from ..data.unit_posterior import log_joint, unit_log_responsibilities
+from ..data.units import Units
+
 __all__ = [
     "GivenResponsibilities",
     "KMeansX",
@@ -28,6 +31,8 @@ __all__ = [
 
 _SMOOTHING = 0.05  # share of each observation spread over all experts
 _LARGEST_KMEANS_SAMPLE = 2000
+_LEAST_SHARE = 1e-6  # of a row, so that one row alone rules out no expert for its unit
+_KEPT_ON_AVERAGE = 0.1
 
 
 class Start(ABC):
@@ -37,9 +42,25 @@ class Start(ABC):
     def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
         """Guesses ``(s, k, n)``, non-negative and summing to one over k, for ``x (n, d)`` and ``y (n, ...)``."""
 
+    def unit_responsibilities(self, x: Tensor, y: Tensor, units: Units, k: int, rng: np.random.Generator) -> Tensor:
+        """Guesses ``(s, k, n)`` that give all rows of a unit to the same experts.
+
+        A unit goes to the expert that the guesses of its rows favor together, but for a tenth of it, which stays as
+        they are on average.
+        """
+        guesses = self.responsibilities(x, y, k, rng)
+        return units.on_rows(_pooled(guesses, units))
+
     def at(self, rows: Tensor, n: int) -> "Start":
         """The start for some ``rows`` of n observations; another where the start holds a guess of every observation."""
         return self
+
+
+def _pooled(guesses: Tensor, units: Units) -> Tensor:
+    """Responsibilities of units ``(..., k, g)`` from those of their rows ``(..., k, n)``."""
+    together = torch.softmax(units.total(guesses.clamp(min=_LEAST_SHARE).log()), -2)
+    mean = units.total(guesses) / units.total(torch.ones_like(guesses))
+    return (1.0 - _KEPT_ON_AVERAGE) * together + _KEPT_ON_AVERAGE * mean
 
 
 def _standardized(columns: Tensor) -> np.ndarray:
@@ -136,6 +157,11 @@ class GivenResponsibilities(Start):
             raise ValueError(f"values must have shape (k, n) with n = {n} at the end, got {tuple(values.shape)}")
         return GivenResponsibilities(values[..., rows.to(values.device)])
 
+    def unit_responsibilities(self, x: Tensor, y: Tensor, units: Units, k: int, rng: np.random.Generator) -> Tensor:
+        """Means over the rows of each unit: the values themselves where they agree."""
+        values = self.responsibilities(x, y, k, rng)
+        return units.on_rows(units.total(values) / units.total(torch.ones_like(values)))
+
     def responsibilities(self, x: Tensor, y: Tensor, k: int, rng: np.random.Generator) -> Tensor:
         """The values, ``(s, k, n)``.
 
@@ -167,13 +193,18 @@ class SplitAtom(Start):
         Raises:
             ValueError: if the model has not k - 1 experts.
         """
+        return self._guesses(x, y, None, k)
+
+    def unit_responsibilities(self, x: Tensor, y: Tensor, units: Units, k: int, rng: np.random.Generator) -> Tensor:
+        """The same for units: their posterior, and sides by the mean residuals and covariates of their rows."""
+        return self._guesses(x, y, units, k)
+
+    def _guesses(self, x: Tensor, y: Tensor, units: Units | None, k: int) -> Tensor:
         if self.model.num_experts != k - 1:
             raise ValueError(f"model must have k - 1 = {k - 1} experts, got {self.model.num_experts}")
-        with torch.no_grad():
-            law = self.model(x)
-            resp = law.log_responsibilities(y).exp().mT
-            residual = y.unsqueeze(-1) - law.components.mean if y.ndim == 1 else None
-        return torch.stack([guess for expert in range(k - 1) for guess in _splits(x, resp, residual, expert)])
+        log_resp, residual = _posterior(self.model, x, y, units)
+        resp = log_resp.exp()
+        return torch.stack([guess for expert in range(k - 1) for guess in _splits(x, resp, residual, expert, units)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,21 +228,35 @@ class MoveAtom(Start):
         Raises:
             ValueError: if the model has not k experts, or k is 1.
         """
+        return self._guesses(x, y, None, k, rng)
+
+    def unit_responsibilities(self, x: Tensor, y: Tensor, units: Units, k: int, rng: np.random.Generator) -> Tensor:
+        """The same for units."""
+        return self._guesses(x, y, units, k, rng)
+
+    def _guesses(self, x: Tensor, y: Tensor, units: Units | None, k: int, rng: np.random.Generator) -> Tensor:
         if k < 2 or self.model.num_experts != k:
             raise ValueError(f"model must have k = {k} experts, at least 2, got {self.model.num_experts}")
-        with torch.no_grad():
-            law = self.model(x)
-            log_resp = law.log_responsibilities(y).mT
-            residual = y.unsqueeze(-1) - law.components.mean if y.ndim == 1 else None
+        log_resp, residual = _posterior(self.model, x, y, units)
         guesses = []
         for left_out in range(k):
             rest = [j for j in range(k) if j != left_out]
             resp = _renormalized(log_resp[rest])
             own = None if residual is None else residual[:, rest]
-            guesses += [guess for expert in range(k - 1) for guess in _splits(x, resp, own, expert)]
+            guesses += [guess for expert in range(k - 1) for guess in _splits(x, resp, own, expert, units)]
         if self.most is not None and self.most < len(guesses):
             guesses = [guesses[i] for i in np.sort(rng.choice(len(guesses), self.most, replace=False))]
         return torch.stack(guesses)
+
+
+@torch.no_grad()
+def _posterior(model: MixtureOfExperts, x: Tensor, y: Tensor, units: Units | None) -> tuple[Tensor, Tensor | None]:
+    """Log posterior probabilities ``(k, n)`` of rows or their units, and residuals ``(n, k)`` of scalar responses."""
+    law = model(x)
+    residual = y.unsqueeze(-1) - law.components.mean if y.ndim == 1 else None
+    if units is None:
+        return law.log_responsibilities(y).mT, residual
+    return units.on_rows(unit_log_responsibilities(log_joint(law, y, units)).mT), residual
 
 
 def _renormalized(log_resp: Tensor) -> Tensor:
@@ -220,27 +265,35 @@ def _renormalized(log_resp: Tensor) -> Tensor:
     return torch.softmax(torch.where(lost, torch.zeros_like(log_resp), log_resp), 0)
 
 
-def _splits(x: Tensor, resp: Tensor, residual: Tensor | None, expert: int) -> list[Tensor]:
+def _splits(x: Tensor, resp: Tensor, residual: Tensor | None, expert: int, units: Units | None) -> list[Tensor]:
     """Responsibilities ``(k + 1, n)`` of k experts of whom one is split, once along x and twice by its residual."""
     rest = [resp[j] for j in range(len(resp)) if j != expert]
     guesses = []
     # 0.9 and not 1: both halves keep a share of every observation, so that the first M-step has enough rows for each,
     # and EM can give observations back.
-    for side in _sides(x, None if residual is None else residual[:, expert], resp[expert]):
+    for side in _sides(x, None if residual is None else residual[:, expert], resp[expert], units):
         first = torch.where(side, 0.9, 0.1) * resp[expert]
         guesses.append(torch.stack([*rest, first, resp[expert] - first]))
     return guesses
 
 
-def _sides(x: Tensor, residual: Tensor | None, weight: Tensor) -> list[Tensor]:
+def _sides(x: Tensor, residual: Tensor | None, weight: Tensor, units: Units | None) -> list[Tensor]:
     centered = x - (weight.unsqueeze(-1) * x).sum(0) / weight.sum().clamp(min=1e-300)
     # An expert stands for two where their lines cross or jump (halves along x), lie side by side (the sign of the
     # residual), or differ in spread (its size).
     axis = torch.linalg.svd(centered * weight.sqrt().unsqueeze(-1), full_matrices=False).Vh[0]
-    sides = [centered @ axis > 0]
+    sides = [_unit_means(centered @ axis, units) > 0]
     if residual is not None:
-        sides += [residual > 0, residual.abs() > residual.abs().median()]
+        size = _unit_means(residual.abs(), units)
+        sides += [_unit_means(residual, units) > 0, size > size.median()]
     return sides
+
+
+def _unit_means(values: Tensor, units: Units | None) -> Tensor:
+    """The mean of each unit at its rows, ``(n,)``."""
+    if units is None:
+        return values
+    return units.on_rows(units.total(values) / units.total(torch.ones_like(values)))
 
 
 def default_starts(n_init: int) -> Sequence[Start]:

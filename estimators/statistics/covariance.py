@@ -7,6 +7,7 @@ from torch import Tensor
 
 __all__ = [
     "SingularInformationWarning",
+    "clustered",
     "inverse_information",
     "propagate",
     "propagate_variances",
@@ -67,6 +68,40 @@ def sandwich(hessian: Tensor, at_bound: Tensor, scores: Tensor) -> Tensor:
     inverse, undetermined = _regular_inverse(-hessian, at_bound)
     rows = scores @ inverse
     return _masked(rows.mT @ rows, undetermined)
+
+
+def clustered(hessian: Tensor, at_bound: Tensor, scores: Tensor, clusters: Tensor) -> Tensor:
+    r"""The sandwich of G clusters, :math:`\frac{G}{G - 1} H^{-1} (\sum_c s_c s_c^\top) H^{-1}`, s_c sums of scores.
+
+    Right where clusters are independent and many, however the observations in one depend.
+
+    Args:
+        hessian: H of the log-likelihood at its maximum, ``(P, P)``.
+        at_bound: parameters held at a bound, ``(P,)`` bool.
+        scores: gradient of each observation's log-likelihood times its weight, ``(n, P)``.
+        clusters: the cluster of each observation, ``(n,)``, from 0 to G - 1.
+
+    Returns:
+        ``(P, P)``; NaN where :func:`inverse_information` is.
+
+    Raises:
+        ValueError: if there is one cluster alone.
+
+    Source: Liang and Zeger (1986), Biometrika 73, 13-22; the factor is that of Cameron and Miller (2015), Journal of
+    Human Resources 50, 317-372, section II.B, without the one for the number of regressors.
+
+    Example:
+        >>> import torch
+        >>> y = torch.tensor([0.0, 1.0, 5.0, 6.0])  # its mean by normal likelihood of variance one
+        >>> scores, pairs = (y - y.mean()).unsqueeze(-1), torch.tensor([0, 0, 1, 1])
+        >>> clustered(torch.tensor([[-4.0]]), torch.tensor([False]), scores, pairs)  # as of two means, 0.5 and 5.5
+        tensor([[6.2500]])
+    """
+    count = int(clusters.max()) + 1
+    if count < 2:
+        raise ValueError("groups must be two or more, got one")
+    sums = scores.new_zeros((count, scores.shape[1])).index_add(0, clusters, scores)
+    return count / (count - 1) * sandwich(hessian, at_bound, sums)
 
 
 def _masked(covariance: Tensor, undetermined: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from mixkit.mixture import MixtureOfExperts
 
 from ..results.predictions import FittedMixture
 from ..results.summary import Summary, table_rows
+from ..statistics.named_vector import NamedVector
 from ..statistics.wald import check_level, wald_intervals
 
 __all__ = ["StreamResult"]
@@ -21,7 +22,7 @@ class StreamResult(FittedMixture):
     Attributes:
         model: the fitted model, float64.
         param_names: names of the free parameters ``(P,)``, as in :class:`~estimators.results.fit_result.FitResult`.
-        params: estimates ``(P,)``, scales on their natural scale.
+        estimates: ``(P,)``, scales on their natural scale; ``params`` has them by name.
         nobs: rows seen.
         num_blocks: blocks of rows taken in after the start; 0 while the rows are few and the fit is that of the start.
         history: mean log-density of each block under the parameters before it: an honest score of prediction.
@@ -32,7 +33,7 @@ class StreamResult(FittedMixture):
 
     model: MixtureOfExperts
     param_names: list[str]
-    params: np.ndarray
+    estimates: np.ndarray
     nobs: int
     num_blocks: int
     history: np.ndarray
@@ -43,6 +44,11 @@ class StreamResult(FittedMixture):
     feature_names: list[str] | None = None
     _num_features: int | None = None
 
+    @property
+    def params(self) -> NamedVector:
+        """Estimates ``(P,)`` by position or name."""
+        return NamedVector(self.estimates, self.param_names)
+
     def cov_params(self) -> np.ndarray:
         """Covariance of the estimates ``(P, P)`` from the information summed along the stream.
 
@@ -51,10 +57,10 @@ class StreamResult(FittedMixture):
         return self._covariance.copy()
 
     @property
-    def bse(self) -> np.ndarray:
+    def bse(self) -> NamedVector:
         """Standard errors ``(P,)``."""
         with np.errstate(invalid="ignore"):
-            return np.sqrt(np.diag(self._covariance))
+            return NamedVector(np.sqrt(np.diag(self._covariance)), self.param_names)
 
     def conf_int(self, *, level: float = 0.95) -> np.ndarray:
         """Wald intervals ``(P, 2)``, those of positive parameters on the log scale."""

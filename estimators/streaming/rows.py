@@ -29,7 +29,7 @@ def checked_rows(model: MixtureOfExperts, x: Any, y: Any, weight: Any, num_featu
         raise ValueError(f"x must have shape (n, {expected}), got {tuple(rows.shape)}")
     if response.ndim == 0 or len(response) != len(rows):
         raise ValueError(f"y must have one row for each of the {len(rows)} of x, got shape {tuple(response.shape)}")
-    model.experts.check_response(response)
+    model.experts.check_rows(rows, response)
     if weight is None:
         return Data(rows[None], response[None], None)
     weights = _tensor("sample_weight", weight, device)

@@ -10,6 +10,7 @@ from mixkit.mixture import MixtureOfExperts
 
 from ..em import EM
 from ..search.estimator import Estimator
+from ..search.settings import SAFEGUARD_VARIANCE
 from .result import StreamResult
 from .stream import Stream, StreamSettings
 
@@ -39,7 +40,7 @@ class StochasticEM:
         power: a, the decay of the steps, in (0.5, 1).
         finish: whether models of the fast family take the second-order step; if not, they too report the average of
             EM's iterates.
-        variance_floor: least variance of an expert, as a share of that of y in the first rows.
+        variance_floor: least variance of an expert, as a share of that of y in the first rows; None for 1e-6.
         starter: estimator of the first rows; None for :class:`~estimators.em.EM` with ``n_init`` and ``random_state``.
             Of its settings only those of the start matter: a penalty it has is not applied to later rows.
         random_state: seed of that estimator. Nothing else is random.
@@ -74,7 +75,7 @@ class StochasticEM:
         n_init: int = 10,
         power: float = 0.6,
         finish: bool = True,
-        variance_floor: float = 1e-6,
+        variance_floor: float | None = None,
         starter: Estimator | None = None,
         random_state: int | None = None,
         progress: bool = False,
@@ -86,7 +87,8 @@ class StochasticEM:
         if not 0.5 < self.power < 1.0:
             raise ValueError(f"power must be strictly between 0.5 and 1, got {power}")
         self.finish = finish
-        self.variance_floor = float(check_positive("variance_floor", variance_floor))
+        floor = SAFEGUARD_VARIANCE if variance_floor is None else variance_floor
+        self.variance_floor = float(check_positive("variance_floor", floor))
         self._starter = starter
         self.random_state = random_state
         self.progress = progress

@@ -150,7 +150,9 @@ class Stream:
 
     def _dependent(self, data: Data) -> Tensor:
         """Columns that are constant or combinations of others; warns of them."""
-        return dependent_columns(data, has_offset=self.model.has_offset, is_fixed=LinearObjective.supports(self.model))
+        return dependent_columns(
+            data, model=self.model, num_known=self.model.num_known, is_fixed=LinearObjective.supports(self.model)
+        )
 
     def _started(self, data: Data) -> Recursion:
         fit, settings = self._fit_start(data), self.settings
@@ -185,7 +187,7 @@ class Stream:
             self._dependent(rows)
             fit = self._fit_start(rows)
             covariance, is_positive = fit.cov_params(), fit.is_positive
-            model, names, params, blocks = fit.model, list(fit.param_names), fit.params, 0
+            model, names, params, blocks = fit.model, list(fit.param_names), fit.estimates, 0
             remarks = list(fit.warnings)
         else:
             recursion = copy.copy(self._recursion)

@@ -6,7 +6,7 @@ from importlib.resources import files
 import torch
 from torch import Tensor
 
-__all__ = ["load_co2_gnp", "load_ethanol", "load_faithful", "load_mcycle", "load_patents", "load_tone"]
+__all__ = ["load_articles", "load_co2_gnp", "load_ethanol", "load_faithful", "load_mcycle", "load_patents", "load_tone"]
 
 
 def load_mcycle() -> tuple[Tensor, Tensor]:
@@ -105,9 +105,32 @@ def load_patents() -> tuple[Tensor, Tensor]:
     return _load("patents", ["lgRD"], "Patents")
 
 
-def _load(name: str, covariates: list[str], response: str) -> tuple[Tensor, Tensor]:
+def load_articles() -> dict[str, list[float] | list[str]]:
+    """Articles that PhD students of biochemistry published in three years; 915 rows, counts.
+
+    Returns:
+        Columns by name, as a formula reads them: articles ``art``, gender ``fem`` and marriage ``mar`` in words, young
+        children ``kid5``, prestige of the department ``phd``, articles of the mentor ``ment``.
+
+    Source: Long (1990), Social Forces 68, 1297-1316; ``bioChemists`` of R's pscl.
+
+    Example:
+        >>> data = load_articles()
+        >>> list(data), len(data["art"]), data["fem"][0]
+        (['art', 'fem', 'mar', 'kid5', 'phd', 'ment'], 915, 'Men')
+    """
+    rows = _rows("articles")
+    kinds = {name: str if name in ("fem", "mar") else float for name in rows[0]}
+    return {name: [kind(row[name]) for row in rows] for name, kind in kinds.items()}  # type: ignore[misc]
+
+
+def _rows(name: str) -> list[dict[str, str]]:
     text = files("mixkit.datasets").joinpath(f"{name}.csv").read_text(encoding="utf-8")
-    rows = list(csv.DictReader(text.splitlines()))
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _load(name: str, covariates: list[str], response: str) -> tuple[Tensor, Tensor]:
+    rows = _rows(name)
     x = torch.tensor([[float(row[column]) for column in covariates] for row in rows], dtype=torch.float64)
     y = torch.tensor([float(row[response]) for row in rows], dtype=torch.float64)
     return x, y

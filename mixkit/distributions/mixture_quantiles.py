@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .._validation import at_least_float32
 
-__all__ = ["mixture_icdf"]
+__all__ = ["first_to_reach", "mixture_icdf"]
 
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
@@ -64,7 +64,7 @@ def mixture_icdf(law: MixtureDistribution, value: Tensor) -> Tensor:
     ends = _end(law, "lower_bound", -torch.inf), _end(law, "upper_bound", torch.inf)
     bottom, top = (end.to(value.dtype).expand(shape) for end in ends)
     reachable = torch.minimum(value, law.cdf(top))  # the weights may sum to 1 less a rounding error
-    quantile = _first_to_reach(law, reachable, bottom, top)
+    quantile = first_to_reach(law, reachable, bottom, top)
     quantile = torch.where(value == 0, bottom, torch.where(value == 1, top, quantile))
     return quantile.to(dtype)
 
@@ -83,8 +83,25 @@ def _end(law: MixtureDistribution, name: str, default: float) -> Tensor:
     return own.amin(-1) if default < 0 else own.amax(-1)
 
 
-def _first_to_reach(law: MixtureDistribution, value: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
-    """The smallest floating-point number in [bottom, top] at which the distribution function reaches ``value``."""
+class _HasCdf(Protocol):
+    @property
+    def support(self) -> Any:
+        """The constraint that the values satisfy."""
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """Probability up to ``value``, elementwise."""
+
+
+def first_to_reach(law: _HasCdf, value: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
+    """The smallest floating-point number in [bottom, top] at which the distribution function reaches ``value``.
+
+    Example:
+        >>> import torch
+        >>> from mixkit.distributions import Poisson
+        >>> law, ends = Poisson(torch.tensor(3.0)), (torch.tensor(0.0), torch.tensor(torch.inf))
+        >>> first_to_reach(law, torch.tensor(0.5), *ends)
+        tensor(3.)
+    """
     low, high = _rank(bottom) - 1, _rank(top)
     while bool((low + 1 < high).any()):
         middle = (low & high) + ((low ^ high) >> 1)  # their mean, without overflow

@@ -83,18 +83,26 @@ class NegativeBinomial(ZeroOutsideSupport, Distribution):
         """Probability of a count of at most ``value``."""
         if self._validate_args:
             self._validate_sample(value)
+        return self._tail(value, is_upper=False)
+
+    def sf(self, value: Tensor) -> Tensor:
+        """Probability of a count of more than ``value``, precise where it is small."""
+        return self._tail(value, is_upper=True)
+
+    def _tail(self, value: Tensor, *, is_upper: bool) -> Tensor:
         dtype = torch.promote_types(value.dtype, self.log_mean.dtype)
         counts = np.floor(np.maximum(_double(value), 0.0)) + 1.0
         log_mean, log_dispersion = _double(self.log_mean), _double(self.log_dispersion)
         size = np.exp(np.minimum(-log_dispersion, np.log(_NO_WIDTH)))
         # The incomplete beta function at the smaller of the two probabilities, which 1 less the other would round.
         log_odds = log_mean + log_dispersion
-        many = scipy.special.betainc(size, counts, scipy.special.expit(-log_odds))
-        few = scipy.special.betaincc(counts, size, scipy.special.expit(log_odds))
+        lower, upper = scipy.special.betainc, scipy.special.betaincc
+        many = (upper if is_upper else lower)(size, counts, scipy.special.expit(-log_odds))
+        few = (lower if is_upper else upper)(counts, size, scipy.special.expit(log_odds))
         gamma_mixture = np.where(log_odds > 0.0, many, few)
-        poisson = scipy.special.gammaincc(counts, np.exp(log_mean))
-        below = torch.as_tensor(np.where(size < _NO_WIDTH, gamma_mixture, poisson), dtype=dtype, device=value.device)
-        return torch.where(value < 0, 0.0, below)
+        poisson = (scipy.special.gammainc if is_upper else scipy.special.gammaincc)(counts, np.exp(log_mean))
+        tail = torch.as_tensor(np.where(size < _NO_WIDTH, gamma_mixture, poisson), dtype=dtype, device=value.device)
+        return torch.where(value < 0, float(is_upper), tail)
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008

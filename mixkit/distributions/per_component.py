@@ -14,14 +14,14 @@ __all__ = ["PerComponentDistribution"]
 
 
 class PerComponentDistribution(ZeroOutsideSupport, Distribution):
-    r"""Several scalar distributions joined along the last batch dimension: the components of a mixture of families.
+    r"""Several distributions joined along the last batch dimension: the components of a mixture of families.
 
     Args:
         laws: of batch shapes ``(*batch, k_1)``, ``(*batch, k_2)``, ...; the result has ``(*batch, k_1 + k_2 + ...)``.
         validate_args: as everywhere in torch.
 
     Raises:
-        ValueError: if there is no distribution, or one has an event shape or no batch dimension.
+        ValueError: if there is no distribution, they differ in their event shape, or one has no batch dimension.
 
     Example:
         >>> import torch
@@ -37,19 +37,22 @@ class PerComponentDistribution(ZeroOutsideSupport, Distribution):
         if not laws:
             raise ValueError("laws must hold at least one distribution, got none")
         for law in laws:
-            if law.event_shape or not law.batch_shape:
+            if law.event_shape != laws[0].event_shape or not law.batch_shape:
                 raise ValueError(
-                    "laws must be of scalar responses with at least one batch dimension, got batch shape "
-                    f"{tuple(law.batch_shape)} and event shape {tuple(law.event_shape)}"
+                    "laws must have one event shape and at least one batch dimension, got batch shape "
+                    f"{tuple(law.batch_shape)} and event shapes {tuple(laws[0].event_shape)}, {tuple(law.event_shape)}"
                 )
         batch = torch.broadcast_shapes(*(law.batch_shape[:-1] for law in laws))
         self.sizes = [law.batch_shape[-1] for law in laws]
         self.laws = [law.expand(torch.Size((*batch, size))) for law, size in zip(laws, self.sizes, strict=True)]
-        super().__init__(torch.Size((*batch, sum(self.sizes))), validate_args=validate_args)
+        shape = torch.Size((*batch, sum(self.sizes)))
+        super().__init__(shape, laws[0].event_shape, validate_args=validate_args)
 
     @constraints.dependent_property
     def support(self) -> Any:
-        """An interval for every component, from the lower to the upper end of its support."""
+        """An interval for every component, from the lower to the upper end of its support; of vectors all of space."""
+        if self.event_shape:
+            return constraints.real_vector
         low = self._join(lambda law: _end(law, "lower_bound", -torch.inf))
         high = self._join(lambda law: _end(law, "upper_bound", torch.inf))
         return _Intervals(low, high, is_discrete=all(law.support.is_discrete for law in self.laws))
@@ -62,27 +65,29 @@ class PerComponentDistribution(ZeroOutsideSupport, Distribution):
         laws = [law.expand(torch.Size((*shape[:-1], n))) for law, n in zip(self.laws, self.sizes, strict=True)]
         return PerComponentDistribution(laws, validate_args=self._validate_args)
 
-    def _join(self, function: Callable[[Distribution], Tensor]) -> Tensor:
+    def _join(self, function: Callable[[Distribution], Tensor], event_dim: int = 0) -> Tensor:
         parts = [function(law) for law in self.laws]
-        batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
-        return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)
+        own = -1 - event_dim
+        batch = torch.broadcast_shapes(*(part.shape[:own] for part in parts))
+        return torch.cat([part.expand(*batch, *part.shape[own:]) for part in parts], own)
 
     def _apply(self, function: Callable[[Distribution, Tensor], Tensor], value: Tensor) -> Tensor:
         """The function of every distribution at its part of ``value``, whose last dimension is 1 or the batch's."""
-        if value.ndim == 0 or value.shape[-1] == 1:
+        own = -1 - len(self.event_shape)
+        if value.ndim < -own or value.shape[own] == 1:
             return self._join(lambda law: function(law, value))
-        pieces = value.split(self.sizes, -1)
+        pieces = value.split(self.sizes, own)
         return torch.cat([function(law, piece) for law, piece in zip(self.laws, pieces, strict=True)], -1)
 
     @property
     def mean(self) -> Tensor:
         """Means of the distributions."""
-        return self._join(lambda law: law.mean)
+        return self._join(lambda law: law.mean, len(self.event_shape))
 
     @property
     def variance(self) -> Tensor:
         """Variances of the distributions."""
-        return self._join(lambda law: law.variance)
+        return self._join(lambda law: law.variance, len(self.event_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density under every distribution; -inf outside its support, whatever it makes of it."""
@@ -104,7 +109,7 @@ class PerComponentDistribution(ZeroOutsideSupport, Distribution):
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
         """Draws of every distribution."""
-        return self._join(lambda law: law.sample(sample_shape))
+        return self._join(lambda law: law.sample(sample_shape), len(self.event_shape))
 
 
 class _Intervals(constraints.Constraint):

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import scipy.special
 import torch
 from torch import Tensor, distributions
 
-from .._validation import at_least_float32
+from .._validation import at_least_float32, can_read_values
+from .by_scipy import by_scipy
 from .stirling import poisson_log_prob
 from .values import ZeroOutsideSupport
 
@@ -60,9 +62,19 @@ class Poisson(ZeroOutsideSupport, distributions.Poisson):
         """Probability of a count of at most ``value``; differentiable in the rate."""
         if self._validate_args:
             self._validate_sample(value)
+        return self._tail("gammaincc", value, 0.0)
+
+    def sf(self, value: Tensor) -> Tensor:
+        """Probability of a count of more than ``value``, precise where it is small; differentiable in the rate."""
+        return self._tail("gammainc", value, 1.0)
+
+    def _tail(self, name: str, value: Tensor, below_zero: float) -> Tensor:
         counts = torch.floor(value.detach()).clamp(min=0.0)
-        below = torch.special.gammaincc(at_least_float32(counts) + 1.0, at_least_float32(self.rate))
-        return torch.where(value < 0, 0.0, below).to(torch.promote_types(value.dtype, self.rate.dtype))
+        arguments = at_least_float32(counts) + 1.0, at_least_float32(self.rate)
+        tail = getattr(torch.special, name)(*arguments)
+        if can_read_values(tail):  # torch's loses six digits near the mean; its derivative does not
+            tail = tail + (by_scipy(getattr(scipy.special, name), *arguments) - tail).detach()
+        return torch.where(value < 0, below_zero, tail).to(torch.promote_types(value.dtype, self.rate.dtype))
 
 
 def _log(rate: Tensor) -> Tensor:

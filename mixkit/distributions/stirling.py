@@ -7,7 +7,15 @@ from torch import Tensor
 
 from .._validation import can_read_values
 
-__all__ = ["STIRLING_FROM", "deviance", "has_none", "poisson_log_prob", "stirling"]
+__all__ = [
+    "STIRLING_FROM",
+    "deviance",
+    "has_none",
+    "poisson_log_prob",
+    "stirling",
+    "stirling_of",
+    "stirling_slopes",
+]
 
 STIRLING_FROM = 32.0
 """Where the first term left out by :func:`stirling`, 1 / 1188 z^-9, is below the rounding of float64."""
@@ -29,6 +37,40 @@ def stirling(inverse: Tensor) -> Tensor:
     for coefficient in reversed(_COEFFICIENTS):
         value = value * square + coefficient
     return value * inverse
+
+
+def stirling_of(value: Tensor) -> Tensor:
+    r"""What Stirling's formula leaves out of :math:`\log \Gamma(z)` at any z > 0 (see :func:`stirling`).
+
+    Example:
+        >>> import torch
+        >>> stirling_of(torch.tensor([1.0, 50.0]))  # 1 - log(2 pi) / 2, and nearly 1 / 600
+        tensor([0.0811, 0.0017])
+    """
+    is_small = value < STIRLING_FROM
+    few = torch.where(is_small, value, 1.0)
+    exact = torch.lgamma(few) - (few - 0.5) * few.log() + few - 0.5 * math.log(2.0 * math.pi)
+    return torch.where(is_small, exact, stirling(1.0 / torch.where(is_small, STIRLING_FROM, value)))
+
+
+def stirling_slopes(value: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and second derivative of :func:`stirling_of` in the logarithm of z.
+
+    Example:
+        >>> import torch
+        >>> log_z = torch.tensor([0.3, 4.0], dtype=torch.float64)
+        >>> slope = torch.func.jacrev(lambda v: stirling_of(v.exp()).sum())(log_z)
+        >>> torch.allclose(stirling_slopes(log_z.exp())[0], slope)
+        True
+    """
+    is_small = value < STIRLING_FROM
+    few = torch.where(is_small, value, 1.0)
+    digamma = few * (torch.digamma(few) - few.log())
+    first, second = digamma + 0.5, digamma + few * (few * torch.polygamma(1, few) - 1.0)
+    inverse = 1.0 / torch.where(is_small, STIRLING_FROM, value)
+    odd = [(2 * power + 1, coefficient * inverse ** (2 * power + 1)) for power, coefficient in enumerate(_COEFFICIENTS)]
+    many = [sum((-degree) ** order * term for degree, term in odd) for order in (1, 2)]
+    return torch.where(is_small, first, many[0]), torch.where(is_small, second, many[1])
 
 
 def deviance(count: Tensor, log_ratio: Tensor) -> Tensor:

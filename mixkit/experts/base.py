@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .._validation import can_read_values, check_finite, check_tensor
+from .._validation import can_read_values, check_finite, check_integer, check_tensor
 from ..parameters import Axis, Computation, DefaultPrior, Exp, Identity, ParameterRecord, UnitChange
 from .dominating_measure import DominatingMeasure
-from .predictors import Predictor
+from .predictors import ConstantPredictor, LinearPredictor, Predictor
 
 __all__ = [
     "SCALE_PRIOR",
@@ -22,8 +22,10 @@ __all__ = [
     "LocationExperts",
     "MultiLocationExperts",
     "check_counts",
+    "check_positive_response",
     "check_predictor",
     "first_parameter",
+    "linear_locations",
     "new_constant",
 ]
 
@@ -51,11 +53,13 @@ class Experts(Computation, nn.Module, ABC):
         dominating_measure: what the densities are densities with respect to; None for families that do not say, which
             :class:`~mixkit.experts.MixedExperts` does not take. It belongs to a distribution: a subclass that has
             another one says it anew.
+        needed_options: names of the arguments that :meth:`linear` must be given.
     """
 
     computed_by: ClassVar[tuple[str, ...]] = ("forward",)
     statements = ("dominating_measure",)
     dominating_measure: DominatingMeasure | None = None
+    needed_options: ClassVar[tuple[str, ...]] = ()
     num_experts: int
 
     @abstractmethod
@@ -66,6 +70,28 @@ class Experts(Computation, nn.Module, ABC):
     def has_offset(self) -> bool:
         """Whether the last column of x is an offset (see :class:`~mixkit.experts.predictors.Predictor`)."""
         return bool(getattr(getattr(self, "predictor", None), "has_offset", False))
+
+    @property
+    def known_columns(self) -> tuple[str, ...]:
+        """What the last columns of x are that the experts know and no gate reads: an offset, numbers of trials."""
+        return ("offset",) if self.has_offset else ()
+
+    @classmethod
+    def linear(cls, num_features: int, num_experts: int, **options: Any) -> "Experts":
+        """Experts with locations linear in ``num_features`` covariates, constant ones for none.
+
+        Keyword arguments are the family's own and those of :class:`~mixkit.experts.predictors.LinearPredictor`. See
+        :func:`~mixkit.experts.family_by_name`, which builds them from a name.
+
+        Raises:
+            TypeError: if the family has no such locations.
+        """
+        raise TypeError(f"{cls.__name__} has no linear locations")
+
+    @classmethod
+    def options_of(cls, response: Tensor) -> dict[str, Any]:
+        """Arguments of :meth:`linear` that a response ``(n,)`` or ``(n, p)`` tells, its dimension for example."""
+        return {}
 
     @property
     def is_location_scale(self) -> bool:
@@ -89,9 +115,13 @@ class Experts(Computation, nn.Module, ABC):
         """
         return y.new_zeros(()), y.new_ones(())
 
-    def common_scale(self, std: Tensor) -> Tensor:
-        """The unit ``()`` of a scale that has no dimension of locations, from those of the locations: the last one."""
+    def common_scale(self, mean: Tensor, std: Tensor) -> Tensor:
+        """The unit ``()`` of a scale that has no dimension of locations, from their moments: the last deviation."""
         return std.reshape(-1)[-1]
+
+    def response_of(self, part: nn.Module, y: Tensor) -> Tensor:
+        """What of the response one of the families in this one sees: all, unless each has a coordinate of its own."""
+        return y
 
     def check_response(self, y: Tensor) -> Tensor:
         """Return ``y`` if it can be a response of this family, else raise ``TypeError`` or ``ValueError``."""
@@ -99,6 +129,13 @@ class Experts(Computation, nn.Module, ABC):
         if can_read_values(y):
             check_finite("y", y.detach())
         return y
+
+    def check_rows(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return ``y (*batch, n)`` or ``(*batch, n, p)`` if it can be the response at ``x (*batch, n, d)``, else raise.
+
+        An override checks the known columns of x, too.
+        """
+        return self.check_response(y)
 
 
 class DensityExperts(Experts):
@@ -142,6 +179,14 @@ class DensityExperts(Experts):
         NaN where a response says nothing of a location.
         """
         return [torch.zeros_like(y) for _ in range(self.num_locations)]
+
+    def observed(self, x: Tensor, y: Tensor) -> Tensor:
+        """What ``log_density`` reads of the rows ``x (..., n, d)`` and ``y (..., n)``: the responses, unless told.
+
+        A family that reads more numbers of a row gives them in one more dimension, the last, and takes them in
+        ``log_density`` and ``density_terms`` along the first.
+        """
+        return y
 
     @property
     def scale_constant(self) -> str | None:
@@ -235,6 +280,12 @@ class LocationExperts(DensityExperts):
         self.predictor = predictor
         self.num_experts = predictor.num_experts
 
+    @classmethod
+    def linear(cls, num_features: int, num_experts: int, **options: Any) -> "LocationExperts":
+        """Experts with a location linear in the covariates (see :meth:`Experts.linear`)."""
+        predictor, own = linear_locations(num_features, num_experts, None, options)
+        return cls(predictor, **own)
+
 
 class MultiLocationExperts(DensityExperts):
     r"""Experts of a scalar response whose distribution depends on x through L locations, the predictor's outputs.
@@ -271,6 +322,20 @@ class MultiLocationExperts(DensityExperts):
     def locations(self, x: Tensor) -> tuple[Tensor, ...]:
         """The L locations at ``x (*batch, n, d)``, each ``(*batch, n, k)``."""
         return self.predictor(x).unbind(-1)
+
+
+_OF_PREDICTORS = ("offset", "pattern", "batch_shape", "dtype", "device", "generator")
+
+
+def linear_locations(
+    num_features: int, num_experts: int, response_dim: int | None, options: dict[str, Any]
+) -> tuple[Predictor, dict[str, Any]]:
+    """A predictor linear in ``num_features`` covariates, constant for none, and the options that are not its own."""
+    own = {name: value for name, value in options.items() if name in _OF_PREDICTORS}
+    rest = {name: value for name, value in options.items() if name not in _OF_PREDICTORS}
+    if check_integer("num_features", num_features, low=0) == 0:
+        return ConstantPredictor(num_experts, response_dim=response_dim, **own), rest
+    return LinearPredictor(num_features, num_experts, response_dim=response_dim, **own), rest
 
 
 def check_predictor(predictor: Predictor) -> Predictor:
@@ -310,4 +375,12 @@ def check_counts(y: Tensor, family: str) -> Tensor:
     bad = (y < 0) | (y != y.floor())
     if can_read_values(y) and bad.any():
         raise ValueError(f"y must hold non-negative integers for {family} experts, got {float(y[bad][0])}")
+    return y
+
+
+def check_positive_response(y: Tensor, family: str) -> Tensor:
+    """Return ``y`` if it is positive, else raise ``ValueError``."""
+    bad = y <= 0
+    if can_read_values(y) and bad.any():
+        raise ValueError(f"y must be positive for {family} experts, got {float(y[bad][0])}")
     return y

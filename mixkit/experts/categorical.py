@@ -1,20 +1,23 @@
 """Categorical experts: multinomial logit regressions, for classification."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._validation import can_read_values
+from .._validation import can_read_values, check_integer
 from ..distributions import Categorical
 from ..parameters import Axis, ParameterRecord
-from .base import DensityTerms, MultiLocationExperts
+from .base import DensityTerms, MultiLocationExperts, linear_locations
 from .dominating_measure import COUNTS
+from .families import family
 from .predictors import Predictor
 
 __all__ = ["CategoricalExperts"]
 
 
+@family("categorical")
 class CategoricalExperts(MultiLocationExperts):
     r"""Multinomial logit experts of labels :math:`0, \dots, C - 1`.
 
@@ -38,6 +41,7 @@ class CategoricalExperts(MultiLocationExperts):
     """
 
     dominating_measure = COUNTS
+    needed_options = ("num_classes",)
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__(predictor, num_locations=getattr(predictor, "response_dim", None) or 1)
@@ -46,6 +50,18 @@ class CategoricalExperts(MultiLocationExperts):
         """A record; locations are classes, relative to the last."""
         axes = tuple(Axis.CLASS if axis is Axis.LOCATION else axis for axis in record.axes)
         return replace(super().adapt_record(record), axes=axes)
+
+    @classmethod
+    def linear(cls, num_features: int, num_experts: int, **options: Any) -> "CategoricalExperts":
+        """Experts of ``num_classes`` classes with logits linear in the covariates (see :meth:`Experts.linear`)."""
+        classes = check_integer("num_classes", options.pop("num_classes"), low=2)
+        predictor, own = linear_locations(num_features, num_experts, classes - 1, options)
+        return cls(predictor, **own)
+
+    @classmethod
+    def options_of(cls, response: Tensor) -> dict[str, Any]:
+        """One class more than the largest label, two at least."""
+        return {"num_classes": max(2, int(response.max()) + 1)}
 
     @property
     def num_classes(self) -> int:

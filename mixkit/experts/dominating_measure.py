@@ -47,7 +47,7 @@ class DominatingMeasure:
 
 
 REAL_LINE = DominatingMeasure(interval=(-math.inf, math.inf))
-"""Lebesgue measure on the line."""
+"""Lebesgue measure on the line, or of a vector in each coordinate."""
 POSITIVE_LINE = DominatingMeasure(interval=(0.0, math.inf))
 """Lebesgue measure on the positive numbers."""
 COUNTS = DominatingMeasure(has_counts=True)

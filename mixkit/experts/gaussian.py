@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from ..distributions import Normal
+from ..parameters import CoefficientPattern
 from .base import DensityTerms, LocationExperts, new_constant
 from .dominating_measure import REAL_LINE
+from .families import family
 from .predictors import LinearPredictor, Predictor
 
 __all__ = ["GaussianExperts", "linear_gaussian_experts"]
@@ -15,6 +17,7 @@ __all__ = ["GaussianExperts", "linear_gaussian_experts"]
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
+@family("gaussian")
 class GaussianExperts(LocationExperts):
     r"""Gaussian experts, :math:`y \mid x, j \sim N(\eta_j(x), \sigma_j^2)`.
 
@@ -86,12 +89,15 @@ def linear_gaussian_experts(
     num_experts: int,
     *,
     shared_std: bool = False,
+    pattern: CoefficientPattern | None = None,
     batch_shape: tuple[int, ...] = (),
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     generator: torch.Generator | None = None,
 ) -> GaussianExperts:
     r"""Gaussian experts with linear means, :math:`N(a_j^\top x + b_j, \sigma_j^2)`.
+
+    Arguments are those of :class:`~mixkit.experts.predictors.LinearPredictor` and of :class:`GaussianExperts`.
 
     Example:
         >>> import torch
@@ -100,6 +106,12 @@ def linear_gaussian_experts(
         torch.Size([4, 3])
     """
     predictor = LinearPredictor(
-        num_features, num_experts, batch_shape=batch_shape, dtype=dtype, device=device, generator=generator
+        num_features,
+        num_experts,
+        pattern=pattern,
+        batch_shape=batch_shape,
+        dtype=dtype,
+        device=device,
+        generator=generator,
     )
     return GaussianExperts(predictor, shared_std=shared_std)

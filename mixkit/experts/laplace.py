@@ -8,11 +8,13 @@ from torch import Tensor
 from ..distributions import Laplace
 from .base import DensityTerms, LocationExperts, new_constant
 from .dominating_measure import REAL_LINE
+from .families import family
 from .predictors import Predictor
 
 __all__ = ["LaplaceExperts"]
 
 
+@family("laplace")
 class LaplaceExperts(LocationExperts):
     r"""Laplace experts, density :math:`\frac{1}{2 s_j} \exp(-|y - \eta_j(x)| / s_j)`: the location is the median.
 

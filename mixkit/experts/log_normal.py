@@ -1,6 +1,7 @@
 """Experts for positive responses with long tails, with or without zeros among them."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,8 +9,9 @@ from torch.nn.functional import logsigmoid
 
 from .._validation import can_read_values
 from ..distributions import LogNormal, ZeroInflatedLogNormal
-from .base import DensityTerms, LocationExperts, MultiLocationExperts, new_constant
+from .base import DensityTerms, LocationExperts, MultiLocationExperts, linear_locations, new_constant
 from .dominating_measure import POSITIVE_LINE, DominatingMeasure
+from .families import family
 from .predictors import Predictor
 
 __all__ = ["LogNormalExperts", "ZeroInflatedLogNormalExperts"]
@@ -17,6 +19,7 @@ __all__ = ["LogNormalExperts", "ZeroInflatedLogNormalExperts"]
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
+@family("log_normal")
 class LogNormalExperts(LocationExperts):
     r"""Log-normal experts, :math:`\log y \sim N(\eta_j(x), s_j^2)`; a response of zero has density zero.
 
@@ -75,6 +78,7 @@ class LogNormalExperts(LocationExperts):
         return DensityTerms(torch.where(y > 0, value, -torch.inf), first, second)
 
 
+@family("zero_inflated_log_normal")
 class ZeroInflatedLogNormalExperts(MultiLocationExperts):
     r"""Zero with probability :math:`1 - \pi_j(x)`, else log-normal: a distribution of customer lifetime value.
 
@@ -127,6 +131,12 @@ class ZeroInflatedLogNormalExperts(MultiLocationExperts):
     def location_names(self) -> tuple[str, ...]:
         """``logit`` and ``mean``, as results call them."""
         return ("logit", "mean")
+
+    @classmethod
+    def linear(cls, num_features: int, num_experts: int, **options: Any) -> "ZeroInflatedLogNormalExperts":
+        """Experts with both locations linear in the covariates (see :meth:`Experts.linear`)."""
+        predictor, own = linear_locations(num_features, num_experts, 2, options)
+        return cls(predictor, **own)
 
     def forward(self, x: Tensor) -> ZeroInflatedLogNormal:
         """Zero-inflated log-normal distributions of batch shape ``(*batch, n, k)``."""

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -11,7 +12,7 @@ from ..parameters import ParameterRecord
 from .base import Experts
 from .dominating_measure import DominatingMeasure
 
-__all__ = ["MixedExperts"]
+__all__ = ["MixedExperts", "check_known_columns"]
 
 
 class MixedExperts(Experts):
@@ -27,7 +28,8 @@ class MixedExperts(Experts):
     Raises:
         TypeError: if one is no family of experts.
         ValueError: if there is none, one does not say its ``dominating_measure``, or two are of measures that clash
-            (:class:`~mixkit.experts.DominatingMeasure`).
+            (:class:`~mixkit.experts.DominatingMeasure`), or two know different columns of x (an offset, numbers of
+            trials).
 
     Source: the gate as selector of a distribution: Weng et al. (2024), arXiv 2408.08585, section 4.
 
@@ -49,6 +51,7 @@ class MixedExperts(Experts):
             if not isinstance(family, Experts):
                 raise TypeError(f"families must hold mixkit.experts.Experts, got {type(family).__name__}")
         _check_measures(families)
+        check_known_columns(families)
         self.families = nn.ModuleList(families)
         self.num_experts = sum(family.num_experts for family in families)
 
@@ -64,8 +67,8 @@ class MixedExperts(Experts):
 
     def forward(self, x: Tensor) -> PerComponentDistribution:
         """The distributions of all families, batch shape ``(*batch, n, k)``."""
-        covariates = x[..., :-1] if self.has_offset else x
-        laws = [family(x if family.has_offset else covariates) for family in self.families]
+        covariates = x[..., : x.shape[-1] - len(self.known_columns)]
+        laws = [family(x if family.known_columns else covariates) for family in self.families]
         return PerComponentDistribution(laws, validate_args=False)
 
     def adapt_record(self, record: ParameterRecord) -> ParameterRecord:
@@ -77,18 +80,31 @@ class MixedExperts(Experts):
                 break
             before += int(own.num_experts)  # type: ignore[arg-type]
         block = record.name if record.is_generic else record.block
-        return replace(record, first_expert=record.first_expert + before, block=block)
+        return replace(record, first_expert=record.first_expert + before, block=block, is_part=len(self.families) > 1)
 
     @property
     def has_offset(self) -> bool:
-        """Whether the last column of x is an offset of some family; the others do not see it."""
+        """Whether x has a column that is an offset of some family."""
         return any(family.has_offset for family in self.families)
+
+    @property
+    def known_columns(self) -> tuple[str, ...]:
+        """The known columns of the families that have some; the others do not see them."""
+        known: list[Any] = [family.known_columns for family in self.families]
+        return next((columns for columns in known if columns), ())
 
     def check_response(self, y: Tensor) -> Tensor:
         """Return ``y`` if every family takes it."""
         for family in self.families:
             family.check_response(y)  # type: ignore[operator]
         return super().check_response(y)
+
+    def check_rows(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return ``y`` if every family takes it at ``x``."""
+        covariates = x[..., : x.shape[-1] - len(self.known_columns)]
+        for family in self.families:
+            family.check_rows(x if family.known_columns else covariates, y)  # type: ignore[operator]
+        return super().check_rows(x, y)
 
     def extra_repr(self) -> str:
         """The size shown by ``repr``."""
@@ -106,6 +122,13 @@ def _check_measures(families: Sequence[Experts]) -> None:
                 f"{type(one).__name__} and {type(other).__name__}, of which one has a mass at {value:g} and the other "
                 "a density there"
             )
+
+
+def check_known_columns(families: Sequence[Experts]) -> None:
+    """Refuse families that take the last columns of x for different things."""
+    known = list(dict.fromkeys(family.known_columns for family in families if family.known_columns))
+    if len(known) > 1:
+        raise ValueError(f"families must know the same columns of x, got {known[0]} and {known[1]}")
 
 
 def _declared(family: Experts) -> DominatingMeasure:

@@ -1,6 +1,7 @@
 """Gaussian experts of a vector response."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,13 +9,17 @@ from torch.distributions import MultivariateNormal
 
 from .._validation import check_last_dim
 from ..parameters import Axis, ParameterRecord, has_form, module_records
-from .base import Experts, check_predictor, first_parameter
+from .base import Experts, check_predictor, first_parameter, linear_locations
 from .covariance import Covariance
+from .dominating_measure import REAL_LINE
+from .eigen_covariance import covariance_by_name
+from .families import family
 from .predictors import Predictor
 
 __all__ = ["MultivariateGaussianExperts"]
 
 
+@family("multivariate_gaussian")
 class MultivariateGaussianExperts(Experts):
     r"""Gaussian experts of a response of dimension p, :math:`y \mid x, j \sim N_p(\eta_j(x), \Sigma_j)`.
 
@@ -36,6 +41,9 @@ class MultivariateGaussianExperts(Experts):
         torch.Size([2])
     """
 
+    dominating_measure = REAL_LINE
+    needed_options = ("response_dim",)
+
     def __init__(self, predictor: Predictor, covariance: Covariance) -> None:
         super().__init__()
         check_predictor(predictor)
@@ -51,6 +59,23 @@ class MultivariateGaussianExperts(Experts):
         self.predictor = predictor
         self.covariance = covariance if own is None else covariance.to(dtype=own.dtype, device=own.device)
         self.num_experts = predictor.num_experts
+
+    @classmethod
+    def linear(cls, num_features: int, num_experts: int, **options: Any) -> "MultivariateGaussianExperts":
+        """Experts with means linear in the covariates (see :meth:`Experts.linear`).
+
+        Of its own options ``response_dim`` is the dimension p, ``covariance`` one of the names of
+        :func:`~mixkit.experts.covariance_by_name`, "VVV" if it is left out: each expert's own, and full.
+        """
+        size, name = options.pop("response_dim"), options.pop("covariance", "VVV")
+        predictor, own = linear_locations(num_features, num_experts, size, options)
+        covariance = covariance_by_name(name, num_experts, size, batch_shape=predictor.batch_shape)
+        return cls(predictor, covariance, **own)
+
+    @classmethod
+    def options_of(cls, response: Tensor) -> dict[str, Any]:
+        """The dimension of the response."""
+        return {"response_dim": response.shape[-1]}
 
     def forward(self, x: Tensor) -> MultivariateNormal:
         """Normal distributions of batch shape ``(*batch, n, k)`` and event shape ``(p,)``."""
@@ -74,7 +99,7 @@ class MultivariateGaussianExperts(Experts):
         std, mean = torch.std_mean(y, -2, correction=0)
         return mean, std
 
-    def common_scale(self, std: Tensor) -> Tensor:
+    def common_scale(self, mean: Tensor, std: Tensor) -> Tensor:
         """The geometric mean of the responses' scales."""
         return std.log().mean().exp()
 

@@ -7,12 +7,15 @@ from torch.nn.functional import softplus
 from ..distributions import NegativeBinomial, negative_binomial_log_prob
 from ..distributions.negative_binomial import log1p_ratio
 from .base import DensityTerms, LocationExperts, check_counts, new_constant
+from .count_family import CountFamily
 from .dominating_measure import COUNTS
+from .families import family
 from .predictors import Predictor
 
-__all__ = ["NegativeBinomialExperts"]
+__all__ = ["NEGATIVE_BINOMIAL", "NegativeBinomialExperts"]
 
 
+@family("negative_binomial")
 class NegativeBinomialExperts(LocationExperts):
     r"""Negative binomial experts: mean :math:`\mu_j = \exp \eta_j(x)`, variance :math:`\mu_j + \alpha_j \mu_j^2`.
 
@@ -79,34 +82,39 @@ class NegativeBinomialExperts(LocationExperts):
         Those in ``eta`` are rational in the mean; of the rest only the gamma functions, which depend on y and the
         dispersion alone, are left to autograd.
         """
-        eta, log_dispersion = torch.broadcast_tensors(eta, constants[0])
-        mean, share = eta.exp(), torch.sigmoid(eta + log_dispersion)
-        first_eta = (1.0 - share) * (y - mean)
-        mixed = -share * first_eta
-        value, first, second = self._dispersion_terms(y, eta, log_dispersion, mean, share)
-        return DensityTerms(value, [first_eta, first], [[mixed - (1.0 - share) * mean], [mixed, second]])
-
-    def _dispersion_terms(
-        self, y: Tensor, eta: Tensor, log_dispersion: Tensor, mean: Tensor, share: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probability, and its first two derivatives in ``log_dispersion``."""
-        flat = torch.zeros_like(eta)
-        with torch.enable_grad():
-            leaf = log_dispersion.detach().clone().requires_grad_()
-            rising = negative_binomial_log_prob(y, flat - 800.0, leaf)
-            (first,) = torch.autograd.grad(rising.sum(), leaf, create_graph=True)
-            (second,) = torch.autograd.grad(first.sum(), leaf)
-        excess = _excess(eta, log_dispersion, mean, share)
-        value = negative_binomial_log_prob(y, eta, log_dispersion)
-        return (
-            value,
-            first.detach() - y * share + excess,
-            second - y * share * (1.0 - share) - excess + mean * share * (1.0 - share),
-        )
+        return _terms(y, eta, constants[0])
 
     def extra_repr(self) -> str:
         """The setting shown by ``repr``."""
         return f"shared_dispersion={self.shared_dispersion}"
+
+
+def _terms(y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
+    eta, log_dispersion = torch.broadcast_tensors(eta, constants[0])
+    mean, share = eta.exp(), torch.sigmoid(eta + log_dispersion)
+    first_eta = (1.0 - share) * (y - mean)
+    mixed = -share * first_eta
+    value, first, second = _dispersion_terms(y, eta, log_dispersion, mean, share)
+    return DensityTerms(value, [first_eta, first], [[mixed - (1.0 - share) * mean], [mixed, second]])
+
+
+def _dispersion_terms(
+    y: Tensor, eta: Tensor, log_dispersion: Tensor, mean: Tensor, share: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probability, and its first two derivatives in ``log_dispersion``."""
+    flat = torch.zeros_like(eta)
+    with torch.enable_grad():
+        leaf = log_dispersion.detach().clone().requires_grad_()
+        rising = negative_binomial_log_prob(y, flat - 800.0, leaf)
+        (first,) = torch.autograd.grad(rising.sum(), leaf, create_graph=True)
+        (second,) = torch.autograd.grad(first.sum(), leaf)
+    excess = _excess(eta, log_dispersion, mean, share)
+    value = negative_binomial_log_prob(y, eta, log_dispersion)
+    return (
+        value,
+        first.detach() - y * share + excess,
+        second - y * share * (1.0 - share) - excess + mean * share * (1.0 - share),
+    )
 
 
 def _excess(eta: Tensor, log_dispersion: Tensor, mean: Tensor, share: Tensor) -> Tensor:
@@ -116,3 +124,11 @@ def _excess(eta: Tensor, log_dispersion: Tensor, mean: Tensor, share: Tensor) ->
     near = mean * (share + log1p_ratio(torch.exp(torch.where(small, log_odds, 0.0))))
     far = torch.exp(torch.where(small, 0.0, -log_dispersion)) * (softplus(log_odds, threshold=50.0) - share)
     return torch.where(small, near, far)
+
+
+def _law(eta: Tensor, *constants: Tensor) -> NegativeBinomial:
+    return NegativeBinomial(eta, constants[0], validate_args=False)
+
+
+NEGATIVE_BINOMIAL = CountFamily("negative binomial", ("log_dispersion",), _law, negative_binomial_log_prob, _terms)
+"""Negative binomial counts, for experts that treat zeros apart."""

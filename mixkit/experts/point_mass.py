@@ -52,6 +52,10 @@ class PointMassExperts(Experts):
         """Point masses of batch shape ``(*batch, n, k)``."""
         return Atom(self.value.to(x.dtype).expand(*x.shape[:-1], self.num_experts), validate_args=False)
 
+    def fixed_log_density(self, y: Tensor) -> Tensor:
+        """Log-density of responses of any shape."""
+        return torch.where(y == self.value.to(y), torch.zeros_like(y), -torch.inf)
+
     def extra_repr(self) -> str:
         """The settings shown by ``repr``."""
         return f"value={float(self.value):g}, num_experts={self.num_experts}"

@@ -6,11 +6,14 @@ from torch import Tensor
 from ..distributions import Poisson
 from ..distributions.stirling import poisson_log_prob
 from .base import DensityTerms, LocationExperts, check_counts
+from .count_family import CountFamily
 from .dominating_measure import COUNTS
+from .families import family
 
-__all__ = ["PoissonExperts"]
+__all__ = ["POISSON", "PoissonExperts"]
 
 
+@family("poisson")
 class PoissonExperts(LocationExperts):
     r"""Poisson experts with a log link, :math:`y \mid x, j \sim \mathrm{Poisson}(\exp \eta_j(x))`.
 
@@ -31,7 +34,7 @@ class PoissonExperts(LocationExperts):
 
     def forward(self, x: Tensor) -> Poisson:
         """Poisson distributions of batch shape ``(*batch, n, k)``."""
-        return Poisson(log_rate=self.predictor(x), validate_args=False)
+        return _law(self.predictor(x))
 
     def check_response(self, y: Tensor) -> Tensor:
         """Return ``y`` if it holds counts, else raise ``ValueError``."""
@@ -43,9 +46,25 @@ class PoissonExperts(LocationExperts):
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise Poisson log-probability at log-rate ``eta``."""
-        return poisson_log_prob(y, eta, torch.exp(eta))
+        return _log_prob(y, eta)
 
     def density_terms(self, y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
         """Log-probability and derivatives in ``eta`` in closed form."""
-        rate = torch.exp(eta)
-        return DensityTerms(self.log_density(y, eta), [y - rate], [[-rate]])
+        return _terms(y, eta)
+
+
+def _log_prob(y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
+    return poisson_log_prob(y, eta, torch.exp(eta))
+
+
+def _terms(y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
+    rate = torch.exp(eta)
+    return DensityTerms(poisson_log_prob(y, eta, rate), [y - rate], [[-rate]])
+
+
+def _law(eta: Tensor, *constants: Tensor) -> Poisson:
+    return Poisson(log_rate=eta, validate_args=False)
+
+
+POISSON = CountFamily("Poisson", (), _law, _log_prob, _terms)
+"""Poisson counts, for experts that treat zeros apart."""

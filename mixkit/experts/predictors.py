@@ -7,7 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from .._validation import check_integer, check_last_dim
-from ..parameters import Axis, Computation, DefaultPrior, ParameterRecord, Place, Slope, UnitChange
+from ..parameters import (
+    Axis,
+    CoefficientPattern,
+    Computation,
+    DefaultPrior,
+    ParameterRecord,
+    Patterned,
+    Place,
+    Slope,
+    UnitChange,
+)
 
 __all__ = ["ConstantPredictor", "LinearPredictor", "ModulePredictor", "Predictor"]
 
@@ -63,7 +73,7 @@ def _initial(
     return nn.Parameter(torch.randn(shape, dtype=dtype, device=device, generator=generator))
 
 
-class LinearPredictor(Predictor):
+class LinearPredictor(Patterned, Predictor):
     r"""Affine locations :math:`\eta_j(x) = a_j^\top x + b_j`.
 
     Args:
@@ -71,6 +81,9 @@ class LinearPredictor(Predictor):
         num_experts: number of experts ``k``.
         response_dim: dimension ``p`` of the response; ``None`` for a scalar response.
         offset: whether x has one more column, the last, that is added to every location as it is.
+        pattern: which coefficients experts share, which are fixed or absent, and so which columns each expert reads;
+            None if every expert has its own of every covariate. Each coordinate of a vector has the same pattern, and
+            coefficients of its own.
         batch_shape: leading dimensions of independent models.
         dtype: dtype of the parameters.
         device: device of the parameters.
@@ -79,13 +92,25 @@ class LinearPredictor(Predictor):
     Attributes:
         slope: ``(*batch, k, d)``, or ``(*batch, k, p, d)`` for a vector response.
         intercept: ``(*batch, k)``, or ``(*batch, k, p)``.
+        free_slope: with a pattern the parameter, its F free slopes ``(*batch, F)``, or ``(*batch, p, F)``.
+        free_intercept: likewise.
+
+    Raises:
+        TypeError: if ``pattern`` is no :class:`~mixkit.parameters.CoefficientPattern`.
+        ValueError: if it has another number of experts or covariates.
 
     Example:
         >>> import torch
         >>> predictor = LinearPredictor(2, 3, generator=torch.Generator().manual_seed(0))
         >>> predictor(torch.ones(5, 2)).shape
         torch.Size([5, 3])
+        >>> from mixkit.parameters import CoefficientPattern
+        >>> predictor = LinearPredictor(2, 3, pattern=CoefficientPattern.of(3, 2, common=[1]))
+        >>> predictor.free_slope.shape  # three slopes of the first covariate, one of the second
+        torch.Size([4])
     """
+
+    coefficient_names = ("slope", "intercept")
 
     def __init__(
         self,
@@ -94,6 +119,7 @@ class LinearPredictor(Predictor):
         *,
         response_dim: int | None = None,
         offset: bool = False,
+        pattern: CoefficientPattern | None = None,
         batch_shape: tuple[int, ...] = (),
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -104,9 +130,20 @@ class LinearPredictor(Predictor):
         self.num_experts = check_integer("num_experts", num_experts, low=1)
         self.response_dim = None if response_dim is None else check_integer("response_dim", response_dim, low=1)
         self._set_offset(offset)
+        self._set_pattern(pattern, self.num_features, self.num_experts)
+        if pattern is not None:
+            rows = batch_shape if response_dim is None else (*batch_shape, response_dim)
+            for name, block in self.blocks.items():
+                self._set_free(name, _initial((*rows, block.num_free), dtype, device, generator).detach())
+            return
         rows = (*batch_shape, num_experts) if response_dim is None else (*batch_shape, num_experts, response_dim)
         self.slope = _initial((*rows, num_features), dtype, device, generator)
         self.intercept = _initial(rows, dtype, device, generator)
+
+    @property
+    def _is_vector(self) -> bool:
+        """Whether locations have p dimensions."""
+        return self.response_dim is not None
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -137,11 +174,12 @@ class LinearPredictor(Predictor):
             slope=Slope.EXPERTS,
             place=Place.LOCATION,
         )
-        return slope, _intercept_record(self, "slope")
+        return self.patterned_records(slope, _intercept_record(self, "slope"))
 
     def extra_repr(self) -> str:
         """The sizes shown by ``repr``."""
-        return f"num_features={self.num_features}, {_sizes(self)}"
+        pattern = "" if self.pattern is None else f", pattern={self.pattern}"
+        return f"num_features={self.num_features}, {_sizes(self)}{pattern}"
 
 
 class ConstantPredictor(Predictor):

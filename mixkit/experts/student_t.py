@@ -11,11 +11,13 @@ from ..distributions import StudentT, log1p_square, student_t_log_density, stude
 from ..parameters import DefaultPrior, ParameterRecord
 from .base import DensityTerms, LocationExperts, new_constant
 from .dominating_measure import REAL_LINE
+from .families import family
 from .predictors import Predictor
 
 __all__ = ["StudentTExperts"]
 
 
+@family("student_t")
 class StudentTExperts(LocationExperts):
     r"""Student-t experts, :math:`(y - \eta_j(x)) / s_j \sim t_{\nu_j}`.
 

@@ -2,6 +2,7 @@
 
 from .gate import Gate, Routing, entropy
 from .named import (
+    LinearScoreOptions,
     ScoreOptions,
     activation_gate,
     constant_gate,
@@ -16,6 +17,7 @@ from .named import (
 
 __all__ = [
     "Gate",
+    "LinearScoreOptions",
     "Routing",
     "ScoreOptions",
     "activation_gate",

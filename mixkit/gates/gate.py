@@ -54,7 +54,8 @@ class Gate(nn.Module):
 
     Raises:
         TypeError: if a part is of another kind.
-        ValueError: if ``selection`` is to keep more experts than there are.
+        ValueError: if ``selection`` is to keep more experts than there are, or all experts of ``score`` share a
+            coefficient that cancels in a softmax.
 
     Example:
         >>> import torch
@@ -84,6 +85,11 @@ class Gate(nn.Module):
         if self.num_selected > self.num_experts:
             raise ValueError(
                 f"selection must keep at most num_experts={self.num_experts} experts, got {self.num_selected}"
+            )
+        if self.shift_invariant and score.cancelling_columns():
+            raise ValueError(
+                "score must not have coefficients common to all experts before a normalizer that no shift of all "
+                f"scores changes, such as a softmax: they cancel, got {', '.join(score.cancelling_columns())} common"
             )
 
     @property

@@ -7,6 +7,7 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor
 
+from ..parameters import CoefficientPattern
 from .gate import Gate
 from .normalizers import NormalizedSigmoid
 from .scores import ActivationScore, ConstantScore, DistanceScore, LinearScore
@@ -14,6 +15,7 @@ from .selections import TopKBySlope
 from .temperatures import LearnableTemperature, Temperature
 
 __all__ = [
+    "LinearScoreOptions",
     "ScoreOptions",
     "activation_gate",
     "constant_gate",
@@ -41,7 +43,16 @@ class ScoreOptions(TypedDict, total=False):
     generator: torch.Generator | None
 
 
-def softmax_gate(num_features: int, num_experts: int, **options: Unpack[ScoreOptions]) -> Gate:
+class LinearScoreOptions(ScoreOptions, total=False):
+    """Keyword arguments of gates with linear scores: those of :class:`ScoreOptions`, and ``pattern``.
+
+    ``pattern``: which coefficients are common, fixed or absent (:class:`~mixkit.parameters.CoefficientPattern`).
+    """
+
+    pattern: CoefficientPattern | None
+
+
+def softmax_gate(num_features: int, num_experts: int, **options: Unpack[LinearScoreOptions]) -> Gate:
     r"""The softmax gate, :math:`w = \text{softmax}(\beta_1^\top x + \beta_0)`.
 
     The gate of Jordan and Jacobs (1994); its rates in Nguyen, Nguyen and Ho (2023), arXiv 2305.03288.
@@ -49,7 +60,7 @@ def softmax_gate(num_features: int, num_experts: int, **options: Unpack[ScoreOpt
     Args:
         num_features: number of covariates ``d``.
         num_experts: number of experts ``k``.
-        **options: those of :class:`ScoreOptions`.
+        **options: those of :class:`LinearScoreOptions`.
 
     Example:
         >>> import torch
@@ -60,7 +71,7 @@ def softmax_gate(num_features: int, num_experts: int, **options: Unpack[ScoreOpt
     return Gate(LinearScore(num_features, num_experts, **options))
 
 
-def topk_gate(num_features: int, num_experts: int, num_selected: int, **options: Unpack[ScoreOptions]) -> Gate:
+def topk_gate(num_features: int, num_experts: int, num_selected: int, **options: Unpack[LinearScoreOptions]) -> Gate:
     r"""The top-K sparse softmax gate, :math:`w = \text{softmax}(\text{TopK}(\beta_1^\top x, K; \beta_0))`.
 
     From Nguyen, Akbarian, Yan and Ho (2024), arXiv 2309.13850: experts are ranked on :math:`\beta_1^\top x`, without
@@ -74,7 +85,7 @@ def topk_gate(num_features: int, num_experts: int, num_selected: int, **options:
         num_features: number of covariates ``d``.
         num_experts: number of experts ``k``.
         num_selected: how many experts are kept at every row, K.
-        **options: those of :class:`ScoreOptions`.
+        **options: those of :class:`LinearScoreOptions`.
 
     Example:
         >>> import torch
@@ -86,7 +97,11 @@ def topk_gate(num_features: int, num_experts: int, num_selected: int, **options:
 
 
 def dense_to_sparse_gate(
-    num_features: int, num_experts: int, *, temperature: Temperature | None = None, **options: Unpack[ScoreOptions]
+    num_features: int,
+    num_experts: int,
+    *,
+    temperature: Temperature | None = None,
+    **options: Unpack[LinearScoreOptions],
 ) -> Gate:
     r"""The dense-to-sparse gate, :math:`w = \text{softmax}((\beta_1^\top x + \beta_0) / \tau)`.
 
@@ -96,7 +111,7 @@ def dense_to_sparse_gate(
         num_features: number of covariates ``d``.
         num_experts: number of experts ``k``.
         temperature: :math:`\tau`; a learnable one that starts at 1 if None.
-        **options: those of :class:`ScoreOptions`.
+        **options: those of :class:`LinearScoreOptions`.
 
     Example:
         >>> import torch
@@ -117,7 +132,7 @@ def activation_gate(
     *,
     activation: Callable[[Tensor], Tensor] = torch.sigmoid,
     temperature: Temperature | None = None,
-    **options: Unpack[ScoreOptions],
+    **options: Unpack[LinearScoreOptions],
 ) -> Gate:
     r"""The activation dense-to-sparse gate, :math:`w = \text{softmax}((\sigma(\beta_1^\top x) + \beta_0) / \tau)`.
 
@@ -128,7 +143,7 @@ def activation_gate(
         num_experts: number of experts ``k``.
         activation: :math:`\sigma`, elementwise and smooth.
         temperature: :math:`\tau`; a learnable one that starts at 1 if None.
-        **options: those of :class:`ScoreOptions`.
+        **options: those of :class:`LinearScoreOptions`.
 
     Example:
         >>> import torch
@@ -140,7 +155,7 @@ def activation_gate(
     return Gate(score, temperature=_temperature(temperature, options))
 
 
-def sigmoid_gate(num_features: int, num_experts: int, **options: Unpack[ScoreOptions]) -> Gate:
+def sigmoid_gate(num_features: int, num_experts: int, **options: Unpack[LinearScoreOptions]) -> Gate:
     r"""The normalized sigmoid gate, :math:`w_j \propto \text{sigmoid}(\beta_{1j}^\top x + \beta_{0j})`.
 
     The sigmoid gate is studied by Nguyen, Ho and Rinaldo (2024), arXiv 2405.13997, and its normalized form, which is
@@ -149,7 +164,7 @@ def sigmoid_gate(num_features: int, num_experts: int, **options: Unpack[ScoreOpt
     Args:
         num_features: number of covariates ``d``.
         num_experts: number of experts ``k``.
-        **options: those of :class:`ScoreOptions`.
+        **options: those of :class:`LinearScoreOptions`.
 
     Example:
         >>> import torch

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from .record import ParameterRecord
 
-__all__ = ["free_mask", "module_records", "num_redundant", "records_of"]
+__all__ = ["free_mask", "module_records", "num_redundant", "records_of", "relative_to_reference"]
 
 
 def records_of(model: nn.Module) -> list[ParameterRecord]:
@@ -51,7 +51,21 @@ def num_redundant(model: nn.Module) -> int:
 
 def free_mask(record: ParameterRecord, parameter: Tensor) -> Tensor:
     """Which entries of an unbatched parameter a fit may choose, bool of its shape: the reference expert has none."""
-    mask = record.is_free(parameter).clone()
-    if record.is_translated:
+    mask = torch.as_tensor(record.is_free(parameter).clone())
+    if record.is_translated and record.pattern is not None:
+        mask[..., record.pattern.pinned()] = False
+    elif record.is_translated:
         mask[-1] = False
-    return torch.as_tensor(mask)
+    return mask
+
+
+def relative_to_reference(record: ParameterRecord, value: Tensor, num_batch: int = 0) -> Tensor:
+    """A parameter, after ``num_batch`` batch dimensions, translated so that its reference expert's entries are zero.
+
+    One that is determined stays as it is.
+    """
+    if not record.is_translated:
+        return value
+    if record.pattern is not None:
+        return record.pattern.relative(value)
+    return value - value.narrow(num_batch, value.shape[num_batch] - 1, 1)

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 
+import torch
 from torch import Tensor
 
+from .coefficient_block import CoefficientBlock
 from .transforms import Identity, Transform
 
 _IDENTITY = Identity()
@@ -17,6 +19,8 @@ class Axis(Enum):
 
     ``PRODUCT`` counts products of two covariates in the order of ``torch.triu_indices(d, d)``; ``LOCATION`` the
     locations of a density; ``CLASS`` the classes of a response but the last, relative to which they are.
+    ``COEFFICIENT`` counts the free slopes of a pattern, each of a covariate and of an expert or several, and ``GROUP``
+    its free intercepts, each of an expert or several.
     """
 
     EXPERT = "expert"
@@ -25,6 +29,8 @@ class Axis(Enum):
     RESPONSE = "coordinate of the response"
     LOCATION = "location"
     CLASS = "class"
+    COEFFICIENT = "coefficient of a pattern"
+    GROUP = "group of experts"
     OTHER = "other"
 
 
@@ -95,6 +101,8 @@ class ParameterRecord:
         place: where it stands in tables.
         labels: of its locations or coordinates of the response; their numbers if None.
         first_expert: number of its first expert.
+        is_part: whether there are experts beside those of its module.
+        pattern: which experts and columns its entries belong to, where it holds the free coefficients of a pattern.
         family: name in the model of the family of experts it belongs to; None for those of the gate.
         parent: name in the model of its module.
         is_generic: whether its module says nothing of it.
@@ -119,6 +127,8 @@ class ParameterRecord:
     place: Place = Place.FAMILY
     labels: tuple[str, ...] | None = None
     first_expert: int = 0
+    is_part: bool = False
+    pattern: CoefficientBlock | None = None
     family: str | None = None
     parent: str = ""
     is_generic: bool = False
@@ -132,10 +142,16 @@ class ParameterRecord:
         """What users call the entry at ``index``; columns of covariates are x0, x1, ..."""
         block, index = self.transform.entry(self.block, index)
         axes = self.axes or (Axis.OTHER,) * len(index)
+        if self.pattern is not None:
+            axes, index = (Axis.GROUP, *(axis for axis in axes if axis is not Axis.GROUP)), (index[-1], *index)
         places = [self._place(axis, place) for axis, place in zip(axes, index, strict=False)]
         return f"{block}[{','.join(places)}]" if places else block
 
     def _place(self, axis: Axis, place: int) -> str:
+        if self.pattern is not None and axis is Axis.GROUP:
+            return self.pattern.who(place, self.first_expert, is_part=self.is_part)
+        if self.pattern is not None and axis is Axis.COEFFICIENT:
+            return f"x{self.pattern.columns[place]}"
         if axis is Axis.COVARIATE:
             return f"x{place}"
         if axis is Axis.EXPERT:
@@ -143,6 +159,19 @@ class ParameterRecord:
         if self.labels is not None and axis in (Axis.LOCATION, Axis.RESPONSE, Axis.CLASS):
             return self.labels[place]
         return str(place)
+
+    def along_covariates(self, values: Tensor) -> Tensor | None:
+        """Numbers ``(d,)``, one a covariate, along the last axis of the parameter; None where that counts none.
+
+        Products of covariates have the product of their numbers.
+        """
+        last = self.axes[-1] if self.axes else Axis.OTHER
+        if last is Axis.PRODUCT:
+            rows, columns = torch.triu_indices(len(values), len(values))
+            return values[rows] * values[columns]
+        if last is Axis.COEFFICIENT and self.pattern is not None:
+            return values[torch.tensor(self.pattern.columns, dtype=torch.long, device=values.device)]
+        return values if last is Axis.COVARIATE else None
 
     def is_free(self, parameter: Tensor) -> Tensor:
         """Which entries of an unbatched parameter are free numbers, bool of its shape."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["CholeskyFactor", "Exp", "Identity", "Transform"]
+__all__ = ["CholeskyFactor", "Exp", "Identity", "ScalePower", "Transform"]
 
 
 class Transform(ABC):
@@ -72,6 +72,29 @@ class Exp(Transform):
     def value(self, free: Tensor) -> Tensor:
         """The exponential."""
         return free.exp()
+
+    def is_log(self, shape: tuple[int, ...]) -> Tensor:
+        """All."""
+        return torch.ones(shape, dtype=torch.bool)
+
+
+@dataclass(frozen=True)
+class ScalePower(Transform):
+    """Users read a power of a scale, whose logarithm the parameter is: its square is a dispersion.
+
+    Attributes:
+        power: 2 for a dispersion, -2 for a precision.
+
+    Example:
+        >>> ScalePower(-2.0).value(torch.tensor([0.5]).log())
+        tensor([4.])
+    """
+
+    power: float
+
+    def value(self, free: Tensor) -> Tensor:
+        """The power of the scale."""
+        return torch.exp(self.power * free)
 
     def is_log(self, shape: tuple[int, ...]) -> Tensor:
         """All."""

@@ -172,9 +172,9 @@ class TestStudies:
         assert found["covariates"] == "UniformCovariates(low=0.0, high=1.0)"
         assert found["losses"] == "[ExactLoss(num_selected=None)]"
         settings = (
-            "EM(n_init=2, starts=None, start_at_model=False, max_iter=200, tol=1e-09, variance_floor=1e-06, "
-            "subsample=3000, n_keep=4, n_moves=None, penalty=None, random_state=None, progress=False, em_iter=10, "
-            "em_tol=1e-06, finish=True) from Oracle() on MixtureOfExperts( (gate)"
+            "EM(n_init=2, starts=None, start_at_model=False, max_iter=200, tol=1e-09, variance_floor=None, "
+            "spurious='last', subsample=3000, n_keep=4, n_moves=None, penalty=None, random_state=None, progress=False, "
+            "em_iter=10, em_tol=1e-06, finish=True) from Oracle() on MixtureOfExperts( (gate)"
         )
         assert found["candidate fit"].startswith(settings)
         assert found["candidate fit"].endswith(" in blocks of 8")

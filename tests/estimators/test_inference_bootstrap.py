@@ -15,9 +15,17 @@ from torch.distributions import Gamma, Normal
 
 from estimators import EM, MLE, KMeansXY, MixtureOfExpertsRegressor, SingularInformationWarning
 from estimators.data.dataset import Data
-from estimators.inference import Cases, Parametric, RandomWeights, Resampling, bootstrap
+from estimators.inference import (
+    BootstrapLevelWarning,
+    BootstrapResult,
+    Cases,
+    Parametric,
+    RandomWeights,
+    Resampling,
+    bootstrap,
+)
 from estimators.inference.bootstrap import _Refits
-from estimators.inference.bootstrap_intervals import INTERVALS, Replicates, acceleration
+from estimators.inference.bootstrap_intervals import INTERVALS, Replicates, acceleration, unresolved
 from estimators.objectives.choose import make_objective
 from estimators.penalties import Lasso, LogPrior, Ridge
 from estimators.rates import ResultsFileError, StudyMismatchError
@@ -162,7 +170,7 @@ class NoResampling(Resampling):
     """The data as they are."""
 
     def draw(self, model, data, rngs):
-        return Data(*(part.expand(len(rngs), *part.shape[1:]) for part in data))
+        return Data(*(part.expand(len(rngs), *part.shape[1:]) for part in (data.x, data.y, data.weight)))
 
 
 class TestFamilies:
@@ -400,6 +408,40 @@ class TestIntervals:
         ends = INTERVALS["bc"](shifted, 0.95)
         np.testing.assert_allclose(ends, [[0.33 - 1.96, 0.33 + 1.96]], atol=0.02)
         assert INTERVALS["percentile"](shifted, 0.95)[0, 1] == pytest.approx(1.63, abs=0.01)
+
+    def test_levels_among_the_last_replicates_are_noise(self):
+        """Nine tenths of the replicates run away below the estimate; the few above it would be the end."""
+        below = np.linspace(-1000.0, -8.4, 540)
+        draws = np.concatenate([below, np.linspace(-8.3, -3.0, 57), [1.0, 4.0, 9.0]])[:, None]
+        found = Replicates(np.array([-8.35]), draws, np.array([False]), np.array([0.05]))
+        plain = INTERVALS["percentile"](found, 0.95)
+        assert plain[0, 1] < 0.0
+        for method in ("bc", "bca"):
+            assert unresolved(found, 0.95, method).tolist() == [True]
+            np.testing.assert_array_equal(INTERVALS[method](found, 0.95), plain)
+        for method in ("percentile", "basic", "normal"):
+            assert unresolved(found, 0.95, method).tolist() == [False]
+        symmetric = found._replace(params=np.median(draws, 0), acceleration=np.zeros(1))
+        assert not unresolved(symmetric, 0.95, "bca").any()
+
+    def test_an_interval_without_its_correction_is_named(self):
+        """A gate that is nearly a step: the sign of its weight is sure, and the interval says so."""
+        draws = np.concatenate([np.linspace(-900.0, -9.0, 590), [-4.0, -3.0, 5.0]])[:, None]
+        result = BootstrapResult(
+            param_names=["gate_weight[0,x0]"],
+            params=np.array([-9.5]),
+            is_positive=np.array([False]),
+            undetermined=np.array([False]),
+            replicates=draws,
+            llf=np.zeros(len(draws)),
+            converged=np.ones(len(draws), dtype=bool),
+            errors={},
+            acceleration=np.zeros(1),
+        )
+        with pytest.warns(BootstrapLevelWarning, match=r"'bca' moves the ends of gate_weight\[0,x0\]"):
+            ends = result.conf_int()
+        np.testing.assert_array_equal(ends, result.conf_int(method="percentile"))
+        assert ends[0, 1] < 0.0
 
     def test_what_the_data_do_not_determine_has_no_error(self):
         generator = seeded(5)

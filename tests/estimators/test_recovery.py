@@ -9,14 +9,22 @@ from estimators import MLE, SingularInformationWarning
 from estimators.data.dataset import Data
 from estimators.objectives.choose import make_objective
 from mixkit import (
+    BetaExperts,
+    BinomialExperts,
     CategoricalExperts,
+    GammaExperts,
+    HurdlePoissonExperts,
+    InverseGaussianExperts,
     LaplaceExperts,
     LinearPredictor,
     LogNormalExperts,
     MixtureOfExperts,
     NegativeBinomialExperts,
+    OrdinalExperts,
     PoissonExperts,
     StudentTExperts,
+    TruncatedPoissonExperts,
+    ZeroInflatedPoissonExperts,
     constant_gate,
     linear_gaussian_experts,
     softmax_gate,
@@ -39,6 +47,13 @@ FAMILIES = {
     "log-normal": (lambda: LogNormalExperts(_linear(), dtype=DTYPE), [[2.0], [-2.0]], [0.0, 5.0]),
     "poisson": (lambda: PoissonExperts(_linear()), [[0.5], [-0.5]], [0.5, 3.0]),
     "negative binomial": (lambda: NegativeBinomialExperts(_linear(), dtype=DTYPE), [[0.5], [-0.5]], [0.0, 4.0]),
+    "binomial": (lambda: BinomialExperts(_linear(), trials=12), [[1.0], [-1.0]], [-1.5, 1.5]),
+    "gamma": (lambda: GammaExperts(_linear(), dtype=DTYPE), [[0.5], [-0.5]], [0.0, 3.0]),
+    "inverse gaussian": (lambda: InverseGaussianExperts(_linear(), dtype=DTYPE), [[0.5], [-0.5]], [-1.0, 1.0]),
+    "zero-inflated poisson": (lambda: ZeroInflatedPoissonExperts(_linear(), dtype=DTYPE), [[0.5], [-0.5]], [0.5, 3.0]),
+    "hurdle poisson": (lambda: HurdlePoissonExperts(_linear(), dtype=DTYPE), [[0.5], [-0.5]], [0.5, 3.0]),
+    "truncated poisson": (lambda: TruncatedPoissonExperts(_linear(), dtype=DTYPE), [[0.5], [-0.5]], [0.5, 3.0]),
+    "beta": (lambda: BetaExperts(_linear(), dtype=DTYPE), [[1.0], [-1.0]], [-1.5, 1.5]),
 }
 
 
@@ -51,7 +66,7 @@ def true_model(name):
         model.experts.predictor.intercept.copy_(torch.tensor(intercept))
         model.gate.score.weight.copy_(torch.tensor([[2.0], [0.0]]))
         model.gate.score.bias.zero_()
-        for constant in ("log_std", "log_scale", "log_dispersion"):
+        for constant in ("log_std", "log_scale", "log_dispersion", "zero_logit"):
             if hasattr(model.experts, constant):
                 getattr(model.experts, constant).copy_(torch.tensor([-0.7, -0.4]))
     return model
@@ -85,17 +100,31 @@ def test_errors_fall_as_one_over_the_root_of_n(name):
     assert low < total < high
 
 
-def test_class_probabilities_approach_the_truth():
+def categorical():
+    predictor = _linear(2)
+    with torch.no_grad():
+        predictor.slope.copy_(torch.tensor([[[3.0], [0.0]], [[-3.0], [1.0]]]))
+        predictor.intercept.copy_(torch.tensor([[0.0, 1.0], [0.5, -1.0]]))
+    return CategoricalExperts(predictor)
+
+
+def ordinal():
+    experts = OrdinalExperts(_linear(), 5, dtype=DTYPE)
+    with torch.no_grad():
+        experts.predictor.slope.copy_(torch.tensor([[3.0], [-3.0]]))
+        experts.predictor.intercept.copy_(torch.tensor([1.0, 2.0]))
+    return experts
+
+
+@pytest.mark.parametrize("experts", [categorical, ordinal])
+def test_class_probabilities_approach_the_truth(experts):
     """Twice what a fit gains over the truth is at most chi-square with P degrees at every n (false alarm 1e-5 in all).
 
     So the gain per observation, which measures the distance between the two laws, falls as 1 / n. The parameters
     themselves are hard to tell from labels, and are not compared.
     """
-    predictor = _linear(2)
-    model = MixtureOfExperts(softmax_gate(1, 2, dtype=DTYPE, generator=seeded(0)), CategoricalExperts(predictor))
+    model = MixtureOfExperts(softmax_gate(1, 2, dtype=DTYPE, generator=seeded(0)), experts())
     with torch.no_grad():
-        predictor.slope.copy_(torch.tensor([[[3.0], [0.0]], [[-3.0], [1.0]]]))
-        predictor.intercept.copy_(torch.tensor([[0.0, 1.0], [0.5, -1.0]]))
         model.gate.score.weight.copy_(torch.tensor([[4.0], [0.0]]))
     for n in SIZES:
         x = 2.0 * torch.rand(n, 1, dtype=DTYPE, generator=seeded(n)) - 1.0

@@ -237,7 +237,7 @@ def test_a_higher_end_that_was_set_aside_is_named():
     t = np.linspace(-1.0, 1.0, 60)
     y = np.where(np.arange(60) % 2, 1 + t, -1 - 2 * t)
     model = MixtureOfExperts(softmax_gate(1, 2, generator=seeded(0)), GaussianExperts(lines()))
-    fit = EM(random_state=0).fit(model, t[:, None], y)
+    fit = EM(random_state=0, variance_floor=1e-6).fit(model, t[:, None], y)
     remarks = [remark for remark in fit.warnings if "set aside" in remark]
     assert fit.llf < fit.start_llf.max()
     assert len(remarks) == 1

@@ -14,20 +14,32 @@ from torch import Tensor, nn
 
 from mixkit.distributions import Normal
 from mixkit.experts import (
+    BetaExperts,
+    BinomialExperts,
     CategoricalExperts,
     DiagonalCovariance,
     Experts,
     FullCovariance,
+    GammaExperts,
     GaussianExperts,
+    HurdleNegativeBinomialExperts,
+    HurdlePoissonExperts,
+    InverseGaussianExperts,
     LaplaceExperts,
     LocationExperts,
+    LocationScaleExperts,
     LogNormalExperts,
     MultivariateGaussianExperts,
     NegativeBinomialExperts,
+    OrdinalExperts,
     PoissonExperts,
     SphericalCovariance,
     StudentTExperts,
+    TruncatedNegativeBinomialExperts,
+    TruncatedPoissonExperts,
     ZeroInflatedLogNormalExperts,
+    ZeroInflatedNegativeBinomialExperts,
+    ZeroInflatedPoissonExperts,
     linear_gaussian_experts,
 )
 from mixkit.experts.predictors import ConstantPredictor, LinearPredictor, ModulePredictor
@@ -129,6 +141,10 @@ def _normal(experts, eta, j):
     return stats.norm(eta, _constant_of(experts, "log_std", j))
 
 
+def _location_scale(experts, eta, j):
+    return stats.norm(eta[0], np.hypot(experts.least_std, np.exp(eta[1])))
+
+
 def _student_t(experts, eta, j):
     return stats.t(_constant_of(experts, "log_df", j), eta, _constant_of(experts, "log_scale", j))
 
@@ -141,6 +157,31 @@ def _vector_normal(experts, eta, j):
     tril = experts.covariance.scale_tril().detach().numpy()
     tril = tril[j % len(tril)]
     return stats.multivariate_normal(eta, tril @ tril.T)
+
+
+def _binomial(experts, eta, j):
+    return stats.binom(experts.trials, special.expit(eta))
+
+
+def _gamma(experts, eta, j):
+    scale = _constant_of(experts, "log_scale", j)
+    return stats.gamma(scale**-2, scale=np.exp(eta) * scale**2)
+
+
+def _inverse_gaussian(experts, eta, j):
+    dispersion = _constant_of(experts, "log_scale", j) ** 2
+    return stats.invgauss(np.exp(eta) * dispersion, scale=1.0 / dispersion)
+
+
+def _beta(experts, eta, j):
+    precision = _constant_of(experts, "log_scale", j) ** -2
+    return stats.beta(precision * special.expit(eta), precision * special.expit(-eta))
+
+
+def _ordinal(experts, eta, j):
+    gaps = [_constant_of(experts, name, j) for name in experts.constant_names]
+    below = special.expit(np.cumsum([0.0, *gaps]) - eta)
+    return stats.rv_discrete(values=(np.arange(len(below) + 1), np.diff([0.0, *below, 1.0])))
 
 
 def _negative_binomial(experts, eta, j):
@@ -169,6 +210,32 @@ class ZeroInflated:
         return (y >= 0) * (1.0 - self.share) + self.share * self.positive.cdf(y)
 
 
+class ChangedCounts:
+    """A law of counts with a given probability of zero, written out over SciPy's: pi, or pi + (1 - pi) p(0)."""
+
+    def __init__(self, counts, zero, is_inflated):
+        self.counts, self.zero = counts, zero + (1.0 - zero) * counts.pmf(0) * is_inflated
+        self.factor = (1.0 - zero) / (1.0 if is_inflated else counts.sf(0))
+
+    def logpmf(self, y):
+        return np.log(self.zero) if y == 0 else np.log(self.factor) + self.counts.logpmf(y)
+
+    def cdf(self, y):
+        return (y >= 0) * (self.zero + self.factor * self.counts.pmf(np.arange(1, y + 1)).sum())
+
+
+def _changed(counts, is_inflated=False, has_zeros=True):
+    def reference(experts, eta, j):
+        zero = special.expit(experts.zero_logit[j].item()) if has_zeros else 0.0
+        return ChangedCounts(counts(experts, eta, j), zero, is_inflated)
+
+    return reference
+
+
+def _poisson(experts, eta, j):
+    return stats.poisson(np.exp(eta))
+
+
 def _zero_inflated(experts, eta, j):
     return ZeroInflated(special.expit(eta[0]), _log_normal(experts, eta[1], j))
 
@@ -180,6 +247,8 @@ SCALAR: dict[str, Family] = {
     ),
     "gaussian-constant-mean": Family(lambda **o: GaussianExperts(_constant(**o), **o), _normal),
     "gaussian-network-mean": Family(lambda **o: GaussianExperts(_network(**o), **o), _normal),
+    "location-scale": Family(lambda **o: LocationScaleExperts(_linear(2, **o)), _location_scale),
+    "location-scale-least": Family(lambda **o: LocationScaleExperts(_network(2, **o), least_std=0.5), _location_scale),
     "student-t": Family(lambda **o: StudentTExperts(_linear(**o), **o), _student_t),
     "student-t-network": Family(lambda **o: StudentTExperts(_network(**o), **o), _student_t),
     "logistic-of-a-user": Family(
@@ -190,13 +259,37 @@ SCALAR: dict[str, Family] = {
     "poisson-constant": Family(
         lambda **o: PoissonExperts(_constant(**o)), lambda experts, eta, j: stats.poisson(np.exp(eta))
     ),
+    "binary": Family(lambda **o: BinomialExperts(_linear(**o)), _binomial),
+    "binomial": Family(lambda **o: BinomialExperts(_network(**o), trials=7), _binomial),
     "laplace": Family(lambda **o: LaplaceExperts(_linear(**o), **o), _laplace),
     "laplace-shared-scale": Family(lambda **o: LaplaceExperts(_network(**o), shared_scale=True, **o), _laplace),
     "log-normal": Family(lambda **o: LogNormalExperts(_linear(**o), **o), _log_normal),
     "log-normal-network": Family(lambda **o: LogNormalExperts(_network(**o), **o), _log_normal),
+    "gamma": Family(lambda **o: GammaExperts(_linear(**o), **o), _gamma),
+    "inverse-gaussian": Family(lambda **o: InverseGaussianExperts(_linear(**o), **o), _inverse_gaussian),
+    "beta": Family(lambda **o: BetaExperts(_linear(**o), **o), _beta),
+    "ordinal": Family(lambda **o: OrdinalExperts(_linear(**o), 4, **o), _ordinal),
+    "ordinal-two-levels": Family(lambda **o: OrdinalExperts(_network(**o), 2, **o), _ordinal),
     "negative-binomial": Family(lambda **o: NegativeBinomialExperts(_linear(**o), **o), _negative_binomial),
     "negative-binomial-shared": Family(
         lambda **o: NegativeBinomialExperts(_network(**o), shared_dispersion=True, **o), _negative_binomial
+    ),
+    "zero-inflated-poisson": Family(
+        lambda **o: ZeroInflatedPoissonExperts(_linear(**o), **o), _changed(_poisson, is_inflated=True)
+    ),
+    "zero-inflated-negative-binomial": Family(
+        lambda **o: ZeroInflatedNegativeBinomialExperts(_network(**o), **o),
+        _changed(_negative_binomial, is_inflated=True),
+    ),
+    "hurdle-poisson": Family(lambda **o: HurdlePoissonExperts(_linear(**o), **o), _changed(_poisson)),
+    "hurdle-negative-binomial": Family(
+        lambda **o: HurdleNegativeBinomialExperts(_network(**o), **o), _changed(_negative_binomial)
+    ),
+    "truncated-poisson": Family(
+        lambda **o: TruncatedPoissonExperts(_linear(**o), **o), _changed(_poisson, has_zeros=False)
+    ),
+    "truncated-negative-binomial": Family(
+        lambda **o: TruncatedNegativeBinomialExperts(_network(**o), **o), _changed(_negative_binomial, has_zeros=False)
     ),
     "zero-inflated": Family(lambda **o: ZeroInflatedLogNormalExperts(_linear(2, **o), **o), _zero_inflated, True),
     "zero-inflated-network": Family(
@@ -226,11 +319,16 @@ LOCATION = SCALAR  # every scalar family here is a DensityExperts
 
 @torch.no_grad()
 def build_experts(make: Build, **options: Any) -> Any:
-    """Experts with parameters that matter; the degrees of freedom between 4 and 100, so that moments exist."""
+    """Experts with parameters that matter; the degrees of freedom between 4 and 100, so that moments exist.
+
+    Shares have a precision of seven at least: more of them are near an end than float64 has numbers there, otherwise.
+    """
     experts = build(make, **options)
     for name, parameter in experts.named_parameters():
         if name == "log_df":
             parameter.copy_(2.5 + parameter.clamp(-1.0, 2.0))
+    if isinstance(experts, BetaExperts):
+        experts.log_scale.clamp_(max=-1.0)
     return experts
 
 
@@ -251,6 +349,8 @@ def nodes(law: Any, step: float = 0.01) -> tuple[Tensor, Tensor]:
     breaks = law.mean.unsqueeze(0)
     if getattr(law.support, "lower_bound", None) == 0:
         breaks = torch.zeros_like(breaks)
+        if getattr(law.support, "upper_bound", None) == 1:
+            breaks = torch.cat([breaks, torch.ones_like(breaks)])
     elif hasattr(law, "components"):
         breaks = law.components.mean.movedim(-1, 0).sort(0).values
     t = torch.arange(-4.5, 4.0, step, dtype=torch.float64).reshape(-1, *(1 for _ in law.batch_shape))

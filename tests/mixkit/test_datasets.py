@@ -31,8 +31,17 @@ def test_a_data_set(name):
 
 
 def test_every_loader_is_tested_and_documented():
-    assert {f"load_{name}" for name in FACTS} == set(datasets.__all__)
+    assert {f"load_{name}" for name in [*FACTS, "articles"]} == set(datasets.__all__)
     assert all("Source:" in getattr(datasets, name).__doc__ for name in datasets.__all__)
+
+
+def test_articles_have_columns_of_numbers_and_words():
+    """Facts of R's summary(bioChemists)."""
+    data = datasets.load_articles()
+    assert {name: len(column) for name, column in data.items()} == dict.fromkeys(data, 915)
+    assert (data["fem"].count("Women"), data["mar"].count("Married")) == (421, 606)
+    assert sum(data["art"]) / 915 == pytest.approx(1.693, abs=5e-4)
+    assert sum(data["ment"]) / 915 == pytest.approx(8.767, abs=5e-4)
 
 
 def test_patents_are_counts():

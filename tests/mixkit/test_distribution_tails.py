@@ -10,7 +10,12 @@ import torch
 from mixkit import ExpertMixture
 from mixkit.distributions import (
     Atom,
+    Beta,
+    Binomial,
     Categorical,
+    Gamma,
+    Hurdle,
+    InverseGaussian,
     Laplace,
     LogNormal,
     NegativeBinomial,
@@ -18,7 +23,9 @@ from mixkit.distributions import (
     PerComponentDistribution,
     Poisson,
     StudentT,
+    ZeroInflated,
     ZeroInflatedLogNormal,
+    ZeroTruncated,
 )
 from mixkit.experts import NegativeBinomialExperts, PoissonExperts
 from mixkit.experts.predictors import ConstantPredictor
@@ -36,6 +43,13 @@ LAWS = {
     "negative-binomial": lambda **o: NegativeBinomial(ONES, ONES, **o),
     "log-normal": lambda **o: LogNormal(ONES, ONES, **o),
     "zero-inflated": lambda **o: ZeroInflatedLogNormal(ONES, ONES, ONES, **o),
+    "binomial": lambda **o: Binomial(ONES, ONES, **o),
+    "zero-inflated-poisson": lambda **o: ZeroInflated(Poisson(ONES, **o), ONES, **o),
+    "hurdle": lambda **o: Hurdle(NegativeBinomial(ONES, ONES, **o), ONES, **o),
+    "zero-truncated": lambda **o: ZeroTruncated(Poisson(ONES, **o), **o),
+    "gamma": lambda **o: Gamma(ONES, ONES, **o),
+    "inverse-gaussian": lambda **o: InverseGaussian(ONES, ONES, **o),
+    "beta": lambda **o: Beta(ONES, ONES, **o),
     "categorical": lambda **o: Categorical(double(0.0, 1.0).expand(2, 2), **o),
     "atom": lambda **o: Atom(ONES, **o),
     "side-by-side": lambda **o: PerComponentDistribution(
@@ -47,6 +61,13 @@ OUTSIDE = {
     "negative-binomial": [-1.0, 1.5, INF],
     "log-normal": [0.0, -1.0],
     "zero-inflated": [-1.0],
+    "binomial": [-1.0, 0.5, 2.0, INF],
+    "zero-inflated-poisson": [-1.0, 1.5, INF],
+    "hurdle": [-1.0, 1.5, INF],
+    "zero-truncated": [-1.0, 0.0, 1.5, INF],
+    "gamma": [-1.0, 0.0, INF],
+    "inverse-gaussian": [-1.0, 0.0, INF],
+    "beta": [-0.5, 0.0, 1.0, 2.0],
     "categorical": [-1.0, 0.5, 2.0],
     "atom": [0.0],
     "side-by-side": [-1.0],

@@ -11,7 +11,11 @@ from scipy import special, stats
 
 from mixkit.distributions import (
     Atom,
+    Beta,
+    Binomial,
     Categorical,
+    Gamma,
+    InverseGaussian,
     Laplace,
     LogNormal,
     NegativeBinomial,
@@ -46,6 +50,22 @@ LAWS = {
     "negative-binomial": (
         lambda: NegativeBinomial(double(0.5, 40.0).log(), double(0.5, 3.0).log()),
         stats.nbinom([2.0, 1 / 3], [2.0 / 2.5, (1 / 3) / (1 / 3 + 40.0)]),
+    ),
+    "binomial": (
+        lambda: Binomial(double(-1.0, 2.0), double(3.0, 40.0)),
+        stats.binom([3, 40], special.expit([-1.0, 2.0])),
+    ),
+    "gamma": (
+        lambda: Gamma(double(-1.0, 2.0), double(0.5, 0.2).log()),
+        stats.gamma([4.0, 25.0], scale=np.exp([-1.0, 2.0]) * [0.25, 0.04]),
+    ),
+    "inverse-gaussian": (
+        lambda: InverseGaussian(double(-1.0, 2.0), double(0.5, 3.0).log()),
+        stats.invgauss(np.exp([-1.0, 2.0]) * [0.25, 9.0], scale=[4.0, 1 / 9]),
+    ),
+    "beta": (
+        lambda: Beta(double(-1.0, 2.0), double(0.5, 0.2).log()),
+        stats.beta(special.expit([-1.0, 2.0]) * [4.0, 25.0], special.expit([1.0, -2.0]) * [4.0, 25.0]),
     ),
     "categorical": (
         lambda: Categorical(double(0.2, 0.5, 0.3).log().expand(2, 3)),

@@ -18,7 +18,9 @@ from mixkit.experts import (
     DensityExperts,
     DiagonalCovariance,
     FullCovariance,
+    GammaExperts,
     GaussianExperts,
+    InverseGaussianExperts,
     LaplaceExperts,
     LogNormalExperts,
     MultivariateGaussianExperts,
@@ -253,6 +255,8 @@ def test_the_dtype_follows_the_inputs(family, dtype):
         (LaplaceExperts, None),
         (StudentTExperts, None),
         (LogNormalExperts, None),
+        (GammaExperts, None),
+        (InverseGaussianExperts, None),
         (NegativeBinomialExperts, None),
         (ZeroInflatedLogNormalExperts, 2),
     ],
@@ -348,6 +352,13 @@ BAD_RESPONSES = [
     ("poisson", -1.0, "non-negative integers for Poisson experts, got -1.0"),
     ("poisson", 0.5, "non-negative integers for Poisson experts, got 0.5"),
     ("negative-binomial", 1.5, "non-negative integers for negative binomial experts, got 1.5"),
+    ("binary", 0.5, "non-negative integers for binomial experts, got 0.5"),
+    ("binomial", 8.0, "at most the number of trials, got 8.0 of 7.0"),
+    ("gamma", 0.0, "positive for gamma experts, got 0.0"),
+    ("inverse-gaussian", -1.0, "positive for inverse Gaussian experts, got -1.0"),
+    ("ordinal", 4.0, "levels 0, ..., 3 in their order for ordinal experts, got 4.0"),
+    ("zero-inflated-poisson", 0.5, "non-negative integers for Poisson experts, got 0.5"),
+    ("truncated-negative-binomial", 0.0, "positive integers for truncated negative binomial experts, got 0.0"),
     ("log-normal", -0.5, "non-negative for log-normal experts, got -0.5"),
     ("zero-inflated", -0.5, "non-negative for zero-inflated log-normal experts, got -0.5"),
     ("categorical", 4.0, "labels 0, ..., 3 for categorical experts, got 4.0"),
@@ -487,3 +498,13 @@ def test_building_experts_warns_of_nothing():
         warnings.simplefilter("error")
         for family in FAMILIES.values():
             build_experts(family.make)(normal(N, D))
+
+
+def test_thresholds_without_an_intercept_increase_and_give_the_same_levels():
+    experts = build_experts(SCALAR["ordinal"].make)
+    cuts, x = experts.thresholds().detach(), normal(5, D)
+    assert (cuts.diff(dim=-1) > 0).all()
+    below = torch.sigmoid(cuts - (x @ experts.predictor.slope.mT).unsqueeze(-1))
+    torch.testing.assert_close(experts(x).cdf(torch.arange(3.0).double().reshape(3, 1, 1)), below.movedim(-1, 0))
+    with pytest.raises(TypeError, match="predictor must have an intercept, got ModulePredictor"):
+        build_experts(SCALAR["ordinal-two-levels"].make).thresholds()

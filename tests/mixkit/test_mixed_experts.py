@@ -85,7 +85,7 @@ class TestMixedFamilies:
             MixedExperts([])
         with pytest.raises(ValueError, match="laws must hold at least one"):
             PerComponentDistribution([])
-        with pytest.raises(ValueError, match=r"laws must be of scalar responses .* got batch shape \(\)"):
+        with pytest.raises(ValueError, match=r"laws must have one event shape .* got batch shape \(\)"):
             PerComponentDistribution([LogNormal(torch.tensor(0.0), torch.tensor(1.0))])
 
     def test_state_travels(self):

@@ -70,7 +70,21 @@ def observed_pairs(point: Point, blocks: list[Block], rows: Tensor) -> Tensor:
                 expert, row = block.first_expert + local, g + block.first_row + local * block.num_arguments + a
                 if expert < g:
                     pairs[:, :, pair(row, expert)] += rows[:, :, row]
+    for later in range(1, len(blocks) if blocks[0].response is not None else 0):
+        for earlier in range(later):
+            _add_products(pairs, point, blocks, later, earlier)
     return pairs
+
+
+def _add_products(pairs: Tensor, point: Point, blocks: list[Block], later: int, earlier: int) -> None:
+    """Products of first derivatives of one expert's densities of two coordinates of the response, in place."""
+    one, other, g = blocks[later], blocks[earlier], point.num_scores
+    for a in range(one.num_arguments):
+        for b in range(other.num_arguments):
+            product = point.responsibilities * point.terms[later].first[a] * point.terms[earlier].first[b]
+            for j in range(one.k):
+                row, column = (g + part.first_row + j * part.num_arguments for part in (one, other))
+                pairs[:, :, pair(row + a, column + b)] += product[:, :, j]
 
 
 def complete_pairs(point: Point, blocks: list[Block]) -> list[Tensor]:

@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixkit.experts import DensityExperts, Experts, MixedExperts, PointMassExperts
+from mixkit.experts import DensityExperts, Experts, MixedExperts, NoiseExperts, PointMassExperts, ProductExperts
 from mixkit.experts.base import DensityTerms
 from mixkit.experts.predictors import LinearPredictor
 from mixkit.parameters import ParameterRecord, has_form
 
+from ..softmax_gate.blocks import FIXED, PREDICTOR_NAMES, CoefficientRows, named_coefficients, pattern_of
 from ..softmax_gate.objective import is_linear_predictor
 
-__all__ = ["Block", "blocks_of"]
+__all__ = ["Block", "blocks_of", "joined"]
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,19 @@ class Block:
         prefix: of the names of its parameters in the model.
         first_expert: index of its first expert.
         first_row: index of its first row.
+        response: the coordinate of the response that it sees; None for all. Blocks of different coordinates have the
+            same experts, whose densities are products of theirs.
     """
 
     family: Experts
     prefix: str
     first_expert: int
     first_row: int
+    response: int | None = None
+
+    def own_response(self, y: Tensor) -> Tensor:
+        """What the family sees of the responses of a chunk, ``(..., 1, c)``."""
+        return y if self.response is None else y[self.response]
 
     @property
     def k(self) -> int:
@@ -66,15 +74,31 @@ class Block:
         """The family's rows among all."""
         return slice(self.first_row, self.first_row + self.k * self.num_arguments)
 
-    def free(self, free_columns: Tensor) -> Tensor:
-        """Which coefficients are free, ``(k * arguments, D)``; ``free_columns (D,)`` are those a location may use."""
-        intercept = torch.zeros_like(free_columns)
-        intercept[-1] = True
+    def coefficients(self, pinned: Tensor) -> CoefficientRows | None:
+        """Those of one location, ``pinned (k, d)`` held at zero; None if there are no locations."""
         if not isinstance(self.family, DensityExperts):
-            return free_columns.new_zeros((0, len(free_columns)))
-        location = free_columns if has_form(self.family.predictor, LinearPredictor) else intercept
-        expert = torch.stack([location] * self.num_locations + [intercept] * len(self.constant_names))
-        return expert.repeat(self.k, 1)
+            return None
+        predictor = self.family.predictor
+        has_slopes = has_form(predictor, LinearPredictor)
+        return CoefficientRows.of(predictor, self.k, pinned, has_slopes=has_slopes, is_relative=False)
+
+    def entries(self, rows: CoefficientRows | None, width: int) -> tuple[Tensor, Tensor]:
+        """Numbers of the coefficients, -1 where one is fixed, and the values of those; ``(k * arguments, D)`` each.
+
+        Every location has the pattern of ``rows``, and coefficients of its own.
+        """
+        if rows is None:
+            return torch.zeros((0, width), dtype=torch.long), torch.zeros((0, width), dtype=torch.float64)
+        count, index, fixed = self.num_arguments, rows.index, rows.fixed
+        numbers = torch.full((self.k, count, width), FIXED, device=index.device)
+        values = fixed.new_zeros((self.k, count, width))
+        for place in range(self.num_locations):
+            numbers[:, place] = torch.where(index == FIXED, FIXED, index * count + place)
+            values[:, place] = fixed
+        experts, size = torch.arange(self.k, device=index.device), self.k * width
+        for place in range(self.num_locations, count):
+            numbers[:, place, -1] = (size + experts) * count + place
+        return numbers.flatten(0, 1), values.flatten(0, 1)
 
     def read(self, d: int) -> Tensor:
         """The rows ``(k * arguments, D)`` of the family's parameters, in the units of the data."""
@@ -95,11 +119,23 @@ class Block:
             return {}
         rows = rows.unflatten(0, (self.k, self.num_arguments))
         locations, predictor = rows[:, : self.num_locations], self.family.predictor
+        values = self._plain(locations) if pattern_of(predictor) is None else self._patterned(locations)
+        for index, name in enumerate(self.constant_names):
+            values[f"{self.prefix}.{name}"] = rows[:, self.num_locations + index, -1]
+        return values
+
+    def _patterned(self, locations: Tensor) -> dict[str, Tensor]:
+        """What the free coefficients of the predictor are, or where they stand, from ``locations (k, L, D)``."""
+        predictor: Any = self.family.predictor
+        rows = locations[:, 0] if predictor.response_dim is None else locations.movedim(1, 0)
+        return named_coefficients(predictor, f"{self.prefix}.predictor", PREDICTOR_NAMES, rows)
+
+    def _plain(self, locations: Tensor) -> dict[str, Tensor]:
+        """The same of a predictor without a pattern."""
+        predictor: Any = self.family.predictor
         values = {f"{self.prefix}.predictor.intercept": _like(locations[..., -1], predictor.intercept)}
         if has_form(predictor, LinearPredictor):
             values[f"{self.prefix}.predictor.slope"] = _like(locations[..., :-1], predictor.slope)
-        for index, name in enumerate(self.constant_names):
-            values[f"{self.prefix}.{name}"] = rows[:, self.num_locations + index, -1]
         return values
 
     def placed(self, places: Tensor, records: dict[str, ParameterRecord]) -> Iterator[tuple[ParameterRecord, Tensor]]:
@@ -107,30 +143,26 @@ class Block:
         if not isinstance(self.family, DensityExperts):
             return
         rows = places.unflatten(0, (self.k, self.num_arguments))
-        values: dict[str, Any] = {
-            "intercept": rows[:, : self.num_locations, -1],
-            "slope": rows[:, : self.num_locations, :-1],
-        }
-        for name, place in values.items():
-            parameter, record = getattr(self.family.predictor, name, None), f"{self.prefix}.predictor.{name}"
-            if parameter is not None and record in records:
-                yield records[record], _like(place, parameter)
+        locations = rows[:, : self.num_locations]
+        is_plain = pattern_of(self.family.predictor) is None
+        for name, place in (self._plain(locations) if is_plain else self._patterned(locations)).items():
+            if name in records:
+                yield records[name], place
         for index, name in enumerate(self.constant_names):
             yield records[f"{self.prefix}.{name}"], rows[:, self.num_locations + index, -1]
 
     def terms(self, y: Tensor, arguments: Tensor) -> DensityTerms:
         """Log-densities and derivatives at ``arguments (..., k, a, c)`` of responses ``y (..., 1, c)``."""
         if isinstance(self.family, DensityExperts):
-            return self.family.density_terms(y, *arguments.unbind(-2))
+            return self.family.density_terms(self.own_response(y), *arguments.unbind(-2))
         return DensityTerms(self.log_density(y, arguments), [], [])
 
     def log_density(self, y: Tensor, arguments: Tensor) -> Tensor:
         """Log-densities ``(..., k, c)``."""
         if isinstance(self.family, DensityExperts):
-            return self.family.log_density(y, *arguments.unbind(-2))
+            return self.family.log_density(self.own_response(y), *arguments.unbind(-2))
         shape = (*arguments.shape[:-2], arguments.shape[-1])
-        is_atom = y.eq(torch.as_tensor(self.family.value, dtype=y.dtype, device=y.device))
-        return torch.where(is_atom, torch.zeros_like(y), -torch.inf).expand(shape)
+        return self.family.fixed_log_density(y).expand(shape)  # type: ignore[operator]
 
 
 def _like(values: Tensor, parameter: Any) -> Tensor:
@@ -139,22 +171,38 @@ def _like(values: Tensor, parameter: Any) -> Tensor:
 
 def blocks_of(experts: Experts) -> list[Block] | None:
     """The blocks of a family or a container of families; None if one has no density to differentiate."""
-    families = list(experts.families) if has_form(experts, MixedExperts) else [experts]
+    is_product = has_form(experts, ProductExperts)
+    own: Any = experts.families if is_product or has_form(experts, MixedExperts) else None
+    named = [("experts", experts)]
+    if own is not None:
+        named = [(f"experts.families.{index}", family) for index, family in enumerate(own)]
     blocks: list[Block] = []
     expert, row = 0, 0
-    for index, family in enumerate(families):
-        if not _is_known(family):
+    for index, (prefix, family) in enumerate(named):
+        if not _is_known(family) or (is_product and not isinstance(family, DensityExperts)):
             return None
-        prefix = f"experts.families.{index}" if has_form(experts, MixedExperts) else "experts"
-        blocks.append(Block(family, prefix, expert, row))  # type: ignore[arg-type]
-        expert, row = expert + blocks[-1].k, row + blocks[-1].k * blocks[-1].num_arguments
+        blocks.append(Block(family, prefix, expert, row, index if is_product else None))
+        expert += 0 if is_product else blocks[-1].k
+        row += blocks[-1].k * blocks[-1].num_arguments
     return blocks
 
 
+def joined(blocks: list[Block], densities: list[Tensor]) -> Tensor:
+    """Log-densities ``(..., k, c)`` of all experts from those of the blocks: side by side, or sums over coordinates."""
+    if blocks[0].response is None:
+        return torch.cat(densities, -2)
+    return torch.stack(densities).sum(0)
+
+
+def _is_fixed(family: object) -> bool:
+    """Whether a family of scalars has no parameters."""
+    return has_form(family, PointMassExperts) or (has_form(family, NoiseExperts) and family.low.ndim == 0)
+
+
 def _is_known(family: object) -> bool:
-    if has_form(family, PointMassExperts):
+    if _is_fixed(family):
         return True
-    if not isinstance(family, DensityExperts) or not family.is_consistent or family.has_offset:
+    if not isinstance(family, DensityExperts) or not family.is_consistent or family.known_columns:
         return False
     if not is_linear_predictor(family.predictor):
         return False

@@ -25,7 +25,8 @@ from mixkit.experts.base import DensityTerms
 
 from ..packed_symmetric import unpack_symmetric
 from ..softmax_gate.design import Chunk
-from ..softmax_gate.likelihood import against, weighted
+from ..softmax_gate.likelihood import against, weighted, weighted_units
+from ..softmax_gate.unit_hessian import score_spread, unit_scores
 from .gate_derivatives import GateDerivatives
 
 __all__ = ["State", "Sums", "chunk_sums", "expert_rows", "gate_rows", "gate_spread"]
@@ -39,19 +40,23 @@ class Sums(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a chunk says: ``weights`` and ``responsibilities (r, s, k, c)``, and the densities' derivatives."""
+    """What a chunk says of its b units, and the derivatives of the densities of its c rows."""
 
-    weights: Tensor
-    responsibilities: Tensor
-    terms: DensityTerms
+    weights: Tensor  # (r, s, k, b)
+    responsibilities: Tensor  # (r, s, k, b)
+    terms: DensityTerms  # each (r, s, k, c)
 
 
 def chunk_sums(chunk: Chunk, state: State, gate: GateDerivatives) -> Sums:
-    """One chunk's contribution; ``gate`` is taken at r - w times the observations' weights."""
+    """One chunk's contribution; ``gate`` is taken at r - w times the units' weights."""
     experts = expert_rows(chunk, state)
-    weighed = experts if chunk.weight is None else experts * chunk.weight.unsqueeze(-2)
+    weighed = experts if chunk.unit_weight is None else experts * chunk.unit_weight.unsqueeze(-2)
     flat, flat_weighed = experts.flatten(2, 3), weighed.flatten(2, 3)
-    corner = _on_diagonal(_own_curvature(chunk, state)) - flat_weighed @ flat.mT
+    if chunk.units is None:
+        spread = -(flat_weighed @ flat.mT)
+    else:
+        spread = score_spread(chunk, state.responsibilities, list(unit_scores(chunk, state.terms).unbind(2)))
+    corner = _on_diagonal(_own_curvature(chunk, state)) + spread
     mean = _mean(gate.jacobian, state.responsibilities)
     top = gate.hessian + gate_spread(chunk, gate.jacobian, state.responsibilities, mean)
     top = top - gate_spread(chunk, gate.jacobian, state.weights)
@@ -63,15 +68,15 @@ def chunk_sums(chunk: Chunk, state: State, gate: GateDerivatives) -> Sums:
 def gate_spread(chunk: Chunk, jacobian: Tensor, shares: Tensor, mean: Tensor | None = None) -> Tensor:
     """Sum of the covariances of ``dz`` when experts have ``shares (r, s, k, c)``, ``(r, s, G, G)``.
 
-    Shares sum to one over the experts; each observation counts by its weight.
+    Shares sum to one over the experts; each unit counts by its weight.
     """
     mean = _mean(jacobian, shares) if mean is None else mean
-    second = (jacobian * weighted(shares, chunk).unsqueeze(-2)) @ jacobian.mT
-    return second.sum(2) - weighted(mean, chunk) @ mean.mT
+    second = (jacobian * weighted_units(shares, chunk).unsqueeze(-2)) @ jacobian.mT
+    return second.sum(2) - weighted_units(mean, chunk) @ mean.mT
 
 
 def gate_rows(state: State, gate: GateDerivatives) -> Tensor:
-    """Gradient of each observation's log-likelihood in the gate's parameters, ``(r, s, G, c)``."""
+    """Gradient of each unit's log-likelihood in the gate's parameters, ``(r, s, G, b)``."""
     return _mean(gate.jacobian, state.responsibilities - state.weights)
 
 
@@ -80,16 +85,25 @@ def _mean(jacobian: Tensor, shares: Tensor) -> Tensor:
 
 
 def expert_rows(chunk: Chunk, state: State) -> Tensor:
-    """The same in the experts', ``(r, s, k, D + q, c)``."""
+    """The same in the experts', ``(r, s, k, D + q, b)``."""
+    if chunk.units is not None:
+        return state.responsibilities.unsqueeze(-2) * unit_scores(chunk, state.terms)
     first = [state.responsibilities * f for f in state.terms.first]
     slopes = first[0].unsqueeze(-2) * chunk.design[:, None, None]
     return torch.cat([slopes, *(f.unsqueeze(-2) for f in first[1:])], -2)
 
 
 def _own_curvature(chunk: Chunk, state: State) -> Tensor:
-    """Sum of ``r_j (g_j g_j' + f_j'')`` in each expert's own parameters, ``(r, s, k, D + q, D + q)``."""
-    r, width, first = weighted(state.responsibilities, chunk), chunk.design.shape[-2], state.terms.first
-    second = [[r * (h + first[i] * first[j]) for j, h in enumerate(row)] for i, row in enumerate(state.terms.second)]
+    """Sum of ``r_j (g_j g_j' + f_j'')`` in each expert's own parameters, ``(r, s, k, D + q, D + q)``.
+
+    Where rows share experts, the first term is part of the spread of the units' scores.
+    """
+    r, width, first = weighted(chunk.on_rows(state.responsibilities), chunk), chunk.design.shape[-2], state.terms.first
+    second = [[r * h for h in row] for row in state.terms.second]
+    if chunk.units is None:
+        second = [
+            [r * (h + first[i] * first[j]) for j, h in enumerate(row)] for i, row in enumerate(state.terms.second)
+        ]
     size = width + len(first) - 1
     own = r.new_zeros((*r.shape[:-1], size, size))
     own[..., :width, :width] = unpack_symmetric(against(second[0][0], chunk.outer), width)

@@ -16,9 +16,10 @@ from ...data.dataset import Data
 from ...optimizers.linalg import solve_ascent
 from ...optimizers.objective import Evaluation
 from ..autograd import AutogradObjective
+from ..softmax_gate.blocks import PREDICTOR_NAMES, CoefficientRows, full_places
 from ..softmax_gate.design import Chunk, Design, Scaling
 from ..softmax_gate.layout import Coefficients, Layout
-from ..softmax_gate.likelihood import Posterior, times_design, weighted
+from ..softmax_gate.likelihood import Posterior, times_design, weighted, weighted_units
 from ..softmax_gate.m_step import expert_step
 from ..softmax_gate.objective import is_linear_predictor
 from .gate_derivatives import GateDerivatives, GateFunction
@@ -53,10 +54,10 @@ class SmoothGateObjective(AutogradObjective):
         self.experts, self.k = experts, model.num_experts
         self._gate = GateFunction(self.model.gate, self.vector)
         self._layout = _expert_layout(experts, data.x)
-        self._expert_positions = _positions(experts, self.vector.positions, self._layout)
+        self._expert_positions = _positions(experts, self.vector.positions, self._layout, self.vector.size)
         self._order = torch.cat([self._gate.positions, self._expert_entries().flatten()])
         rows = 4 * self.k * (len(self._gate.positions) + self._layout.width + 4)
-        self._design = Design(data.x, data.y, data.weight, _unit_scaling(data), rows)
+        self._design = Design(data.x, data.y, data.weight, _unit_scaling(data), rows, units=data.units)
         self._step = expert_step(experts)
 
     @staticmethod
@@ -67,7 +68,7 @@ class SmoothGateObjective(AutogradObjective):
             GateFunction.supports(model.gate)
             and isinstance(experts, LocationExperts)
             and experts.is_consistent
-            and not experts.has_offset
+            and not experts.known_columns
             and is_linear_predictor(experts.predictor)
             and all(parameter.requires_grad for parameter in experts.parameters())
         )
@@ -92,7 +93,7 @@ class SmoothGateObjective(AutogradObjective):
         gamma, coefficients = self._split(theta)
         eta = times_design(coefficients.expert, chunk.design)
         density = self.experts.log_density(chunk.y, eta, *coefficients.constants)
-        return torch.log_softmax(self._gate(gamma, _covariates(chunk)), -2) + density
+        return torch.log_softmax(self._gate(gamma, _covariates(chunk)), -2) + chunk.pooled(density)
 
     @property
     def is_batched(self) -> bool:
@@ -110,7 +111,8 @@ class SmoothGateObjective(AutogradObjective):
         """Total log-likelihood ``(r, s)``."""
         total = theta.new_zeros(theta.shape[:2])
         for chunk in self._design.chunks():
-            total += weighted(torch.logsumexp(self._log_joint(chunk, theta), -2, keepdim=True), chunk).sum((-1, -2))
+            log_prob = torch.logsumexp(self._log_joint(chunk, theta), -2, keepdim=True)
+            total += weighted_units(log_prob, chunk).sum((-1, -2))
         return total
 
     def evaluate(self, theta: Tensor) -> Evaluation:
@@ -122,22 +124,22 @@ class SmoothGateObjective(AutogradObjective):
         for chunk in self._design.chunks():
             log_prob, state, gate = self._at(chunk, gamma, coefficients)
             sums = chunk_sums(chunk, state, gate)
-            value += weighted(log_prob.unsqueeze(-2), chunk).sum((-1, -2))
+            value += weighted_units(log_prob.unsqueeze(-2), chunk).sum((-1, -2))
             gradient += sums.gradient
             hessian += sums.hessian
         return Evaluation(value, self._pulled(gradient), self._pulled(self._pulled(hessian).mT))
 
     def _at(self, chunk: Chunk, gamma: Tensor, coefficients: Coefficients) -> tuple[Tensor, State, GateDerivatives]:
-        """Log-likelihoods ``(r, s, c)``, what the chunk says, and the derivatives of the gate."""
+        """Log-likelihoods ``(r, s, b)``, what the chunk says, and the derivatives of the gate."""
         leaf = gamma.clone().requires_grad_()
         with torch.enable_grad():
             logits = self._gate(leaf, _covariates(chunk))
         log_weights = torch.log_softmax(logits.detach(), -2)
         terms = self._density_terms(chunk, coefficients)
-        joint = log_weights + terms.log_prob
+        joint = log_weights + chunk.pooled(terms.log_prob)
         log_prob = torch.logsumexp(joint, -2)
         state = State(log_weights.exp(), torch.exp(joint - log_prob.unsqueeze(-2)), terms)
-        gate = self._gate.derivatives(logits, leaf, weighted(state.responsibilities - state.weights, chunk))
+        gate = self._gate.derivatives(logits, leaf, weighted_units(state.responsibilities - state.weights, chunk))
         return log_prob, state, gate
 
     def _pulled(self, full: Tensor) -> Tensor:
@@ -150,13 +152,13 @@ class SmoothGateObjective(AutogradObjective):
         return self.evaluate(theta).gradient
 
     def scores(self, theta: Tensor) -> Tensor:
-        """Gradient of each observation's log-likelihood, ``(n, P)``, at one parameter vector ``(P,)`` of data set 0."""
+        """Gradient of each unit's log-likelihood, ``(g, P)``, at one parameter vector ``(P,)`` of data set 0."""
         gamma, coefficients = self._split(theta.detach().expand(len(self.data.x), 1, -1))
         rows = []
         for chunk in self._design.chunks():
             _, state, gate = self._at(chunk, gamma, coefficients)
             experts = expert_rows(chunk, state).flatten(2, 3)
-            full = weighted(torch.cat([gate_rows(state, gate), experts], -2), chunk)
+            full = weighted_units(torch.cat([gate_rows(state, gate), experts], -2), chunk)
             rows.append(self._pulled(full[0, 0].mT))
         return torch.cat(rows)
 
@@ -165,7 +167,7 @@ class SmoothGateObjective(AutogradObjective):
         """Total responsibility of each expert, ``(r, s, k)``."""
         total = theta.new_zeros((*theta.shape[:2], self.k))
         for chunk in self._design.chunks():
-            total += weighted(torch.softmax(self._log_joint(chunk, theta), -2), chunk).sum(-1)
+            total += weighted(chunk.on_rows(torch.softmax(self._log_joint(chunk, theta), -2)), chunk).sum(-1)
         return total
 
     def em_step(self, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,9 +177,10 @@ class SmoothGateObjective(AutogradObjective):
         with torch.no_grad():
             joint = torch.cat([self._log_joint(chunk, theta) for chunk in self._design.chunks()], -1)
         log_prob = torch.logsumexp(joint, -2, keepdim=True)
-        resp = torch.exp(joint - log_prob)
-        weight = 1.0 if self.data.weight is None else self.data.weight[:, None]
-        return (weight * log_prob.squeeze(-2)).sum(-1), self._m_step(theta, resp, 1)
+        resp, weight = torch.exp(joint - log_prob), self.data.unit_weight
+        resp = resp if self.data.units is None else self.data.units.on_rows(resp)
+        total = log_prob.squeeze(-2) if weight is None else weight[:, None] * log_prob.squeeze(-2)
+        return total.sum(-1), self._m_step(theta, resp, 1)
 
     def from_responsibilities(self, responsibilities: Tensor) -> Tensor:
         """M-steps from the model's own parameters, with the responsibilities held fixed."""
@@ -223,7 +226,7 @@ class SmoothGateObjective(AutogradObjective):
     @torch.no_grad()
     def _gate_value(self, gamma: Tensor, resp: Tensor) -> Tensor:
         parts = [
-            _expected_sum(torch.log_softmax(self._gate(gamma, _covariates(chunk)), -2), resp[..., chunk.rows], chunk)
+            _expected_sum(torch.log_softmax(self._gate(gamma, _covariates(chunk)), -2), _of_units(resp, chunk), chunk)
             for chunk in self._design.chunks()
         ]
         return torch.stack(parts).sum(0)
@@ -233,12 +236,12 @@ class SmoothGateObjective(AutogradObjective):
         value, gradient = gamma.new_zeros(gamma.shape[:2]), torch.zeros_like(gamma)
         hessian = gamma.new_zeros((*gamma.shape, gamma.shape[-1]))
         for chunk in self._design.chunks():
-            leaf, r = gamma.detach().clone().requires_grad_(), resp[..., chunk.rows]
+            leaf, r = gamma.detach().clone().requires_grad_(), _of_units(resp, chunk)
             with torch.enable_grad():
                 logits = self._gate(leaf, _covariates(chunk))
             log_weights = torch.log_softmax(logits.detach(), -2)
             w = log_weights.exp()
-            found = self._gate.derivatives(logits, leaf, weighted(r - w, chunk))
+            found = self._gate.derivatives(logits, leaf, weighted_units(r - w, chunk))
             value += _expected_sum(log_weights, r, chunk)
             gradient += found.gradient
             hessian += found.hessian - gate_spread(chunk, found.jacobian, w)
@@ -246,12 +249,17 @@ class SmoothGateObjective(AutogradObjective):
 
 
 def _expected_sum(log_weights: Tensor, resp: Tensor, chunk: Chunk) -> Tensor:
-    return weighted(torch.where(resp > 0, resp * log_weights, 0.0), chunk).sum((-1, -2))
+    return weighted_units(torch.where(resp > 0, resp * log_weights, 0.0), chunk).sum((-1, -2))
+
+
+def _of_units(resp: Tensor, chunk: Chunk) -> Tensor:
+    """Responsibilities of the chunk's units ``(r, s, k, b)``, from those at all rows ``(r, s, k, n)``."""
+    return chunk.of_units(resp[..., chunk.rows])
 
 
 def _covariates(chunk: Chunk) -> Tensor:
-    """``(r, c, d)``."""
-    return chunk.design[:, :-1].mT
+    """What the gate reads, ``(r, b, d)``."""
+    return chunk.gate_design[:, :-1].mT
 
 
 def _unit_scaling(data: Data) -> Scaling:
@@ -262,20 +270,26 @@ def _unit_scaling(data: Data) -> Scaling:
 
 def _expert_layout(experts: LocationExperts, x: Tensor) -> Layout:
     """The experts' parameters in a vector of their own, in front of which no gate stands."""
-    width = x.shape[-1] + 1
-    none = torch.zeros(width, dtype=torch.bool, device=x.device)
-    columns = none.clone()
-    columns[0 if has_form(experts.predictor, LinearPredictor) else -1 :] = True
-    shared = [getattr(experts, name).shape[-1] == 1 and experts.num_experts > 1 for name in experts.constant_names]
-    zero = x.new_zeros((1, width - 1))
+    k, d = experts.num_experts, x.shape[-1]
+    none = torch.zeros((k, d), dtype=torch.bool, device=x.device)
+    has_slope = has_form(experts.predictor, LinearPredictor)
+    expert = CoefficientRows.of(experts.predictor, k, none, has_slopes=has_slope, is_relative=False)
+    shared = [getattr(experts, name).shape[-1] == 1 and k > 1 for name in experts.constant_names]
+    zero = x.new_zeros((1, d))
     scaling = Scaling(zero, zero + 1.0, zero[:, :0].sum(-1), zero[:, :0].sum(-1) + 1.0)
-    return Layout(experts.num_experts, none, columns, shared, has_reference=True, selection=Dense(), scaling=scaling)
+    layout = Layout(expert.without(), expert, shared, selection=Dense(), scaling=scaling)
+    if layout.is_plain:
+        return layout
+    zeros = [x.new_zeros((1, 1, k, 1)) for _ in experts.constant_names]
+    return layout.with_known(Coefficients(x.new_zeros((1, 1, k, d + 1)), expert.fixed[None, None], zeros))
 
 
-def _positions(experts: LocationExperts, places: dict[str, Tensor], layout: Layout) -> Tensor:
-    """Where in the model's vector each parameter of the layout is."""
-    intercept = places["experts.predictor.intercept"].unsqueeze(-1)
-    slope = places.get("experts.predictor.slope")
-    rows = intercept if slope is None else torch.cat([slope, intercept], -1)
-    constants = [places[f"experts.{name}"].flatten() for name in experts.constant_names]
-    return torch.cat([rows.flatten(), *constants])
+def _positions(experts: LocationExperts, places: dict[str, Tensor], layout: Layout, size: int) -> Tensor:
+    """Where in the model's vector, of ``size`` entries, each parameter of the layout is."""
+    rows = full_places(experts.predictor, "experts.predictor", PREDICTOR_NAMES, places, (layout.k, layout.width, size))
+    constants = [places[f"experts.{name}"].flatten().expand(layout.k) for name in experts.constant_names]
+    full = torch.cat([rows.flatten(), rows.flatten(), *constants])
+    found = torch.empty(layout.num_params, dtype=torch.long)
+    is_free = layout.index.cpu() < layout.num_params
+    found[layout.index.cpu()[is_free]] = full[is_free]
+    return found

@@ -31,15 +31,15 @@ from mixkit.experts import LaplaceExperts, LocationExperts
 from mixkit.experts.base import DensityTerms
 from mixkit.mixture import MixtureOfExperts
 
-from ...optimizers.linalg import solve_ascent
 from ...optimizers.newton import Ascent, newton_ascent
 from ...optimizers.objective import Evaluation
 from ..packed_symmetric import unpack_symmetric
 from .design import Chunk
 from .layout import Coefficients, Layout
 from .likelihood import Posterior, against, posterior, weighted
-from .m_step import ExpertStep, expert_columns, register_step
+from .m_step import ExpertStep, expert_columns, least_squares, register_step
 from .objective import LinearObjective
+from .tied_step import tied_solution
 
 __all__ = ["LaplaceObjective"]
 
@@ -69,11 +69,12 @@ class _LaplaceStep(ExpertStep):
     def update(self, old: Coefficients, sums: tuple[Tensor, ...], layout: Layout) -> Coefficients:
         """One step; an expert without weight keeps its coefficients."""
         moment, cross, distance, total = sums
-        free = expert_columns(layout)
         gram = unpack_symmetric(moment, layout.width)
-        solution = torch.zeros_like(cross)
-        solution[..., free] = solve_ascent(cross[..., free], -gram[..., free, :][..., free])
-        kept = total > _NEGLIGIBLE_WEIGHT
+        if layout.is_plain:
+            solution = least_squares(gram, cross, layout)
+        else:
+            solution = tied_solution(gram, cross, torch.exp(-old.constants[0]).squeeze(-1), total, old, layout)
+        kept = (total > _NEGLIGIBLE_WEIGHT) | (not layout.is_plain)
         if self.shared_scale:
             distance, total = (part.sum(-1, keepdim=True).expand_as(part) for part in (distance, total))
         tiny = torch.finfo(total.dtype).tiny
@@ -119,7 +120,7 @@ class LaplaceObjective(LinearObjective):
         super().__init__(*arguments, **settings)
         self.experts = _ExpectedCurvature.of(self.experts)
         places = self.layout.index[self.layout.expert_positions]
-        self._locations = places[places < self.num_params]
+        self._locations = places[places < self.num_params].unique()
         self._has_fixed_locations = False
 
     def _same_family(self, model: MixtureOfExperts) -> LocationExperts:
@@ -178,6 +179,8 @@ class LaplaceObjective(LinearObjective):
     def _corners(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """The locations that are best given the responsibilities, and what they gain in expectation, ``(r, s)``."""
         coefficients = self.layout.unpack(theta)
+        if not self.layout.is_plain:
+            return self._tied_corners(theta, coefficients)
         expert, gap = coefficients.expert.clone(), theta.new_zeros(theta.shape[:2])
         free = expert_columns(self.layout).nonzero().squeeze(-1).cpu().numpy()
         resp = self._responsibilities(coefficients)
@@ -189,6 +192,25 @@ class LaplaceObjective(LinearObjective):
                 expert[r, s, j, free] = torch.as_tensor(new).to(expert)
                 gap[r, s] += gain * float(torch.exp(-coefficients.constants[0][r, s, j, 0]))
         return self.project(self.layout.pack(coefficients._replace(expert=expert))), gap
+
+    def _tied_corners(self, theta: Tensor, coefficients: Coefficients) -> tuple[Tensor, Tensor]:
+        """The same where experts share coefficients or some are known: one program for all experts of a model."""
+        layout, moved, gap = self.layout, theta.clone(), theta.new_zeros(theta.shape[:2])
+        expand = layout.expansion()[:, : layout.width]
+        used = (expand.abs().sum((0, 1)) > 0).nonzero().squeeze(-1)
+        known = layout.unpack(torch.zeros_like(theta)).expert
+        share = self._responsibilities(coefficients) * torch.exp(-coefficients.constants[0])
+        every = np.arange(layout.width)
+        for r, s in np.ndindex(*theta.shape[:2] if len(used) else (0, 0)):
+            x, y = self._data_of(r, every)
+            rows = [x @ part.cpu().numpy() for part in expand[..., used]]
+            rest = [y - x @ part.cpu().numpy() for part in known[r, s]]
+            places = layout.num_gate_params + used
+            old = theta[r, s, places].cpu().numpy()
+            weight = share[r, s].flatten().cpu().numpy()
+            new, gap[r, s] = _weighted_median(np.concatenate(rows), np.concatenate(rest), weight, old)
+            moved[r, s, places] = torch.as_tensor(new).to(theta)
+        return self.project(moved), gap
 
     def _responsibilities(self, coefficients: Coefficients) -> Tensor:
         """Weighted responsibilities ``(r, s, k, n)``."""

@@ -25,16 +25,16 @@ from mixkit.experts.base import DensityTerms
 from .design import Chunk
 from .layout import Coefficients, Layout
 
-__all__ = ["Posterior", "against", "log_joint", "posterior", "slopes", "weighted"]
+__all__ = ["Posterior", "against", "log_joint", "posterior", "slopes", "total", "weighted", "weighted_units"]
 
 
 class Posterior(NamedTuple):
-    """What one chunk says at given coefficients; every tensor ``(r, s, k, c)`` but ``log_prob (r, s, c)``."""
+    """What one chunk says at given coefficients of its b units and c rows."""
 
-    log_prob: Tensor
-    weights: Tensor
-    responsibilities: Tensor
-    terms: DensityTerms
+    log_prob: Tensor  # (r, s, b)
+    weights: Tensor  # (r, s, k, b)
+    responsibilities: Tensor  # (r, s, k, c): at each row those of its unit
+    terms: DensityTerms  # each (r, s, k, c)
 
 
 def times_design(coefficients: Tensor, design: Tensor) -> Tensor:
@@ -48,8 +48,8 @@ def against(rows: Tensor, matrix: Tensor) -> Tensor:
 
 
 def log_weights(chunk: Chunk, coefficients: Coefficients, layout: Layout) -> Tensor:
-    """Log gate weights ``(r, s, k, c)``, -inf where unselected."""
-    scores = layout.select(times_design(coefficients.gate, chunk.design), coefficients.gate)
+    """Log gate weights ``(r, s, k, b)``, -inf where unselected."""
+    scores = layout.select(times_design(coefficients.gate, chunk.gate_design), coefficients.gate)
     return scores - torch.logsumexp(scores, -2, keepdim=True)
 
 
@@ -60,29 +60,40 @@ def locations(chunk: Chunk, coefficients: Coefficients) -> Tensor:
 
 
 def log_joint(chunk: Chunk, coefficients: Coefficients, layout: Layout, experts: LocationExperts) -> Tensor:
-    """Log weight plus log component density, ``(r, s, k, c)``."""
-    eta = locations(chunk, coefficients)
-    return log_weights(chunk, coefficients, layout) + experts.log_density(chunk.y, eta, *coefficients.constants)
+    """Log weight plus log component density of each unit, ``(r, s, k, b)``."""
+    density = experts.log_density(chunk.y, locations(chunk, coefficients), *coefficients.constants)
+    return log_weights(chunk, coefficients, layout) + chunk.pooled(density)
 
 
 def posterior(chunk: Chunk, coefficients: Coefficients, layout: Layout, experts: LocationExperts) -> Posterior:
     """Weights, responsibilities and density derivatives of one chunk (the E-step)."""
     log_weight = log_weights(chunk, coefficients, layout)
     terms = experts.density_terms(chunk.y, locations(chunk, coefficients), *coefficients.constants)
-    joint = log_weight + terms.log_prob
+    joint = log_weight + chunk.pooled(terms.log_prob)
     log_prob = torch.logsumexp(joint, -2)
-    return Posterior(log_prob, log_weight.exp(), torch.exp(joint - log_prob.unsqueeze(-2)), terms)
+    return Posterior(log_prob, log_weight.exp(), chunk.on_rows(torch.exp(joint - log_prob.unsqueeze(-2))), terms)
 
 
 def weighted(values: Tensor, chunk: Chunk) -> Tensor:
-    """Multiply by the observations' weights, if there are any."""
+    """Multiply what rows say by the weights of the rows, if there are any."""
     return values if chunk.weight is None else values * chunk.weight
+
+
+def weighted_units(values: Tensor, chunk: Chunk) -> Tensor:
+    """Multiply what units say by the weights of the units, if there are any."""
+    return values if chunk.unit_weight is None else values * chunk.unit_weight
+
+
+def total(log_prob: Tensor, chunk: Chunk) -> Tensor:
+    """The chunk's log-likelihood ``(r, s)`` from that of its units ``(r, s, b)``."""
+    weight = chunk.unit_weight
+    return log_prob.sum(-1) if weight is None else (log_prob * weight.squeeze(-2)).sum(-1)
 
 
 def slopes(chunk: Chunk, state: Posterior) -> Coefficients:
     """Gradient of the chunk's log-likelihood in every coefficient."""
-    covariates = chunk.design.mT
     r = weighted(state.responsibilities, chunk)
-    gate = against(r - weighted(state.weights, chunk), covariates)
-    expert = against(r * state.terms.first[0], covariates)
+    own = r if chunk.units is None else weighted_units(chunk.of_units(state.responsibilities), chunk)
+    gate = against(own - weighted_units(state.weights, chunk), chunk.gate_design.mT)
+    expert = against(r * state.terms.first[0], chunk.design.mT)
     return Coefficients(gate, expert, [(r * f).sum(-1, keepdim=True) for f in state.terms.first[1:]])

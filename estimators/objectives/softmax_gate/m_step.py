@@ -19,7 +19,8 @@ from ...optimizers.linalg import solve_ascent
 from ..packed_symmetric import block_matrix, unpack_symmetric
 from .design import Chunk
 from .layout import Coefficients, Layout
-from .likelihood import Posterior, against, weighted
+from .likelihood import Posterior, against, weighted, weighted_units
+from .tied_step import tied_gate_step, tied_newton_step, tied_solution
 
 __all__ = [
     "ExpertStep",
@@ -29,6 +30,7 @@ __all__ = [
     "expert_step",
     "gate_step",
     "gate_sums",
+    "least_squares",
     "register_step",
 ]
 
@@ -46,17 +48,19 @@ class GateSums(NamedTuple):
 def gate_sums(chunk: Chunk, state: Posterior, layout: Layout) -> GateSums:
     """One chunk's contribution to the gate's Newton step."""
     g = layout.num_gate_rows
-    w = weighted(state.weights[:, :, :g], chunk)
-    r = weighted(state.responsibilities[:, :, :g], chunk)
-    gradient = against(r - w, chunk.design.mT).flatten(-2)
+    w = weighted_units(state.weights[:, :, :g], chunk)
+    r = weighted_units(chunk.of_units(state.responsibilities[:, :, :g]), chunk)
+    gradient = against(r - w, chunk.gate_design.mT).flatten(-2)
     pairs = torch.cat([w[:, :, i : i + 1] * state.weights[:, :, : i + 1] for i in range(g)], -2)
     diagonal = torch.arange(g, device=w.device)
     pairs[:, :, diagonal * (diagonal + 3) // 2] -= w
-    return GateSums(gradient, block_matrix(against(pairs, chunk.outer), g, layout.width))
+    return GateSums(gradient, block_matrix(against(pairs, chunk.gate_outer), g, layout.width))
 
 
 def gate_step(gate: Tensor, sums: GateSums, layout: Layout) -> Tensor:
     """One Newton step of the gate's coefficients ``(r, s, k, D)``; pinned entries stay zero."""
+    if not layout.is_plain:
+        return tied_gate_step(gate, sums.gradient, sums.hessian, layout)
     free = layout.index[layout.gate_positions] < layout.num_params
     step = torch.zeros_like(sums.gradient)
     step[..., free] = solve_ascent(sums.gradient[..., free], sums.hessian[..., free, :][..., free])
@@ -98,10 +102,12 @@ class GaussianStep(ExpertStep):
     def update(self, old: Coefficients, sums: tuple[Tensor, ...], layout: Layout) -> Coefficients:
         """Closed form; an expert without weight keeps its coefficients."""
         moment, cross, square, total = sums
-        free = expert_columns(layout)
         gram = unpack_symmetric(moment, layout.width)
-        solution = torch.zeros_like(cross)
-        solution[..., free] = solve_ascent(cross[..., free], -gram[..., free, :][..., free])
+        if layout.is_plain:
+            solution = least_squares(gram, cross, layout)
+        else:
+            precision = torch.exp(-2.0 * old.constants[0]).squeeze(-1)
+            solution = tied_solution(gram, cross, precision, total, old, layout)
         residual = square - 2.0 * (solution * cross).sum(-1) + _quadratic(solution, gram)
         if self.shared_std:
             residual, total_std = residual.sum(-1, keepdim=True).expand_as(residual), total.sum(-1, keepdim=True)
@@ -109,13 +115,21 @@ class GaussianStep(ExpertStep):
             total_std = total
         tiny = torch.finfo(total.dtype).tiny
         log_std = 0.5 * torch.log((residual / total_std.clamp(min=tiny)).clamp(min=tiny))
-        kept = (total > _NEGLIGIBLE_WEIGHT).unsqueeze(-1)
+        kept = (total > _NEGLIGIBLE_WEIGHT).unsqueeze(-1) | (not layout.is_plain)
         kept_std = (total_std > _NEGLIGIBLE_WEIGHT).expand_as(total).unsqueeze(-1)
         return Coefficients(
             old.gate,
             torch.where(kept, solution, old.expert),
             [torch.where(kept_std, log_std.unsqueeze(-1), old.constants[0])],
         )
+
+
+def least_squares(gram: Tensor, cross: Tensor, layout: Layout) -> Tensor:
+    """The solution of each expert's own equations, ``(r, s, k, D)``; zero in columns that the experts do not use."""
+    free = expert_columns(layout)
+    solution = torch.zeros_like(cross)
+    solution[..., free] = solve_ascent(cross[..., free], -gram[..., free, :][..., free])
+    return solution
 
 
 class NewtonStep(ExpertStep):
@@ -146,6 +160,8 @@ class NewtonStep(ExpertStep):
     def update(self, old: Coefficients, sums: tuple[Tensor, ...], layout: Layout) -> Coefficients:
         """Coefficients after the step; an expert whose derivatives vanish stays."""
         gradient, hessian = sums
+        if not layout.is_plain:
+            return tied_newton_step(old, gradient, hessian, layout)
         free = torch.cat(
             [expert_columns(layout), torch.ones(layout.num_constants, dtype=torch.bool).to(hessian.device)]
         )

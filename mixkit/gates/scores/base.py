@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..._validation import check_integer, check_last_dim, check_tensor
 from ...parameters import Axis, Computation, DefaultPrior, ParameterRecord, Place, Slope, UnitChange
 
-__all__ = ["ParameterSettings", "Score", "new_parameter"]
+__all__ = ["ParameterSettings", "Score", "new_coefficients", "new_parameter"]
 
 INITIAL_STD = 0.02
 GATE_PRIOR = DefaultPrior(std=3.5)
@@ -118,8 +118,12 @@ class Score(Computation, nn.Module, ABC):
             is_matrix = self.get_parameter(record.name).ndim > 1
             slope = Slope.GATE if is_matrix else None
             record = replace(record, block=f"gate_{record.name}", slope=slope, place=Place.GATE)
-        is_translated = record.name in self.translated
+        is_translated = record.name.removeprefix("" if record.pattern is None else "free_") in self.translated
         return replace(record, is_translated=is_translated, is_centered=record.is_centered or is_translated)
+
+    def cancelling_columns(self) -> tuple[str, ...]:
+        """Columns whose coefficient is common to all experts, which normalizers that no shift changes do not see."""
+        return ()
 
     def extra_repr(self) -> str:
         """The sizes shown by ``repr``."""
@@ -141,6 +145,14 @@ def new_parameter(settings: ParameterSettings, *shape: int, std: float = INITIAL
     size = (*_checked_batch_shape(settings.batch_shape), *shape)
     normal = torch.randn(size, dtype=settings.dtype, device=settings.device, generator=settings.generator)
     return nn.Parameter(std * normal)
+
+
+def new_coefficients(settings: ParameterSettings, count: int, std: float = INITIAL_STD) -> Tensor:
+    """Free coefficients ``(*batch_shape, F)`` of a pattern, normal of standard deviation ``std``; zeros for 0."""
+    if std == 0.0 or count == 0:
+        size = (*_checked_batch_shape(settings.batch_shape), count)
+        return torch.zeros(size, dtype=settings.dtype, device=settings.device)
+    return new_parameter(settings, count, std=std).detach()
 
 
 def new_bias(settings: ParameterSettings, num_experts: int, wanted: bool = True) -> nn.Parameter | None:

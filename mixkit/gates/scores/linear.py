@@ -7,19 +7,30 @@ import torch
 from torch import Tensor
 
 from ..._validation import check_integer
-from ...parameters import Axis, DefaultPrior, ParameterRecord, Place, Slope, UnitChange
-from .base import GATE_PRIOR, ParameterSettings, Score, new_bias, new_parameter
+from ...parameters import (
+    Axis,
+    CoefficientPattern,
+    DefaultPrior,
+    ParameterRecord,
+    Patterned,
+    Place,
+    Slope,
+    UnitChange,
+)
+from .base import GATE_PRIOR, ParameterSettings, Score, new_bias, new_coefficients, new_parameter
 
 __all__ = ["ActivationScore", "ConstantScore", "LinearScore", "QuadraticScore"]
 
 
-class LinearScore(Score):
+class LinearScore(Patterned, Score):
     r"""Affine scores :math:`s_j(x) = \beta_{1j}^\top x + \beta_{0j}`.
 
     Args:
         num_features: number of covariates ``d``.
         num_experts: number of experts ``k``.
         bias: whether there is a :math:`\beta_0`.
+        pattern: which coefficients experts share, which are fixed or absent, and so which columns the score reads; None
+            if every expert has its own of every covariate. The biases are the pattern's intercepts.
         batch_shape: leading dimensions of independent models.
         dtype: dtype of the parameters.
         device: device of the parameters.
@@ -28,14 +39,25 @@ class LinearScore(Score):
     Attributes:
         weight: :math:`\beta_1`, ``(*batch, k, d)``.
         bias: :math:`\beta_0`, ``(*batch, k)``, or ``None``.
+        free_weight: with a pattern the parameter, its F free coefficients ``(*batch, F)``.
+        free_bias: likewise.
+
+    Raises:
+        TypeError: if ``pattern`` is no :class:`~mixkit.parameters.CoefficientPattern`.
+        ValueError: if it has another number of experts or covariates, or ``bias`` is False beside it.
 
     Example:
         >>> import torch
         >>> score = LinearScore(2, 3, batch_shape=(4,), generator=torch.Generator().manual_seed(0))
         >>> score(torch.ones(5, 2)).shape  # one data set shared by four models
         torch.Size([4, 5, 3])
+        >>> from mixkit.parameters import CoefficientPattern
+        >>> score = LinearScore(10, 3, pattern=CoefficientPattern.of(3, 10, columns=[4]))  # reads one column of ten
+        >>> score.free_weight.shape, score.weight.shape
+        (torch.Size([3]), torch.Size([3, 10]))
     """
 
+    coefficient_names = ("weight", "bias")
     translated: tuple[str, ...] = ("weight", "bias")
     weight_name: str | None = "weight"
     is_vectorized = True
@@ -49,14 +71,25 @@ class LinearScore(Score):
         num_experts: int,
         *,
         bias: bool = True,
+        pattern: CoefficientPattern | None = None,
         batch_shape: tuple[int, ...] = (),
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         settings = ParameterSettings(batch_shape, dtype, device, generator)
-        super().__init__(num_experts, num_features, new_bias(settings, num_experts, bias))
-        self.weight = new_parameter(settings, self.num_experts, check_integer("num_features", num_features, low=1))
+        if pattern is not None and not bias:
+            raise ValueError("bias must be True beside a pattern, whose intercepts may be absent, got False")
+        own = None if pattern is not None else new_bias(settings, num_experts, bias)
+        super().__init__(num_experts, num_features, own)
+        d = check_integer("num_features", num_features, low=1)
+        self._set_pattern(pattern, d, self.num_experts)
+        if pattern is None:
+            self.weight = new_parameter(settings, self.num_experts, d)
+        else:
+            del self._parameters["bias"]
+            self._set_free("weight", new_coefficients(settings, pattern.slopes.num_free))
+            self._set_free("bias", new_coefficients(settings, pattern.intercepts.num_free, std=0.0))
 
     def slope_score(self, x: Tensor) -> Tensor:
         r""":math:`\beta_1^\top x`, ``(*batch, n, k)``."""
@@ -64,7 +97,22 @@ class LinearScore(Score):
 
     def parameter_records(self) -> tuple[ParameterRecord, ...]:
         """The weight in units of one over the covariates, and a bias that absorbs their shift."""
-        return _weight_record(), self.bias_record(*(("weight",) if self.can_shift else ()))
+        return self.patterned_records(_weight_record(), self.bias_record(*(("weight",) if self.can_shift else ())))
+
+    def extra_repr(self) -> str:
+        """The sizes shown by ``repr``."""
+        return super().extra_repr() + ("" if self.pattern is None else f", pattern={self.pattern}")
+
+    def cancelling_columns(self) -> tuple[str, ...]:
+        """Columns whose coefficient is common to all experts, as far as a common change of all scores undoes it."""
+        names = zip(self.coefficient_names, self.blocks.values(), strict=False)
+        found = [
+            f"x{column}" if name == self.coefficient_names[0] else "intercept"
+            for name, block in names
+            if name in self.translated and self.num_experts > 1
+            for column in block.cancelling
+        ]
+        return tuple(found)
 
 
 class ActivationScore(LinearScore):
@@ -79,6 +127,7 @@ class ActivationScore(LinearScore):
         num_features: number of covariates ``d``.
         num_experts: number of experts ``k``.
         bias: whether there is a :math:`\beta_0`.
+        pattern: as in :class:`LinearScore`.
         batch_shape: leading dimensions of independent models.
         dtype: dtype of the parameters.
         device: device of the parameters.
@@ -106,6 +155,7 @@ class ActivationScore(LinearScore):
         num_experts: int,
         *,
         bias: bool = True,
+        pattern: CoefficientPattern | None = None,
         batch_shape: tuple[int, ...] = (),
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -117,6 +167,7 @@ class ActivationScore(LinearScore):
             num_features,
             num_experts,
             bias=bias,
+            pattern=pattern,
             batch_shape=batch_shape,
             dtype=dtype,
             device=device,
@@ -141,7 +192,7 @@ class QuadraticScore(LinearScore):
     Gaussian mixture of y and x jointly is of this form. Each monomial has one coefficient, which keeps the parameters
     identified up to the softmax's translation.
 
-    Arguments are those of :class:`LinearScore`.
+    Arguments are those of :class:`LinearScore`, but for the pattern.
 
     Attributes:
         quadratic: coefficients of the monomials :math:`x_a x_b`, ``(*batch, k, d (d + 1) / 2)``, in the order

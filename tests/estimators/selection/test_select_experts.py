@@ -10,9 +10,10 @@ from sklearn.model_selection import KFold, TimeSeriesSplit
 
 from estimators import EM, MLE
 from estimators.data.dataset import as_data
-from estimators.model_selection import HeldOut, duplicate_expert, effective_df, responsibility_entropy, select_experts
+from estimators.model_selection import HeldOut, duplicate_expert, effective_df, select_experts
 from estimators.model_selection.path import fit_from, fit_path
 from estimators.penalties import Lasso, Ridge
+from estimators.results.criteria import responsibility_entropy
 from estimators.search.starts import GivenResponsibilities, KMeansXY, RandomPartition
 from mixkit import (
     FullCovariance,

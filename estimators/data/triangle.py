@@ -1,0 +1,16 @@
+"""Triangular factors of many rows."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["triangle"]
+
+_ROWS_AT_ONCE = 2**16
+
+
+def triangle(x: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
+    """The triangular factor of ``(x - mean) * factor``, by QR of one block of rows after another."""
+    upper = x[:0]
+    for rows in x.split(_ROWS_AT_ONCE):
+        _, upper = torch.linalg.qr(torch.cat([upper, (rows - mean) * factor]), mode="r")
+    return upper

@@ -1,0 +1,1 @@
+"""Models written as formulas; start with ``fit.py``. Needs the extra ``formula``."""
