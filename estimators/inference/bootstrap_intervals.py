@@ -91,9 +91,9 @@ def accelerated(found: Replicates, level: float) -> np.ndarray:
 def unresolved(found: Replicates, level: float, method: str) -> np.ndarray:
     """Of which parameters a method's levels lie among the last few replicates, ``(P,)`` bool.
 
-    A corrected level that leaves fewer than three replicates outside, and less than a thirtieth of what the level itself
-    leaves there, is noise: at a gate that is nearly a step whole tails of replicates run away, and one of them would be
-    the end.
+    A corrected level that leaves fewer than three replicates outside, and less than a thirtieth of what the level
+    itself leaves there, is noise: at a gate that is nearly a step whole tails of replicates run away, and one of them
+    would be the end.
     """
     if method not in _CORRECTED:
         return np.zeros(len(found.params), dtype=bool)
