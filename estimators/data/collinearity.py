@@ -13,10 +13,10 @@ from mixkit.parameters import has_form
 
 from .columns import with_names
 from .dataset import Data
-from .dependent_coefficients import dependent_coefficients, has_pattern
+from .dependent_coefficients import dependent_coefficients, families_of, has_pattern
 from .triangle import triangle
 
-__all__ = ["CollinearityWarning", "collinearity_remark", "dependent_columns"]
+__all__ = ["CollinearityWarning", "collinearity_remark", "constant_remark", "dependent_columns"]
 
 _LEAST_SPREAD = 1e-150
 _COLLINEAR = 1e-9  # a standardized column whose part outside the others' span is smaller than this is dropped
@@ -36,12 +36,25 @@ def collinearity_remark(dependent: Tensor, *, is_fixed: bool = True) -> str:
     if not columns:
         return ""
     if not is_whole:
-        parts = [name for name, own in zip(("gate", "experts"), dependent, strict=True) if bool(own.any())]
+        has_own = {"gate": bool(dependent[0].any()), "experts": bool(dependent[1:].any())}
+        parts = [name for name, is_dependent in has_own.items() if is_dependent]
         end = "some of their coefficients are fixed at 0" if is_fixed else "the data do not determine all coefficients"
         readers = " and the ".join(parts)
         return f"columns {columns} of x are constant or linear combinations of others that the {readers} read; {end}"
     end = "their coefficients are fixed at 0" if is_fixed else "the data do not determine their coefficients"
     return f"columns {columns} of x are constant or linear combinations of others; {end}"
+
+
+def constant_remark(data: Data, num_known: int) -> str:
+    """What to say of constant columns whose coefficients a penalty holds; empty if there are none."""
+    x = data.x[..., : data.x.shape[-1] - num_known]
+    columns = _is_constant(x.std(1, correction=0), x).any(0).nonzero().squeeze(-1).tolist()
+    return f"columns {columns} of x are constant; the penalty alone determines their coefficients" if columns else ""
+
+
+def _is_constant(std: Tensor, x: Tensor) -> Tensor:
+    """Which columns of ``x (..., n, d)``, of standard deviations ``std (..., d)``, vary by rounding alone or not."""
+    return std <= 1e-13 * torch.maximum(x.amax(-2), -x.amin(-2))
 
 
 def dependent_columns(
@@ -59,9 +72,9 @@ def dependent_columns(
 
     The last ``num_known`` columns, an offset for example, have no coefficients and count as none of them. ``names
     (d,)`` and ``is_fixed`` are for the warning (see :func:`collinearity_remark`), whose place is ``stacklevel`` up.
-    Of a ``model`` with a pattern of coefficients these are the coefficients of gate and experts ``(2, k, d)``, each
-    part's of the columns that it reads; so they are if ``is_held`` says that a penalty holds the slopes of the gate or
-    of the experts, which are then no dependent ones.
+    Of a ``model`` with a pattern of coefficients these are coefficients ``(1 + f, k, d)``, those of the gate and of
+    each family of experts among the columns that it reads; so they are if ``is_held`` says that a penalty holds the
+    slopes of the gate or of the experts, which are then no dependent ones.
     """
     d = data.x.shape[-1]
     dependent = torch.zeros(d, dtype=torch.bool, device=data.x.device)
@@ -72,11 +85,15 @@ def dependent_columns(
     if model is not None and has_pattern(model):
         dependent = dependent_coefficients(model, data.x[..., : d - num_known])
     if model is not None and any(is_held):
-        parts = dependent.expand(2, model.num_experts, -1) if dependent.ndim == 1 else dependent
+        count = len(families_of(model))
+        parts = dependent.expand(1 + count, model.num_experts, -1) if dependent.ndim == 1 else dependent
         parts = parts[..., : d - num_known]
-        dependent = parts & ~torch.tensor(is_held, device=parts.device)[:, None, None]
-    if warn and bool(dependent.any()):
-        remark = collinearity_remark(dependent, is_fixed=is_fixed)
+        held = torch.tensor([is_held[0], *[is_held[1]] * count], device=parts.device)
+        dependent = parts & ~held[:, None, None]
+    remark = collinearity_remark(dependent, is_fixed=is_fixed)
+    if not remark and any(is_held):
+        remark = constant_remark(data, num_known)
+    if warn and remark:
         warnings.warn(with_names(remark, names) if names else remark, CollinearityWarning, stacklevel=stacklevel)
     return dependent
 
@@ -96,7 +113,7 @@ def _dependent(x: Tensor) -> Tensor:
     if bool(lost.any()):
         columns = lost.nonzero().squeeze(-1).tolist()
         raise ValueError(f"x must have squares that do not underflow, got columns {columns} too small; rescale them")
-    constant = std <= 1e-13 * torch.maximum(x.amax(0), -x.amin(0))
+    constant = _is_constant(std, x)
     upper = triangle(x, mean, torch.where(constant, 0.0, 1.0 / torch.where(constant, 1.0, std)))
     diagonal = torch.zeros(x.shape[-1], dtype=x.dtype, device=x.device)
     diagonal[: len(upper)] = upper.diagonal().abs()

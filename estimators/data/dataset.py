@@ -142,7 +142,7 @@ def _grouped(model: MixtureOfExperts, data: Data, groups: Any, weights_of: str, 
         raise ValueError(f"groups must have one label for each of the {data.x.shape[1]} rows of x, got {len(codes)}")
     if len(labels) == len(codes):
         return data
-    units = Units.of(codes, data.weight, weights_of, labels)
+    units = Units.of(codes, data.weight, weights_of, labels, data.x)
     check_constant_within(data.x, units, gate_columns(model, data.x.shape[2]), names, labels)
     is_used = torch.ones(len(labels)) if data.weight is None else units.total(data.weight) > 0
     fewest = int((is_used > 0).sum(-1).min())

@@ -11,7 +11,7 @@ from mixkit.parameters import CoefficientPattern
 
 from .triangle import triangle
 
-__all__ = ["dependent_coefficients", "has_pattern"]
+__all__ = ["dependent_coefficients", "families_of", "has_pattern"]
 
 _COLLINEAR = 1e-9  # as of columns: what is left of a column of length one outside the others' span
 _CONSTANT = 1e-13
@@ -22,37 +22,33 @@ def has_pattern(model: MixtureOfExperts) -> bool:
     return any(isinstance(getattr(part, "pattern", None), CoefficientPattern) for part in model.modules())
 
 
-def dependent_coefficients(model: MixtureOfExperts, x: Tensor) -> Tensor:
-    """Coefficients of covariates ``(2, k, d)`` bool that the data do not determine, those of the gate and of experts.
+def families_of(model: MixtureOfExperts) -> list[Experts]:
+    """The families of experts of a model, side by side or of one response each, in order; one if they are no more."""
+    return list(getattr(model.experts, "families", [model.experts]))
 
-    A free coefficient multiplies its column at the rows of the experts that have it, and the columns of all free
-    coefficients of a part, one above the other for every expert, have to be independent: one that is a linear
-    combination of those of earlier covariates and of the intercepts is dependent.
+
+def dependent_coefficients(model: MixtureOfExperts, x: Tensor) -> Tensor:
+    """Coefficients of covariates ``(1 + f, k, d)`` bool that the data do not determine.
+
+    Those of the gate, then of each of f families, whose own experts come first. A free coefficient multiplies its
+    column at the rows of the experts that have it, and the columns of all free coefficients of a part, one above the
+    other for every expert, have to be independent: one that is a linear combination of those of earlier covariates and
+    of the intercepts is dependent.
 
     Args:
         model: of d covariates.
         x: data sets ``(r, n, d)``.
     """
     k, d = model.num_experts, x.shape[-1]
-    found = torch.zeros((2, k, d), dtype=torch.bool, device=x.device)
+    families = families_of(model)
+    found = torch.zeros((1 + len(families), k, d), dtype=torch.bool, device=x.device)
     gate = _pattern(model.gate.score, k, d)
-    experts = _families(model)
     for rows in x:
         moved, lost = _columns(rows)
         found[0] |= _dependent(gate, moved, lost, is_relative=model.gate.shift_invariant)
-        for first, family in experts:
+        for place, family in enumerate(families):
             own = _pattern(getattr(family, "predictor", None), family.num_experts, d)
-            found[1, first : first + family.num_experts] |= _dependent(own, moved, lost, is_relative=False)
-    return found
-
-
-def _families(model: MixtureOfExperts) -> list[tuple[int, Experts]]:
-    """Families of experts with the number of their first."""
-    families: list[Experts] = list(getattr(model.experts, "families", [model.experts]))
-    first, found = 0, []
-    for family in families:
-        found.append((first, family))
-        first += family.num_experts
+            found[1 + place, : family.num_experts] |= _dependent(own, moved, lost, is_relative=False)
     return found
 
 

@@ -36,16 +36,18 @@ class Units:
     power: Tensor | None = None
 
     @classmethod
-    def of(cls, codes: np.ndarray, sample_weight: Tensor | None, weights_of: str, labels: list[Any]) -> "Units":
-        """Units from the codes ``(n,)`` and ``labels (g,)`` of their groups.
+    def of(
+        cls, codes: np.ndarray, sample_weight: Tensor | None, weights_of: str, labels: list[Any], like: Tensor
+    ) -> "Units":
+        """Units from the codes ``(n,)`` and ``labels (g,)`` of their groups, on the device of ``like``.
 
         Raises:
             ValueError: if weights of groups differ between the rows of one.
         """
-        index = torch.as_tensor(codes)
+        index = torch.as_tensor(codes).to(like.device)
         if sample_weight is None:
             return cls(index)
-        index = index.to(sample_weight.device)
+        sample_weight = sample_weight.to(like.device)
         if check_choice("weights_of", weights_of, WEIGHTS_OF) == "rows":
             own = cls(index, None, sample_weight)
             total = own.total(sample_weight)

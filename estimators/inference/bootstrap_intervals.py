@@ -11,7 +11,7 @@ from ..statistics.wald import wald_intervals
 __all__ = ["INTERVALS", "Replicates", "acceleration", "unresolved"]
 
 _FEWEST = 3  # replicates outside an end
-_LEAST_SHARE = 0.2  # of the replicates that the level leaves outside
+_LEAST_SHARE = 1.0 / 30.0  # of the replicates that the level leaves outside
 
 
 class Replicates(NamedTuple):
@@ -91,9 +91,9 @@ def accelerated(found: Replicates, level: float) -> np.ndarray:
 def unresolved(found: Replicates, level: float, method: str) -> np.ndarray:
     """Of which parameters a method's levels lie among the last few replicates, ``(P,)`` bool.
 
-    A corrected level that leaves fewer than three replicates outside, and less than a fifth of what the level itself
-    leaves there, is noise: at a gate that is nearly a step whole tails of replicates run away, and one of them would be
-    the end.
+    A corrected level that leaves fewer than three replicates outside, and less than a thirtieth of what the level
+    itself leaves there, is noise: at a gate that is nearly a step whole tails of replicates run away, and one of them
+    would be the end.
     """
     if method not in _CORRECTED:
         return np.zeros(len(found.params), dtype=bool)

@@ -11,7 +11,7 @@ from mixkit.gates import Gate
 from mixkit.gates.normalizers import NormalizedSigmoid
 from mixkit.gates.scores import ActivationScore, DistanceScore, LinearScore, Score
 from mixkit.gates.temperatures import FixedTemperature
-from mixkit.parameters import has_form
+from mixkit.parameters import has_form, patterned_parts
 
 from ..voronoi import rbar
 
@@ -56,6 +56,8 @@ def theoretical_rates(
         TheoreticalRate(exponent=-0.25, source='Nguyen, Nguyen, Ho (2023), arXiv 2305.03288, over-specified')
     """
     if true_gate is not None and not is_well_specified(gate, true_gate):
+        return {}
+    if patterned_parts(gate):  # no rates are known of coefficients in common
         return {}
     return _rates(gate.score, gate, num_experts - true_experts)
 

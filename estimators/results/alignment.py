@@ -10,6 +10,7 @@ from torch import Tensor
 from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import alike_experts, reorder_experts
 
+from ..data.unit_posterior import log_joint, unit_log_responsibilities
 from ..objectives.softmax_gate.likelihood import posterior
 from ..objectives.softmax_gate.objective import LinearObjective
 from ..optimizers.objective import Objective
@@ -71,10 +72,14 @@ def align_experts(objective: Objective, theta: Tensor, reference: Tensor, model:
 
 
 def _responsibilities(objective: Objective, vector: Tensor, model: MixtureOfExperts) -> Tensor:
-    """``(k, n)`` at some of the observations."""
+    """``(k, n)`` at some of the observations, or ``(k, g)`` of groups that share an expert."""
     objective.write(vector, model)
-    x, y = _some(objective)
+    units, data = objective.data.units, objective.data
     with torch.no_grad():
+        if units is not None:
+            power = None if units.power is None else units.power[0]
+            return unit_log_responsibilities(log_joint(model(data.x[0]), data.y[0], units, power)).exp().mT
+        x, y = _some(objective)
         return model(x).log_responsibilities(y).exp().mT
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mixkit.parameters import Axis
+from mixkit.parameters import Axis, ParameterRecord
 
 from ..penalties.split import SelectedObjective
 from .maximum import Maximum
@@ -99,8 +99,11 @@ def _penalty(objective: SelectedObjective, theta: Tensor) -> Tensor:
 
 
 def _gate_rows(maximum: Maximum) -> list[str | None]:
-    """For each of users' parameters the expert whose gate's score it is in; None for others."""
-    return [
-        str(index[0]) if record.family is None and record.axes[:1] == (Axis.EXPERT,) else None
-        for record, index in maximum.to_user.entries
-    ]
+    """For each of users' parameters the expert, or experts, whose gate's score it is in; None for others."""
+    return [_row(record, index) if record.family is None else None for record, index in maximum.to_user.entries]
+
+
+def _row(record: ParameterRecord, index: tuple[int, ...]) -> str | None:
+    if record.pattern is not None:
+        return record.pattern.who(index[-1])
+    return str(index[0]) if record.axes[:1] == (Axis.EXPERT,) else None

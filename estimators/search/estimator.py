@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from mixkit.mixture import MixtureOfExperts
 
-from ..data.collinearity import collinearity_remark, dependent_columns
+from ..data.collinearity import collinearity_remark, constant_remark, dependent_columns
 from ..data.columns import column_names, with_names
 from ..data.dataset import Data, as_data
 from ..data.units import taken_group_column
@@ -109,6 +109,8 @@ class Estimator(SearchSettings, ABC):
         result.warnings += [optima.set_aside] if optima.set_aside else []
         result.warnings += spurious_remarks(objective, optima.ascent.theta)
         remark = collinearity_remark(pinned, is_fixed=is_fixed)
+        if not remark and any(holds_slopes(self.penalty, model)):
+            remark = constant_remark(data, model.num_known)
         result.warnings += [with_names(remark, names) if names else remark] if remark else []
         return result
 

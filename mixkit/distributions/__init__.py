@@ -7,6 +7,7 @@ from .binomial import Binomial, binomial_log_prob
 from .box import Box
 from .categorical import Categorical
 from .gamma import Gamma, gamma_log_density
+from .generalized_normal import GeneralizedNormal, generalized_normal_log_density
 from .independent_responses import IndependentResponses
 from .inverse_gaussian import InverseGaussian, inverse_gaussian_log_density
 from .laplace import Laplace
@@ -26,6 +27,7 @@ __all__ = [
     "Box",
     "Categorical",
     "Gamma",
+    "GeneralizedNormal",
     "Hurdle",
     "IndependentResponses",
     "InverseGaussian",
@@ -42,6 +44,7 @@ __all__ = [
     "beta_log_density",
     "binomial_log_prob",
     "gamma_log_density",
+    "generalized_normal_log_density",
     "has_atom",
     "inverse_gaussian_log_density",
     "log1p_square",

@@ -10,8 +10,10 @@ from .eigen_covariance import EigenCovariance, covariance_by_name, covariance_na
 from .families import family, family_by_name, family_names, family_of
 from .gamma import GammaExperts
 from .gaussian import GaussianExperts, linear_gaussian_experts
+from .generalized_gaussian import GeneralizedGaussianExperts
 from .inverse_gaussian import InverseGaussianExperts
 from .laplace import LaplaceExperts
+from .location_scale import LocationScaleExperts
 from .log_normal import LogNormalExperts, ZeroInflatedLogNormalExperts
 from .mixed import MixedExperts
 from .multivariate import MultivariateGaussianExperts
@@ -48,11 +50,13 @@ __all__ = [
     "FullCovariance",
     "GammaExperts",
     "GaussianExperts",
+    "GeneralizedGaussianExperts",
     "HurdleNegativeBinomialExperts",
     "HurdlePoissonExperts",
     "InverseGaussianExperts",
     "LaplaceExperts",
     "LocationExperts",
+    "LocationScaleExperts",
     "LogNormalExperts",
     "MixedExperts",
     "MultiLocationExperts",

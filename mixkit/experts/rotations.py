@@ -18,10 +18,9 @@ def rotation_from_angles(angles: Tensor, size: int) -> Tensor:
     diagonal, row by row.
 
     Example:
-        >>> quarter = torch.tensor([torch.pi / 2])
-        >>> rotation_from_angles(quarter, 2).round(decimals=6)
-        tensor([[-0., -1.],
-                [1., -0.]])
+        >>> quarter = rotation_from_angles(torch.tensor([torch.pi / 2]), 2)
+        >>> torch.allclose(quarter, torch.tensor([[0.0, -1.0], [1.0, 0.0]]), atol=1e-6)
+        True
     """
     rows, columns = torch.tril_indices(size, size, -1, device=angles.device)
     skew = angles.new_zeros((*angles.shape[:-1], size * size))

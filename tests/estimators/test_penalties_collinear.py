@@ -90,6 +90,16 @@ def test_what_a_penalty_leaves_alone_is_still_fixed():
         EM(penalty=MinimumShare(0.1), random_state=0, n_init=1).fit(model, np.c_[x, x], y)
 
 
+def test_a_constant_column_is_named_though_the_penalty_holds_it(doubled):
+    x, y = doubled
+    with pytest.warns(CollinearityWarning, match=r"columns \[1\] of x are constant; the penalty alone determines"):
+        fit = EM(penalty=LogPrior({"slope": Normal(1.0, 1.0)}), random_state=0).fit(
+            one_line(2), np.c_[x[:, 0], np.full(60, 2.0)], y
+        )
+    assert fit.model.experts.predictor.slope.detach()[0, 1].item() == pytest.approx(1.0)  # the prior's mode
+    assert any("the penalty alone" in remark for remark in fit.warnings)
+
+
 def test_more_columns_than_rows():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(40, 80))

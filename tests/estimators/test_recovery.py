@@ -13,6 +13,7 @@ from mixkit import (
     BinomialExperts,
     CategoricalExperts,
     GammaExperts,
+    GeneralizedGaussianExperts,
     HurdlePoissonExperts,
     InverseGaussianExperts,
     LaplaceExperts,
@@ -53,6 +54,7 @@ FAMILIES = {
     "zero-inflated poisson": (lambda: ZeroInflatedPoissonExperts(_linear(), dtype=DTYPE), [[0.5], [-0.5]], [0.5, 3.0]),
     "hurdle poisson": (lambda: HurdlePoissonExperts(_linear(), dtype=DTYPE), [[0.5], [-0.5]], [0.5, 3.0]),
     "truncated poisson": (lambda: TruncatedPoissonExperts(_linear(), dtype=DTYPE), [[0.5], [-0.5]], [0.5, 3.0]),
+    "generalized gaussian": (lambda: GeneralizedGaussianExperts(_linear(), dtype=DTYPE), [[2.0], [-2.0]], [0.0, 4.0]),
     "beta": (lambda: BetaExperts(_linear(), dtype=DTYPE), [[1.0], [-1.0]], [-1.5, 1.5]),
 }
 

@@ -22,11 +22,13 @@ from mixkit.experts import (
     FullCovariance,
     GammaExperts,
     GaussianExperts,
+    GeneralizedGaussianExperts,
     HurdleNegativeBinomialExperts,
     HurdlePoissonExperts,
     InverseGaussianExperts,
     LaplaceExperts,
     LocationExperts,
+    LocationScaleExperts,
     LogNormalExperts,
     MultivariateGaussianExperts,
     NegativeBinomialExperts,
@@ -140,6 +142,15 @@ def _normal(experts, eta, j):
     return stats.norm(eta, _constant_of(experts, "log_std", j))
 
 
+def _generalized_gaussian(experts, eta, j):
+    shape = 2.0 * _constant_of(experts, "log_shape", j)
+    return stats.gennorm(shape, eta, _constant_of(experts, "log_scale", j))
+
+
+def _location_scale(experts, eta, j):
+    return stats.norm(eta[0], np.hypot(experts.least_std, np.exp(eta[1])))
+
+
 def _student_t(experts, eta, j):
     return stats.t(_constant_of(experts, "log_df", j), eta, _constant_of(experts, "log_scale", j))
 
@@ -242,6 +253,9 @@ SCALAR: dict[str, Family] = {
     ),
     "gaussian-constant-mean": Family(lambda **o: GaussianExperts(_constant(**o), **o), _normal),
     "gaussian-network-mean": Family(lambda **o: GaussianExperts(_network(**o), **o), _normal),
+    "generalized-gaussian": Family(lambda **o: GeneralizedGaussianExperts(_linear(**o), **o), _generalized_gaussian),
+    "location-scale": Family(lambda **o: LocationScaleExperts(_linear(2, **o)), _location_scale),
+    "location-scale-least": Family(lambda **o: LocationScaleExperts(_network(2, **o), least_std=0.5), _location_scale),
     "student-t": Family(lambda **o: StudentTExperts(_linear(**o), **o), _student_t),
     "student-t-network": Family(lambda **o: StudentTExperts(_network(**o), **o), _student_t),
     "logistic-of-a-user": Family(

@@ -14,6 +14,7 @@ from mixkit.distributions import (
     Binomial,
     Categorical,
     Gamma,
+    GeneralizedNormal,
     Hurdle,
     InverseGaussian,
     Laplace,
@@ -38,6 +39,7 @@ ONES = double(1.0, 1.0)
 LAWS = {
     "normal": lambda **o: Normal(ONES, ONES, **o),
     "student-t": lambda **o: StudentT(ONES, ONES, ONES, **o),
+    "generalized-normal": lambda **o: GeneralizedNormal(ONES, ONES, ONES, **o),
     "laplace": lambda **o: Laplace(ONES, ONES, **o),
     "poisson": lambda **o: Poisson(ONES, **o),
     "negative-binomial": lambda **o: NegativeBinomial(ONES, ONES, **o),

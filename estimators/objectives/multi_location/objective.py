@@ -47,7 +47,8 @@ class MultiLinearObjective(Objective):
         model: a model for which :meth:`supports` holds.
         data: observations.
         variance_floor: least squared scale of an expert whose family has a floor, relative to that of its response.
-        pinned_columns: covariates ``(d,)`` bool whose coefficients stay zero (constant or collinear ones).
+        pinned_columns: covariates ``(d,)`` bool whose coefficients stay zero (constant or collinear ones); of models
+            with a pattern coefficients ``(1 + f, k, d)``, those of the gate and of each family.
     """
 
     def __init__(self, model: MixtureOfExperts, data: Data, *, variance_floor: float, pinned_columns: Tensor) -> None:

@@ -51,10 +51,9 @@ class RowLayout:
     def of(cls, model: MixtureOfExperts, blocks: list[Block], pinned: Tensor, d: int) -> "RowLayout":
         """That of a model of d covariates, ``pinned`` coefficients of which are zero."""
         k, score = model.num_experts, model.gate.score
-        gate_pinned, expert_pinned = pinned_rows(pinned, k, d)
         has_weight = has_form(score, LinearScore)
-        gate = CoefficientRows.of(score, k, gate_pinned, has_slopes=has_weight, is_relative=True)
-        own = [block.coefficients(expert_pinned[block.experts]) for block in blocks]
+        gate = CoefficientRows.of(score, k, pinned_rows(pinned, k, d), has_slopes=has_weight, is_relative=True)
+        own = [block.coefficients(pinned_rows(pinned, block.k, d, 1 + part)) for part, block in enumerate(blocks)]
         num_scores = k - 1 if gate.is_plain else k
         entries, values, size = [gate.index[:num_scores]], [gate.fixed[:num_scores]], k * (d + 1)
         for block, rows in zip(blocks, own, strict=True):

@@ -145,18 +145,17 @@ def full_places(
     return found
 
 
-def pinned_rows(pinned: Tensor, k: int, d: int) -> tuple[Tensor, Tensor]:
-    """Coefficients of the gate and of the experts that are held at zero, ``(k, d)`` bool each.
+def pinned_rows(pinned: Tensor, k: int, d: int, part: int = 0) -> Tensor:
+    """Coefficients ``(k, d)`` bool of a part of a model that are held at zero.
 
     Args:
-        pinned: covariates ``(d,)`` or more, whose coefficients all are; or ``(2, k, d)``, those of gate and experts.
-        k: number of experts.
+        pinned: covariates ``(d,)`` or more, whose coefficients all are; or ``(1 + f, k, d)``, those of the gate and of
+            each of f families of experts.
+        k: number of experts of the part.
         d: number of covariates.
+        part: 0 for the gate, 1 + i for family i.
     """
-    if pinned.ndim == 1:
-        rows = pinned[:d].expand(k, d)
-        return rows, rows
-    return pinned[0], pinned[1]
+    return pinned[:d].expand(k, d) if pinned.ndim == 1 else pinned[part, :k]
 
 
 def numbered(entries: Tensor) -> Tensor:

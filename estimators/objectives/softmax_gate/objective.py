@@ -396,7 +396,7 @@ def _rows_of(experts: LocationExperts, x: Tensor, y: Tensor) -> tuple[Tensor, Te
 def _coefficient_rows(model: MixtureOfExperts, pinned: Tensor, d: int) -> tuple[CoefficientRows, CoefficientRows]:
     """Those of the gate and of the experts, of a model of d covariates."""
     score, predictor = model.gate.score, model.experts.get_submodule("predictor")
-    gate, experts = pinned_rows(pinned, model.num_experts, d)
+    gate, experts = (pinned_rows(pinned, model.num_experts, d, part) for part in (0, 1))
     has_weight, has_slope = has_form(score, LinearScore), has_form(predictor, LinearPredictor)
     k = model.num_experts
     return (

@@ -364,3 +364,16 @@ def test_a_gate_of_group_covariates_is_that_of_one_row_a_group():
     assert abs(fit.params[fit.param_names.index("gate_weight[0,x0]")]) == pytest.approx(
         abs(logit.coef_[0, 0]), rel=1e-4
     )
+
+
+@pytest.mark.parametrize(("experts", "gate"), [("gaussian", "softmax"), ("categorical", "softmax")])
+def test_groups_say_nothing_to_one_expert(experts, gate):
+    model = model_of(experts, gate, 1)
+    x, y = panel(counts=experts == "categorical")
+    y = y.clamp(max=2.0) if experts == "categorical" else y
+    plain, fit = EM(n_init=1).fit(model, x, y), EM(n_init=1).fit(model, x, y, groups=PANEL)
+    assert fit.llf == pytest.approx(plain.llf, rel=1e-10)
+    np.testing.assert_allclose(fit.cov_params(), plain.cov_params(), rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(
+        fit.cov_params("sandwich") * 60 / 59, plain.cov_params("cluster", groups=PANEL), rtol=1e-5, atol=1e-12
+    )

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from estimators.data.collinearity import dependent_columns
+from estimators.data.unit_posterior import log_joint, unit_log_responsibilities
 from estimators.objectives.autograd import AutogradObjective
 from estimators.objectives.choose import make_objective
 from estimators.objectives.multi_location.objective import MultiLinearObjective
@@ -12,6 +13,7 @@ from estimators.objectives.smooth_gate.objective import SmoothGateObjective
 from estimators.objectives.softmax_gate.objective import LinearObjective
 from estimators.optimizers.em_iterations import em_iterations
 from estimators.search.starts import KMeansX, KMeansXY, LocalLines, MoveAtom, RandomPartition, SplitAtom
+from mixkit import MixtureOfExperts, topk_gate
 
 from ..models import DTYPE, seeded
 from .cases import formula, grouped, model_of, patterned_model
@@ -123,3 +125,37 @@ def test_units_of_some_rows_are_numbered_anew():
     assert some.units.index.tolist() == [0, 0, 1, 1, 0]
     torch.testing.assert_close(some.units.weight[:, some.units.index], data.units.weight[:, data.units.index[rows]])
     torch.testing.assert_close(some.weight, data.weight[:, rows])
+
+
+def test_groups_behind_a_gate_that_selects():
+    """Experts that the gate leaves out of a group have no part in it, whatever their densities there."""
+    gate = topk_gate(2, 3, num_selected=2, dtype=DTYPE, generator=seeded(5))
+    model = MixtureOfExperts(gate, model_of("gaussian", k=3).experts)
+    data = grouped(model)
+    fast, general = objective_of(model, data), AutogradObjective(model, data, variance_floor=1e-6)
+    expected = formula(model, dict(model.named_parameters()), data).detach()
+    for objective in (fast, general):
+        torch.testing.assert_close(objective.value(objective.read(model))[0, 0], expected)
+        assert bool(torch.isfinite(objective.evaluate(objective.read(model)).gradient).all())
+    law = model(data.x[0])
+    joint = log_joint(law, data.y[0], data.units)
+    left_out = torch.isneginf(law.log_weights[data.units.first])
+    assert bool(left_out.any())
+    assert bool((unit_log_responsibilities(joint).exp()[left_out] == 0.0).all())
+
+
+def test_a_group_that_no_expert_can_have_made_is_impossible():
+    model = model_of("atom")
+    data = grouped(model)
+    rows = (data.units.index == 3).nonzero().squeeze(-1)
+    y = data.y.clone()
+    y[:, rows] = 1.0
+    possible = data._replace(y=y.clone())
+    y[:, rows[0]] = 0.0  # an atom and a positive value in one group
+    data = data._replace(y=y)
+    for make in (objective_of, lambda *parts: AutogradObjective(*parts, variance_floor=1e-6)):
+        assert torch.isfinite(make(model, possible).value(make(model, possible).read(model))).all()
+        objective = make(model, data)
+        assert torch.isneginf(objective.value(objective.read(model))).all()
+    posterior = unit_log_responsibilities(log_joint(model(data.x[0]), data.y[0], data.units)).exp()
+    assert posterior[3].tolist() == [0.5, 0.5]

@@ -1,6 +1,7 @@
 """What follows a fit of a patterned model: errors, bootstraps, penalties, streams, posteriors, choices of k."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from estimators.bayes.labels import NearestLabels, SortedLabels, labeling
 from estimators.inference import bootstrap, likelihood_ratio_test, profile_intervals
 from estimators.model_selection.nesting import duplicate_expert
 from estimators.penalties import Lasso, Ridge
+from estimators.rates.theory import theoretical_rates
 from estimators.results.alignment import align_experts
 from estimators.results.fit_result import FitResult
 from mixkit.experts import GaussianExperts
@@ -191,6 +193,20 @@ def test_a_measure_goes_back_into_a_gate_that_it_follows(fit: FitResult) -> None
     other = Gate(LinearScore(2, 2, pattern=CoefficientPattern.of(2, 2, columns=[1]), **settings()))
     with pytest.raises(ValueError, match="gate must have a pattern that weight follows"):
         fit.measure.to_module(other)
+
+
+def test_theory_says_nothing_of_patterned_gates() -> None:
+    gate = LinearScore(2, 3, pattern=CoefficientPattern.of(3, 2, columns=[0]), **settings())
+    assert theoretical_rates(Gate(LinearScore(2, 3, **settings())), 3, 2)
+    assert theoretical_rates(Gate(gate), 3, 2) == {}
+
+
+def test_saved_fits_have_their_pattern(nested_fit: FitResult, tmp_path: Path) -> None:
+    nested_fit.save(tmp_path / "fit.npz")
+    again = FitResult.load(tmp_path / "fit.npz")
+    assert again.model.experts.predictor.pattern == nested()
+    assert torch.equal(again.model.experts.predictor.slope, nested_fit.model.experts.predictor.slope)
+    assert list(again.param_names) == list(nested_fit.param_names)
 
 
 def test_dendrograms_refuse_patterns(fit: FitResult) -> None:

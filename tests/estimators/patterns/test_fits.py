@@ -9,7 +9,7 @@ from torch import nn
 
 from estimators import EM
 from mixkit import constant_gate
-from mixkit.experts import GaussianExperts, PoissonExperts
+from mixkit.experts import GaussianExperts, PoissonExperts, ProductExperts
 from mixkit.experts.predictors import LinearPredictor, ModulePredictor
 from mixkit.gates import Gate
 from mixkit.gates.normalizers import NormalizedSigmoid
@@ -194,6 +194,25 @@ def test_columns_are_collinear_among_those_that_a_part_reads() -> None:
         fit = EM(random_state=0, n_init=4).fit(regression(GaussianExperts, 4, own), doubled, y)
     assert fit.df_model == 7
     assert "slope[0,x2]" not in fit.param_names
+
+
+def test_several_responses_have_patterns_of_their_own() -> None:
+    x, y = crossing(200)
+    count = torch.poisson(torch.exp(0.5 * x[:, 0] + 1.0), generator=torch.Generator().manual_seed(0))
+    doubled = torch.cat([x, 2.0 * x[:, :1]], -1)
+    first = CoefficientPattern.of(2, 3, columns=[0, 1], common=[1])
+    second = CoefficientPattern.of(2, 3, columns=[2], common=[2])  # the double of a column that the other family reads
+    experts = ProductExperts(
+        [
+            GaussianExperts(LinearPredictor(3, 2, pattern=first, **settings())),
+            PoissonExperts(LinearPredictor(3, 2, pattern=second, **settings())),
+        ]
+    )
+    model = MixtureOfExperts(constant_gate(2, dtype=torch.float64), experts)
+    fit = EM(random_state=0, n_init=3, n_moves=0).fit(model, doubled, torch.stack([y, count], -1))
+    assert not fit.warnings
+    assert {"y0.slope[common,x1]", "y1.slope[common,x2]"} < set(fit.param_names)
+    assert fit.df_model == 1 + 5 + 2 + 3
 
 
 def test_a_constant_column_is_an_intercept_where_there_is_none() -> None:
