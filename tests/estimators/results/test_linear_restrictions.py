@@ -45,6 +45,22 @@ def test_words_and_matrices_mean_the_same(text, matrix, values):
     assert len(found.labels) == len(values)
 
 
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (["g[T.a]", "g[T.a]:x"], "g[T.a]:x = 1"),  # the longest name is read
+        (["x_y", "x_yz"], "x_yz = 1"),
+        (["x_", "x_y"], "x_y = 1"),
+    ],
+)
+def test_names_that_begin_with_others(names, text):
+    for order in (names, names[::-1]):
+        found = linear_restrictions(text, order)
+        assert found.matrix.tolist() == [[float(name == names[1]) for name in order]]
+        with pytest.raises(ValueError, match="restrictions must"):
+            linear_restrictions(text, names[:1])
+
+
 def test_labels_are_the_words_or_written_from_the_matrix():
     assert linear_restrictions("a=  2*ab, std[0]", NAMES).labels == ("a = 2*ab", "std[0] = 0")
     matrix = np.array([row(_0=1, _1=-2.5)])
@@ -99,6 +115,11 @@ def test_statistics_do_not_depend_on_units_and_order_of_restrictions():
     assert scaled.statistic == pytest.approx(plain.statistic, rel=1e-9)
     assert combined.statistic == pytest.approx(plain.statistic, rel=1e-9)
     assert plain.df == combined.df == 2
+
+
+def test_what_has_no_variance_has_no_test():
+    covariance = np.diag([0.0] + [1.0] * (P - 1))
+    assert np.isnan(wald_test(np.ones(P), covariance, linear_restrictions("a = 0, ab = 0", NAMES)).statistic)
 
 
 def test_undetermined_parameters_have_no_test_but_leave_others_alone():
