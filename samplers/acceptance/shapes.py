@@ -93,21 +93,23 @@ def expected_tokens(
 ) -> ExpectedTokens:
     r"""Expected tokens of one target call, :math:`1 + E[\text{accepted}]`, from rows of a target and a draft.
 
-    Trees are drawn as a `SampledTree` draws them, each node with a pair of rows taken at random from the data, and
-    verified. So rows at successive positions are taken for independent, as they nearly are a few positions apart;
-    ``branching=(m, 1, 1, ...)`` stands for m drafts.
+    Trees are drawn as a `SampledTree` draws them, siblings without replacement for rules of such siblings, each node
+    with a pair of rows taken at random from the data, and verified. So rows at successive positions are taken for
+    independent, as they nearly are a few positions apart; ``branching=(m, 1, 1, ...)`` stands for m drafts.
 
     Args:
-        rule: Any rule for trees: a `NodeVerifier` or a `MultiBlockVerifier`.
+        rule: Any rule for trees: a `NodeVerifier`, a `MultiBlockVerifier` or a `TraversalVerification`.
         target: Target probabilities ``(n, v)`` at contexts seen in use.
         draft: Draft probabilities ``(n, v)`` at the same contexts.
         branching: Children of each node, by depth; empty for no drafts.
         num_samples: Number of trees.
-        generator: Generator or seed. The same seed gives other shapes the same rows as far as they go.
+        generator: Generator or seed. With one seed, the first nodes of all shapes, counted level by level, get the same
+            rows and the same uniforms.
 
     Raises:
         TypeError: If the rule is no rule for trees.
-        ValueError: If rows are no probabilities, or do not match, or a number of children is below 1.
+        ValueError: If rows are no probabilities, or do not match, a number of children is below 1, or siblings without
+            replacement outnumber the tokens of a row of the draft.
 
     Example:
         >>> import torch
@@ -128,12 +130,15 @@ def expected_tokens(
     parents = tree_parents(branching)
     if not branching:
         return ExpectedTokens(1.0, 0.0)
+    if not rule.with_replacement:
+        _check_support(draft, max(branching))
+    log_target, log_draft = target.log(), draft.log()
     size = max(1, _ENTRIES // ((len(parents) + 1) * target.shape[1]))
+    context, uniforms = _random_numbers(len(draft), len(parents), num_samples, source)
     accepted = []
-    for start in range(0, num_samples, size):
-        count = min(size, num_samples - start)
-        context, tokens = _draw_trees(draft, parents, count, source)
-        rows = target.log()[context], draft.log()[context]
+    for at, drawn in zip(context.split(size), uniforms.split(size), strict=True):
+        at, tokens = _draw_trees(draft, parents, at, drawn, with_replacement=rule.with_replacement)
+        rows = log_target[at], log_draft[at]
         accepted.append(verifier.verify(*rows, tokens, parents, generator=source).num_accepted)
     found = torch.cat(accepted).double()
     return ExpectedTokens(1 + float(found.mean()), float(found.std()) / num_samples**0.5)
@@ -195,17 +200,40 @@ def _check_branching(branching: Sequence[int]) -> tuple[int, ...]:
     return tuple(check_integer("branching", children, low=1) for children in branching)
 
 
-def _draw_trees(draft: Tensor, parents: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Contexts ``(s, n+1)`` of the root and the nodes, one for each prefix, and tokens ``(s, n)``."""
-    size = len(parents) + 1
-    context = torch.randint(len(draft), (count, size), generator=generator)
-    uniforms = torch.rand(count, size - 1, generator=generator, dtype=torch.float64)
-    tokens = torch.zeros(count, size - 1, dtype=torch.long)
+def _check_support(draft: Tensor, siblings: int) -> None:
+    """Refuse rows of fewer tokens than siblings that are drawn without replacement."""
+    fewest = int((draft > 0).sum(-1).min())
+    if fewest < siblings:
+        raise ValueError(
+            f"draft must hold at least {siblings} tokens in each row for as many siblings without replacement, got a "
+            f"row of {fewest}"
+        )
+
+
+def _random_numbers(num_rows: int, num_nodes: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Contexts ``(s, n+1)`` of the root and the nodes, and uniforms ``(s, n)``, drawn node after node."""
+    context, uniforms = [torch.randint(num_rows, (count,), generator=generator)], []
+    for _ in range(num_nodes):
+        uniforms.append(torch.rand(count, generator=generator, dtype=torch.float64))
+        context.append(torch.randint(num_rows, (count,), generator=generator))
+    return torch.stack(context, 1), torch.stack(uniforms, 1)
+
+
+def _draw_trees(
+    draft: Tensor, parents: Tensor, context: Tensor, uniforms: Tensor, *, with_replacement: bool
+) -> tuple[Tensor, Tensor]:
+    """Contexts ``(s, n+1)``, one for each prefix, and tokens ``(s, n)``."""
+    context = context.clone()
+    tokens = torch.zeros_like(context[:, 1:])
     depth = paths(parents)[1][1:]
     for level in range(1, int(depth.max()) + 1):
         nodes = (depth == level).nonzero()[:, 0]
-        above = context[:, parents[nodes] + 1]
-        tokens[:, nodes] = invert_cdf(draft[above], uniforms[:, nodes])
+        for node in nodes.tolist():
+            weights = draft[context[:, parents[node] + 1]]
+            if not with_replacement:
+                earlier = (parents[:node] == parents[node]).nonzero()[:, 0]
+                weights = weights.scatter(1, tokens[:, earlier], 0.0)
+            tokens[:, node] = invert_cdf(weights, uniforms[:, node])
         leader = node_leaders(tokens, parents)[:, nodes + 1]
         context[:, nodes + 1] = context.gather(1, leader)
     return context, tokens

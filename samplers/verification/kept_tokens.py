@@ -33,7 +33,7 @@ def kept_tokens(*logits: Tensor) -> Tensor | None:
     peaks = [_peaks(_distinct(part).flatten(0, -2)) for part in logits if part.numel()]
     # A NaN, which padding may hold, keeps its token.
     tokens = (reduce(torch.maximum, peaks) != -torch.inf).nonzero()[:, 0]
-    return tokens if tokens.numel() <= _LARGEST_SHARE * v else None
+    return tokens if 0 < tokens.numel() <= _LARGEST_SHARE * v else None
 
 
 def _peaks(rows: Tensor) -> Tensor:

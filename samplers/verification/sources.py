@@ -222,7 +222,7 @@ def one_by_one(rows: Tensor, batch: int, source: RandomSource) -> bool:
     So it is on a CPU where there is one row, or where the vocabulary is most of the work; sources that look at all ends
     of a draft gain nothing.
     """
-    return source.stops_early and rows.device.type == "cpu" and (batch == 1 or is_long(rows))
+    return source.stops_early and rows.device.type == "cpu" and (batch == 1 or (batch > 1 and is_long(rows)))
 
 
 Seed = Generator | int

@@ -101,7 +101,7 @@ def path_to(parents: Tensor, last: Tensor, length: Tensor) -> Tensor:
         tensor([[ 0,  2, -1]])
     """
     path = torch.full_like(parents, -1)
-    for depth in range(int(length.max()) - 1, -1, -1):
+    for depth in range(int(length.max()) - 1 if length.numel() else -1, -1, -1):
         inside = (depth < length).nonzero()[:, 0]
         path[inside, depth] = last[inside] - 1
         last = last.clone()

@@ -14,10 +14,10 @@ __all__ = ["TreeVerification", "TreeVerifier"]
 
 
 class TreeVerifier:
-    r"""Verifies a token tree: at each accepted node its children compete by a node rule.
+    r"""Verifies a token tree by a rule for trees, node by node or as a whole.
 
     Children sampled from the node's draft distribution, independently, suit any rule; sampled without replacement they
-    suit `RecursiveRejection` without replacement; chosen in any other way (top-k, n-grams), they have no distribution:
+    suit rules whose ``with_replacement`` is false; chosen in any other way (top-k, n-grams), they have no distribution:
     pass no draft logits, and the token is drawn from the target and accepted if a child holds it.
 
     A tree of sampled nodes must be grown level by level: how many children a node gets may depend on all tokens of
@@ -26,7 +26,7 @@ class TreeVerifier:
     target, and no error is raised.
 
     Args:
-        rule: A verifier made of one rule for each node.
+        rule: A `NodeVerifier`, `MultiBlockVerifier` or `TraversalVerification`.
 
     Source: Miao et al. (2023), SpecInfer, arXiv 2305.09781 (trees); the rules name their own sources.
 
@@ -41,7 +41,9 @@ class TreeVerifier:
 
     def __init__(self, rule: TreeRule):
         if not isinstance(rule, TreeRule):
-            raise TypeError(f"rule must be a NodeVerifier or a MultiBlockVerifier, got {type(rule).__name__}")
+            raise TypeError(
+                f"rule must be a rule for trees, as a NodeVerifier or a MultiBlockVerifier, got {type(rule).__name__}"
+            )
         self.rule = rule
 
     def __repr__(self) -> str:

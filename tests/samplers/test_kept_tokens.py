@@ -126,3 +126,11 @@ def test_rows_that_keep_much_stay_as_they_are():
     logits = torch.zeros(1, 32_000)
     logits[:, ::31] = -torch.inf  # those that are looked at first
     assert kept_tokens.kept_tokens(logits) is None
+
+
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_rows_that_keep_nothing_at_all_are_refused_by_name(rule):
+    m = 1 if rule.max_drafts == 1 else 2
+    nothing = torch.full((1, m, 3, 2048), -torch.inf)
+    with pytest.raises(ValueError, match=r"target_logits must hold .* no row that is all -inf"):
+        rule.verify(nothing, nothing[:, :, :2], torch.zeros(1, m, 2, dtype=torch.long), generator=0)

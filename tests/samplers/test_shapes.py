@@ -3,9 +3,15 @@
 import pytest
 import torch
 
-from samplers import MultiBlockVerifier, OptimalVerifier, RecursiveRejection, SpeculativeSampling
+from samplers import (
+    MultiBlockVerifier,
+    OptimalVerifier,
+    RecursiveRejection,
+    SpeculativeSampling,
+    TraversalVerification,
+)
 from samplers.acceptance import RoundCost, expected_tokens, optimal_acceptance, rank_shapes
-from samplers.acceptance.shapes import tree_parents
+from samplers.acceptance.shapes import _draw_trees, _random_numbers, tree_parents
 from samplers.exactness import Laws, joint_law
 
 P, Q = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), torch.tensor([0.2, 0.2, 0.6], dtype=torch.float64)
@@ -29,6 +35,32 @@ def test_it_is_the_mean_of_the_enumeration(rule):
     drafts = (Q.expand(1, 2, 1, 3), Q.expand(1, 2, 3, 3))
     exact = 1 + float(joint_law(rule, Laws(target, drafts)).mean_accepted)
     assert close(expected_tokens(rule, P[None], Q[None], (2, 1), num_samples=4000), exact)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        MultiBlockVerifier(budgets="priority", with_replacement=False),
+        RecursiveRejection(with_replacement=False),
+        TraversalVerification(with_replacement=False),
+    ],
+)
+def test_siblings_are_drawn_as_the_rule_takes_them(rule):
+    laws = Laws((P[None, None], P.expand(1, 3, 3)), (Q.expand(1, 2, 1, 3),))
+    exact = 1 + float(joint_law(rule, laws).mean_accepted)
+    assert close(expected_tokens(rule, P[None], Q[None], (2,), num_samples=4000), exact)
+
+
+def test_first_nodes_of_all_shapes_get_the_same_rows():
+    draft = torch.randn(50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).softmax(-1)
+    found = []
+    for branching in ((2,), (2, 1), (2, 2, 1)):
+        parents = tree_parents(branching)
+        numbers = _random_numbers(50, len(parents), 30, torch.Generator().manual_seed(1))
+        found.append(_draw_trees(draft, parents, *numbers, with_replacement=True))
+    for context, tokens in found[1:]:
+        assert torch.equal(context[:, :3], found[0][0])
+        assert torch.equal(tokens[:, :2], found[0][1])
 
 
 def test_rows_are_mixed_over_contexts():
@@ -72,6 +104,9 @@ def test_bad_input_is_refused_by_name():
         expected_tokens(OptimalVerifier(), *rows, (2, 0))
     with pytest.raises(ValueError, match="target and draft must have one shape"):
         expected_tokens(OptimalVerifier(), P[None].expand(2, 3), Q[None], (2,))
+    one_hot = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"draft must hold at least 2 tokens in each row .* got a row of 1"):
+        expected_tokens(RecursiveRejection(with_replacement=False), P[None], one_hot, (2,))
     with pytest.raises(ValueError, match="target must be positive"):
         RoundCost(target=0.0)
     with pytest.raises(ValueError, match="draft must be"):

@@ -49,3 +49,26 @@ def test_a_tree_gets_what_its_chains_get():
     )
     assert torch.equal(tree.tokens[0, :3], block.tokens[0])
     assert torch.equal(tree.num_accepted, block.num_accepted)
+
+
+def test_info_holds_the_weight_of_the_last_child_and_all_copies():
+    g = torch.Generator().manual_seed(1)
+    target = torch.randn(1, 1, 3, 3, generator=g, dtype=torch.float64)
+    draft = torch.randn(1, 1, 2, 3, generator=g, dtype=torch.float64)
+    one, tokens = BlockVerification(), torch.tensor([[[2, 1]]])
+    seen = set()
+    for seed in range(30):
+        found = TraversalVerification().verify(target, draft, tokens, generator=seed)
+        exact = one.verify(target, draft, tokens, generator=seed).info.accept_probability[0]
+        reached = int(found.num_accepted[0]) + 1
+        seen.add(reached)
+        torch.testing.assert_close(found.info.accept_probability[0, :reached], exact[:reached])
+    assert seen == {1, 2, 3}
+    copies = TraversalVerification().verify(
+        draft[:, :, [0, 1, 1]].expand(1, 2, 3, 3),
+        draft.expand(1, 2, 2, 3),
+        torch.tensor([[[2, 1], [2, 0]]]),
+        generator=0,
+    )
+    assert copies.num_accepted.tolist() == [2]
+    assert copies.info.num_active.tolist() == [[2, 2]]

@@ -208,5 +208,5 @@ def test_wrong_trees_are_refused(change, message, generator):
 
 
 def test_tree_verifier_refuses_rules_of_whole_drafts():
-    with pytest.raises(TypeError, match="rule must be a NodeVerifier or a MultiBlockVerifier, got BlockVerification"):
+    with pytest.raises(TypeError, match=r"rule must be a rule for trees, as a NodeVerifier .* got BlockVerification"):
         TreeVerifier(BlockVerification())

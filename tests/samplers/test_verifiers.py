@@ -18,6 +18,7 @@ from samplers import (
     RecursiveRejection,
     SamplerMatch,
     SpeculativeSampling,
+    TraversalVerification,
     Verifier,
     WeightedVerifier,
 )
@@ -75,6 +76,11 @@ ROWS = {
     "multi-block": Row(MultiBlockVerifier(), different=False),
     "multi-block-k-seq": Row(MultiBlockVerifier(budgets="k-seq"), different=False),
     "multi-block-priority": Row(MultiBlockVerifier(budgets="priority"), cost=4),
+    "multi-block-without-replacement": Row(
+        MultiBlockVerifier(budgets="priority", with_replacement=False), different=False, cost=40
+    ),
+    "traversal": Row(TraversalVerification(), different=False, cost=8),
+    "traversal-without-replacement": Row(TraversalVerification(with_replacement=False), different=False, cost=8),
     "weighted": Row(WeightedVerifier(steps=3, levels=12, span=3.0), cost=4),
     "importance": Row(ImportanceWeighted(solved=2), cost=8),
     "importance-truncated": Row(ImportanceWeighted(solved=2, alphabet=3, guard=False), cost=8),
@@ -269,14 +275,17 @@ def test_rules_of_identical_drafts_refuse_different_ones(verifier, generator):
         verifier.verify(target, draft, tokens, generator=generator)
 
 
-def test_drafts_without_replacement_must_differ(generator):
+@pytest.mark.parametrize(
+    "name", ["recursive-without-replacement", "multi-block-without-replacement", "traversal-without-replacement"]
+)
+def test_drafts_without_replacement_must_differ(name, generator):
     row = ROWS["match"]
     target, draft, tokens = a_block(row)
     target, tokens = target.clone(), tokens.clone()
     tokens[:, :, 0] = 5
     target[..., 5] = -torch.inf
     with pytest.raises(ValueError, match="must differ among drafts"):
-        RecursiveRejection(with_replacement=False).verify(target, draft, tokens, generator=generator)
+        ROWS[name].verifier.verify(target, draft, tokens, generator=generator)
 
 
 # Reproducibility, dtypes, shapes
@@ -404,6 +413,16 @@ def test_no_drafts_is_plain_sampling(row, generator):
     out = row.verifier.verify(target, target[:, :, :0], torch.zeros(3, 1, 0, dtype=torch.long), generator=generator)
     assert out.tokens.shape == (3, 1)
     assert (out.num_accepted == 0).all()
+
+
+@pytest.mark.parametrize("v", [9, 20_000])
+@over(ROWS)
+def test_an_empty_batch_gives_an_empty_result(row, v):
+    target, draft, tokens = (part[:0] for part in a_block(row, batch=1, v=v))
+    out = row.verifier.verify(target, draft, tokens)
+    assert out.tokens.shape == (0, 4)
+    assert out.num_accepted.shape == out.winner.shape == (0,)
+    assert out.info.accept_probability.shape == out.info.num_active.shape == (0, 3)
 
 
 @over(ROWS)

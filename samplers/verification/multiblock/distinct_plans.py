@@ -59,7 +59,8 @@ def all_inside(draft: Tensor, count: int) -> Tensor:
         others = (earlier + after).clamp_min(1e-300)
         ratio = draft / others
         return (ratio * earlier + draft * pad(ratio.cumsum(-1)[:, :-1], (1, 0))).cumsum(-1).clamp_max(1.0)
-    return (1 - _too_few(draft, after, count)).clamp(0.0, 1.0)
+    held = (draft > 0).cumsum(-1)  # what is impossible is exactly so: orders must not hang on rounding
+    return torch.where(held < count, 0.0, (1 - _too_few(draft, after, count)).clamp(0.0, 1.0))
 
 
 def _too_few(draft: Tensor, outside: Tensor, count: int) -> Tensor:
@@ -72,12 +73,11 @@ def _too_few(draft: Tensor, outside: Tensor, count: int) -> Tensor:
     size = min(count, draft.shape[-1])
     rate = draft.topk(size, -1).values[:, -1].clamp_min(1e-280)
     last = float((_BEYOND - rate.log()).max())
-    found = torch.where(outside > 0, 0.0, torch.zeros_like(outside))
+    found = torch.zeros_like(outside)
     for k in range(math.ceil((last - _FIRST) / _STEP) + 1):
         time = math.exp(_FIRST + k * _STEP)
         found += _STEP * time * outside * (-time * outside).exp() * _arrived_fewer(draft, time, count)
-    held = (draft > 0).cumsum(-1)
-    return torch.where(outside > 0, found, (held < count).to(found))
+    return torch.where(outside > 0, found, 0.0)
 
 
 def _arrived_fewer(draft: Tensor, time: float, count: int) -> Tensor:

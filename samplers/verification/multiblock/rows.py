@@ -10,7 +10,7 @@ from ..shared_prefix import check_led_rows, check_shared_rows, leaders
 from ..sources import is_long
 from ..token_tree import TokenTree
 from ..verify_drafts import DraftBlock
-from .levels import Level, MergedTree, TreeShape, merge
+from .levels import Level, TreeShape
 from .one_node import NodeRows
 from .plans import LevelRows
 from .two_phase import Stops
@@ -185,6 +185,19 @@ def _leaders_going_on(leader: Tensor, going: Tensor) -> Tensor:
     return same.to(torch.uint8).argmax(-1)
 
 
+def check_distinct(shape: TreeShape) -> None:
+    """Refuse siblings that hold the same token, for siblings drawn without replacement."""
+    real = shape.real[:, :, None] & shape.real[:, None]
+    same = real & (shape.tokens[:, :, None] == shape.tokens[:, None])
+    twice = (same & (shape.parents[:, :, None] == shape.parents[:, None])).triu(1).nonzero()
+    if twice.numel():
+        row, node, _ = twice[0].tolist()
+        raise ValueError(
+            "draft_tokens must differ among drafts that share a prefix, for drafts without replacement, got token "
+            f"{int(shape.tokens[row, node])} twice in row {row} of the batch"
+        )
+
+
 def tree_shape(tree: TokenTree) -> TreeShape:
     """The shape of a token tree."""
     batch, count = tree.tokens.shape
@@ -198,11 +211,6 @@ def tree_shape(tree: TokenTree) -> TreeShape:
         depths = torch.nn.functional.pad(deeper, (1, 0))
         num_levels += 1
     return TreeShape(tree.tokens, tree.parents, tree.real, depths, num_levels)
-
-
-def merge_tree(tree: TokenTree) -> MergedTree:
-    """Merge the copies of each prefix of a token tree."""
-    return merge(tree_shape(tree))
 
 
 def check_shared_nodes(tree: TokenTree, leader: Tensor) -> None:

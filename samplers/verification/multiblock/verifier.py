@@ -20,6 +20,7 @@ from .rows import (
     Rows,
     TreeRows,
     block_shape,
+    check_distinct,
     check_shared_laws,
     check_shared_nodes,
     following_weights,
@@ -74,6 +75,8 @@ class MultiBlockVerifier(TreeRule):
     def rule(self, block: DraftBlock, source: RandomSource) -> Verification:
         """Plan the whole tree of drafts, then draw the end of the path and the token after it."""
         check_shared_laws(block, identical_drafts=self.identical_drafts)
+        if not self.with_replacement:
+            check_distinct(block_shape(block))
         if one_by_one(block.target, block.shape[0], source):
             return descend_block(block, self._plans, source)
         batch, _, size = block.shape
@@ -89,6 +92,8 @@ class MultiBlockVerifier(TreeRule):
         if tree.draft is None:
             return walk_tree(tree, draw_from_target, source, precise=False)
         shape = tree_shape(tree)
+        if not self.with_replacement:
+            check_distinct(shape)
         merged = merge(shape)
         check_shared_nodes(tree, merged.leader)
         if one_by_one(tree.target, tree.tokens.shape[0], source):
