@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,14 @@ class DesignWords:
     common: str | Sequence[str] | Mapping[str, Sequence[int]] | None = None
     absent: Mapping[int, str] | None = None
     fixed: Mapping[tuple[int, str], float] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.absent, Mapping | None):
+            raise TypeError(f"absent must be a mapping of experts to terms, got {type(self.absent).__name__}")
+        _check_fixed(self.fixed)
+        for who in self.common.values() if isinstance(self.common, Mapping) else ():
+            if isinstance(who, str) or not isinstance(who, Iterable):
+                raise TypeError(f"common must map terms to sequences of experts, got {who!r}")
 
     @property
     def expert_terms(self) -> Terms:
@@ -111,8 +120,10 @@ class Design:
             columns,
             _common(words, groups, made),
             {expert: _absent(expert, text, made) for expert, text in (words.absent or {}).items()},
-            _fixed(words.fixed or {}, columns),
+            _fixed(words.fixed or {}, experts),
         )
+        if not _own(experts) and (design.absent or design.fixed):
+            raise ValueError("absent and fixed must be None where experts read no column but the intercept")
         return design, _columns(columns, [matrix, gate_matrix])
 
     def encoded(self, frame: Any) -> np.ndarray:
@@ -212,11 +223,22 @@ def _absent(expert: int, text: str, made: Mapping[str, tuple[str, ...]]) -> tupl
     return (*names, "intercept") if terms.intercept else tuple(names)
 
 
-def _fixed(fixed: Mapping[tuple[int, str], float], columns: Sequence[str]) -> dict[tuple[int, str], float]:
+def _fixed(fixed: Mapping[tuple[int, str], float], experts: Encoder) -> dict[tuple[int, str], float]:
+    columns = [*_own(experts), *(["intercept"] if experts.terms.intercept else [])]
     for _, name in fixed:
-        if name not in columns and name != "intercept":
-            raise ValueError(f"fixed must name columns of the experts, {list(columns)} or 'intercept', got {name!r}")
+        if name not in columns:
+            raise ValueError(f"fixed must name columns of the experts, {columns}, got {name!r}")
     return dict(fixed)
+
+
+def _check_fixed(fixed: Any) -> None:
+    if not isinstance(fixed, Mapping | None):
+        raise TypeError(f"fixed must be a mapping of (expert, column) to values, got {type(fixed).__name__}")
+    for key, value in (fixed or {}).items():
+        if not isinstance(key, tuple) or len(key) != 2:
+            raise TypeError(f"fixed must have pairs (expert, column) as its keys, got {key!r}")
+        if not isinstance(value, Real):
+            raise TypeError(f"fixed must hold numbers, got {value!r} for {key}")
 
 
 def _all(experts: tuple[int, ...] | None, num_experts: int) -> Sequence[int]:

@@ -249,6 +249,22 @@ class TestFrames:
             squared.params, fit_formula("z ~ x", DATA.assign(z=DATA.y**2), 1, **QUICK).params, rtol=1e-9
         )
 
+    @pytest.mark.parametrize(
+        ("formula", "settings", "error", "message"),
+        [
+            ("y ~ x | w", {"fixed": {(0, "w"): 1.0}}, ValueError, "fixed must name columns of the experts, ['x', 'int"),
+            ("y ~ 0 + x", {"fixed": {(0, "intercept"): 1.0}}, ValueError, "fixed must name columns of the experts"),
+            ("y ~ 1 | x", {"fixed": {(0, "intercept"): 1.0}}, ValueError, "must be None where experts read no column"),
+            ("y ~ x", {"fixed": {"x": 1.0}}, TypeError, "fixed must have pairs (expert, column) as its keys, got 'x'"),
+            ("y ~ x", {"fixed": {(0, "x"): "a"}}, TypeError, "fixed must hold numbers, got 'a'"),
+            ("y ~ x", {"absent": "x"}, TypeError, "absent must be a mapping of experts to terms, got str"),
+            ("y ~ 1", {"common": {"x": 0}}, TypeError, "common must map terms to sequences of experts, got 0"),
+        ],
+    )
+    def test_patterns_say_what_they_refuse(self, formula, settings, error, message):
+        with pytest.raises(error, match=re.escape(message)):
+            fit_formula(formula, DATA, 2, **settings, **QUICK)
+
     def test_families_belong_to_the_responses_that_they_name(self):
         ordered = fit_formula("y + count ~ x", DATA, 1, family={"y": "gaussian", "count": "poisson"}, **QUICK)
         turned = fit_formula("y + count ~ x", DATA, 1, family={"count": "poisson", "y": "gaussian"}, **QUICK)
@@ -405,7 +421,7 @@ class TestBadInput:
             (
                 "y ~ x",
                 {"fixed": {(0, "w"): 1.0}},
-                "fixed must name columns of the experts, ['x'] or 'intercept', got 'w'",
+                "fixed must name columns of the experts, ['x', 'intercept'], got 'w'",
             ),
             ("y ~ x", {"groups": "nothing"}, "got none of ['nothing']"),
             ("y ~ x", {"groups": np.ones(3)}, "groups must have one entry for each of 240 rows of data, got (3,)"),
