@@ -19,6 +19,7 @@ from samplers import (
 from samplers.exactness import Laws, joint_law, random_laws, target_law
 from samplers.verification import kept_tokens
 from samplers.verification.multidraft import clipped
+from samplers.verification.multidraft.sorting import sort_with_order
 
 RULES = [
     SpeculativeSampling(),
@@ -146,3 +147,13 @@ def test_a_truncated_row_gets_the_same_tokens_beside_one_that_is_whole(rule):
     together = rule.verify(*both, torch.cat([tokens, tokens]), generator=[3, 4])
     alone = rule.verify(target, draft, tokens, generator=[3])
     assert torch.equal(together.tokens[:1], alone.tokens)
+
+
+@pytest.mark.parametrize("n", [300, 3000, 6000])
+def test_equal_ratios_stay_in_the_order_of_their_tokens(n):
+    values = torch.randint(0, 5, (2, n), generator=torch.Generator().manual_seed(n)).double()
+    values[0, ::3] += 1e-12  # the same number in float32
+    ordered, order = sort_with_order(values)
+    assert torch.equal(ordered, values.gather(1, order))
+    assert (ordered.diff() >= 0).all()
+    assert (order.diff()[ordered.diff() == 0] > 0).all()
