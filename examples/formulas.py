@@ -42,10 +42,11 @@ def draw(fit: FitResult, data: dict, path: Path) -> None:
         own = classes == expert
         points = np.array(data["ment"])[own] + jitter[0, own], np.array(data["art"])[own] + jitter[1, own]
         top.scatter(*points, s=8, alpha=0.5, label=f"likelier expert {expert}")
-    top.plot(ments, mean.value, color="black", label="mean of a married woman without young children")
+    top.plot(ments, mean.value, color="black", label="mean, married woman, no young children")
     top.fill_between(ments, *mean.interval.T, color="black", alpha=0.15)
-    top.set(ylabel="articles", xlim=(-1, 41), title="Articles of PhD students in biochemistry")
-    top.legend()
+    top.set(ylabel="articles", xlim=(-1, 41))
+    figure.suptitle("Articles of PhD students in biochemistry")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     bottom.plot(ments, first)
     bottom.set(xlabel="articles of the mentor", ylabel="weight of expert 0", ylim=(0, 1))
     path.parent.mkdir(parents=True, exist_ok=True)

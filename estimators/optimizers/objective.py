@@ -22,6 +22,7 @@ class EndRules(NamedTuple):
     """What a search holds against an end of a climb.
 
     Attributes:
+        num_experts: k.
         least_observations: an expert on fewer determines no more than its own coefficients.
         variance_floor: least variance of an expert relative to the response's.
         finds_lines: whether an expert at the floor is welcome where more rows are on its line than chance would bring.
@@ -29,6 +30,7 @@ class EndRules(NamedTuple):
         keeps_spurious: whether ends are taken by their values alone.
     """
 
+    num_experts: int = 1
     least_observations: int = 1
     variance_floor: float = 1e-6
     finds_lines: bool = False

@@ -50,7 +50,7 @@ def describe(value: Any) -> str:
         >>> from torch.distributions import Normal
         >>> from estimators.penalties import LogPrior, Ridge
         >>> describe(Ridge(1.0))
-        'Ridge(gate=1.0, experts=0.0)'
+        'Ridge(gate=1.0, experts=0.0, scaled=False)'
         >>> narrow, wide = (describe(LogPrior({"slope": Normal(0.0, std)})) for std in (0.01, 100.0))
         >>> narrow == wide
         False

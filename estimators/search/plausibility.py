@@ -78,7 +78,7 @@ def doubts(objective: Objective, theta: Tensor) -> Doubts:
 
 def spurious_remarks(objective: Objective, theta: Tensor) -> list[str]:
     """What a reader should know of the experts of the first end ``theta (r, s, P)`` that rest on coincidences."""
-    found = is_spurious(objective, theta, objective.observations(theta))[0, 0].nonzero().squeeze(-1).tolist()
+    found = is_spurious(objective, theta)[0, 0].nonzero().squeeze(-1).tolist()
     if not found:
         return []
     return [
@@ -89,22 +89,23 @@ def spurious_remarks(objective: Objective, theta: Tensor) -> list[str]:
 
 def _is_on_lines(objective: Objective, theta: Tensor, counts: Tensor) -> Tensor:
     """Whether all experts of ends whose scales are at a floor have support, ``(r, s)`` bool."""
-    at_floor = _log_std(objective, theta, counts.shape[-1]) <= _log_floor(objective)
+    at_floor = _log_std(objective, theta) <= _log_floor(objective)
     return (has_support(objective, theta, counts) | ~at_floor.any(-1)).all(-1)
 
 
-def is_spurious(objective: Objective, theta: Tensor, counts: Tensor) -> Tensor:
+def is_spurious(objective: Objective, theta: Tensor, counts: Tensor | None = None) -> Tensor:
     """Which experts have a tiny scale on as few rows as chance would bring there, ``(r, s, k)`` bool.
 
     Args:
         objective: whose experts may have scales with a floor; if they have none, no expert is spurious.
         theta: ``(r, s, P)``.
-        counts: observations of each expert, ``(r, s, k)``.
+        counts: observations of each expert, ``(r, s, k)``; None to count them where that matters.
     """
-    log_std = _log_std(objective, theta, counts.shape[-1])
+    log_std = _log_std(objective, theta)
     is_tiny = (_beside_the_widest(log_std) < math.log(_TINY)).any(-1)
     if not bool(is_tiny.any()):
         return is_tiny
+    counts = objective.observations(theta) if counts is None else counts
     return is_tiny & (_log_coincidences(objective, log_std, counts) >= 0.0)
 
 
@@ -115,7 +116,7 @@ def has_support(objective: Objective, theta: Tensor, counts: Tensor) -> Tensor:
     :func:`is_spurious`.
     """
     rows = (counts - _most_equal(objective.data).to(counts)[:, None, None] + 1.0).clamp(min=0.0)
-    return _log_coincidences(objective, _log_std(objective, theta, counts.shape[-1]), rows) < 0.0
+    return _log_coincidences(objective, _log_std(objective, theta), rows) < 0.0
 
 
 def finest_variance(data: Data) -> float:
@@ -125,7 +126,7 @@ def finest_variance(data: Data) -> float:
     return max(_LEAST_STD, float(rounding.max()) if len(rounding) else 0.0) ** 2
 
 
-def _log_std(objective: Objective, theta: Tensor, k: int) -> Tensor:
+def _log_std(objective: Objective, theta: Tensor) -> Tensor:
     """Logarithms of the experts' own scales relative to the response's, ``(r, s, k, c)``; 0 where there are none."""
     theta, base = objective.unwrapped(theta)
     found: dict[int, list[int]] = {}
@@ -136,6 +137,7 @@ def _log_std(objective: Objective, theta: Tensor, k: int) -> Tensor:
         if Axis.EXPERT in record.axes:
             found.setdefault(record.first_expert + at[record.axes.index(Axis.EXPERT)], []).append(place)
     relative = theta - base.lower + _log_floor(objective)
+    k = max([objective.end_rules.num_experts, *(expert + 1 for expert in found)])
     log_std = theta.new_zeros((*theta.shape[:2], k, max(map(len, found.values()), default=1)))
     for expert, own in found.items():
         log_std[..., expert, : len(own)] = relative[..., own]

@@ -71,6 +71,7 @@ class Search:
             objective = StandardizedObjective.of(self.model, data, floor, objective)
         objective = penalized(objective, self.settings.penalty, self.model)
         objective.end_rules = EndRules(
+            num_experts=self.model.num_experts,
             least_observations=_coefficients(self.model, data),
             variance_floor=floor,
             finds_lines=chosen is None,
@@ -106,8 +107,9 @@ class Search:
         rules, ascent = whole.objective.end_rules, best.ascent
         if not rules.finds_lines:
             return whole, best
-        is_held = whole.objective.at_floor(ascent.theta).any(-1)
-        is_held &= ~doubts(whole.objective, ascent.theta).any & torch.isfinite(ascent.value)
+        is_held = whole.objective.at_floor(ascent.theta).any(-1) & torch.isfinite(ascent.value)
+        if bool(is_held.any()):
+            is_held &= ~doubts(whole.objective, ascent.theta).any
         if not bool(is_held.any()):
             return whole, best
         finer = self.level(whole.data, min(finest_variance(whole.data), rules.variance_floor))

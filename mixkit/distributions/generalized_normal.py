@@ -121,7 +121,8 @@ def generalized_normal_log_density(value: Tensor, loc: Tensor, log_scale: Tensor
 def _beyond(distance: np.ndarray, log_scale: np.ndarray, shape: np.ndarray) -> Any:
     power = (np.abs(distance) * np.exp(-log_scale)) ** shape
     far = 0.5 * scipy.special.gammaincc(1.0 / shape, power)
-    return np.where(distance >= 0, far, 0.5 + 0.5 * scipy.special.gammainc(1.0 / shape, power)) + 0.0 * distance
+    near = 0.5 + 0.5 * scipy.special.gammainc(1.0 / shape, power)
+    return np.where(np.isnan(distance), np.nan, np.where(distance >= 0, far, near))
 
 
 def _quantile(level: np.ndarray, log_scale: np.ndarray, shape: np.ndarray) -> Any:

@@ -199,6 +199,25 @@ def truncated_negative_binomial_of(eta, x, constants):
     return ChangedCounts(eta, stats.nbinom(size, size / (size + np.exp(eta))), 0.0, is_inflated=False)
 
 
+def negative_binomial(eta, log_dispersion):
+    size = np.exp(-log_dispersion)
+    return stats.nbinom(size, size / (size + np.exp(eta)))
+
+
+def inflated_negative_binomial_of(eta, x, constants):
+    counts = negative_binomial(eta, constants[0])
+    return ChangedCounts(eta, counts, special.expit(constants[1]), is_inflated=True)
+
+
+def hurdle_negative_binomial_of(eta, x, constants):
+    counts = negative_binomial(eta, constants[0])
+    return ChangedCounts(eta, counts, special.expit(constants[1]), is_inflated=False)
+
+
+def truncated_poisson_of(eta, x, constants):
+    return ChangedCounts(eta, stats.poisson(np.exp(eta)), 0.0, is_inflated=False)
+
+
 class Levels:
     """Ordered levels as SciPy's other distributions are called."""
 
@@ -220,6 +239,9 @@ ONE = {
     "beta": One(beta_of, drawn("beta")),
     "zero_inflated_poisson": One(inflated_poisson_of, drawn("zero_inflated_poisson")),
     "hurdle_poisson": One(hurdle_poisson_of, drawn("hurdle_poisson")),
+    "zero_inflated_negative_binomial": One(inflated_negative_binomial_of, drawn("zero_inflated_negative_binomial")),
+    "hurdle_negative_binomial": One(hurdle_negative_binomial_of, drawn("hurdle_negative_binomial")),
+    "truncated_poisson": One(truncated_poisson_of, drawn("truncated_poisson")),
     "truncated_negative_binomial": One(truncated_negative_binomial_of, drawn("truncated_negative_binomial")),
     "ordinal": One(Levels, drawn("ordinal", num_levels=4), {"num_levels": 4}),
 }

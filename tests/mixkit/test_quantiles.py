@@ -60,6 +60,15 @@ def test_quantiles_increase_and_end_where_the_support_does(law):
 
 
 @every_scalar_family
+def test_all_probability_lies_between_the_infinities(family):
+    law = moe(family)(normal(3, D))
+    for part in (law, law.components):
+        ends = torch.tensor([-torch.inf, torch.inf], dtype=torch.float64)
+        assert (part.cdf(ends[0]) == 0.0).all()
+        assert (part.cdf(ends[1]) - 1.0).abs().max() < 1e-12
+
+
+@every_scalar_family
 def test_quantiles_of_every_family_against_a_root_finder(family):
     law = moe(family)(normal(3, D))
     p = double(1e-12, 0.025, 0.5, 0.975, 1 - 1e-9)

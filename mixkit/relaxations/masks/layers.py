@@ -43,8 +43,9 @@ def add_masks(
 
     Example:
         >>> from mixkit.relaxations.masks import PatternMask
-        >>> model = nn.Sequential(nn.utils.skip_init(nn.Linear, 8, 4))
         >>> generator = torch.Generator().manual_seed(0)
+        >>> model = nn.Sequential(nn.utils.skip_init(nn.Linear, 8, 4))
+        >>> weight = nn.init.normal_(model[0].weight, generator=generator)
         >>> masks = add_masks(model, lambda w: PatternMask(w.shape, 2, 4, generator=generator))
         >>> hard = harden_masks(model)
         >>> is_nm_mask(model[0].weight, 2, 4)
