@@ -59,7 +59,7 @@ def read_terms(argument: str, text: str) -> Terms:
     """
     if not isinstance(text, str):
         raise TypeError(f"{argument} must be a string of terms, got {type(text).__name__}")
-    words = [str(term) for term in _parsed(argument, text)]
+    words = [_word(term) for term in _parsed(argument, text)]
     return Terms(argument, tuple(word for word in words if word not in ("0", "1")), "1" in words)
 
 
@@ -75,6 +75,15 @@ def _parsed(argument: str, text: str) -> Any:
     factors = [factor for term in formula for factor in term.factors]
     check_expressions(argument, [factor.expr for factor in factors if factor.eval_method is python])
     return formula
+
+
+def _word(term: Any) -> str:
+    """A term as it is written; names that are no identifiers are quoted, as they must be to be read again."""
+    lookup = formulaic_package().parser.types.Factor.EvalMethod.LOOKUP
+    return ":".join(
+        f"`{factor.expr}`" if factor.eval_method is lookup and not factor.expr.isidentifier() else factor.expr
+        for factor in term.factors
+    )
 
 
 def _factors(formula: Any) -> Iterable[set[str]]:
@@ -112,11 +121,11 @@ class Encoder:
         """
         package = formulaic_package()
         spec = package.ModelSpec(package.Formula(terms.text), materializer="pandas", output="pandas")
-        matrix = _materialized(terms.argument, spec, frame)
+        matrix = _materialized(terms.argument, spec, _without_unused_levels(frame))
         found = matrix.model_spec
         kinds = {name: state["categories"] for name, (_, state) in found.encoder_state.items() if "categories" in state}
         categories = {name: [_plain(level) for level in levels] for name, levels in kinds.items()}
-        made = {str(part.term): tuple(part.columns) for part in found.structure}
+        made = {_word(part.term): tuple(part.columns) for part in found.structure}
         encoder = cls(terms, tuple(matrix.columns), categories, dict(found.transform_state))
         return encoder, _checked(terms.argument, matrix), made
 
@@ -156,6 +165,12 @@ class Encoder:
                 "may hold numbers where the fit had categories"
             )
         return _checked(self.terms.argument, matrix)
+
+
+def _without_unused_levels(frame: Any) -> Any:
+    """Categories without levels that no row has: they would have no coefficient, and are as unseen as others."""
+    kinds = {name: column for name, column in frame.items() if hasattr(column, "cat")}
+    return frame.assign(**{name: column.cat.remove_unused_categories() for name, column in kinds.items()})
 
 
 def _plain(level: Any) -> Any:

@@ -15,7 +15,7 @@ from ..search.estimator import Estimator
 from .design import DesignWords
 from .extras import frame_packages
 from .learn import Columns, Learned, learn
-from .model import Family, ModelWords, labels_of
+from .model import Family, ModelWords, families_in_order, labels_of
 from .words import split_formula
 
 __all__ = ["fit_formula"]
@@ -54,8 +54,8 @@ def fit_formula(
         formula: as above; the left side may be an expression, or several columns ``a + b``.
         data: a pandas, polars or pyarrow frame, or a mapping of columns.
         num_experts: number of experts k.
-        family: a name of :func:`mixkit.experts.family_by_name`; a mapping of the responses to names, in the order of
-            the left side, ``{"weight": "gaussian", "visits": "poisson"}``; or experts that take all the columns.
+        family: a name of :func:`mixkit.experts.family_by_name`; a mapping of the responses to names
+            ``{"weight": "gaussian", "visits": "poisson"}``; or experts that take all the columns.
         common: terms, beside those of the formula, whose coefficients all experts share; or a mapping of terms to the
             experts that share them, ``{"x1 + x2": (0, 1)}``; the others lack them.
         absent: by expert the terms that it lacks, ``{2: "x1 + x2"}``.
@@ -92,11 +92,12 @@ def fit_formula(
     """
     check_integer("num_experts", num_experts, low=1)
     words = split_formula(formula)
-    model = ModelWords(family, gate, dict(family_options or {}), dict(gate_options or {}))
     terms = DesignWords(words.experts, words.gate, common, absent, fixed)
     columns = Columns(offset, trials, weights, groups)
     text = _text(formula, terms, columns)
     learned = learn(text, terms, words.response, columns, data, missing=missing, labels=labels_of(family))
+    family = families_in_order(family, learned.recipe.response.columns)
+    model = ModelWords(family, gate, dict(family_options or {}), dict(gate_options or {}))
     built = model.build(
         learned.recipe.design,
         num_experts,

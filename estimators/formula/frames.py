@@ -57,7 +57,7 @@ def taken_columns(data: Any, names: Iterable[str], *, argument: str = "data") ->
         frame = pd.DataFrame({name: _column(source[name]) for name in names}, index=range(len(source)))
     if not len(frame):
         raise ValueError(f"{argument} must have at least one row, got none")
-    return frame
+    return frame.infer_objects()  # numbers held as objects are numbers, not categories
 
 
 def _from_mapping(columns: Mapping[str, Any], argument: str) -> Any:

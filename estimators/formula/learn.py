@@ -7,9 +7,10 @@ import numpy as np
 from mixkit._validation import check_choice, check_integer
 
 from .design import Design, DesignWords
-from .encoder import Encoder, read_terms
+from .encoder import Encoder, Terms, read_terms
 from .recipe import Recipe, missing_counts, read_columns
 from .response import Labels, Response, response_variables
+from .words import has_arithmetic
 
 __all__ = ["Columns", "Learned", "learn"]
 
@@ -73,7 +74,8 @@ def learn(
         ValueError: for formulas and frames that do not fit each other, and missing values.
     """
     known = _known(columns)
-    weights, groups = (_as_terms(name, getattr(columns, name)) for name in ("weights", "groups"))
+    weights = _expression("weights", columns.weights) if isinstance(columns.weights, str) else None
+    groups = _quoted("groups", columns.groups) if isinstance(columns.groups, str) else None
     extra = [terms for terms in (*known.values(), weights, groups) if terms is not None]
     targets = response_variables(response)
     both = sorted(targets & words.variables)
@@ -106,11 +108,19 @@ def _is_number(trials: Any) -> bool:
 def _known(columns: Columns) -> dict[str, Any]:
     """Terms of the known columns, in the order of a model: offset, then trials."""
     roles = {"offset": columns.offset, "trials": None if _is_number(columns.trials) else columns.trials}
-    return {role: read_terms(role, f"0 + {text}") for role, text in roles.items() if text is not None}
+    return {role: _expression(role, text) for role, text in roles.items() if text is not None}
 
 
-def _as_terms(name: str, value: Any) -> Any:
-    return read_terms(name, f"0 + {value}") if isinstance(value, str) else None
+def _expression(name: str, text: Any) -> Terms:
+    """One term that computes what the text says: ``log(a) - log(b)`` is a difference here, not a choice of terms."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be an expression of columns, got {type(text).__name__}")
+    return read_terms(name, f"0 + I({text})" if has_arithmetic(text, "+-*/^%") else f"0 + {text}")
+
+
+def _quoted(name: str, text: str) -> Terms:
+    """The column of a name, whatever signs it has."""
+    return read_terms(name, f"0 + `{text.strip('`')}`")
 
 
 def _without_missing(frame: Any, missing: str) -> tuple[Any, np.ndarray, list[str]]:

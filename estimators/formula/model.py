@@ -1,7 +1,7 @@
 """From a design, names of a family and a gate to a model."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from mixkit.mixture import MixtureOfExperts
 from .design import Design
 from .response import Labels
 
-__all__ = ["Family", "ModelWords", "labels_of"]
+__all__ = ["Family", "ModelWords", "families_in_order", "labels_of"]
 
 Family = str | Experts | Mapping[str, str]
 """A name, experts, or a name for each of several responses."""
@@ -50,6 +50,21 @@ def labels_of(family: Family) -> Labels:
         raise TypeError(f"family must be a name or a mixkit.experts.Experts, got {received}")
     kind = type(family) if isinstance(family, Experts) else _kind(family)
     return next((labels for base, labels in _LABELS.items() if issubclass(kind, base)), Labels.NUMBERS)
+
+
+def families_in_order(family: Family, responses: Sequence[str]) -> Family:
+    """A mapping in the order of the responses where it names them; as it is if none of its names is a response.
+
+    Raises:
+        ValueError: if some of its names are responses, and others are not.
+    """
+    if not isinstance(family, Mapping) or not set(family) & set(responses):
+        return family
+    if set(family) != set(responses):
+        raise ValueError(
+            f"family must have a name for each of {len(responses)} responses, {list(responses)}, got {list(family)}"
+        )
+    return {name: family[name] for name in responses}
 
 
 def _kind(family: str) -> type[Experts]:

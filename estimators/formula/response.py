@@ -9,6 +9,7 @@ import numpy as np
 
 from .encoder import Encoder, read_terms
 from .extras import frame_packages
+from .words import has_arithmetic
 
 __all__ = ["Labels", "Response", "response_variables"]
 
@@ -22,8 +23,17 @@ class Labels(Enum):
 
 
 def response_variables(text: str) -> frozenset[str]:
-    """Names that the left side reads."""
-    return read_terms("formula", f"0 + {text}").variables
+    """Names that the left side reads.
+
+    Raises:
+        ValueError: if it computes outside brackets, or reads no column.
+    """
+    if has_arithmetic(text, "-*/^%:"):
+        raise ValueError(f"formula must compute its response in brackets, as I(y**2) or log(y), got {text!r}")
+    variables = read_terms("formula", f"0 + {text}").variables
+    if not variables:
+        raise ValueError(f"formula must have a column in its response, got {text!r}")
+    return variables
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +68,11 @@ class Response:
         _check_numeric(words, frame)
         encoder, matrix, _ = Encoder.learned(read_terms("formula", f"0 + {words}"), _plain(words, frame))
         return cls(words, encoder=encoder), _squeezed(matrix)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the responses."""
+        return (self.words,) if self.encoder is None else self.encoder.columns
 
     def values(self, frame: Any) -> np.ndarray:
         """The response ``(n,)`` or ``(n, p)`` of another pandas frame.

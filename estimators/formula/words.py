@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-__all__ = ["FormulaWords", "split_formula"]
+__all__ = ["FormulaWords", "has_arithmetic", "split_formula"]
 
 _OPEN, _CLOSE, _QUOTES = "([{", ")]}", "'\"`"
 
@@ -43,10 +43,23 @@ def split_formula(formula: str) -> FormulaWords:
     if len(parts) > 2:
         raise ValueError(f"formula must have one | at most, terms of experts | terms of the gate, got {formula!r}")
     words = FormulaWords(sides[0], parts[0], parts[1] if len(parts) == 2 else None)
-    for name, part in zip(("a response", "terms of the experts", "terms of the gate"), words, strict=True):
+    needed = ("a response", "terms of the experts (1 for an intercept alone)", "terms of the gate (1 for constants)")
+    for name, part in zip(needed, words, strict=True):
         if part == "":
-            raise ValueError(f"formula must have {name} (1 for an intercept alone), got {formula!r}")
+            raise ValueError(f"formula must have {name}, got {formula!r}")
     return words
+
+
+def has_arithmetic(text: str, signs: str) -> bool:
+    """Whether one of some signs stands outside brackets and quotes.
+
+    Signs there are those of terms: ``y**2`` and ``y - 1`` are the term y, ``I(y**2)`` is the square.
+
+    Example:
+        >>> has_arithmetic("y**2", "*"), has_arithmetic("I(y**2)", "*")
+        (True, False)
+    """
+    return any(len(_split(text, sign)) > 1 for sign in signs)
 
 
 def _split(text: str, sign: str) -> list[str]:

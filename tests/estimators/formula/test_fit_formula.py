@@ -195,6 +195,68 @@ class TestFrames:
         np.testing.assert_array_equal(found.params, plain.params)
         np.testing.assert_array_equal(found.predict(data), plain.predict(DATA))
 
+    @pytest.mark.parametrize("name", ["dose (mg)", "dose[1]", "a:b"])
+    def test_quoted_names_stand_alone_and_in_every_argument(self, name, tmp_path):
+        data = DATA.rename(columns={"x": name, "side": "the side"})
+        quoted = fit_formula(
+            f"y ~ `{name}` + `the side`:w | `{name}`", data, 2, common="`the side`", absent={1: f"`{name}`"}, **QUICK
+        )
+        plain = fit_formula("y ~ x + side:w | x", DATA, 2, common="side", absent={1: "x"}, **QUICK)
+        np.testing.assert_array_equal(quoted.params, plain.params)
+        assert f"slope[0,{name}]" in quoted.param_names
+        quoted.save(tmp_path / "fit")
+        np.testing.assert_array_equal(FitResult.load(tmp_path / "fit").predict(data), plain.predict(DATA))
+
+    def test_groups_are_a_column_of_any_name(self):
+        data = DATA.assign(**{"the unit": np.arange(len(DATA)) // 2})
+        found = fit_formula("y ~ x", data, 2, groups="the unit", **QUICK)
+        quoted = fit_formula("y ~ x", data, 2, groups="`the unit`", **QUICK)
+        assert found.num_groups == len(DATA) // 2
+        np.testing.assert_array_equal(found.params, quoted.params)
+
+    def test_numbers_held_as_objects_are_numbers(self):
+        data = DATA.assign(x=DATA.x.astype(object))
+        found = fit_formula("y ~ x", data, 1, **QUICK)
+        np.testing.assert_array_equal(found.params, fit_formula("y ~ x", DATA, 1, **QUICK).params)
+        np.testing.assert_array_equal(found.predict(data), found.predict(DATA))
+
+    def test_levels_without_rows_are_unseen(self):
+        side = pd.Categorical(DATA.side, categories=["left", "mid", "never", "right"])
+        found = fit_formula("y ~ side", DATA.assign(side=side), 1, **QUICK)
+        np.testing.assert_array_equal(found.params, fit_formula("y ~ side", DATA, 1, **QUICK).params)
+        with pytest.raises(ValueError, match=r"levels of 'side' that the fit has seen.*got 'never'"):
+            found.predict(DATA.assign(side="never"))
+
+    @pytest.mark.parametrize(
+        ("text", "column"),
+        [("log(x) - log(hours)", np.log(DATA.x / DATA.hours)), ("2 * x", 2 * DATA.x), ("x**2", DATA.x**2)],
+    )
+    def test_offsets_and_weights_are_arithmetic(self, text, column):
+        data = DATA.assign(z=column)
+        offset = fit_formula("y ~ w", data, 1, offset=text, **QUICK)
+        np.testing.assert_array_equal(offset.params, fit_formula("y ~ w", data, 1, offset="z", **QUICK).params)
+        np.testing.assert_array_equal(offset.predict(data), offset.predict(DATA))
+        if (column > 0).all():
+            weighted = fit_formula("y ~ w", data, 1, weights=text, **QUICK)
+            np.testing.assert_array_equal(weighted.params, fit_formula("y ~ w", data, 1, weights="z", **QUICK).params)
+
+    @pytest.mark.parametrize("response", ["y**2", "y - 1", "2 * y", "y / hours", "y^2", "-y"])
+    def test_responses_compute_in_brackets(self, response):
+        with pytest.raises(ValueError, match=r"formula must compute its response in brackets, as I\(y\*\*2\)"):
+            fit_formula(f"{response} ~ x", DATA, 1, **QUICK)
+        squared = fit_formula("I(y**2) ~ x", DATA, 1, **QUICK)
+        np.testing.assert_allclose(
+            squared.params, fit_formula("z ~ x", DATA.assign(z=DATA.y**2), 1, **QUICK).params, rtol=1e-9
+        )
+
+    def test_families_belong_to_the_responses_that_they_name(self):
+        ordered = fit_formula("y + count ~ x", DATA, 1, family={"y": "gaussian", "count": "poisson"}, **QUICK)
+        turned = fit_formula("y + count ~ x", DATA, 1, family={"count": "poisson", "y": "gaussian"}, **QUICK)
+        assert turned.param_names == ordered.param_names
+        np.testing.assert_array_equal(turned.params, ordered.params)
+        with pytest.raises(ValueError, match=r"family must have a name for each of 2 responses, \['y', 'count'\]"):
+            fit_formula("y + count ~ x", DATA, 1, family={"y": "gaussian", "counts": "poisson"}, **QUICK)
+
     def test_a_column_may_have_the_name_of_a_coding(self):
         data = DATA.rename(columns={"side": "Treatment"})
         found = fit_formula("y ~ Treatment + C(Treatment, contr.sum):x", data, 1, **QUICK)
@@ -324,7 +386,7 @@ class TestBadInput:
             ("y ~ x ~ w", {}, "with one ~"),
             ("y ~ x | w | x", {}, "formula must have one | at most"),
             ("", {}, "with one ~, got ''"),
-            ("~ x", {}, "formula must have a response (1 for an intercept alone), got '~ x'"),
+            ("~ x", {}, "formula must have a response, got '~ x'"),
             ("y ~", {}, "formula must have terms of the experts"),
             ("y ~ x |", {}, "formula must have terms of the gate"),
             ("y ~ nothing", {}, "data must have the columns that the formula reads, got none of ['nothing'] among"),
@@ -350,6 +412,7 @@ class TestBadInput:
             ("y ~ x | w", {"groups": "side"}, "must be constant within groups in the columns that the gate reads"),
             ("y ~ x", {"weights": np.ones(3)}, "weights must have one entry for each of 240 rows of data, got (3,)"),
             ("y ~ x", {"weights": "w"}, "sample_weight must be non-negative"),
+            ("1 ~ x", {}, "formula must have a column in its response, got '1'"),
             ("y ~ x", {"offset": "side"}, "offset must be one number a row, got the columns"),
             ("y ~ x", {"family": "gausian"}, "family must be one of"),
             ("y ~ x", {"gate": "laplace"}, "formula must have terms of the gate behind | for gate='laplace', got none"),
