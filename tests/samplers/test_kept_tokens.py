@@ -5,6 +5,7 @@ import torch
 
 from samplers import (
     BlockVerification,
+    GumbelListCoupling,
     ImportanceWeighted,
     KSequential,
     MultiBlockVerifier,
@@ -18,6 +19,7 @@ from samplers import (
 from samplers.exactness import Laws, joint_law, random_laws, target_law
 from samplers.verification import kept_tokens
 from samplers.verification.multidraft import clipped
+from samplers.verification.multidraft.sorting import sort_with_order
 
 RULES = [
     SpeculativeSampling(),
@@ -134,3 +136,24 @@ def test_rows_that_keep_nothing_at_all_are_refused_by_name(rule):
     nothing = torch.full((1, m, 3, 2048), -torch.inf)
     with pytest.raises(ValueError, match=r"target_logits must hold .* no row that is all -inf"):
         rule.verify(nothing, nothing[:, :, :2], torch.zeros(1, m, 2, dtype=torch.long), generator=0)
+
+
+@pytest.mark.parametrize("rule", [*RULES, GumbelListCoupling()], ids=repr)
+def test_a_truncated_row_gets_the_same_tokens_beside_one_that_is_whole(rule):
+    m = 1 if rule.max_drafts == 1 else 2
+    target, draft, tokens = (part[:1] for part in truncated_block(1500, m, 2, 5))
+    whole = torch.zeros_like(target), torch.zeros_like(draft)
+    both = (torch.cat([one, other]) for one, other in zip((target, draft), whole, strict=True))
+    together = rule.verify(*both, torch.cat([tokens, tokens]), generator=[3, 4])
+    alone = rule.verify(target, draft, tokens, generator=[3])
+    assert torch.equal(together.tokens[:1], alone.tokens)
+
+
+@pytest.mark.parametrize("n", [300, 3000, 6000])
+def test_equal_ratios_stay_in_the_order_of_their_tokens(n):
+    values = torch.randint(0, 5, (2, n), generator=torch.Generator().manual_seed(n)).double()
+    values[0, ::3] += 1e-12  # the same number in float32
+    ordered, order = sort_with_order(values)
+    assert torch.equal(ordered, values.gather(1, order))
+    assert (ordered.diff() >= 0).all()
+    assert (order.diff()[ordered.diff() == 0] > 0).all()

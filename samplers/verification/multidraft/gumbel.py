@@ -28,6 +28,8 @@ class GumbelListCoupling(NodeVerifier):
         tensor([1])
     """
 
+    uses_kept_tokens = False  # it draws a number for each token: what a row draws must not depend on the others
+
     def node(self, node: Node, source: RandomSource) -> Decision:
         """Draw the race given the drafts, and return its winner for the target."""
         best = torch.full_like(node.target, torch.inf)

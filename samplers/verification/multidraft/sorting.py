@@ -9,6 +9,8 @@ _FEWEST = 4096
 def sort_with_order(values: Tensor) -> tuple[Tensor, Tensor]:
     """Sort float64 rows ``(r, n)`` of numbers that are not negative (infinity is allowed) ascending; return the order.
 
+    Equal numbers stay in the order of their places, so that leaving out others does not move them.
+
     On a CPU, long rows are sorted as 64-bit keys, the number rounded to float32 above its index below, which NumPy does
     with vector instructions. Rounding keeps the order but for ties, and these are sorted again by the numbers.
 
@@ -18,7 +20,7 @@ def sort_with_order(values: Tensor) -> tuple[Tensor, Tensor]:
         tensor([[1, 2, 0]])
     """
     if values.device.type != "cpu" or values.shape[-1] < _FEWEST:
-        return values.sort(-1)
+        return values.sort(dim=-1, stable=True)
     keys = values.float().view(torch.int32).long().bitwise_left_shift_(32)
     keys.add_(torch.arange(values.shape[-1]))
     keys.numpy().sort(axis=-1)
@@ -35,5 +37,5 @@ def _sort_ties(ordered: Tensor, order: Tensor, keys: Tensor) -> None:
     same = rounded[1:] == rounded[:-1]
     pad = torch.nn.functional.pad
     tied = (pad(same, (1, 0)) | pad(same, (0, 1))).nonzero()[:, 0]
-    ordered[tied], permutation = ordered[tied].sort()
+    ordered[tied], permutation = ordered[tied].sort(stable=True)
     order[tied] = order[tied[permutation]]
