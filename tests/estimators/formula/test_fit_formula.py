@@ -61,14 +61,14 @@ class TestSameModels:
         settings = {"family": "poisson", "offset": "log(hours)", **QUICK}
         for given in ("exp(w)", weights, weights.to_numpy()):
             found = fit_formula("count ~ x | x", DATA, 2, weights=given, **settings)
-            np.testing.assert_array_equal(found.params, by_hand.params)
+            np.testing.assert_allclose(found.params, by_hand.params, rtol=1e-7, atol=1e-9)
         assert found.feature_names == ["x", "offset(log(hours))"]
-        np.testing.assert_array_equal(found.predict(DATA), by_hand.predict(x))
+        np.testing.assert_allclose(found.predict(DATA), by_hand.predict(x), rtol=1e-7, atol=1e-9)
 
     def test_common_terms_of_all_experts_or_some(self):
         all_of_them = fit_formula("y ~ x", DATA, 2, common="w", **QUICK)
         by_mapping = fit_formula("y ~ x", DATA, 2, common={"w": (0, 1)}, **QUICK)
-        np.testing.assert_array_equal(all_of_them.params, by_mapping.params)
+        np.testing.assert_allclose(all_of_them.params, by_mapping.params, rtol=1e-7, atol=1e-9)
         assert "slope[common,w]" in all_of_them.params
         one = fit_formula("y ~ x", DATA, 1, common="w + side", **QUICK)
         assert one.llf == pytest.approx(fit_formula("y ~ x + w + side", DATA, 1, **QUICK).llf, abs=1e-8)
@@ -172,9 +172,9 @@ class TestFrames:
     def test_every_frame_gives_the_same_fit(self, fit, convert):
         data = convert(DATA)
         found = fit_formula("y ~ x * side + w | x", data, 2, **QUICK)
-        np.testing.assert_array_equal(found.params, fit.params)
+        np.testing.assert_allclose(found.params, fit.params, rtol=1e-7, atol=1e-9)
         assert found.param_names == fit.param_names
-        np.testing.assert_array_equal(found.predict(data), fit.predict(DATA))
+        np.testing.assert_allclose(found.predict(data), fit.predict(DATA), rtol=1e-7, atol=1e-9)
 
     def test_the_order_of_categories_is_the_frame_s(self):
         kind = pd.CategoricalDtype(["right", "left", "mid"])
@@ -192,8 +192,8 @@ class TestFrames:
         data = DATA.rename(columns={"x": "dose (mg)"})
         found = fit_formula("y ~ log(`dose (mg)`) + Q('dose (mg)')", data, 1, **QUICK)
         plain = fit_formula("y ~ log(x) + x", DATA, 1, **QUICK)
-        np.testing.assert_array_equal(found.params, plain.params)
-        np.testing.assert_array_equal(found.predict(data), plain.predict(DATA))
+        np.testing.assert_allclose(found.params, plain.params, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(found.predict(data), plain.predict(DATA), rtol=1e-7, atol=1e-9)
 
     @pytest.mark.parametrize("name", ["dose (mg)", "dose[1]", "a:b"])
     def test_quoted_names_stand_alone_and_in_every_argument(self, name, tmp_path):
@@ -202,28 +202,30 @@ class TestFrames:
             f"y ~ `{name}` + `the side`:w | `{name}`", data, 2, common="`the side`", absent={1: f"`{name}`"}, **QUICK
         )
         plain = fit_formula("y ~ x + side:w | x", DATA, 2, common="side", absent={1: "x"}, **QUICK)
-        np.testing.assert_array_equal(quoted.params, plain.params)
+        np.testing.assert_allclose(quoted.params, plain.params, rtol=1e-7, atol=1e-9)
         assert f"slope[0,{name}]" in quoted.param_names
         quoted.save(tmp_path / "fit")
-        np.testing.assert_array_equal(FitResult.load(tmp_path / "fit").predict(data), plain.predict(DATA))
+        np.testing.assert_allclose(
+            FitResult.load(tmp_path / "fit").predict(data), plain.predict(DATA), rtol=1e-7, atol=1e-9
+        )
 
     def test_groups_are_a_column_of_any_name(self):
         data = DATA.assign(**{"the unit": np.arange(len(DATA)) // 2})
         found = fit_formula("y ~ x", data, 2, groups="the unit", **QUICK)
         quoted = fit_formula("y ~ x", data, 2, groups="`the unit`", **QUICK)
         assert found.num_groups == len(DATA) // 2
-        np.testing.assert_array_equal(found.params, quoted.params)
+        np.testing.assert_allclose(found.params, quoted.params, rtol=1e-7, atol=1e-9)
 
     def test_numbers_held_as_objects_are_numbers(self):
         data = DATA.assign(x=DATA.x.astype(object))
         found = fit_formula("y ~ x", data, 1, **QUICK)
-        np.testing.assert_array_equal(found.params, fit_formula("y ~ x", DATA, 1, **QUICK).params)
-        np.testing.assert_array_equal(found.predict(data), found.predict(DATA))
+        np.testing.assert_allclose(found.params, fit_formula("y ~ x", DATA, 1, **QUICK).params, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(found.predict(data), found.predict(DATA), rtol=1e-7, atol=1e-9)
 
     def test_levels_without_rows_are_unseen(self):
         side = pd.Categorical(DATA.side, categories=["left", "mid", "never", "right"])
         found = fit_formula("y ~ side", DATA.assign(side=side), 1, **QUICK)
-        np.testing.assert_array_equal(found.params, fit_formula("y ~ side", DATA, 1, **QUICK).params)
+        np.testing.assert_allclose(found.params, fit_formula("y ~ side", DATA, 1, **QUICK).params, rtol=1e-7, atol=1e-9)
         with pytest.raises(ValueError, match=r"levels of 'side' that the fit has seen.*got 'never'"):
             found.predict(DATA.assign(side="never"))
 
@@ -234,11 +236,15 @@ class TestFrames:
     def test_offsets_and_weights_are_arithmetic(self, text, column):
         data = DATA.assign(z=column)
         offset = fit_formula("y ~ w", data, 1, offset=text, **QUICK)
-        np.testing.assert_array_equal(offset.params, fit_formula("y ~ w", data, 1, offset="z", **QUICK).params)
-        np.testing.assert_array_equal(offset.predict(data), offset.predict(DATA))
+        np.testing.assert_allclose(
+            offset.params, fit_formula("y ~ w", data, 1, offset="z", **QUICK).params, rtol=1e-7, atol=1e-9
+        )
+        np.testing.assert_allclose(offset.predict(data), offset.predict(DATA), rtol=1e-7, atol=1e-9)
         if (column > 0).all():
             weighted = fit_formula("y ~ w", data, 1, weights=text, **QUICK)
-            np.testing.assert_array_equal(weighted.params, fit_formula("y ~ w", data, 1, weights="z", **QUICK).params)
+            np.testing.assert_allclose(
+                weighted.params, fit_formula("y ~ w", data, 1, weights="z", **QUICK).params, rtol=1e-7, atol=1e-9
+            )
 
     @pytest.mark.parametrize("response", ["y**2", "y - 1", "2 * y", "y / hours", "y^2", "-y"])
     def test_responses_compute_in_brackets(self, response):
@@ -269,7 +275,7 @@ class TestFrames:
         ordered = fit_formula("y + count ~ x", DATA, 1, family={"y": "gaussian", "count": "poisson"}, **QUICK)
         turned = fit_formula("y + count ~ x", DATA, 1, family={"count": "poisson", "y": "gaussian"}, **QUICK)
         assert turned.param_names == ordered.param_names
-        np.testing.assert_array_equal(turned.params, ordered.params)
+        np.testing.assert_allclose(turned.params, ordered.params, rtol=1e-7, atol=1e-9)
         with pytest.raises(ValueError, match=r"family must have a name for each of 2 responses, \['y', 'count'\]"):
             fit_formula("y + count ~ x", DATA, 1, family={"y": "gaussian", "counts": "poisson"}, **QUICK)
 
@@ -283,7 +289,7 @@ class TestFrames:
 class TestNewFrames:
     def test_only_the_columns_of_terms_are_read(self, fit):
         few = DATA[["w", "side", "x"]].iloc[::-1]
-        np.testing.assert_array_equal(fit.predict(few), fit.predict(DATA)[::-1])
+        np.testing.assert_allclose(fit.predict(few), fit.predict(DATA)[::-1], rtol=1e-7, atol=1e-9)
 
     def test_transforms_keep_what_they_learned(self):
         terms = "center(x) + bs(w, df=4) + poly(hours, 2) + scale(x)"
@@ -301,7 +307,7 @@ class TestNewFrames:
             lambda x: fit.mean_conf_int(x).interval,
             lambda x: fit.simulate(x, random_state=0),
         ):
-            np.testing.assert_array_equal(compute(DATA), compute(fit._recipe.covariates(DATA)))
+            np.testing.assert_allclose(compute(DATA), compute(fit._recipe.covariates(DATA)), rtol=1e-7, atol=1e-9)
         np.testing.assert_allclose(fit.fittedvalues, fit.predict(DATA), rtol=1e-12)
 
     @pytest.mark.parametrize(
@@ -335,7 +341,7 @@ class TestNewFrames:
         twin = FitResult.load(tmp_path / "fit")
         assert twin.formula == fit.formula
         assert str(twin.summary()) == str(fit.summary())
-        np.testing.assert_array_equal(twin.predict(DATA), fit.predict(DATA))
+        np.testing.assert_allclose(twin.predict(DATA), fit.predict(DATA), rtol=1e-7, atol=1e-9)
         with pytest.raises(ValueError, match="that the fit has seen"):
             twin.predict(DATA.assign(side="up"))
 
@@ -343,7 +349,9 @@ class TestNewFrames:
         terms = "C(side, contr.sum) + bs(w, df=4) + center(x) + poly(hours, 2)"
         found = fit_formula(f"count ~ {terms}", DATA, 1, family="poisson", offset="log(hours)", **QUICK)
         found.save(tmp_path / "fit")
-        np.testing.assert_array_equal(FitResult.load(tmp_path / "fit").predict(DATA), found.predict(DATA))
+        np.testing.assert_allclose(
+            FitResult.load(tmp_path / "fit").predict(DATA), found.predict(DATA), rtol=1e-7, atol=1e-9
+        )
 
     @pytest.mark.parametrize("code", ["__import__('os').getcwd()", "np.fromfile('a')", "I(x.real)", "eval('1')"])
     def test_terms_of_a_file_are_not_run(self, fit, tmp_path, code):
@@ -377,7 +385,7 @@ class TestMissing:
         rest = fit_formula(
             "y ~ x + side", DATA.drop(index=[3, 5, 7]), 1, weights=np.delete(weights, [3, 5, 7]), **QUICK
         )
-        np.testing.assert_array_equal(found.params, rest.params)
+        np.testing.assert_allclose(found.params, rest.params, rtol=1e-7, atol=1e-9)
         assert found.nobs == len(DATA) - 3
         assert found.warnings == ["3 of 240 rows were left out for missing values: 2 in 'x', 1 in 'side', 1 in 'y'"]
         assert "3 of 240 rows were left out" in str(found.summary())
@@ -496,7 +504,7 @@ def test_what_stands_beside_a_formula_is_told():
 def test_groups_of_one_row_are_rows():
     rows = fit_formula("y ~ x", DATA, 2, **QUICK)
     alone = fit_formula("y ~ x", DATA, 2, groups=np.arange(len(DATA)), **QUICK)
-    np.testing.assert_array_equal(rows.params, alone.params)
+    np.testing.assert_allclose(rows.params, alone.params, rtol=1e-7, atol=1e-9)
 
 
 def test_the_global_random_state_decides_nothing():
@@ -504,4 +512,6 @@ def test_the_global_random_state_decides_nothing():
         torch.manual_seed(1)
         first = fit_formula("y ~ x | x", DATA, 2, **QUICK)
         torch.manual_seed(2)
-        np.testing.assert_array_equal(first.params, fit_formula("y ~ x | x", DATA, 2, **QUICK).params)
+        np.testing.assert_allclose(
+            first.params, fit_formula("y ~ x | x", DATA, 2, **QUICK).params, rtol=1e-7, atol=1e-9
+        )
