@@ -5,9 +5,9 @@ from torch import Tensor
 
 from .node import compute_dtype
 from .one_block import OneBlock
-from .results import Info, Verification
+from .results import Info, Verification, accepted_tokens
 from .single_row import are_possible
-from .sources import RandomSource, one_by_one
+from .sources import RandomSource, one_by_one, source_of
 from .speculative import accept_ratio, residual_weights
 from .verifier import Verifier
 from .verify_drafts import DraftBlock, check_block
@@ -53,12 +53,9 @@ class BlockVerification(Verifier):
 
 def _result(tokens: Tensor, accepted: Tensor, following: Tensor, weight: Tensor, length: Tensor) -> Verification:
     """What came of drafts ``(B, t)`` of given lengths ``(B,)``, of which so many tokens were accepted ``(B,)``."""
-    steps = torch.arange(tokens.shape[1] + 1, device=tokens.device)
-    out = torch.where(steps < accepted[:, None], torch.nn.functional.pad(tokens, (0, 1)), -1)
-    out.scatter_(1, accepted[:, None], following[:, None])
-    inside = steps[1:] <= length[:, None]
+    inside = torch.arange(tokens.shape[1], device=tokens.device) < length[:, None]
     info = Info(torch.where(inside, weight.double(), 0.0), inside.long())
-    return Verification(out, accepted, torch.where(accepted > 0, 0, -1), info)
+    return Verification(accepted_tokens(tokens, accepted, following), accepted, torch.where(accepted > 0, 0, -1), info)
 
 
 def _row_by_row(block: DraftBlock, draft: Tensor, source: RandomSource) -> Verification:
@@ -75,8 +72,7 @@ def _row_by_row(block: DraftBlock, draft: Tensor, source: RandomSource) -> Verif
         one = OneBlock(*parts, drafted[:length])
         if not one.is_sound:
             check_block(block)
-        own = source if len(tokens) == 1 else source.rows(torch.tensor([row], device=tokens.device))
-        found.append(one.draw(own))
+        found.append(one.draw(source_of(row, len(tokens), source)))
         weights.append(one.weights[1:] + [0.0] * (block.shape[2] - length))
     accepted, following = torch.tensor(found, device=tokens.device).unbind(1)
     weight = torch.tensor(weights, dtype=torch.float64, device=tokens.device)

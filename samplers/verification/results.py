@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -44,3 +45,10 @@ class Verification:
     num_accepted: Tensor
     winner: Tensor
     info: Info
+
+
+def accepted_tokens(held: Tensor, length: Tensor, following: Tensor) -> Tensor:
+    """Tokens ``(B, w+1)``: the first ``length (B,)`` of those held ``(B, w)``, the token after them, then -1."""
+    steps = torch.arange(held.shape[1] + 1, device=held.device)
+    tokens = torch.where(steps < length[:, None], torch.nn.functional.pad(held, (0, 1)), -1)
+    return tokens.scatter_(1, length[:, None], following[:, None])

@@ -216,6 +216,11 @@ def is_long(rows: Tensor) -> bool:
     return rows.device.type == "cpu" and rows.shape[-1] >= _LONG
 
 
+def source_of(row: int, batch: int, source: RandomSource) -> RandomSource:
+    """The source of one row of a batch."""
+    return source if batch == 1 else source.rows(torch.tensor([row]))
+
+
 def one_by_one(rows: Tensor, batch: int, source: RandomSource) -> bool:
     """Whether rows of a batch are best verified one after the other, with no work on what is not visited.
 

@@ -5,24 +5,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .multiblock.checks import check_drafts, check_nodes
 from .multiblock.levels import merged_leaders
 from .multiblock.one_tree import OneTree
-from .multiblock.rows import (
-    BlockRows,
-    Rows,
-    TreeRows,
-    block_shape,
-    check_distinct,
-    check_shared_laws,
-    check_shared_nodes,
-    tree_shape,
-)
+from .multiblock.row_results import block_result, chain_trees, row_info, row_trees, tree_result
+from .multiblock.rows import BlockRows, Rows, TreeRows, tree_shape
 from .results import Info, Verification
-from .sources import RandomSource
+from .sources import RandomSource, source_of
 from .token_tree import TokenTree, TreeVerification
 from .verifier import TreeRule
 from .verify_drafts import DraftBlock
-from .verify_tree import draw_from_target, walk_tree
 
 
 class TraversalVerification(TreeRule):
@@ -62,53 +54,31 @@ class TraversalVerification(TreeRule):
 
     def rule(self, block: DraftBlock, source: RandomSource) -> Verification:
         """Visit the chains of each row as a tree."""
-        check_shared_laws(block, identical_drafts=True)
-        if not self.with_replacement:
-            check_distinct(block_shape(block))
-        batch, _, size = block.shape
-        rows = BlockRows(block, False)
-        parts = list(zip(block.tokens.tolist(), block.lengths.tolist(), strict=True))
-        trees = [OneTree.of_chains(*part, merges=False) for part in parts]
-        merged = [OneTree.of_chains(*part) for part in parts]
-        found = [self._walk(tree, rows, row, source, batch) for row, tree in enumerate(trees)]
-        paths = [tree.path(end.row) for tree, end in zip(trees, found, strict=True)]
-        winner = [(one.leader[end.row] - 1) // size if end.row else -1 for one, end in zip(merged, found, strict=True)]
-        counts = [[len(path), first] for path, first in zip(paths, winner, strict=True)]
-        length, first = torch.tensor(counts, dtype=torch.long, device=block.tokens.device).reshape(batch, 2).unbind(1)
-        tokens = _tokens(trees, found, size, length.device)
-        return Verification(tokens, length, first, _info(trees, merged, found, size, length.device))
+        check_drafts(block, self)
+        trees = chain_trees(block, merges=False)
+        found = self._walk(trees, BlockRows(block, False), source)
+        info = _info(trees, found, block.shape[2], block.tokens.device)
+        return block_result(block, trees, [end.row for end in found], [end.following for end in found], info)
 
     def tree(self, tree: TokenTree, source: RandomSource) -> TreeVerification:
         """Visit the tree of each row."""
-        if tree.draft is None:
-            return walk_tree(tree, draw_from_target, source, precise=False)
         shape = tree_shape(tree)
-        if not self.with_replacement:
-            check_distinct(shape)
-        check_shared_nodes(tree, merged_leaders(shape))
-        batch, count = tree.tokens.shape
-        rows = TreeRows(tree, False)
-        parts = list(zip(tree.tokens.tolist(), tree.parents.tolist(), tree.real.sum(-1).tolist(), strict=True))
-        trees = [OneTree.of(*part, merges=False) for part in parts]
-        merged = [OneTree.of(*part) for part in parts]
-        found = [self._walk(one, rows, row, source, batch) for row, one in enumerate(trees)]
-        device = tree.tokens.device
-        paths = [one.path(end.row) for one, end in zip(trees, found, strict=True)]
-        nodes = [[row - 1 for row in path] + [-1] * (count - len(path)) for path in paths]
-        return TreeVerification(
-            _tokens(trees, found, count, device),
-            torch.tensor([len(path) for path in paths], dtype=torch.long, device=device),
-            torch.tensor(nodes, dtype=torch.long, device=device).reshape(batch, count),
-            _info(trees, merged, found, count, device),
-        )
+        check_nodes(tree, shape, merged_leaders(shape), self)
+        trees = row_trees(tree, merges=False)
+        found = self._walk(trees, TreeRows(tree, False), source)
+        info = _info(trees, found, tree.tokens.shape[1], tree.tokens.device)
+        return tree_result(tree, trees, [end.row for end in found], [end.following for end in found], info)
 
-    def _walk(self, tree: OneTree, rows: Rows, row: int, source: RandomSource, batch: int) -> "_End":
-        own = source if batch == 1 else source.rows(torch.tensor([row], device=rows.tokens.device))
-        visit = _Visit(tree, rows, row, own, self.with_replacement)
-        found = visit.node(0, 1.0)
-        if found is None:
-            raise RuntimeError("the root must be accepted when all that is drafted is rejected")
-        return _End(found[0], own.choose_one(found[1]), visit.weights)
+    def _walk(self, trees: list[OneTree], rows: Rows, source: RandomSource) -> list["_End"]:
+        ends = []
+        for row, tree in enumerate(trees):
+            own = source_of(row, len(trees), source)
+            visit = _Visit(tree, rows, row, own, self.with_replacement)
+            found = visit.node(0, 1.0)
+            if found is None:
+                raise RuntimeError("the root must be accepted when all that is drafted is rejected")
+            ends.append(_End(found[0], own.choose_one(found[1]), visit.weights))
+        return ends
 
 
 @dataclass(frozen=True)
@@ -156,22 +126,13 @@ class _Visit:
         return (at, target) if accepted else None
 
 
-def _tokens(trees: list[OneTree], found: list[_End], width: int, device: torch.device) -> Tensor:
-    rows = []
-    for tree, end in zip(trees, found, strict=True):
-        path = [tree.tokens[row] for row in tree.path(end.row)]
-        rows.append([*path, end.following] + [-1] * (width - len(path)))
-    return torch.tensor(rows, dtype=torch.long, device=device).reshape(len(trees), width + 1)
-
-
-def _info(trees: list[OneTree], merged: list[OneTree], found: list[_End], width: int, device: torch.device) -> Info:
+def _info(trees: list[OneTree], found: list[_End], width: int, device: torch.device) -> Info:
     """Of each node on the path: the weight of the child that was visited last, and who competed."""
-    weights, competing = torch.zeros(len(trees), width, dtype=torch.float64), torch.zeros(len(trees), width).long()
-    for row, (tree, whole, end) in enumerate(zip(trees, merged, found, strict=True)):
+    weights, competing = [], []
+    for tree, end in zip(trees, found, strict=True):
         path = [0, *tree.path(end.row)]
-        for place, at in enumerate(path[:width]):
-            competing[row, place] = len(whole.children[whole.leader[at]])
-            if tree.children[at]:
-                last = path[place + 1] if place + 1 < len(path) else tree.children[at][-1]
-                weights[row, place] = end.weights[last]
-    return Info(weights.to(device), competing.to(device))
+        competing.append([tree.num_competing(at) for at in path])
+        below = tree.children[end.row]
+        last = [*path[1:], *below[-1:]]  # of each node on the path: the child that was visited last
+        weights.append([end.weights[child] for child in last])
+    return row_info(weights, competing, width, device)

@@ -9,6 +9,7 @@ from .kept_tokens import kept_tokens, old_ids
 from .sources import Randomness, as_source
 from .token_tree import TreeVerification, check_tree
 from .verifier import TreeRule
+from .verify_tree import walk_tree
 
 __all__ = ["TreeVerification", "TreeVerifier"]
 
@@ -78,8 +79,9 @@ class TreeVerifier:
         """
         tree = check_tree(target_logits, draft_logits, tokens, parents, lengths)
         source = as_source(generator, tree.tokens.shape[0], tree.tokens.device)
-        draft = tree.draft if self.rule.uses_kept_tokens else None
-        kept = None if draft is None else kept_tokens(tree.target, draft)
+        if tree.draft is None:
+            return walk_tree(tree, None, source, precise=False)
+        kept = kept_tokens(tree.target, tree.draft) if self.rule.uses_kept_tokens else None
         if kept is None:
             return self.rule.tree(tree, source)
         found = self.rule.tree(tree.restricted(kept), source)

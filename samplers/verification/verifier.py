@@ -110,7 +110,7 @@ class TreeRule(Verifier):
 
     @abstractmethod
     def tree(self, tree: TokenTree, source: RandomSource) -> TreeVerification:
-        """Verify a checked tree; all randomness comes from ``source``."""
+        """Verify a checked tree of children that have distributions; all randomness comes from ``source``."""
 
 
 class NodeVerifier(TreeRule):

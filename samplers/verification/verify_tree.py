@@ -11,8 +11,11 @@ from .token_tree import TokenTree, TreeVerification, path_to
 from .verify_drafts import Rule
 
 
-def walk_tree(tree: TokenTree, rule: Rule, source: RandomSource, *, precise: bool) -> TreeVerification:
-    """Go down while the output token is held by a child; siblings that hold the same token go on together."""
+def walk_tree(tree: TokenTree, rule: Rule | None, source: RandomSource, *, precise: bool) -> TreeVerification:
+    """Go down while the output token is held by a child; siblings that hold the same token go on together.
+
+    With no rule, tokens are drawn from the target alone: the rule for children without a distribution, optimal there.
+    """
     batch, count = tree.tokens.shape
     out = tree.tokens.new_full((batch, count + 1), -1).long()
     num_active = torch.zeros_like(out[:, 1:])
@@ -63,7 +66,7 @@ def _has_children(tree: TokenTree, rows: Tensor, children: Tensor) -> Tensor:
 
 def _decide(
     tree: TokenTree,
-    rule: Rule,
+    rule: Rule | None,
     source: RandomSource,
     rows: Tensor,
     parent: Tensor,
@@ -76,21 +79,16 @@ def _decide(
     """
     target, tokens = tree.target[rows, parent], tree.tokens[rows]
     token, probability = torch.empty_like(tokens[:, 0]), target.new_zeros(rows.numel(), dtype=torch.float64)
-    count = children.sum(-1) if tree.draft is not None else torch.zeros_like(token)
+    count = children.sum(-1) if rule is not None else torch.zeros_like(token)
     for size in count.unique().tolist():
         some = (count == size).nonzero()[:, 0]
-        if size == 0:
+        if rule is None or size == 0:
             decision = _from_target(target[some], source.rows(some))
         else:
             node = _node(tree, rows[some], target[some], children[some], size, precise)
             decision = rule(node, source.rows(some))
         token[some], probability[some] = decision.token, decision.probability.double()
     return Decision(token, probability), tokens
-
-
-def draw_from_target(node: Node, source: RandomSource) -> Decision:
-    """The rule for children without a distribution."""
-    return _from_target(node.target_logits, source)
 
 
 def _from_target(target: Tensor, source: RandomSource) -> Decision:

@@ -86,9 +86,8 @@ class MergedTree:
     leader: Tensor
 
 
-def merge(shape: TreeShape) -> MergedTree:
-    """Merge the copies of each prefix."""
-    leader = merged_leaders(shape)
+def merge(shape: TreeShape, leader: Tensor) -> MergedTree:
+    """Merge the copies of each prefix, of which ``leader (B, n+1)`` are the first; see `merged_leaders`."""
     batch, count = shape.tokens.shape
     above = leader.gather(1, shape.parents)
     children = torch.zeros_like(leader).scatter_add_(1, above, shape.real.long())

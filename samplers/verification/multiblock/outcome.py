@@ -50,10 +50,3 @@ class Outcome:
         num_active = torch.where(steps <= length[:, None], self.stops.num_children.gather(1, at), 0)
         probability = self.stops.total.gather(1, at)
         return Info(torch.where(num_active > 0, probability.clamp_max(1.0), 0.0), num_active)
-
-
-def accepted_tokens(held: Tensor, length: Tensor, following: Tensor) -> Tensor:
-    """Tokens ``(B, w+1)``: the first ``length (B,)`` of those held ``(B, w)``, the token after them, then -1."""
-    steps = torch.arange(held.shape[1] + 1, device=held.device)
-    tokens = torch.where(steps < length[:, None], torch.nn.functional.pad(held, (0, 1)), -1)
-    return tokens.scatter_(1, length[:, None], following[:, None])

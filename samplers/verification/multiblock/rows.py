@@ -6,12 +6,10 @@ import torch
 from torch import Tensor
 
 from ..node import compute_dtype
-from ..shared_prefix import check_led_rows, check_shared_rows, leaders
 from ..sources import is_long
 from ..token_tree import TokenTree
 from ..verify_drafts import DraftBlock
 from .levels import Level, TreeShape
-from .one_node import NodeRows
 from .plans import LevelRows
 from .two_phase import Stops
 
@@ -72,17 +70,6 @@ class Rows(ABC):
     def one_draft(self, row: int, child: int, dtype: torch.dtype) -> Tensor:
         """Probabilities ``(v,)`` that a drafted node was drawn from."""
         return self._draft_row(row, child).softmax(-1, dtype=dtype)
-
-    def node(
-        self, row: int, node: int, children: list[int], spare: tuple[Tensor, Tensor], dtype: torch.dtype
-    ) -> NodeRows:
-        """The distributions of one node, made when they are asked for."""
-
-        def draft_of(place: int) -> Tensor:
-            return self.one_draft(row, children[place], dtype)
-
-        tokens = self.tokens[row, children].tolist()
-        return NodeRows(self.one_target(row, node, dtype), tokens, draft_of, spare)
 
     def level(self, level: Level, *, identical_drafts: bool) -> LevelRows:
         """The distributions and the drafted tokens of a level; each child's own, unless drafts are identical."""
@@ -160,44 +147,6 @@ def block_shape(block: DraftBlock) -> TreeShape:
     return TreeShape(block.tokens.flatten(1), parents, real.flatten(1), depths, size)
 
 
-def check_shared_laws(block: DraftBlock, *, identical_drafts: bool) -> None:
-    """Refuse target rows, and rows of identical drafts, that differ among drafts that share a prefix."""
-    _, num_drafts, size = block.shape
-    shared = [block.target, block.draft] if identical_drafts else [block.target]
-    if num_drafts == 1 or all(part is None or part.stride(1) == 0 for part in shared):
-        return
-    leader = leaders(block.tokens, block.lengths)
-    own = torch.arange(num_drafts, device=leader.device)[:, None]
-    for i in range(size + 1):
-        for name, laws, last in (("target_logits", block.target, i), ("draft_logits", block.draft, i + 1)):
-            if last <= size and laws is not None and (identical_drafts or last == i):
-                reached = block.lengths >= last
-                first = leader[..., i] if last == i else _leaders_going_on(leader[..., i], reached)
-                first = torch.where(reached, first, own[:, 0])
-                rule = "the same law for all drafts that share a prefix"
-                hint = ", for a verifier of identical drafts" if last > i else ""
-                check_led_rows(name, laws[:, :, i], first, rule + hint)
-
-
-def _leaders_going_on(leader: Tensor, going: Tensor) -> Tensor:
-    """First draft ``(B, m)`` of each draft's prefix among those that have a token after it."""
-    same = (leader[:, :, None] == leader[:, None]) & going[:, None]
-    return same.to(torch.uint8).argmax(-1)
-
-
-def check_distinct(shape: TreeShape) -> None:
-    """Refuse siblings that hold the same token, for siblings drawn without replacement."""
-    real = shape.real[:, :, None] & shape.real[:, None]
-    same = real & (shape.tokens[:, :, None] == shape.tokens[:, None])
-    twice = (same & (shape.parents[:, :, None] == shape.parents[:, None])).triu(1).nonzero()
-    if twice.numel():
-        row, node, _ = twice[0].tolist()
-        raise ValueError(
-            "draft_tokens must differ among drafts that share a prefix, for drafts without replacement, got token "
-            f"{int(shape.tokens[row, node])} twice in row {row} of the batch"
-        )
-
-
 def tree_shape(tree: TokenTree) -> TreeShape:
     """The shape of a token tree."""
     batch, count = tree.tokens.shape
@@ -213,37 +162,13 @@ def tree_shape(tree: TokenTree) -> TreeShape:
     return TreeShape(tree.tokens, tree.parents, tree.real, depths, num_levels)
 
 
-def check_shared_nodes(tree: TokenTree, leader: Tensor) -> None:
-    """Refuse rows that differ from those of their leader ``(B, n+1)``; the draft's where they have children."""
-    own = torch.arange(leader.shape[1], device=leader.device)
-    row, node = ((leader != own) & torch.nn.functional.pad(tree.real, (1, 0))).nonzero(as_tuple=True)
-    if row.numel() == 0:
-        return
-    both = torch.ones(row.numel(), 2, dtype=torch.bool, device=row.device)
-    pair = torch.stack([leader[row, node], node], 1)
-    rule = "the same law at siblings that hold the same token"
-    check_shared_rows("target_logits", tree.target[row[:, None], pair], both, rule)
-    if tree.draft is not None:
-        parents = torch.zeros_like(leader).scatter_add_(1, tree.parents, tree.real.long()) > 0
-        first = _first_parent(leader, parents)
-        pair = torch.stack([first[row, node], node], 1)
-        going = parents[row, node] & (first[row, node] != node)
-        check_shared_rows("draft_logits", tree.draft[row[:, None], pair], both & going[:, None], rule)
-
-
-def _first_parent(leader: Tensor, parents: Tensor) -> Tensor:
-    """First row ``(B, n+1)`` of each row's prefix that has children."""
-    same = (leader[:, :, None] == leader[:, None]) & parents[:, None]
-    return same.to(torch.uint8).argmax(-1)
-
-
 def following_weights(rows: Rows, stops: Stops, depths: Tensor, end: Tensor) -> Tensor:
     """Weights ``(B, v)`` of the token after the end of the path."""
     row = torch.arange(end.numel(), device=end.device)
     weights, place = rows.target(row, end), stops.place[row, end]
     depth = torch.where(place >= 0, depths[row, end], -1)
-    for level, plan in enumerate(stops.plans):
-        some = (depth == level).nonzero()[:, 0]
-        if some.numel():
-            weights[some] = plan.leftover(place[some], weights[some])
+    depths_reached = depth.tolist()
+    for level in set(depths_reached) - {-1}:
+        some = torch.tensor([at for at, here in enumerate(depths_reached) if here == level], device=end.device)
+        weights[some] = stops.plans[level].leftover(place[some], weights[some])
     return weights

@@ -1,31 +1,22 @@
 """The multi-block verifier: blocks of many identical drafts, verified as a whole."""
 
 import torch
+from torch import Tensor
 
-from ..results import Verification
+from ..results import Verification, accepted_tokens
 from ..sources import RandomSource, one_by_one
 from ..token_tree import TokenTree, TreeVerification
 from ..verifier import TreeRule
 from ..verify_drafts import DraftBlock
-from ..verify_tree import draw_from_target, walk_tree
 from .by_row import descend_block, descend_tree
+from .checks import check_drafts, check_nodes
 from .distinct_plans import DistinctPlans
 from .kseq_plans import SequentialPlans
-from .levels import MergedTree, TreeShape, merge
-from .outcome import Outcome, accepted_tokens
+from .levels import TreeShape, merge, merged_leaders
+from .outcome import Outcome
 from .plans import LevelPlans
 from .priority_plans import PriorityPlans
-from .rows import (
-    BlockRows,
-    Rows,
-    TreeRows,
-    block_shape,
-    check_distinct,
-    check_shared_laws,
-    check_shared_nodes,
-    following_weights,
-    tree_shape,
-)
+from .rows import BlockRows, Rows, TreeRows, block_shape, following_weights, tree_shape
 from .score_plans import ScorePlans
 from .two_phase import two_phase
 
@@ -74,14 +65,13 @@ class MultiBlockVerifier(TreeRule):
 
     def rule(self, block: DraftBlock, source: RandomSource) -> Verification:
         """Plan the whole tree of drafts, then draw the end of the path and the token after it."""
-        check_shared_laws(block, identical_drafts=self.identical_drafts)
-        if not self.with_replacement:
-            check_distinct(block_shape(block))
+        check_drafts(block, self)
         if one_by_one(block.target, block.shape[0], source):
             return descend_block(block, self._plans, source)
         batch, _, size = block.shape
         shape = block_shape(block)
-        outcome = self._verify_shape(shape, merge(shape), BlockRows(block, self._plans.precise), source)
+        rows = BlockRows(block, self._plans.precise)
+        outcome = self._verify_shape(shape, merged_leaders(shape), rows, source)
         end, length = outcome.end, outcome.length
         winner = torch.where(end > 0, (end - 1) // max(size, 1), -1)
         held = block.tokens[torch.arange(batch, device=end.device), winner.clamp_min(0)]
@@ -89,16 +79,12 @@ class MultiBlockVerifier(TreeRule):
 
     def tree(self, tree: TokenTree, source: RandomSource) -> TreeVerification:
         """Plan the whole tree, then draw the end of the path and the token after it."""
-        if tree.draft is None:
-            return walk_tree(tree, draw_from_target, source, precise=False)
         shape = tree_shape(tree)
-        if not self.with_replacement:
-            check_distinct(shape)
-        merged = merge(shape)
-        check_shared_nodes(tree, merged.leader)
+        leader = merged_leaders(shape)
+        check_nodes(tree, shape, leader, self)
         if one_by_one(tree.target, tree.tokens.shape[0], source):
             return descend_tree(tree, self._plans, source)
-        outcome = self._verify_shape(shape, merged, TreeRows(tree, self._plans.precise), source)
+        outcome = self._verify_shape(shape, leader, TreeRows(tree, self._plans.precise), source)
         held = tree.tokens.gather(1, outcome.path.clamp_min(0))
         tokens = accepted_tokens(held, outcome.length, outcome.following)
         return TreeVerification(tokens, outcome.length, outcome.path, outcome.info(tree.tokens.shape[1]))
@@ -107,8 +93,8 @@ class MultiBlockVerifier(TreeRule):
     def _plans(self) -> type[LevelPlans]:
         return BUDGETS[self.budgets] if self.with_replacement else DistinctPlans
 
-    def _verify_shape(self, shape: TreeShape, merged: MergedTree, rows: Rows, source: RandomSource) -> Outcome:
-        plans = self._plans
+    def _verify_shape(self, shape: TreeShape, leader: Tensor, rows: Rows, source: RandomSource) -> Outcome:
+        plans, merged = self._plans, merge(shape, leader)
         stops = two_phase(
             merged.levels, lambda level: plans(rows.level(level, identical_drafts=plans.identical_drafts)), shape
         )
