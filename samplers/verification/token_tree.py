@@ -102,8 +102,7 @@ def path_to(parents: Tensor, last: Tensor, length: Tensor) -> Tensor:
     """
     path = torch.full_like(parents, -1)
     for depth in range(int(length.max()) - 1 if length.numel() else -1, -1, -1):
-        inside = (depth < length).nonzero()[:, 0]
-        path[inside, depth] = last[inside] - 1
-        last = last.clone()
-        last[inside] = parents[inside, last[inside] - 1]
+        inside = depth < length
+        path[:, depth] = torch.where(inside, last - 1, -1)
+        last = torch.where(inside, parents.gather(1, (last - 1).clamp_min(0)[:, None])[:, 0], last)
     return path

@@ -81,6 +81,21 @@ def test_a_row_gets_the_tokens_of_its_batch(budgets, v, m, t):
             torch.testing.assert_close(alone.info.accept_probability[0], both.info.accept_probability[i])
 
 
+@pytest.mark.parametrize(("v", "m", "t"), [(6, 2, 3), (12, 4, 3), (4, 3, 1)])
+def test_a_row_of_distinct_siblings_gets_the_tokens_of_its_batch(v, m, t):
+    target, draft, _, lengths = block(v, m, t, seed=v + m + t)
+    g = torch.Generator().manual_seed(v)
+    tokens = torch.stack([torch.randperm(v, generator=g)[: m * t].view(m, t) for _ in range(4)])
+    rule = MultiBlockVerifier(budgets="priority", with_replacement=False)
+    both = rule.verify(target, draft, tokens, lengths=lengths, generator=[0, 1, 2, 3])
+    for i in range(4):
+        part = (target[i : i + 1], draft[i : i + 1], tokens[i : i + 1])
+        alone = rule.verify(*part, lengths=lengths[i : i + 1], generator=[i])
+        assert torch.equal(alone.tokens[0], both.tokens[i])
+        assert torch.equal(alone.winner[0], both.winner[i])
+        torch.testing.assert_close(alone.info.accept_probability[0], both.info.accept_probability[i])
+
+
 @pytest.mark.parametrize("budgets", ["optimal", "k-seq"])
 def test_a_tree_gets_the_tokens_of_its_batch(budgets):
     g = torch.Generator().manual_seed(3)

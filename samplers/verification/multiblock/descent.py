@@ -1,4 +1,11 @@
-"""The two-phase rule for one tree, walked from node to node: only what is visited is planned."""
+"""The two-phase rule for one tree, walked from node to node: only what is visited is planned.
+
+`two_phase` states the same rule for whole batches. Both are needed. This walk makes the probabilities of ends one after
+the other and stops at the end that is drawn: that saves most of the work over a vocabulary, but reads a number back at
+every step. The other makes all probabilities before anything is drawn: that is faster on devices and for batches of
+short rows, and an enumeration needs it. ``tests/samplers/test_multiblock_by_row.py`` holds the two equal: in
+distribution by enumeration, and in tokens seed by seed.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,6 +57,7 @@ class Descent:
     ):
         self._tree, self._plan_of, self._target_of, self._num_trials = tree, plan_of, target_of, num_trials
         self._plans: dict[int, OnePlan] = {}
+        self._accepted_at: dict[tuple[int, float], float] = {}
         self._weight: dict[int, float] = {}
         self._total: dict[int, float] = {}
 
@@ -66,7 +74,7 @@ class Descent:
         """Rows where the path may end and the probabilities that it does, in the order of the walk; the root last."""
         accepted = 0.0
         if self._tree.children[0]:
-            self._plan(0).accepted(1.0)
+            self._accepted(0, 1.0)
             for row, probability in self._below(0, 1.0):
                 accepted += probability
                 yield row, probability
@@ -77,18 +85,23 @@ class Descent:
             self._plans[row] = self._plan_of(row)
         return self._plans[row]
 
+    def _accepted(self, row: int, weight: float) -> float:
+        """Accepted mass; a weight that was tried to order siblings may come again in their turns."""
+        if (row, weight) not in self._accepted_at:
+            self._accepted_at[row, weight] = self._plan(row).accepted(weight)
+        return self._accepted_at[row, weight]
+
     def _below(self, row: int, weight: float) -> Iterator[tuple[int, float]]:
         """Ends below a node that is called with a weight, and their probabilities given the call."""
         tree = self._tree
-        columns = [place for place, child in enumerate(tree.children[row]) if tree.leader[child] == child]
         every = self._plan(row).budgets(weight)
         self._weight[row], self._total[row] = weight, sum(every)
-        budgets = {tree.children[row][k]: every[k] for k in columns if every[k] > NOTHING}
+        budgets = {child: b for child, b in zip(tree.children[row], every, strict=True) if b > NOTHING}
         turns = self._order([child for child in budgets if tree.children[child]], budgets)
         left, going, spent = 1.0, 1.0, dict.fromkeys(budgets, 0.0)
         for child in turns:
             alpha = min(budgets[child] / max(left, NOTHING), 1.0)
-            mean = self._plan(child).accepted(alpha)
+            mean = self._accepted(child, alpha)
             found = 0.0
             for end, probability in self._below(child, alpha):
                 found += probability
@@ -119,7 +132,7 @@ class Descent:
             return [children[k] for k in order_by_budget(found)[0].tolist()]
         trials = trial_weights(found, self._num_trials)
         accepted = [
-            [self._plan(child).accepted(weight) for weight in row]
+            [self._accepted(child, weight) for weight in row]
             for child, row in zip(children, trials[0].tolist(), strict=True)
         ]
         score = order_by_loss(found, found.new_tensor([accepted]), torch.ones_like(found, dtype=torch.bool))

@@ -24,8 +24,10 @@ def sibling_order(budgets: Tensor, place: Tensor, below: LevelPlans | None) -> T
     """
     goes_on = place >= 0
     score = torch.where(goes_on, _on_grid(-budgets), torch.inf)
+    if below is None or not below.num_trials:
+        return score.argsort(dim=-1, stable=True)
     several = (goes_on.sum(-1) > 1).nonzero()[:, 0]
-    if below is not None and below.num_trials and several.numel():
+    if several.numel():
         place, goes_on = place[several], goes_on[several]
         trials = trial_weights(budgets[several], below.num_trials)
         accepted = torch.zeros_like(trials)

@@ -99,11 +99,8 @@ def _take_turns(level: Level, plan: NodePlan, below: LevelPlans | None, size: in
     weight = budgets.new_zeros(size)
     solution = budgets.new_zeros(size, below.solution_size if below is not None else 0)
     left, spent = torch.ones_like(budgets[:, 0]), torch.zeros_like(budgets)
-    for turn in range(budgets.shape[1]):
-        if below is None:
-            break
-        nodes = (place[:, turn] >= 0).nonzero()[:, 0]
-        if nodes.numel() == 0:
+    for turn, nodes in enumerate(_by_turn(place) if below is not None else ()):
+        if below is None or nodes.numel() == 0:
             continue
         at, before = place[nodes, turn], left[nodes]
         alpha = (budgets[nodes, turn] / before.clamp_min(NOTHING)).clamp_max(1.0)
@@ -115,6 +112,19 @@ def _take_turns(level: Level, plan: NodePlan, below: LevelPlans | None, size: in
     stop = torch.where((stop > NOTHING) & (left[:, None] > NOTHING), stop / left[:, None], 0.0)
     stop = stop / stop.sum(-1, keepdim=True).clamp_min(1.0)
     return _Turns(child, place, stop), weight, solution
+
+
+def _by_turn(place: Tensor) -> tuple[Tensor, ...]:
+    """Nodes of a level ``(s,)`` that have a child in each turn."""
+    goes = (place >= 0).mT
+    return goes.nonzero()[:, 1].split(goes.sum(-1).tolist())
+
+
+def _to_places(values: Tensor, place: Tensor, size: int) -> Tensor:
+    """Values ``(...)`` at their places ``(...)`` among ``size``; those of place -1 go nowhere."""
+    found = values.new_zeros(size + 1)
+    found[place] = values  # -1 is the spare last one
+    return found[:-1]
 
 
 class _Table:
@@ -149,10 +159,7 @@ class _Table:
             row = level.batch_row[:, None].expand_as(turn.child)
             self.law.index_put_((row, turn.child), here[:, None] * ending, accumulate=True)
             if depth + 1 < len(levels):
-                inner = (turn.below >= 0).nonzero(as_tuple=True)
-                following = here.new_zeros(levels[depth + 1].num_nodes)
-                following[turn.below[inner]] = (here[:, None] * going)[inner]
-                here = following
+                here = _to_places(here[:, None] * going, turn.below, levels[depth + 1].num_nodes)
         return Stops(self.law.clamp_min_(0.0), self.turn, self.plans, self.place, self.num_children, self.total)
 
     def _order(self, levels: list[Level], turns: list[_Turns]) -> None:
@@ -169,11 +176,10 @@ class _Table:
             until = size.cumsum(-1)
             at = begins[depth][:, None] + until[:, -1:] + torch.arange(size.shape[1], device=size.device)
             row = level.batch_row[:, None].expand_as(turn.child)
-            real = turn.child > 0
-            self.turn[row[real], turn.child[real]] = at[real]
+            self.turn[row, turn.child] = torch.where(turn.child > 0, at, _LAST)  # padding is the root, which is last
             if depth + 1 < len(levels):
-                going = (turn.below >= 0).nonzero(as_tuple=True)
-                begins[depth + 1][turn.below[going]] = (begins[depth][:, None] + until - size)[going]
+                start = begins[depth][:, None] + until - size
+                begins[depth + 1] = _to_places(start, turn.below, levels[depth + 1].num_nodes)
 
 
 def _reach(turns: list[_Turns]) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
