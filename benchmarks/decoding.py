@@ -20,14 +20,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
-from samplers import (
-    OptimalVerifier,
-    RecursiveRejection,
-    SampledTree,
-    SpeculativeDecoder,
-    Temperature,
-    TreeVerifier,
-)
+from samplers import SampledTree, SpeculativeDecoder, Temperature
 from samplers.adapters.huggingface import KeyValueScorer, speculative_generate
 
 _NEW = 60
@@ -132,19 +125,19 @@ def ours(decoder: SpeculativeDecoder, prompts: torch.Tensor) -> int:
 
 
 def decoders(target: Any, draft: Any) -> dict[str, SpeculativeDecoder]:
-    """Return the decoders that are measured."""
+    """Return the decoders that are measured, with their default verifiers."""
 
-    def make(verifier: Any = None, tree: Any = None, **settings: Any) -> SpeculativeDecoder:
+    def make(tree: Any = None, **settings: Any) -> SpeculativeDecoder:
         drafts = KeyValueScorer(draft) if tree is None else SampledTree(KeyValueScorer(draft), tree)
-        return SpeculativeDecoder(KeyValueScorer(target), drafts, verifier, **settings)
+        return SpeculativeDecoder(KeyValueScorer(target), drafts, **settings)
 
     return {
         "one draft, sampled": make(draft_length=_DRAFT),
         "one draft, greedy": make(draft_length=_DRAFT, processors=Temperature(0)),
-        "four drafts, sampled": make(OptimalVerifier(bins=1024), num_drafts=4, draft_length=_DRAFT),
-        "four drafts, greedy": make(OptimalVerifier(), num_drafts=4, draft_length=_DRAFT, processors=Temperature(0)),
-        "tree (3, 2, 1), sampled": make(TreeVerifier(RecursiveRejection()), (3, 2, 1)),
-        "tree (3, 2, 1), greedy": make(TreeVerifier(RecursiveRejection()), (3, 2, 1), processors=Temperature(0)),
+        "four drafts, sampled": make(num_drafts=4, draft_length=_DRAFT),
+        "four drafts, greedy": make(num_drafts=4, draft_length=_DRAFT, processors=Temperature(0)),
+        "tree (3, 2, 1), sampled": make((3, 2, 1)),
+        "tree (3, 2, 1), greedy": make((3, 2, 1), processors=Temperature(0)),
     }
 
 
