@@ -7,8 +7,8 @@ from torch import Tensor
 
 from .sources import is_long
 
-_FEWEST = 1024
-_LARGEST_SHARE = 0.25
+_FEWEST = 1024  # a shorter row is read as fast whole
+_LARGEST_SHARE = 0.25  # with more tokens kept, copying them costs what leaving out the others saves
 
 
 def kept_tokens(*logits: Tensor) -> Tensor | None:

@@ -12,8 +12,8 @@ from torch import Generator, Tensor
 
 from .._validation import check_generator
 
-_CHUNK = 256
-_LONG = 1 << 14
+_CHUNK = 256  # about the root of the longest vocabularies: as many chunks as entries in one
+_LONG = 1 << 14  # entries of a row that fills a good part of a cache
 
 
 def invert_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:

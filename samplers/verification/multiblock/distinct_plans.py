@@ -7,9 +7,9 @@ from torch import Tensor
 
 from .priority_plans import PriorityPlans
 
-_SURE = 50.0
-_STEP, _FIRST = 0.25, -39.0
-_BEYOND = math.log(60.0)
+_SURE = 50.0  # a token that has not arrived after so many of its mean times has probability e**-50
+_STEP, _FIRST = 0.25, -39.0  # of the trapezoid rule in log time; before the first, e**-39, next to nothing arrives
+_BEYOND = math.log(60.0)  # of log time at rate 1: what arrives later has probability e**-60
 
 
 class DistinctPlans(PriorityPlans):

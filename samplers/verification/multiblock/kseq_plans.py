@@ -9,8 +9,8 @@ from ..multidraft.cells import legendre, products_but_one
 from .one_node import NodeRows, OnePlan, leads, leftover
 from .plans import LevelPlans, NodePlan
 
-_STEPS = 3
-_LEAST_SLOPE = 0.02
+_STEPS = 3  # a root that is missed by little costs acceptance alone, and each step a pass over the vocabulary
+_LEAST_SLOPE = 0.02  # a flatter secant is rounding: the fixed point's step is taken instead
 
 
 class SequentialPlans(LevelPlans):

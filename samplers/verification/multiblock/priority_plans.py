@@ -8,11 +8,11 @@ from torch import Tensor
 
 from .plans import LevelPlans, LevelRows, NodePlan
 
-_STEPS = 24
-_EARLY = 4
-_SHARES = (1.0, 0.5, 0.25, 0.125, 0.06, 0.03)
-_ENOUGH = 1e-9
-_LEAST_GAIN = 1e-9
+_STEPS = 24  # most orders in a mixture, each a sort
+_EARLY = 4  # steps without a search for their size
+_SHARES = (1.0, 0.5, 0.25, 0.125, 0.06, 0.03)  # of the longest step, that are tried
+_ENOUGH = 1e-9  # accepted mass short of all that can be: orders end
+_LEAST_GAIN = 1e-9  # smaller gains are ties, so that rounding does not decide between mixtures
 
 
 @dataclass(frozen=True)

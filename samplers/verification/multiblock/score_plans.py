@@ -11,8 +11,8 @@ from ..multidraft.optimal import ScoreSelection
 from ..sources import is_long
 from .plans import LevelPlans, NodePlan
 
-_HUGE = 1e300
-_CELLS = 1 << 20
+_HUGE = 1e300  # in place of an infinite ratio, of which 0 times is 0
+_CELLS = 1 << 20  # float64 cells of contestants at once: 8 MB
 
 
 class ScorePlans(LevelPlans):

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .plans import LevelPlans
 
-_GRID = 2.0**30
+_GRID = 2.0**30  # far coarser than rounding in float64, far finer than differences that matter
 
 
 def sibling_order(budgets: Tensor, place: Tensor, below: LevelPlans | None) -> Tensor:

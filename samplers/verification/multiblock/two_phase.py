@@ -11,8 +11,8 @@ from .levels import Level, TreeShape
 from .plans import LevelPlans, NodePlan
 from .siblings import sibling_order
 
-NOTHING = 1e-15
-_LAST = 1 << 40
+NOTHING = 1e-15  # budgets and what is left of the unit: less is rounding
+_LAST = 1 << 40  # a turn after those of all rows of a tree
 
 
 @dataclass(frozen=True)

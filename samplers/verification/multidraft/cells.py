@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ..sources import CellLaws
 
-_LONG, _PIECE = 4096, 8192
-_FEW_NODES, _SMALL = 2, 1e-4
+_LONG = 4096  # shorter rows stay in the cache whole
+_PIECE = 8192  # cells at once: a few contestants in float64 fit a cache
+_FEW_NODES, _SMALL = 2, 1e-4  # of quadrature in a cell whose mass is at most so small, to its fourth power
 
 
 def cell_distributions(laws: CellLaws) -> Tensor:

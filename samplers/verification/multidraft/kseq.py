@@ -9,7 +9,9 @@ from ..speculative import accept_ratio
 from ..verifier import NodeVerifier
 from .base import check_identical, node_of
 
-_STEPS, _CLOSE, _LEAST_SLOPE = 12, 1e-12, -0.02
+_STEPS = 12  # secant steps; rows that need more are bisected
+_CLOSE = 1e-12  # of log rho, some thousand roundings of sums in float64
+_LEAST_SLOPE = -0.02  # a flatter secant is rounding: the fixed point's step is taken instead
 
 
 class KSequential(NodeVerifier):
