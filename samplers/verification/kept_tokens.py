@@ -8,7 +8,7 @@ from torch import Tensor
 from .sources import is_long
 
 _FEWEST = 1024  # a shorter row is read as fast whole
-_LARGEST_SHARE = 0.25  # with more tokens kept, copying them costs what leaving out the others saves
+_LARGEST_SHARE = 0.25  # with more tokens kept, leaving out the others saves little over copying these
 
 
 def kept_tokens(*logits: Tensor) -> Tensor | None:

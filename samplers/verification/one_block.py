@@ -1,4 +1,8 @@
-"""Block verification of one row: from the end of the draft, so that only what is tested is computed."""
+"""Block verification of one row: from the end of the draft, so that only what is tested is computed.
+
+A batch is verified by the tensors of ``block.py``, which an enumeration needs too. The same seed gives a row the same
+tokens either way, which the tests hold.
+"""
 
 import math
 from collections.abc import Iterator
