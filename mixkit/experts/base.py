@@ -21,8 +21,8 @@ __all__ = [
     "Experts",
     "LocationExperts",
     "MultiLocationExperts",
+    "OwnConstantsExperts",
     "check_counts",
-    "check_positive_response",
     "check_predictor",
     "first_parameter",
     "linear_locations",
@@ -165,6 +165,19 @@ class DensityExperts(Experts):
         if "log_density" in vars(cls) and "density_terms" not in vars(cls):
             cls.density_terms = DensityExperts.density_terms  # type: ignore[method-assign]
 
+    def _make_constants(
+        self,
+        *,
+        batch_shape: tuple[int, ...] | None,
+        dtype: torch.dtype | None,
+        device: torch.device | str | None,
+    ) -> None:
+        """Create the constants, one of each an expert, at 0; what is None is the predictor's."""
+        for name in self.constant_names:
+            size = self.num_experts
+            constant = new_constant(self.predictor, size, batch_shape=batch_shape, dtype=dtype, device=device)
+            self.register_parameter(name, constant)
+
     @property
     def is_consistent(self) -> bool:
         """Whether ``log_density`` is that of ``forward``: False where a subclass of a family overrides one of them."""
@@ -287,6 +300,30 @@ class LocationExperts(DensityExperts):
         return cls(predictor, **own)
 
 
+class OwnConstantsExperts(LocationExperts):
+    """Experts with one location, each of which has every constant for itself; the constants start at 0.
+
+    Args:
+        predictor: the location, with ``response_dim`` None.
+        batch_shape: leading dimensions of independent models; those of the predictor if None.
+        dtype: dtype of the constants; that of the predictor if None.
+        device: device of the constants; that of the predictor if None.
+
+    A subclass names the constants in ``constant_names``, and declares each as an attribute.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        *,
+        batch_shape: tuple[int, ...] | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(predictor)
+        self._make_constants(batch_shape=batch_shape, dtype=dtype, device=device)
+
+
 class MultiLocationExperts(DensityExperts):
     r"""Experts of a scalar response whose distribution depends on x through L locations, the predictor's outputs.
 
@@ -375,12 +412,4 @@ def check_counts(y: Tensor, family: str) -> Tensor:
     bad = (y < 0) | (y != y.floor())
     if can_read_values(y) and bad.any():
         raise ValueError(f"y must hold non-negative integers for {family} experts, got {float(y[bad][0])}")
-    return y
-
-
-def check_positive_response(y: Tensor, family: str) -> Tensor:
-    """Return ``y`` if it is positive, else raise ``ValueError``."""
-    bad = y <= 0
-    if can_read_values(y) and bad.any():
-        raise ValueError(f"y must be positive for {family} experts, got {float(y[bad][0])}")
     return y

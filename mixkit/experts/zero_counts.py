@@ -10,13 +10,12 @@ from torch.nn.functional import softplus
 
 from .._validation import can_read_values
 from ..distributions.zero_counts import Hurdle, ZeroInflated, ZeroTruncated, log_of_more_than_zero
-from .base import DensityTerms, LocationExperts, check_counts, new_constant
+from .base import DensityTerms, OwnConstantsExperts, check_counts
 from .count_family import CountFamily
 from .dominating_measure import COUNTS
 from .families import family
 from .negative_binomial import NEGATIVE_BINOMIAL
 from .poisson import POISSON
-from .predictors import Predictor
 
 __all__ = [
     "HurdleNegativeBinomialExperts",
@@ -28,7 +27,7 @@ __all__ = [
 ]
 
 
-class _ChangedCounts(LocationExperts):
+class _ChangedCounts(OwnConstantsExperts):
     """Counts of a family whose zeros are treated apart.
 
     Attributes:
@@ -36,20 +35,6 @@ class _ChangedCounts(LocationExperts):
     """
 
     counts: ClassVar[CountFamily]
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        *,
-        batch_shape: tuple[int, ...] | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__(predictor)
-        k = self.num_experts
-        for name in self.constant_names:
-            constant = new_constant(predictor, k, batch_shape=batch_shape, dtype=dtype, device=device)
-            self.register_parameter(name, constant)
 
     def _constants(self) -> list[Tensor]:
         return [getattr(self, name).unsqueeze(-2) for name in self.constant_names]
