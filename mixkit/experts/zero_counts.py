@@ -64,13 +64,11 @@ class _TruncatedCounts(_ChangedCounts):
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise log-probability at log-mean ``eta`` of the counts before truncation, and their constants."""
-        log_zero = self.counts.log_prob(torch.zeros_like(y), eta, *constants)
-        return self.counts.log_prob(y, eta, *constants) - log_of_more_than_zero(log_zero)
+        return _truncated_log_prob(self.counts, y, eta, *constants)
 
     def density_terms(self, y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
         """Log-probability and derivatives, from those of the counts at y and at zero."""
-        at_y, at_zero = (self.counts.terms(value, eta, *constants) for value in (y, torch.zeros_like(y)))
-        return _truncated(at_y, at_zero)
+        return _truncated_terms(self.counts, y, eta, *constants)
 
 
 class _CountsWithZeros(_ChangedCounts):
@@ -123,17 +121,14 @@ class _HurdleCounts(_CountsWithZeros):
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise log-probability at log-mean ``eta``, the counts' constants and the log-odds of zero."""
         *own, logit = constants
-        counts = torch.where(y == 0, 1.0, y)
-        log_zero = self.counts.log_prob(torch.zeros_like(y), eta, *own)
-        positive = self.counts.log_prob(counts, eta, *own) - log_of_more_than_zero(log_zero)
+        positive = _truncated_log_prob(self.counts, torch.where(y == 0, 1.0, y), eta, *own)
         return torch.where(y == 0, logit, positive) - softplus(logit)
 
     def density_terms(self, y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
         """Log-probability and derivatives, from those of positive counts."""
         *own, logit = constants
-        counts = torch.where(y == 0, 1.0, y)
-        at_y, at_zero = (self.counts.terms(value, eta, *own) for value in (counts, torch.zeros_like(y)))
-        positive, prior = _truncated(at_y, at_zero), torch.sigmoid(logit)
+        positive = _truncated_terms(self.counts, torch.where(y == 0, 1.0, y), eta, *own)
+        prior = torch.sigmoid(logit)
         is_zero = (y == 0).to(eta.dtype).expand_as(positive.log_prob)
         rest = 1.0 - is_zero
         flat = torch.zeros_like(positive.log_prob)
@@ -147,8 +142,15 @@ class _HurdleCounts(_CountsWithZeros):
         )
 
 
-def _truncated(at_y: DensityTerms, at_zero: DensityTerms) -> DensityTerms:
-    """Terms of counts given that they are positive: those at y less those of ``log(1 - p(0))``."""
+def _truncated_log_prob(counts: CountFamily, y: Tensor, *predictors: Tensor) -> Tensor:
+    """Log-probability of counts given that they are positive."""
+    log_zero = counts.log_prob(torch.zeros_like(y), *predictors)
+    return counts.log_prob(y, *predictors) - log_of_more_than_zero(log_zero)
+
+
+def _truncated_terms(counts: CountFamily, y: Tensor, *predictors: Tensor) -> DensityTerms:
+    """The same with derivatives: those at y less those of ``log(1 - p(0))``."""
+    at_y, at_zero = (counts.terms(value, *predictors) for value in (y, torch.zeros_like(y)))
     least = torch.finfo(at_zero.log_prob.dtype).tiny ** 0.45  # of which the inverse has a square
     log_zero = at_zero.log_prob.clamp(max=-least)
     odds = 1.0 / torch.expm1(-log_zero)
