@@ -3,7 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -294,7 +294,7 @@ class LocationExperts(DensityExperts):
         self.num_experts = predictor.num_experts
 
     @classmethod
-    def linear(cls, num_features: int, num_experts: int, **options: Any) -> "LocationExperts":
+    def linear(cls, num_features: int, num_experts: int, **options: Any) -> Self:
         """Experts with a location linear in the covariates (see :meth:`Experts.linear`)."""
         predictor, own = linear_locations(num_features, num_experts, None, options)
         return cls(predictor, **own)

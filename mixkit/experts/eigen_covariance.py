@@ -132,9 +132,6 @@ class EigenCovariance(Covariance):
         variances = torch.stack([one.variances for one in found]).reshape(spread.shape)
         self._write(axes, 0.5 * variances.log())
 
-    def _assign(self, covariance: Tensor, variance_floor: Tensor) -> None:
-        raise NotImplementedError  # update, which calls it in other classes, does all here
-
     def _write(self, axes: Tensor, log_deviations: Tensor) -> None:
         scale = log_deviations.mean(-1)
         self.log_scale.copy_(scale[..., : self.log_scale.shape[-1]])
