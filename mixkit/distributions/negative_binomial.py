@@ -39,7 +39,7 @@ class NegativeBinomial(TwoTailedDistribution):
 
     Example:
         >>> import torch
-        >>> law = NegativeBinomial(torch.tensor(2.0).log(), torch.tensor(0.0))  # r = 1: the geometric law
+        >>> law = NegativeBinomial(torch.tensor(2.0).log(), torch.tensor(0.0))  # r = 1: geometric
         >>> law.log_prob(torch.tensor(0.0)).exp(), law.variance
         (tensor(0.3333), tensor(6.))
     """

@@ -84,7 +84,7 @@ class Experts(Computation, nn.Module, ABC):
         :func:`~mixkit.experts.family_by_name`, which builds them from a name.
 
         Raises:
-            TypeError: if the family has no such locations.
+            TypeError: if the family has no such locations, or an option is not given that it needs.
         """
         raise TypeError(f"{cls.__name__} has no linear locations")
 

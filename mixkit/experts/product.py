@@ -112,7 +112,7 @@ class MultivariateBinaryExperts(ProductExperts):
     @classmethod
     def linear(cls, num_features: int, num_experts: int, **options: Any) -> "MultivariateBinaryExperts":
         """Experts of ``response_dim`` binary responses, log-odds linear in the covariates."""
-        count = check_integer("response_dim", options.pop("response_dim"), low=1)
+        count = check_integer("response_dim", options.pop("response_dim", None), low=1)
         made = [linear_locations(num_features, num_experts, None, options) for _ in range(count)]
         return cls([BinomialExperts(predictor, **own) for predictor, own in made])
 

@@ -53,7 +53,7 @@ class _TruncatedCounts(_ChangedCounts):
 
     def forward(self, x: Tensor) -> Distribution:
         """Distributions of positive counts, of batch shape ``(*batch, n, k)``."""
-        return ZeroTruncated(self.counts.law(self.predictor(x), *self._constants()), validate_args=False)
+        return ZeroTruncated(self.counts.distribution(self.predictor(x), *self._constants()), validate_args=False)
 
     def check_response(self, y: Tensor) -> Tensor:
         """Return ``y`` if it holds positive counts, else raise ``ValueError``."""
@@ -74,17 +74,17 @@ class _TruncatedCounts(_ChangedCounts):
 class _CountsWithZeros(_ChangedCounts):
     """Zeros of log-odds ``zero_logit``, the last constant, and counts."""
 
-    law: ClassVar[Callable[..., Distribution]]
+    distribution: ClassVar[Callable[..., Distribution]]
 
     def forward(self, x: Tensor) -> Distribution:
         """Distributions of counts, of batch shape ``(*batch, n, k)``."""
         *own, logit = self._constants()
-        return type(self).law(self.counts.law(self.predictor(x), *own), logit, validate_args=False)
+        return type(self).distribution(self.counts.distribution(self.predictor(x), *own), logit, validate_args=False)
 
 
 class _InflatedCounts(_CountsWithZeros):
     dominating_measure = COUNTS
-    law = ZeroInflated
+    distribution = ZeroInflated
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise log-probability at log-mean ``eta``, the counts' constants and the log-odds of extra zeros."""
@@ -116,7 +116,7 @@ class _InflatedCounts(_CountsWithZeros):
 
 class _HurdleCounts(_CountsWithZeros):
     dominating_measure = COUNTS
-    law = Hurdle
+    distribution = Hurdle
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise log-probability at log-mean ``eta``, the counts' constants and the log-odds of zero."""
@@ -196,7 +196,7 @@ class ZeroInflatedPoissonExperts(_InflatedCounts):
     """
 
     counts = POISSON
-    constant_names = ("zero_logit",)
+    constant_names = (*POISSON.constant_names, "zero_logit")
 
 
 @family("zero_inflated_negative_binomial")
@@ -216,7 +216,7 @@ class ZeroInflatedNegativeBinomialExperts(_InflatedCounts):
     """
 
     counts = NEGATIVE_BINOMIAL
-    constant_names = ("log_dispersion", "zero_logit")
+    constant_names = (*NEGATIVE_BINOMIAL.constant_names, "zero_logit")
 
 
 @family("hurdle_poisson")
@@ -244,7 +244,7 @@ class HurdlePoissonExperts(_HurdleCounts):
     """
 
     counts = POISSON
-    constant_names = ("zero_logit",)
+    constant_names = (*POISSON.constant_names, "zero_logit")
 
 
 @family("hurdle_negative_binomial")
@@ -260,7 +260,7 @@ class HurdleNegativeBinomialExperts(_HurdleCounts):
     """
 
     counts = NEGATIVE_BINOMIAL
-    constant_names = ("log_dispersion", "zero_logit")
+    constant_names = (*NEGATIVE_BINOMIAL.constant_names, "zero_logit")
 
 
 @family("truncated_poisson")
@@ -284,6 +284,7 @@ class TruncatedPoissonExperts(_TruncatedCounts):
     """
 
     counts = POISSON
+    constant_names = POISSON.constant_names
 
 
 @family("truncated_negative_binomial")
@@ -297,4 +298,4 @@ class TruncatedNegativeBinomialExperts(_TruncatedCounts):
     """
 
     counts = NEGATIVE_BINOMIAL
-    constant_names = ("log_dispersion",)
+    constant_names = NEGATIVE_BINOMIAL.constant_names
