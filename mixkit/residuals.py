@@ -24,7 +24,7 @@ def probability_integral_transform(
         model: a model of a scalar response.
         x: covariates ``(n, d)``.
         y: responses ``(n,)``, as the experts take them.
-        generator: source of the draws, on the CPU; needed only for laws with atoms.
+        generator: source of the draws, on the CPU; needed only for distributions with atoms.
 
     Returns:
         Float64, ``(n,)``, in [0, 1].

@@ -216,12 +216,7 @@ def in_order(bayes: BayesianMixtureOfExperts, vector: Tensor) -> Tensor:
 
 def labeling(bayes: BayesianMixtureOfExperts, mode: Tensor, factor: Tensor) -> Labeling:
     """The rule that ``bayes.ordering`` asks for, where the experts are exchangeable at the ``mode``."""
-    k, classes = bayes.model.num_experts, _classes(bayes, mode)
-    if bayes.ordering is None or len(classes) == k:
-        return Unlabeled(k)
-    if bayes.ordering == "nearest":
-        return NearestLabels(bayes, mode, factor, classes)
-    return SortedLabels(bayes.ordering, k, classes)
+    return _labeling(bayes, bayes.ordering, mode, factor)
 
 
 def folding(bayes: BayesianMixtureOfExperts, mode: Tensor, factor: Tensor) -> Labeling:
@@ -229,10 +224,16 @@ def folding(bayes: BayesianMixtureOfExperts, mode: Tensor, factor: Tensor) -> La
 
     An approximation at one of k! copies misses the others; its evidence counts all, whatever users call the experts.
     """
-    classes = _classes(bayes, mode)
-    if bayes.ordering is not None or len(classes) == bayes.model.num_experts:
-        return labeling(bayes, mode, factor)
-    return NearestLabels(bayes, mode, factor, classes)
+    return _labeling(bayes, bayes.ordering or "nearest", mode, factor)
+
+
+def _labeling(bayes: BayesianMixtureOfExperts, ordering: str | None, mode: Tensor, factor: Tensor) -> Labeling:
+    k, classes = bayes.model.num_experts, _classes(bayes, mode)
+    if ordering is None or len(classes) == k:
+        return Unlabeled(k)
+    if ordering == "nearest":
+        return NearestLabels(bayes, mode, factor, classes)
+    return SortedLabels(ordering, k, classes)
 
 
 def _classes(bayes: BayesianMixtureOfExperts, vector: Tensor) -> list[list[int]]:

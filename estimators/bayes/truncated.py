@@ -28,24 +28,21 @@ class PositivePart(dist.TorchDistribution):
 
     def __init__(self, base: Distribution) -> None:
         self.base = base
+        self._below = base.cdf(torch.zeros_like(base.mean))  # probability of what is cut off
         super().__init__(base.batch_shape, validate_args=False)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "PositivePart":
         """The same of another batch shape."""
         return PositivePart(self.base.expand(batch_shape))
 
-    def _below(self) -> Tensor:
-        """Probability of the numbers that are cut off."""
-        return self.base.cdf(torch.zeros_like(self.base.mean))
-
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density; -inf where ``value`` is not positive."""
-        inside = self.base.log_prob(torch.where(value > 0, value, 1.0)) - torch.log1p(-self._below())
+        inside = self.base.log_prob(torch.where(value > 0, value, 1.0)) - torch.log1p(-self._below)
         return torch.where(value > 0, inside, -torch.inf)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draws, by the quantiles of the base."""
-        below = self._below().expand(self._extended_shape(torch.Size(sample_shape)))
+        below = self._below.expand(self._extended_shape(torch.Size(sample_shape)))
         return self.base.icdf(below + (1.0 - below) * torch.rand_like(below))
 
 
@@ -59,14 +56,9 @@ def on_positive(name: str, prior: Distribution) -> Distribution:
     if support is not constraints.real:
         return prior
     try:
-        return PositivePart(_checked(prior))
+        return PositivePart(prior)
     except NotImplementedError:
         raise ValueError(
             f"the prior of {name} must be one of positive values, or have a cdf at which to cut it off, "
             f"got {type(prior).__name__}"
         ) from None
-
-
-def _checked(prior: Distribution) -> Distribution:
-    prior.cdf(torch.zeros_like(prior.mean))
-    return prior

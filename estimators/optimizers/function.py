@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-__all__ = ["Evaluation", "SmoothFunction"]
+__all__ = ["Evaluation", "SmoothFunction", "choose", "choose_evaluation"]
 
 
 class Evaluation(NamedTuple):
@@ -18,6 +18,16 @@ class Evaluation(NamedTuple):
     value: Tensor
     gradient: Tensor
     hessian: Tensor
+
+
+def choose(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """Tensors ``(r, s, ...)``: one where ``mask (r, s)`` says so, elsewhere the other."""
+    return torch.where(mask.reshape(mask.shape + (1,) * (yes.ndim - mask.ndim)), yes, no)
+
+
+def choose_evaluation(mask: Tensor, yes: Evaluation, no: Evaluation) -> Evaluation:
+    """Evaluations at ``(r, s)`` vectors: one where ``mask (r, s)`` says so, elsewhere the other."""
+    return Evaluation(*(choose(mask, a, b) for a, b in zip(yes, no, strict=True)))
 
 
 class SmoothFunction(ABC):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .function import Evaluation, SmoothFunction
+from .function import Evaluation, SmoothFunction, choose, choose_evaluation
 from .linalg import damped_cholesky, diagonal_size
 
 __all__ = ["Ascent", "newton_ascent", "predicted_gain"]
@@ -113,7 +113,7 @@ class _Run:
         ratio = _ratio(trial.value - at.value, model.gain, at.value)
         ratio = torch.where(_is_usable(trial), ratio, torch.full_like(ratio, -1.0))
         accepted = (ratio > 1e-4) & ~finished
-        theta, at = _choose(accepted, candidate, theta), _merge(accepted, trial, at)
+        theta, at = choose(accepted, candidate, theta), choose_evaluation(accepted, trial, at)
         damping = _next_damping(model.damping, ratio, finished)
         near = _is_near(self.objective, theta, at, self.tol)
         finished = finished | near | (damping > _GREATEST_DAMPING)
@@ -160,7 +160,7 @@ def _without(at: Evaluation, dropped: Tensor) -> Evaluation:
     lowest = Evaluation(
         torch.full_like(at.value, -torch.inf), torch.zeros_like(at.gradient), torch.zeros_like(at.hessian)
     )
-    return _merge(dropped, lowest, at)
+    return choose_evaluation(dropped, lowest, at)
 
 
 def _held(objective: SmoothFunction, theta: Tensor, gradient: Tensor) -> Tensor:
@@ -229,14 +229,6 @@ def _next_damping(damping: Tensor, ratio: Tensor, finished: Tensor) -> Tensor:
     return torch.where(finished, damping, rejected)
 
 
-def _choose(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    return torch.where(mask.reshape(mask.shape + (1,) * (yes.ndim - mask.ndim)), yes, no)
-
-
-def _merge(mask: Tensor, yes: Evaluation, no: Evaluation) -> Evaluation:
-    return Evaluation(*(_choose(mask, a, b) for a, b in zip(yes, no, strict=True)))
-
-
 class _Spectrum(NamedTuple):
     """Eigenpairs of the negated Hessian with unit diagonal.
 
@@ -292,13 +284,13 @@ def _escape(
         trial = objective.project(theta + length * direction)
         value = objective.value(trial)
         better = saddle & (value > best_value + 1e-9 * at.value.abs().clamp(min=1.0) * 1e-3)
-        best, best_value = _choose(better, trial, best), torch.where(better, value, best_value)
+        best, best_value = choose(better, trial, best), torch.where(better, value, best_value)
     left = saddle & (best_value > at.value)
     if not bool(left.any()):
         return theta, at, left
     there = objective.evaluate(best)
     left = left & _is_usable(there)
-    return _choose(left, best, theta), _merge(left, there, at), left
+    return choose(left, best, theta), choose_evaluation(left, there, at), left
 
 
 def _is_flat_maximum(objective: SmoothFunction, theta: Tensor, at: Evaluation, tol: float) -> Tensor:

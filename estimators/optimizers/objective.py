@@ -13,7 +13,10 @@ from .function import Evaluation, SmoothFunction
 from .newton import Ascent, newton_ascent
 from .parameter_map import ParameterMap, UserMap
 
-__all__ = ["EndRules", "Evaluation", "Objective", "SmoothFunction", "UserMap"]
+__all__ = ["SAFEGUARD_VARIANCE", "EndRules", "Evaluation", "Objective", "SmoothFunction", "UserMap"]
+
+SAFEGUARD_VARIANCE = 1e-6
+"""Least variance of an expert relative to the response's, where none was chosen."""
 
 _CHOSEN_FLOOR = 1e-4  # of variances: a hundredth of the standard deviation of y is no safeguard but a statement
 
@@ -26,21 +29,24 @@ class EndRules(NamedTuple):
         least_observations: an expert on fewer determines no more than its own coefficients.
         variance_floor: least variance of an expert relative to the response's.
         finds_lines: whether an expert at the floor is welcome where more rows are on its line than chance would bring.
-        is_finest: whether the floor is what double precision tells from zero.
         keeps_spurious: whether ends are taken by their values alone.
     """
 
     num_experts: int = 1
     least_observations: int = 1
-    variance_floor: float = 1e-6
+    variance_floor: float = SAFEGUARD_VARIANCE
     finds_lines: bool = False
-    is_finest: bool = False
     keeps_spurious: bool = False
 
     @property
     def has_chosen_floor(self) -> bool:
         """Whether the floor is a constraint that was chosen: ends at it are as good as others."""
         return self.variance_floor >= _CHOSEN_FLOOR
+
+    @property
+    def is_lowered(self) -> bool:
+        """Whether the floor was lowered, for experts on lines, to what double precision tells from zero."""
+        return self.finds_lines and self.variance_floor < SAFEGUARD_VARIANCE
 
 
 class Objective(EMSteps, ParameterMap):

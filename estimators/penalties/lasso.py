@@ -6,17 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixkit._validation import check_non_negative
-from mixkit.parameters import ParameterRecord, Slope
-
 from ..optimizers.parameter_map import Entry
-from .base import Penalty, PenaltyView
+from .base import PenaltyView
+from .slopes import SlopePenalty
 
 __all__ = ["Lasso"]
 
 
 @dataclass(frozen=True)
-class Lasso(Penalty):
+class Lasso(SlopePenalty):
     r"""Lasso penalty on the slopes of gate and experts, in standardized units.
 
     .. math:: \lambda_g \sum_{j < k} \| \gamma_j \|_1 + \lambda_e \sum_j \| a_j \|_1
@@ -51,25 +49,12 @@ class Lasso(Penalty):
         Lasso(gate=0.0, experts=5.0) + Ridge(gate=1.0, experts=0.0, scaled=False)
     """
 
-    gate: float = 0.0
-    experts: float = 0.0
-
     is_smooth = False
-
-    def __post_init__(self) -> None:
-        """Check the strengths."""
-        check_non_negative("gate", self.gate)
-        check_non_negative("experts", self.experts)
 
     def strengths(self, entries: Sequence[Entry], like: Tensor) -> Tensor:
         """Lambda of each standardized coefficient, ``(P,)``; zero for what is not penalized."""
-        strength = {Slope.GATE: self.gate, Slope.EXPERTS: self.experts, None: 0.0}
-        values = [strength[record.slope] for record, _ in entries]
+        values = [self.strength(record) for record, _ in entries]
         return torch.tensor(values, dtype=like.dtype, device=like.device)
-
-    def determines(self, record: ParameterRecord) -> bool:
-        """Slopes whose strength is positive."""
-        return {Slope.GATE: self.gate, Slope.EXPERTS: self.experts, None: 0.0}[record.slope] > 0.0
 
     def value(self, view: PenaltyView) -> Tensor:
         """Not used: the objective of the lasso has other coordinates."""

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixkit._validation import check_non_negative
-from mixkit.parameters import Axis, ParameterRecord, Slope
+from mixkit.parameters import Axis, ParameterRecord
 
-from .base import Penalty, PenaltyView
+from .base import PenaltyView
+from .slopes import SlopePenalty
 
 __all__ = ["Ridge"]
 
 
 @dataclass(frozen=True)
-class Ridge(Penalty):
+class Ridge(SlopePenalty):
     r"""Ridge penalty on the slopes of gate and experts, in standardized units.
 
     .. math:: \frac{\lambda_g}{2} \sum_j \| \gamma_j - \bar \gamma \|^2 + \frac{\lambda_e}{2} \sum_j \| a_j \|^2
@@ -57,8 +57,6 @@ class Ridge(Penalty):
         Ridge(gate=1.0, experts=0.0, scaled=False)
     """
 
-    gate: float = 0.0
-    experts: float = 0.0
     scaled: bool = False
 
     @property
@@ -67,25 +65,19 @@ class Ridge(Penalty):
         return not self.scaled
 
     def __post_init__(self) -> None:
-        """Check the strengths."""
+        """Check the settings."""
+        super().__post_init__()
         if not isinstance(self.scaled, bool):
             raise TypeError(f"scaled must be a bool, got {self.scaled!r}")
-        check_non_negative("gate", self.gate)
-        check_non_negative("experts", self.experts)
 
     def value(self, view: PenaltyView) -> Tensor:
         """The penalty at the parameters of ``view``."""
         total, records = view.x_std.new_zeros(()), view.records
-        for strength, kind in ((self.gate, Slope.GATE), (self.experts, Slope.EXPERTS)):
-            own = [name for name in view.parameters if records[name].slope is kind]
-            slopes = [_standardized(records[name], view.parameters[name], view, self.scaled) for name in own]
-            if slopes:
-                total = total + strength * torch.stack([slope.square().sum() for slope in slopes]).sum()
+        for name, value in view.parameters.items():
+            if self.determines(records[name]):
+                slopes = _standardized(records[name], value, view, self.scaled)
+                total = total + self.strength(records[name]) * slopes.square().sum()
         return 0.5 * total
-
-    def determines(self, record: ParameterRecord) -> bool:
-        """Slopes whose strength is positive."""
-        return {Slope.GATE: self.gate, Slope.EXPERTS: self.experts, None: 0.0}[record.slope] > 0.0
 
 
 def _standardized(record: ParameterRecord, value: Tensor, view: PenaltyView, scaled: bool) -> Tensor:

@@ -94,7 +94,7 @@ def _remarks(
 ) -> list[str]:
     remarks = [] if bool(ascent.converged) else [_NOT_CONVERGED]
     if bool(objective.at_floor(ascent.theta).any()):
-        remarks.append(_ON_LINES if objective.end_rules.is_finest else _AT_FLOOR)
+        remarks.append(_ON_LINES if objective.end_rules.is_lowered else _AT_FLOOR)
     is_starved = objective.observations(ascent.theta)[0, 0] < objective.end_rules.least_observations
     starved = is_starved.nonzero().squeeze(-1).tolist()
     if starved:

@@ -10,9 +10,10 @@ from mixkit.mixture import MixtureOfExperts
 
 from ..data.dataset import Data
 from ..data.unit_posterior import log_joint, unit_log_prob
+from ..optimizers.function import choose, choose_evaluation
 from ..optimizers.newton import Ascent
 from ..optimizers.objective import Evaluation, Objective
-from .plausibility import doubts
+from .plausibility import Doubts, doubts
 
 __all__ = ["Optima", "best_end", "best_models", "concatenated", "found_better", "merged", "ranking", "surviving"]
 
@@ -33,29 +34,31 @@ class Optima(NamedTuple):
     set_aside: str = ""
 
 
-def ranking(objective: Objective, ends: Ascent) -> Tensor:
+def ranking(objective: Objective, ends: Ascent, found: Doubts | None = None) -> Tensor:
     """How good each end is, ``(r, s)``: its log-likelihood, but ends that are not to be trusted below all others.
 
     Such ends there are only where the likelihood has no bound, as that of experts with a variance of their own.
+    ``found`` is what there is to hold against them, if that is known.
     """
     is_finite = torch.isfinite(ends.value)
     if objective.end_rules.keeps_spurious:
         return torch.where(is_finite, ends.value, -torch.inf)
+    found = doubts(objective, ends.theta) if found is None else found
     spread = 1.0 + 2.0 * torch.where(is_finite, ends.value, 0.0).abs().amax(1, keepdim=True)
-    ranked = torch.where(doubts(objective, ends.theta).any, ends.value - spread, ends.value)
+    ranked = torch.where(found.any, ends.value - spread, ends.value)
     return torch.where(is_finite, ranked, -torch.inf)
 
 
-def _set_aside(objective: Objective, ends: Ascent, chosen: int) -> str:
+def _set_aside(objective: Objective, ends: Ascent, found: Doubts, chosen: int) -> str:
     """What to say where an end of the first data set is higher than the chosen one."""
     value = torch.where(torch.isfinite(ends.value[0]), ends.value[0], -torch.inf)
     highest = int(value.argmax())
     if not float(value[highest] - value[chosen]) > _SAME_VALUE * (1.0 + abs(float(value[chosen]))):
         return ""
-    reason = doubts(objective, ends.theta[:1, highest : highest + 1]).reason(objective)
     return (
-        f"an end with the higher value {float(value[highest]):.6g} was set aside, for it {reason}, and the likelihood "
-        "has no bound there (spurious='keep' takes it)"
+        f"an end with the higher value {float(value[highest]):.6g} was set aside, for it "
+        f"{found.reason(objective.end_rules, (0, highest))}, and the likelihood has no bound there (spurious='keep' "
+        "takes it)"
     )
 
 
@@ -70,9 +73,10 @@ def best_end(objective: Objective, optima: Optima) -> Optima:
             "no start has a finite log-likelihood: y may be impossible under the experts, or x or y too extreme; "
             "rescale them or try other starts"
         )
-    best = _first_best(ranking(objective, optima.ascent), optima.ascent.converged)
-    rows = torch.arange(len(best), device=best.device)
     ascent = optima.ascent
+    found = doubts(objective, ascent.theta)
+    best = _first_best(ranking(objective, ascent, found), ascent.converged)
+    rows = torch.arange(len(best), device=best.device)
     evaluation = Evaluation(*(part[rows, best].unsqueeze(1) for part in ascent.evaluation))
     chosen = ascent._replace(
         theta=ascent.theta[rows, best].unsqueeze(1),
@@ -82,7 +86,7 @@ def best_end(objective: Objective, optima: Optima) -> Optima:
         evaluation=evaluation,
     )
     values = [value[rows, best].unsqueeze(1) for value in optima.values]
-    return Optima(chosen, values, ascent.value, _set_aside(objective, ascent, int(best[0])))
+    return Optima(chosen, values, ascent.value, _set_aside(objective, ascent, found, int(best[0])))
 
 
 def _first_best(rank: Tensor, converged: Tensor) -> Tensor:
@@ -112,17 +116,13 @@ def found_better(optima: Optima, count: int) -> bool:
 
 def merged(mask: Tensor, yes: Ascent, no: Ascent) -> Ascent:
     """The ends ``(r, s)`` of one ascent where ``mask (r, s)`` says so, elsewhere of another of the same vectors."""
-
-    def chosen(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
-
     return Ascent(
-        chosen(yes.theta, no.theta),
-        chosen(yes.value, no.value),
-        chosen(yes.predicted_gain, no.predicted_gain),
-        chosen(yes.converged, no.converged),
+        choose(mask, yes.theta, no.theta),
+        choose(mask, yes.value, no.value),
+        choose(mask, yes.predicted_gain, no.predicted_gain),
+        choose(mask, yes.converged, no.converged),
         no.num_iterations + yes.num_iterations,
-        Evaluation(*(chosen(a, b) for a, b in zip(yes.evaluation, no.evaluation, strict=True))),
+        choose_evaluation(mask, yes.evaluation, no.evaluation),
     )
 
 

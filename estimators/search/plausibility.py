@@ -23,9 +23,9 @@ from torch import Tensor
 from mixkit.parameters import Axis
 
 from ..data.dataset import Data
-from ..optimizers.objective import Objective
+from ..optimizers.objective import EndRules, Objective
 
-__all__ = ["Doubts", "doubts", "finest_variance", "has_support", "is_spurious", "spurious_remarks"]
+__all__ = ["Doubts", "doubts", "finest_variance", "spurious_remarks"]
 
 _TINY = 0.05  # of the widest expert's scale: below it experts are suspected
 _WITHIN_TWO_SCALES = 4.0 / math.sqrt(2.0 * math.pi)
@@ -51,12 +51,12 @@ class Doubts(NamedTuple):
         """Whether there is a reason, ``(r, s)`` bool."""
         return self.at_floor | self.starved | self.spurious
 
-    def reason(self, objective: Objective) -> str:
-        """The reason against the first end, in words that follow "it"."""
-        if bool(self.at_floor[0, 0]):
+    def reason(self, rules: EndRules, at: tuple[int, int]) -> str:
+        """The reason against the end ``at`` a position, in words that follow "it"."""
+        if bool(self.at_floor[at]):
             return "has a variance at its floor (variance_floor=)"
-        if bool(self.starved[0, 0]):
-            return f"rests an expert on fewer than {objective.end_rules.least_observations} observations"
+        if bool(self.starved[at]):
+            return f"rests an expert on fewer than {rules.least_observations} observations"
         return "has an expert with a tiny scale on as few observations as chance alone would bring there"
 
 
@@ -66,19 +66,26 @@ def doubts(objective: Objective, theta: Tensor) -> Doubts:
     at_floor = objective.at_floor(theta).any(-1)
     if not bool(torch.isfinite(objective.unwrapped(theta)[1].lower).any()):
         return Doubts(*(torch.zeros_like(at_floor),) * 3)
-    counts = objective.observations(theta)
+    log_std, counts = _log_std(objective, theta), objective.observations(theta)
     starved = (counts < rules.least_observations).any(-1)
-    spurious = is_spurious(objective, theta, counts).any(-1)
+    spurious = _is_tiny(log_std)
+    if bool(spurious.any()):
+        spurious &= _log_coincidences(objective, log_std, counts) >= 0.0
     if rules.has_chosen_floor:
         at_floor = torch.zeros_like(at_floor)
     elif rules.finds_lines and bool(at_floor.any()):
-        at_floor = at_floor & ~_is_on_lines(objective, theta, counts)
-    return Doubts(at_floor, starved, spurious)
+        at_floor = at_floor & ~_is_on_lines(objective, log_std, counts)
+    return Doubts(at_floor, starved, spurious.any(-1))
 
 
 def spurious_remarks(objective: Objective, theta: Tensor) -> list[str]:
     """What a reader should know of the experts of the first end ``theta (r, s, P)`` that rest on coincidences."""
-    found = is_spurious(objective, theta)[0, 0].nonzero().squeeze(-1).tolist()
+    log_std = _log_std(objective, theta)
+    is_tiny = _is_tiny(log_std)
+    if not bool(is_tiny.any()):
+        return []
+    is_spurious = is_tiny & (_log_coincidences(objective, log_std, objective.observations(theta)) >= 0.0)
+    found = is_spurious[0, 0].nonzero().squeeze(-1).tolist()
     if not found:
         return []
     return [
@@ -87,36 +94,19 @@ def spurious_remarks(objective: Objective, theta: Tensor) -> list[str]:
     ]
 
 
-def _is_on_lines(objective: Objective, theta: Tensor, counts: Tensor) -> Tensor:
-    """Whether all experts of ends whose scales are at a floor have support, ``(r, s)`` bool."""
-    at_floor = _log_std(objective, theta) <= _log_floor(objective)
-    return (has_support(objective, theta, counts) | ~at_floor.any(-1)).all(-1)
+def _is_tiny(log_std: Tensor) -> Tensor:
+    """Which experts have a scale that is tiny beside the widest's, ``(r, s, k)`` bool."""
+    return (_beside_the_widest(log_std) < math.log(_TINY)).any(-1)
 
 
-def is_spurious(objective: Objective, theta: Tensor, counts: Tensor | None = None) -> Tensor:
-    """Which experts have a tiny scale on as few rows as chance would bring there, ``(r, s, k)`` bool.
+def _is_on_lines(objective: Objective, log_std: Tensor, counts: Tensor) -> Tensor:
+    """Whether all experts at a floor have more rows within their scales than chance would bring there, ``(r, s)`` bool.
 
-    Args:
-        objective: whose experts may have scales with a floor; if they have none, no expert is spurious.
-        theta: ``(r, s, P)``.
-        counts: observations of each expert, ``(r, s, k)``; None to count them where that matters.
+    Rows with one response in common count once: many equal responses are no line.
     """
-    log_std = _log_std(objective, theta)
-    is_tiny = (_beside_the_widest(log_std) < math.log(_TINY)).any(-1)
-    if not bool(is_tiny.any()):
-        return is_tiny
-    counts = objective.observations(theta) if counts is None else counts
-    return is_tiny & (_log_coincidences(objective, log_std, counts) >= 0.0)
-
-
-def has_support(objective: Objective, theta: Tensor, counts: Tensor) -> Tensor:
-    """Which experts have more rows within their scales than chance would bring there, ``(r, s, k)`` bool.
-
-    Rows with one response in common count once: many equal responses are no line. Arguments are those of
-    :func:`is_spurious`.
-    """
+    is_held = (log_std <= _log_floor(objective)).any(-1)
     rows = (counts - _most_equal(objective.data).to(counts)[:, None, None] + 1.0).clamp(min=0.0)
-    return _log_coincidences(objective, _log_std(objective, theta), rows) < 0.0
+    return ((_log_coincidences(objective, log_std, rows) < 0.0) | ~is_held).all(-1)
 
 
 def finest_variance(data: Data) -> float:

@@ -15,11 +15,11 @@ from ..data.dataset import Data
 from ..objectives.autograd import AutogradObjective
 from ..objectives.choose import make_objective
 from ..optimizers.newton import Ascent
-from ..optimizers.objective import EndRules, Objective
+from ..optimizers.objective import SAFEGUARD_VARIANCE, EndRules, Objective
 from ..penalties.build import in_result_coordinates, penalized
 from .optima import Optima, best_end, best_models, concatenated, found_better, merged, surviving
 from .plausibility import doubts, finest_variance
-from .settings import SAFEGUARD_VARIANCE, SearchSettings
+from .settings import SearchSettings
 from .standardized import StandardizedObjective
 from .starts import MoveAtom, Start
 
@@ -75,7 +75,6 @@ class Search:
             least_observations=_coefficients(self.model, data),
             variance_floor=floor,
             finds_lines=chosen is None,
-            is_finest=variance_floor is not None,
             keeps_spurious=self.settings.spurious == "keep",
         )
         return Level(data, objective)

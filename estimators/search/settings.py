@@ -13,10 +13,7 @@ from ..data.dataset import Data
 from ..penalties.base import Penalty
 from .starts import Start, default_starts
 
-__all__ = ["SAFEGUARD_VARIANCE", "SearchSettings"]
-
-SAFEGUARD_VARIANCE = 1e-6
-"""Least variance of an expert relative to the response's, where none was chosen."""
+__all__ = ["SearchSettings"]
 
 
 class SearchSettings:

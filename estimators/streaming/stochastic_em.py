@@ -9,8 +9,8 @@ from mixkit._validation import check_integer, check_positive
 from mixkit.mixture import MixtureOfExperts
 
 from ..em import EM
+from ..optimizers.objective import SAFEGUARD_VARIANCE
 from ..search.estimator import Estimator
-from ..search.settings import SAFEGUARD_VARIANCE
 from .result import StreamResult
 from .stream import Stream, StreamSettings
 

@@ -120,8 +120,8 @@ def load_articles() -> dict[str, list[float] | list[str]]:
         (['art', 'fem', 'mar', 'kid5', 'phd', 'ment'], 915, 'Men')
     """
     rows = _rows("articles")
-    kinds = {name: str if name in ("fem", "mar") else float for name in rows[0]}
-    return {name: [kind(row[name]) for row in rows] for name, kind in kinds.items()}  # type: ignore[misc]
+    words = {name: [row[name] for row in rows] for name in rows[0]}
+    return {name: own if name in ("fem", "mar") else [float(word) for word in own] for name, own in words.items()}
 
 
 def _rows(name: str) -> list[dict[str, str]]:

@@ -8,20 +8,20 @@ import numpy as np
 import scipy.special
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
 from .._validation import at_least_float32
 from .by_scipy import by_scipy
+from .parametric import TwoTailedDistribution
 from .stirling import deviance, stirling_of
-from .values import ZeroOutsideSupport
 
 __all__ = ["Beta", "beta_log_density"]
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
-class Beta(ZeroOutsideSupport, Distribution):
+class Beta(TwoTailedDistribution):
     r"""Shares of mean :math:`\mu = 1 / (1 + e^{-\eta})` and variance :math:`\mu (1 - \mu) / (1 + \phi)`.
 
     .. math:: f(y) = \frac{\Gamma(\phi)}{\Gamma(\mu \phi) \Gamma((1 - \mu) \phi)} y^{\mu \phi - 1}
@@ -55,13 +55,6 @@ class Beta(ZeroOutsideSupport, Distribution):
         self.logit, self.log_scale = torch.broadcast_tensors(logit, log_scale)
         super().__init__(self.logit.shape, validate_args=validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "Beta":
-        """The same distribution with a larger batch shape."""
-        shape = torch.Size(batch_shape)
-        law = Beta(self.logit.expand(shape), self.log_scale.expand(shape), validate_args=False)
-        law._validate_args = self._validate_args
-        return law
-
     @property
     def mean(self) -> Tensor:
         """The mean."""
@@ -76,20 +69,12 @@ class Beta(ZeroOutsideSupport, Distribution):
         """Log-density at ``value``."""
         if self._validate_args:
             self._validate_sample(value)
-        inside = (value > 0) & (value < 1)
-        parts = (torch.where(inside, value, 0.5), self.logit, self.log_scale)
-        log_prob = beta_log_density(*(at_least_float32(part) for part in parts)).to(self.logit.dtype)
-        return torch.where(value.isnan(), torch.nan, torch.where(inside, log_prob, -torch.inf))
+        is_inside = (value > 0) & (value < 1)
+        return self._log_prob_where(is_inside, value, 0.5, beta_log_density, self.logit, self.log_scale)
 
-    def cdf(self, value: Tensor) -> Tensor:
-        """Probability of at most ``value``."""
-        if self._validate_args:
-            self._validate_sample(value)
-        return by_scipy(partial(_tail, scipy.special.betainc), value, self.logit, self.log_scale)
-
-    def sf(self, value: Tensor) -> Tensor:
-        """Probability of more than ``value``, precise where it is small."""
-        return by_scipy(partial(_tail, scipy.special.betaincc), value, self.logit, self.log_scale)
+    def _tail(self, value: Tensor, *, is_upper: bool) -> Tensor:
+        incomplete = scipy.special.betaincc if is_upper else scipy.special.betainc
+        return by_scipy(partial(_share, incomplete), value, self.logit, self.log_scale)
 
     def icdf(self, value: Tensor) -> Tensor:
         """The quantile at probability ``value``."""
@@ -135,7 +120,7 @@ def _sizes(logit: np.ndarray, log_scale: np.ndarray) -> tuple[Any, Any]:
     return precision * scipy.special.expit(logit), precision * scipy.special.expit(-logit)
 
 
-def _tail(function: Any, value: np.ndarray, logit: np.ndarray, log_scale: np.ndarray) -> Any:
+def _share(function: Any, value: np.ndarray, logit: np.ndarray, log_scale: np.ndarray) -> Any:
     return function(*_sizes(logit, log_scale), np.clip(value, 0.0, 1.0))
 
 

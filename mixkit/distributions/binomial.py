@@ -7,19 +7,20 @@ import numpy as np
 import scipy.special
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
 from .._validation import at_least_float32
+from .by_scipy import double_array
+from .parametric import TwoTailedDistribution
 from .stirling import deviance, stirling_of
-from .values import ZeroOutsideSupport
 
 __all__ = ["Binomial", "binomial_log_prob"]
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
-class Binomial(ZeroOutsideSupport, Distribution):
+class Binomial(TwoTailedDistribution):
     r"""Successes in m independent trials of probability :math:`p = 1 / (1 + e^{-\eta})`.
 
     .. math:: P(y) = \binom{m}{y} p^y (1 - p)^{m - y}.
@@ -52,13 +53,6 @@ class Binomial(ZeroOutsideSupport, Distribution):
         """The integers from zero to the number of trials."""
         return constraints.integer_interval(0, self.trials)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "Binomial":
-        """The same distribution with a larger batch shape."""
-        shape = torch.Size(batch_shape)
-        law = Binomial(self.logit.expand(shape), self.trials.expand(shape), validate_args=False)
-        law._validate_args = self._validate_args
-        return law
-
     @property
     def mean(self) -> Tensor:
         """``m p``."""
@@ -74,25 +68,13 @@ class Binomial(ZeroOutsideSupport, Distribution):
         if self._validate_args:
             self._validate_sample(value)
         is_count = (value >= 0) & (value == value.floor()) & (value <= self.trials)
-        parts = (torch.where(is_count, value, 0.0), self.trials, self.logit)
-        log_prob = binomial_log_prob(*(at_least_float32(part) for part in parts)).to(self.logit.dtype)
-        return torch.where(value.isnan(), torch.nan, torch.where(is_count, log_prob, -torch.inf))
-
-    def cdf(self, value: Tensor) -> Tensor:
-        """Probability of at most ``value`` successes."""
-        if self._validate_args:
-            self._validate_sample(value)
-        return self._tail(value, is_upper=False)
-
-    def sf(self, value: Tensor) -> Tensor:
-        """Probability of more than ``value`` successes, precise where it is small."""
-        return self._tail(value, is_upper=True)
+        return self._log_prob_where(is_count, value, 0.0, binomial_log_prob, self.trials, self.logit)
 
     def _tail(self, value: Tensor, *, is_upper: bool) -> Tensor:
         """The incomplete beta function at the smaller of the two probabilities, which 1 less the other would round."""
         dtype = torch.promote_types(value.dtype, self.logit.dtype)
-        logit, trials = _double(self.logit), _double(self.trials)
-        count = np.clip(np.floor(_double(value)), 0.0, np.maximum(trials - 1.0, 0.0))
+        logit, trials = double_array(self.logit), double_array(self.trials)
+        count = np.clip(np.floor(double_array(value)), 0.0, np.maximum(trials - 1.0, 0.0))
         success, failure = scipy.special.expit(logit), scipy.special.expit(-logit)
         above, rest = count + 1.0, trials - count
         if is_upper:
@@ -115,10 +97,6 @@ class Binomial(ZeroOutsideSupport, Distribution):
         logit, trials = (at_least_float32(part).expand(shape) for part in (self.logit, self.trials))
         rarer = torch.binomial(trials.contiguous(), torch.sigmoid(-logit.abs()).contiguous())
         return torch.where(logit > 0, trials - rarer, rarer).to(self.logit.dtype)
-
-
-def _double(value: Tensor) -> np.ndarray:
-    return value.detach().cpu().double().numpy()
 
 
 def binomial_log_prob(count: Tensor, trials: Tensor, logit: Tensor) -> Tensor:

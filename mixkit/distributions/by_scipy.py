@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["by_scipy"]
+__all__ = ["by_scipy", "double_array"]
 
 
 def by_scipy(function: Callable[..., Any], *arguments: Tensor) -> Tensor:
@@ -22,5 +22,15 @@ def by_scipy(function: Callable[..., Any], *arguments: Tensor) -> Tensor:
     for argument in arguments[1:]:
         dtype = torch.promote_types(dtype, argument.dtype)
     with np.errstate(all="ignore"):
-        result = function(*(argument.detach().cpu().double().numpy() for argument in arguments))
+        result = function(*(double_array(argument) for argument in arguments))
     return torch.as_tensor(result, dtype=dtype, device=arguments[0].device)
+
+
+def double_array(value: Tensor) -> np.ndarray:
+    """The numbers of a tensor in an array of float64, without its gradient.
+
+    Example:
+        >>> double_array(torch.tensor(0.5)).dtype
+        dtype('float64')
+    """
+    return value.detach().cpu().double().numpy()

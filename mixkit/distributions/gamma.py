@@ -8,19 +8,19 @@ import numpy as np
 import scipy.special
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
 from .._validation import at_least_float32
 from .by_scipy import by_scipy
+from .parametric import TwoTailedDistribution
 from .stirling import deviance, stirling_of
-from .values import ZeroOutsideSupport
 
 __all__ = ["Gamma", "gamma_log_density"]
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
-class Gamma(ZeroOutsideSupport, Distribution):
+class Gamma(TwoTailedDistribution):
     r"""Positive values of mean :math:`\mu` and standard deviation :math:`s \mu`, gamma with shape :math:`s^{-2}`.
 
     .. math:: f(y) = \frac{(\nu / \mu)^\nu y^{\nu - 1}}{\Gamma(\nu)} e^{-\nu y / \mu}, \qquad \nu = s^{-2}.
@@ -50,13 +50,6 @@ class Gamma(ZeroOutsideSupport, Distribution):
         self.log_mean, self.log_scale = torch.broadcast_tensors(log_mean, log_scale)
         super().__init__(self.log_mean.shape, validate_args=validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "Gamma":
-        """The same distribution with a larger batch shape."""
-        shape = torch.Size(batch_shape)
-        law = Gamma(self.log_mean.expand(shape), self.log_scale.expand(shape), validate_args=False)
-        law._validate_args = self._validate_args
-        return law
-
     @property
     def mean(self) -> Tensor:
         """The mean."""
@@ -71,20 +64,12 @@ class Gamma(ZeroOutsideSupport, Distribution):
         """Log-density at ``value``."""
         if self._validate_args:
             self._validate_sample(value)
-        inside = (value > 0) & (value < torch.inf)
-        parts = (torch.where(inside, value, 1.0), self.log_mean, self.log_scale)
-        log_prob = gamma_log_density(*(at_least_float32(part) for part in parts)).to(self.log_mean.dtype)
-        return torch.where(value.isnan(), torch.nan, torch.where(inside, log_prob, -torch.inf))
+        is_inside = (value > 0) & (value < torch.inf)
+        return self._log_prob_where(is_inside, value, 1.0, gamma_log_density, self.log_mean, self.log_scale)
 
-    def cdf(self, value: Tensor) -> Tensor:
-        """Probability of at most ``value``."""
-        if self._validate_args:
-            self._validate_sample(value)
-        return by_scipy(partial(_tail, scipy.special.gammainc), value, self.log_mean, self.log_scale)
-
-    def sf(self, value: Tensor) -> Tensor:
-        """Probability of more than ``value``, precise where it is small."""
-        return by_scipy(partial(_tail, scipy.special.gammaincc), value, self.log_mean, self.log_scale)
+    def _tail(self, value: Tensor, *, is_upper: bool) -> Tensor:
+        incomplete = scipy.special.gammaincc if is_upper else scipy.special.gammainc
+        return by_scipy(partial(_share, incomplete), value, self.log_mean, self.log_scale)
 
     def icdf(self, value: Tensor) -> Tensor:
         """The quantile at probability ``value``."""
@@ -116,7 +101,7 @@ def gamma_log_density(value: Tensor, log_mean: Tensor, log_scale: Tensor) -> Ten
     return -deviance(shape, log_value - log_mean) - left_out - log_value
 
 
-def _tail(function: Any, value: np.ndarray, log_mean: np.ndarray, log_scale: np.ndarray) -> Any:
+def _share(function: Any, value: np.ndarray, log_mean: np.ndarray, log_scale: np.ndarray) -> Any:
     shape = np.exp(-2.0 * log_scale)
     return function(shape, shape * np.maximum(value, 0.0) / np.exp(log_mean))
 

@@ -7,16 +7,16 @@ import numpy as np
 import scipy.special
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
 from .._validation import at_least_float32
 from .by_scipy import by_scipy
-from .values import ZeroOutsideSupport
+from .parametric import TwoTailedDistribution
 
 __all__ = ["GeneralizedNormal", "generalized_normal_log_density"]
 
 
-class GeneralizedNormal(ZeroOutsideSupport, Distribution):
+class GeneralizedNormal(TwoTailedDistribution):
     r"""Density :math:`\frac{b}{2 s \Gamma(1 / b)} e^{-|z|^b}` with :math:`z = (y - m) / s` and shape b > 0.
 
     b = 1 is Laplace's distribution, b = 2 the normal one of standard deviation :math:`s / \sqrt 2`, a large b nearly
@@ -48,14 +48,6 @@ class GeneralizedNormal(ZeroOutsideSupport, Distribution):
         self.loc, self.log_scale, self.shape = torch.broadcast_tensors(loc, log_scale, shape)
         super().__init__(self.loc.shape, validate_args=validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "GeneralizedNormal":
-        """The same distribution with a larger batch shape."""
-        size = torch.Size(batch_shape)
-        loc, log_scale, shape = (part.expand(size) for part in (self.loc, self.log_scale, self.shape))
-        law = GeneralizedNormal(loc, log_scale, shape, validate_args=False)
-        law._validate_args = self._validate_args
-        return law
-
     @property
     def mean(self) -> Tensor:
         """The location."""
@@ -75,19 +67,9 @@ class GeneralizedNormal(ZeroOutsideSupport, Distribution):
         parts = (at_least_float32(part) for part in (value, self.loc, self.log_scale, self.shape))
         return generalized_normal_log_density(*parts).to(torch.promote_types(value.dtype, self.loc.dtype))
 
-    def _tail(self, value: Tensor, sign: float) -> Tensor:
-        """Probability beyond ``value`` on the side of ``sign``."""
-        return by_scipy(_beyond, sign * (value - self.loc), self.log_scale, self.shape)
-
-    def cdf(self, value: Tensor) -> Tensor:
-        """Probability of at most ``value``, precise where it is small."""
-        if self._validate_args:
-            self._validate_sample(value)
-        return self._tail(value, -1.0)
-
-    def sf(self, value: Tensor) -> Tensor:
-        """Probability of more than ``value``, precise where it is small."""
-        return self._tail(value, 1.0)
+    def _tail(self, value: Tensor, *, is_upper: bool) -> Tensor:
+        distance = value - self.loc
+        return by_scipy(_beyond, distance if is_upper else -distance, self.log_scale, self.shape)
 
     def icdf(self, value: Tensor) -> Tensor:
         """The quantile at probability ``value``."""

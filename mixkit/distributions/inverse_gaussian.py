@@ -5,18 +5,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
 from .._validation import at_least_float32
 from .mixture_quantiles import first_to_reach
-from .values import ZeroOutsideSupport
+from .parametric import TwoTailedDistribution
 
 __all__ = ["InverseGaussian", "inverse_gaussian_log_density"]
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
-class InverseGaussian(ZeroOutsideSupport, Distribution):
+class InverseGaussian(TwoTailedDistribution):
     r"""Positive values of mean :math:`\mu` and variance :math:`\phi \mu^3`, with dispersion :math:`\phi = s^2`.
 
     .. math:: f(y) = (2 \pi \phi y^3)^{-1/2} \exp \Big(-\frac{(y - \mu)^2}{2 \phi \mu^2 y}\Big).
@@ -46,13 +46,6 @@ class InverseGaussian(ZeroOutsideSupport, Distribution):
         self.log_mean, self.log_scale = torch.broadcast_tensors(log_mean, log_scale)
         super().__init__(self.log_mean.shape, validate_args=validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "InverseGaussian":
-        """The same distribution with a larger batch shape."""
-        shape = torch.Size(batch_shape)
-        law = InverseGaussian(self.log_mean.expand(shape), self.log_scale.expand(shape), validate_args=False)
-        law._validate_args = self._validate_args
-        return law
-
     @property
     def mean(self) -> Tensor:
         """The mean."""
@@ -67,20 +60,8 @@ class InverseGaussian(ZeroOutsideSupport, Distribution):
         """Log-density at ``value``."""
         if self._validate_args:
             self._validate_sample(value)
-        inside = (value > 0) & (value < torch.inf)
-        parts = (torch.where(inside, value, 1.0), self.log_mean, self.log_scale)
-        log_prob = inverse_gaussian_log_density(*(at_least_float32(part) for part in parts)).to(self.log_mean.dtype)
-        return torch.where(value.isnan(), torch.nan, torch.where(inside, log_prob, -torch.inf))
-
-    def cdf(self, value: Tensor) -> Tensor:
-        """Probability of at most ``value``."""
-        if self._validate_args:
-            self._validate_sample(value)
-        return self._tail(value, is_upper=False)
-
-    def sf(self, value: Tensor) -> Tensor:
-        """Probability of more than ``value``, precise where it is small."""
-        return self._tail(value, is_upper=True)
+        is_inside = (value > 0) & (value < torch.inf)
+        return self._log_prob_where(is_inside, value, 1.0, inverse_gaussian_log_density, self.log_mean, self.log_scale)
 
     def _tail(self, value: Tensor, *, is_upper: bool) -> Tensor:
         r"""One tail by the density and Mills' ratios R: :math:`\varphi(a) (R(|a|) \pm R(b))`.

@@ -4,16 +4,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
 from .._validation import at_least_float32
 from .normal import Normal
-from .values import ZeroOutsideSupport
+from .parametric import ParametricDistribution
 
 __all__ = ["LogNormal"]
 
 
-class LogNormal(ZeroOutsideSupport, Distribution):
+class LogNormal(ParametricDistribution):
     r"""Positive values whose logarithm is :math:`N(m, s^2)`; density zero, not an error, at others.
 
     Args:
@@ -35,13 +35,6 @@ class LogNormal(ZeroOutsideSupport, Distribution):
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)
         super().__init__(self.loc.shape, validate_args=validate_args)
         self._normal = Normal(self.loc, self.scale, validate_args=False)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "LogNormal":
-        """The same distribution with a larger batch shape."""
-        shape = torch.Size(batch_shape)
-        law = LogNormal(self.loc.expand(shape), self.scale.expand(shape), validate_args=False)
-        law._validate_args = self._validate_args
-        return law
 
     @property
     def mean(self) -> Tensor:

@@ -6,11 +6,12 @@ import numpy as np
 import scipy.special
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
 from .._validation import at_least_float32
+from .by_scipy import double_array
+from .parametric import TwoTailedDistribution
 from .stirling import STIRLING_FROM, deviance, has_none, stirling
-from .values import ZeroOutsideSupport
 
 __all__ = ["NegativeBinomial", "log1p_ratio", "negative_binomial_log_prob"]
 
@@ -21,7 +22,7 @@ _LARGEST_LOG = 80.0  # of r in deviances: beyond, that of r is below rounding, a
 _NO_WIDTH = 1e13  # from this size on the rate's gamma distribution is a point in float64
 
 
-class NegativeBinomial(ZeroOutsideSupport, Distribution):
+class NegativeBinomial(TwoTailedDistribution):
     r"""Counts of mean :math:`\mu` and variance :math:`\mu + \alpha \mu^2`.
 
     .. math:: p(y) = \frac{\Gamma(y + r)}{\Gamma(r)\, y!} \Big(\frac{r}{r + \mu}\Big)^r
@@ -38,7 +39,7 @@ class NegativeBinomial(ZeroOutsideSupport, Distribution):
 
     Example:
         >>> import torch
-        >>> law = NegativeBinomial(torch.tensor(2.0).log(), torch.tensor(0.0))  # r = 1: the geometric law
+        >>> law = NegativeBinomial(torch.tensor(2.0).log(), torch.tensor(0.0))  # r = 1: geometric
         >>> law.log_prob(torch.tensor(0.0)).exp(), law.variance
         (tensor(0.3333), tensor(6.))
     """
@@ -52,13 +53,6 @@ class NegativeBinomial(ZeroOutsideSupport, Distribution):
     def __init__(self, log_mean: Tensor, log_dispersion: Tensor, validate_args: bool | None = None) -> None:
         self.log_mean, self.log_dispersion = torch.broadcast_tensors(log_mean, log_dispersion)
         super().__init__(self.log_mean.shape, validate_args=validate_args)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "NegativeBinomial":
-        """The same distribution with a larger batch shape."""
-        shape = torch.Size(batch_shape)
-        law = NegativeBinomial(self.log_mean.expand(shape), self.log_dispersion.expand(shape), validate_args=False)
-        law._validate_args = self._validate_args
-        return law
 
     @property
     def mean(self) -> Tensor:
@@ -75,24 +69,14 @@ class NegativeBinomial(ZeroOutsideSupport, Distribution):
         if self._validate_args:
             self._validate_sample(value)
         is_count = (value >= 0) & (value == value.floor()) & (value < torch.inf)
-        parts = (torch.where(is_count, value, 0.0), self.log_mean, self.log_dispersion)
-        log_prob = negative_binomial_log_prob(*(at_least_float32(part) for part in parts)).to(self.log_mean.dtype)
-        return torch.where(value.isnan(), torch.nan, torch.where(is_count, log_prob, -torch.inf))
-
-    def cdf(self, value: Tensor) -> Tensor:
-        """Probability of a count of at most ``value``."""
-        if self._validate_args:
-            self._validate_sample(value)
-        return self._tail(value, is_upper=False)
-
-    def sf(self, value: Tensor) -> Tensor:
-        """Probability of a count of more than ``value``, precise where it is small."""
-        return self._tail(value, is_upper=True)
+        return self._log_prob_where(
+            is_count, value, 0.0, negative_binomial_log_prob, self.log_mean, self.log_dispersion
+        )
 
     def _tail(self, value: Tensor, *, is_upper: bool) -> Tensor:
         dtype = torch.promote_types(value.dtype, self.log_mean.dtype)
-        counts = np.floor(np.maximum(_double(value), 0.0)) + 1.0
-        log_mean, log_dispersion = _double(self.log_mean), _double(self.log_dispersion)
+        counts = np.floor(np.maximum(double_array(value), 0.0)) + 1.0
+        log_mean, log_dispersion = double_array(self.log_mean), double_array(self.log_dispersion)
         size = np.exp(np.minimum(-log_dispersion, np.log(_NO_WIDTH)))
         # The incomplete beta function at the smaller of the two probabilities, which 1 less the other would round.
         log_odds = log_mean + log_dispersion
@@ -112,10 +96,6 @@ class NegativeBinomial(ZeroOutsideSupport, Distribution):
         size = (-log_dispersion).exp().clamp(max=_NO_WIDTH)
         rate = torch._standard_gamma(size) / size * log_mean.exp()
         return torch.poisson(rate).to(self.log_mean.dtype)
-
-
-def _double(value: Tensor) -> np.ndarray:
-    return value.detach().cpu().double().numpy()
 
 
 def negative_binomial_log_prob(count: Tensor, log_mean: Tensor, log_dispersion: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Laws of different families as one distribution."""
+"""Distributions of different families as one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

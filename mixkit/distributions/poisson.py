@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, distributions
 
 from .._validation import at_least_float32, can_read_values
+from ..numerics.log_space import safe_log
 from .by_scipy import by_scipy
 from .stirling import poisson_log_prob
 from .values import ZeroOutsideSupport
@@ -39,7 +40,7 @@ class Poisson(ZeroOutsideSupport, distributions.Poisson):
     ) -> None:
         if rate is not None and log_rate is None:
             super().__init__(rate, validate_args=validate_args)
-            self.log_rate = _log(self.rate)
+            self.log_rate = safe_log(self.rate)
         elif rate is None and log_rate is not None:
             self.log_rate = log_rate
             super().__init__(log_rate.exp(), validate_args=validate_args)
@@ -75,9 +76,3 @@ class Poisson(ZeroOutsideSupport, distributions.Poisson):
         if can_read_values(tail):  # torch's loses six digits near the mean; its derivative does not
             tail = tail + (by_scipy(getattr(scipy.special, name), *arguments) - tail).detach()
         return torch.where(value < 0, below_zero, tail).to(torch.promote_types(value.dtype, self.rate.dtype))
-
-
-def _log(rate: Tensor) -> Tensor:
-    """Logarithm, with no gradient where it is -inf."""
-    positive = rate > 0
-    return torch.where(positive, torch.where(positive, rate, 1.0).log(), -torch.inf)

@@ -4,17 +4,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
 from .._validation import at_least_float32
 from .log_normal import LogNormal
-from .values import ZeroOutsideSupport
+from .parametric import ParametricDistribution
 
 __all__ = ["ZeroInflatedLogNormal"]
 
 
-class ZeroInflatedLogNormal(ZeroOutsideSupport, Distribution):
+class ZeroInflatedLogNormal(ParametricDistribution):
     r"""Zero with probability :math:`1 - \pi`, else log-normal: spending of customers, rainfall of days.
 
     The density is taken with respect to Lebesgue measure plus a unit mass at zero: :math:`1 - \pi` at 0 and
@@ -46,13 +46,6 @@ class ZeroInflatedLogNormal(ZeroOutsideSupport, Distribution):
         self.logit, self.loc, self.scale = torch.broadcast_tensors(logit, loc, scale)
         super().__init__(self.logit.shape, validate_args=validate_args)
         self._positive = LogNormal(self.loc, self.scale, validate_args=False)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "ZeroInflatedLogNormal":
-        """The same distribution with a larger batch shape."""
-        logit, loc, scale = (part.expand(torch.Size(batch_shape)) for part in (self.logit, self.loc, self.scale))
-        law = ZeroInflatedLogNormal(logit, loc, scale, validate_args=False)
-        law._validate_args = self._validate_args
-        return law
 
     @property
     def mean(self) -> Tensor:

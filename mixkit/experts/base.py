@@ -3,7 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,8 @@ __all__ = [
     "Experts",
     "LocationExperts",
     "MultiLocationExperts",
+    "OwnConstantsExperts",
     "check_counts",
-    "check_positive_response",
     "check_predictor",
     "first_parameter",
     "linear_locations",
@@ -84,7 +84,7 @@ class Experts(Computation, nn.Module, ABC):
         :func:`~mixkit.experts.family_by_name`, which builds them from a name.
 
         Raises:
-            TypeError: if the family has no such locations.
+            TypeError: if the family has no such locations, or an option is not given that it needs.
         """
         raise TypeError(f"{cls.__name__} has no linear locations")
 
@@ -164,6 +164,19 @@ class DensityExperts(Experts):
         super().__init_subclass__(**kwargs)
         if "log_density" in vars(cls) and "density_terms" not in vars(cls):
             cls.density_terms = DensityExperts.density_terms  # type: ignore[method-assign]
+
+    def _make_constants(
+        self,
+        *,
+        batch_shape: tuple[int, ...] | None,
+        dtype: torch.dtype | None,
+        device: torch.device | str | None,
+    ) -> None:
+        """Create the constants, one of each an expert, at 0; what is None is the predictor's."""
+        for name in self.constant_names:
+            size = self.num_experts
+            constant = new_constant(self.predictor, size, batch_shape=batch_shape, dtype=dtype, device=device)
+            self.register_parameter(name, constant)
 
     @property
     def is_consistent(self) -> bool:
@@ -281,10 +294,34 @@ class LocationExperts(DensityExperts):
         self.num_experts = predictor.num_experts
 
     @classmethod
-    def linear(cls, num_features: int, num_experts: int, **options: Any) -> "LocationExperts":
+    def linear(cls, num_features: int, num_experts: int, **options: Any) -> Self:
         """Experts with a location linear in the covariates (see :meth:`Experts.linear`)."""
         predictor, own = linear_locations(num_features, num_experts, None, options)
         return cls(predictor, **own)
+
+
+class OwnConstantsExperts(LocationExperts):
+    """Experts with one location, each of which has every constant for itself; the constants start at 0.
+
+    Args:
+        predictor: the location, with ``response_dim`` None.
+        batch_shape: leading dimensions of independent models; those of the predictor if None.
+        dtype: dtype of the constants; that of the predictor if None.
+        device: device of the constants; that of the predictor if None.
+
+    A subclass names the constants in ``constant_names``, and declares each as an attribute.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        *,
+        batch_shape: tuple[int, ...] | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(predictor)
+        self._make_constants(batch_shape=batch_shape, dtype=dtype, device=device)
 
 
 class MultiLocationExperts(DensityExperts):
@@ -375,12 +412,4 @@ def check_counts(y: Tensor, family: str) -> Tensor:
     bad = (y < 0) | (y != y.floor())
     if can_read_values(y) and bad.any():
         raise ValueError(f"y must hold non-negative integers for {family} experts, got {float(y[bad][0])}")
-    return y
-
-
-def check_positive_response(y: Tensor, family: str) -> Tensor:
-    """Return ``y`` if it is positive, else raise ``ValueError``."""
-    bad = y <= 0
-    if can_read_values(y) and bad.any():
-        raise ValueError(f"y must be positive for {family} experts, got {float(y[bad][0])}")
     return y

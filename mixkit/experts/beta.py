@@ -3,23 +3,22 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from .._validation import can_read_values
 from ..distributions.beta import Beta, beta_log_density
 from ..distributions.stirling import stirling_slopes
 from ..parameters import ParameterRecord, ScalePower
-from .base import DensityTerms, LocationExperts, new_constant
+from .base import DensityTerms, OwnConstantsExperts
 from .dominating_measure import DominatingMeasure
 from .families import family
-from .predictors import Predictor
 
 __all__ = ["BetaExperts"]
 
 
 @family("beta")
-class BetaExperts(LocationExperts):
+class BetaExperts(OwnConstantsExperts):
     r"""Beta experts with a logit link: mean :math:`\mu_j = 1 / (1 + e^{-\eta_j(x)})`, precision :math:`\phi_j`.
 
     The variance is :math:`\mu_j (1 - \mu_j) / (1 + \phi_j)`; responses lie strictly between 0 and 1.
@@ -47,18 +46,7 @@ class BetaExperts(LocationExperts):
     dominating_measure = DominatingMeasure(interval=(0.0, 1.0))
     constant_names = ("log_scale",)
     floor_name = "log_scale"
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        *,
-        batch_shape: tuple[int, ...] | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__(predictor)
-        k = self.num_experts
-        self.log_scale = new_constant(predictor, k, batch_shape=batch_shape, dtype=dtype, device=device)
+    log_scale: nn.Parameter
 
     def parameter_records(self) -> tuple[ParameterRecord, ...]:
         """The constant, of which users read the precision."""

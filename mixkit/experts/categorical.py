@@ -54,7 +54,7 @@ class CategoricalExperts(MultiLocationExperts):
     @classmethod
     def linear(cls, num_features: int, num_experts: int, **options: Any) -> "CategoricalExperts":
         """Experts of ``num_classes`` classes with logits linear in the covariates (see :meth:`Experts.linear`)."""
-        classes = check_integer("num_classes", options.pop("num_classes"), low=2)
+        classes = check_integer("num_classes", options.pop("num_classes", None), low=2)
         predictor, own = linear_locations(num_features, num_experts, classes - 1, options)
         return cls(predictor, **own)
 

@@ -17,13 +17,13 @@ class CountFamily(NamedTuple):
     Attributes:
         title: what messages call it.
         constant_names: names of the constants.
-        law: the distribution at ``(eta, *constants)``, with a survival function ``sf``.
+        distribution: the distribution at ``(eta, *constants)``, with a survival function ``sf``.
         log_prob: its log-probability at ``(y, eta, *constants)``.
         terms: the same with derivatives in ``(eta, *constants)``.
     """
 
     title: str
     constant_names: tuple[str, ...]
-    law: Callable[..., Distribution]
+    distribution: Callable[..., Distribution]
     log_prob: Callable[..., Tensor]
     terms: Callable[..., DensityTerms]

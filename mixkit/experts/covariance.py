@@ -9,7 +9,7 @@ from .._validation import check_integer
 from ..parameters import Axis, CholeskyFactor, Exp, ParameterRecord, Transform, UnitChange
 from .base import SCALE_PRIOR
 
-__all__ = ["Covariance", "DiagonalCovariance", "FullCovariance", "SphericalCovariance"]
+__all__ = ["ClosedFormCovariance", "Covariance", "DiagonalCovariance", "FullCovariance", "SphericalCovariance"]
 
 
 class Covariance(nn.Module, ABC):
@@ -50,6 +50,24 @@ class Covariance(nn.Module, ABC):
         """Cholesky factors, ``(*batch, k or 1, p, p)``."""
 
     @abstractmethod
+    def update(self, scatter: Tensor, weight: Tensor, variance_floor: float | Tensor) -> None:
+        """Raise the likelihood by other values of the parameters, to its maximum where that has a closed form.
+
+        Args:
+            scatter: weighted sums of squared residuals, ``(*batch, k, p, p)``.
+            weight: total weights, ``(*batch, k)``.
+            variance_floor: smallest variance of each response, ``(p,)`` or one number for all.
+        """
+
+    def extra_repr(self) -> str:
+        """The sizes shown by ``repr``."""
+        return f"num_experts={self.num_experts}, response_dim={self.response_dim}, shared={self.shared}"
+
+
+class ClosedFormCovariance(Covariance):
+    """Covariances of which each, or the one that experts share, is estimated from one scatter matrix at once."""
+
+    @abstractmethod
     def _assign(self, covariance: Tensor, variance_floor: Tensor) -> None:
         """Set the parameters to the member of the family closest in likelihood to ``covariance``."""
 
@@ -68,12 +86,8 @@ class Covariance(nn.Module, ABC):
             scatter, weight = scatter.sum(-3, keepdim=True), weight.sum(-1, keepdim=True)
         self._assign(scatter / weight.clamp(min=torch.finfo(weight.dtype).tiny)[..., None, None], floor)
 
-    def extra_repr(self) -> str:
-        """The sizes shown by ``repr``."""
-        return f"num_experts={self.num_experts}, response_dim={self.response_dim}, shared={self.shared}"
 
-
-class FullCovariance(Covariance):
+class FullCovariance(ClosedFormCovariance):
     """Unrestricted covariances, ``L L'`` with ``L`` lower triangular of positive diagonal.
 
     Attributes:
@@ -105,7 +119,7 @@ class FullCovariance(Covariance):
         self.factor.copy_(tril.tril(-1) + torch.diag_embed(tril.diagonal(dim1=-2, dim2=-1).log()))
 
 
-class DiagonalCovariance(Covariance):
+class DiagonalCovariance(ClosedFormCovariance):
     """Responses uncorrelated given the expert.
 
     Attributes:
@@ -132,7 +146,7 @@ class DiagonalCovariance(Covariance):
         self.log_std.copy_(0.5 * variance.log())
 
 
-class SphericalCovariance(Covariance):
+class SphericalCovariance(ClosedFormCovariance):
     """Responses uncorrelated and of one variance given the expert.
 
     Attributes:

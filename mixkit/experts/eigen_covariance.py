@@ -1,6 +1,7 @@
 """Covariances by volume, shape and orientation, each own or shared: the models of mclust."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -60,8 +61,7 @@ class EigenCovariance(Covariance):
         device: torch.device | str | None = None,
     ) -> None:
         self.structure = Structure(own_volume, own_shape, own_orientation)
-        settings = {"batch_shape": batch_shape, "dtype": dtype, "device": device}
-        super().__init__(num_experts, response_dim, shared=False, **settings)  # type: ignore[arg-type]
+        super().__init__(num_experts, response_dim, batch_shape=batch_shape, dtype=dtype, device=device)
 
     def _build(self, rows: tuple[int, ...], like: Tensor) -> None:
         own, p = self.structure, self.response_dim
@@ -132,9 +132,6 @@ class EigenCovariance(Covariance):
         variances = torch.stack([one.variances for one in found]).reshape(spread.shape)
         self._write(axes, 0.5 * variances.log())
 
-    def _assign(self, covariance: Tensor, variance_floor: Tensor) -> None:
-        raise NotImplementedError  # update, which calls it in other classes, does all here
-
     def _write(self, axes: Tensor, log_deviations: Tensor) -> None:
         scale = log_deviations.mean(-1)
         self.log_scale.copy_(scale[..., : self.log_scale.shape[-1]])
@@ -151,33 +148,25 @@ class EigenCovariance(Covariance):
         return f"num_experts={self.num_experts}, response_dim={self.response_dim}, {parts}"
 
 
-class _Model(NamedTuple):
-    """How a covariance is built: a class and its arguments."""
-
-    kind: type[Covariance]
-    options: dict[str, bool | None]
+def _eigen(own_volume: bool, own_shape: bool, own_orientation: bool | None) -> Callable[..., Covariance]:
+    return partial(EigenCovariance, own_volume=own_volume, own_shape=own_shape, own_orientation=own_orientation)
 
 
-def _eigen(own_volume: bool, own_shape: bool, own_orientation: bool | None) -> _Model:
-    options = {"own_volume": own_volume, "own_shape": own_shape, "own_orientation": own_orientation}
-    return _Model(EigenCovariance, options)
-
-
-_MODELS: dict[str, _Model] = {
-    "EII": _Model(SphericalCovariance, {"shared": True}),
-    "VII": _Model(SphericalCovariance, {}),
-    "EEI": _Model(DiagonalCovariance, {"shared": True}),
+_MODELS: dict[str, Callable[..., Covariance]] = {
+    "EII": partial(SphericalCovariance, shared=True),
+    "VII": SphericalCovariance,
+    "EEI": partial(DiagonalCovariance, shared=True),
     "VEI": _eigen(True, False, None),
     "EVI": _eigen(False, True, None),
-    "VVI": _Model(DiagonalCovariance, {}),
-    "EEE": _Model(FullCovariance, {"shared": True}),
+    "VVI": DiagonalCovariance,
+    "EEE": partial(FullCovariance, shared=True),
     "VEE": _eigen(True, False, False),
     "EVE": _eigen(False, True, False),
     "VVE": _eigen(True, True, False),
     "EEV": _eigen(False, False, True),
     "VEV": _eigen(True, False, True),
     "EVV": _eigen(False, True, True),
-    "VVV": _Model(FullCovariance, {}),
+    "VVV": FullCovariance,
 }
 
 
@@ -217,6 +206,5 @@ def covariance_by_name(
         >>> sum(p.numel() for p in covariance_by_name("VVE", 3, 4).parameters())  # 3 + 3 * 3 + 6
         18
     """
-    model = _MODELS[check_choice("name", name, _MODELS)]
-    settings = {"batch_shape": batch_shape, "dtype": dtype, "device": device}
-    return model.kind(num_experts, response_dim, **model.options, **settings)  # type: ignore[arg-type]
+    build = _MODELS[check_choice("name", name, _MODELS)]
+    return build(num_experts, response_dim, batch_shape=batch_shape, dtype=dtype, device=device)

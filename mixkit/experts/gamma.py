@@ -1,23 +1,20 @@
 """Gamma experts: regressions of positive responses whose spread grows with their mean."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from ..distributions.gamma import Gamma, gamma_log_density
 from ..distributions.stirling import stirling_slopes
-from ..parameters import ParameterRecord, ScalePower
-from .base import DensityTerms, LocationExperts, check_positive_response, new_constant
+from .base import DensityTerms
 from .dominating_measure import POSITIVE_LINE
 from .families import family
-from .predictors import Predictor
+from .positive_mean import PositiveMeanExperts
 
 __all__ = ["GammaExperts"]
 
 
 @family("gamma")
-class GammaExperts(LocationExperts):
+class GammaExperts(PositiveMeanExperts):
     r"""Gamma experts with a log link: mean :math:`\mu_j = \exp \eta_j(x)`, variance :math:`\phi_j \mu_j^2`.
 
     Users read the dispersion :math:`\phi_j = s_j^2`, one over the shape of the gamma distribution; s is the coefficient
@@ -43,36 +40,11 @@ class GammaExperts(LocationExperts):
     """
 
     dominating_measure = POSITIVE_LINE
-    constant_names = ("log_scale",)
-    floor_name = "log_scale"
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        *,
-        batch_shape: tuple[int, ...] | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__(predictor)
-        k = self.num_experts
-        self.log_scale = new_constant(predictor, k, batch_shape=batch_shape, dtype=dtype, device=device)
-
-    def parameter_records(self) -> tuple[ParameterRecord, ...]:
-        """The constant, of which users read the square."""
-        return tuple(replace(r, block="dispersion", transform=ScalePower(2.0)) for r in super().parameter_records())
+    title = "gamma"
 
     def forward(self, x: Tensor) -> Gamma:
         """Gamma distributions of batch shape ``(*batch, n, k)``."""
         return Gamma(self.predictor(x), self.log_scale.unsqueeze(-2), validate_args=False)
-
-    def check_response(self, y: Tensor) -> Tensor:
-        """Return ``y`` if it is positive, else raise ``ValueError``."""
-        return check_positive_response(super().check_response(y), "gamma")
-
-    def start_locations(self, y: Tensor) -> list[Tensor]:
-        """``log y``."""
-        return [torch.log(y)]
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise log-density at log-mean ``eta`` and ``log_scale``."""

@@ -3,20 +3,19 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..distributions.generalized_normal import GeneralizedNormal, generalized_normal_log_density
 from ..parameters import DefaultPrior, ParameterRecord
-from .base import DensityTerms, LocationExperts, new_constant
+from .base import DensityTerms, OwnConstantsExperts
 from .dominating_measure import REAL_LINE
 from .families import family
-from .predictors import Predictor
 
 __all__ = ["GeneralizedGaussianExperts"]
 
 
 @family("generalized_gaussian")
-class GeneralizedGaussianExperts(LocationExperts):
+class GeneralizedGaussianExperts(OwnConstantsExperts):
     r"""Experts of density :math:`\frac{b_j}{s_j \Gamma(1 / 2 b_j)} e^{-|z|^{2 b_j}}, z = (y - \eta_j(x)) / s_j`.
 
     A shape b of 1 is the normal distribution, of standard deviation :math:`s / \sqrt 2`; 1/2 is Laplace's, of heavier
@@ -47,19 +46,8 @@ class GeneralizedGaussianExperts(LocationExperts):
     dominating_measure = REAL_LINE
     constant_names = ("log_scale", "log_shape")
     scale_name = "log_scale"
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        *,
-        batch_shape: tuple[int, ...] | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__(predictor)
-        k = self.num_experts
-        self.log_scale = new_constant(predictor, k, batch_shape=batch_shape, dtype=dtype, device=device)
-        self.log_shape = new_constant(predictor, k, batch_shape=batch_shape, dtype=dtype, device=device)
+    log_scale: nn.Parameter
+    log_shape: nn.Parameter
 
     def parameter_records(self) -> tuple[ParameterRecord, ...]:
         """The constants, the shape with a prior about the normal one."""

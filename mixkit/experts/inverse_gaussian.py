@@ -1,22 +1,19 @@
 """Inverse Gaussian experts: positive responses whose variance grows with the cube of their mean."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from ..distributions.inverse_gaussian import InverseGaussian, inverse_gaussian_log_density
-from ..parameters import ParameterRecord, ScalePower
-from .base import DensityTerms, LocationExperts, check_positive_response, new_constant
+from .base import DensityTerms
 from .dominating_measure import POSITIVE_LINE
 from .families import family
-from .predictors import Predictor
+from .positive_mean import PositiveMeanExperts
 
 __all__ = ["InverseGaussianExperts"]
 
 
 @family("inverse_gaussian")
-class InverseGaussianExperts(LocationExperts):
+class InverseGaussianExperts(PositiveMeanExperts):
     r"""Inverse Gaussian experts with a log link: mean :math:`\mu_j = \exp \eta_j(x)`, variance :math:`\phi_j \mu_j^3`.
 
     Users read the dispersion :math:`\phi_j = s_j^2`.
@@ -41,24 +38,7 @@ class InverseGaussianExperts(LocationExperts):
     """
 
     dominating_measure = POSITIVE_LINE
-    constant_names = ("log_scale",)
-    floor_name = "log_scale"
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        *,
-        batch_shape: tuple[int, ...] | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__(predictor)
-        k = self.num_experts
-        self.log_scale = new_constant(predictor, k, batch_shape=batch_shape, dtype=dtype, device=device)
-
-    def parameter_records(self) -> tuple[ParameterRecord, ...]:
-        """The constant, of which users read the square."""
-        return tuple(replace(r, block="dispersion", transform=ScalePower(2.0)) for r in super().parameter_records())
+    title = "inverse Gaussian"
 
     def forward(self, x: Tensor) -> InverseGaussian:
         """Inverse Gaussian distributions of batch shape ``(*batch, n, k)``."""
@@ -67,14 +47,6 @@ class InverseGaussianExperts(LocationExperts):
     def common_scale(self, mean: Tensor, std: Tensor) -> Tensor:
         r"""The unit of s: coefficients of variation are :math:`s \sqrt{\mu}`, and about the deviation of log y."""
         return (std * torch.exp(-0.5 * mean)).reshape(-1)[-1]
-
-    def check_response(self, y: Tensor) -> Tensor:
-        """Return ``y`` if it is positive, else raise ``ValueError``."""
-        return check_positive_response(super().check_response(y), "inverse Gaussian")
-
-    def start_locations(self, y: Tensor) -> list[Tensor]:
-        """``log y``."""
-        return [torch.log(y)]
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise log-density at log-mean ``eta`` and ``log_scale``."""

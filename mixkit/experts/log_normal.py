@@ -4,12 +4,12 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from .._validation import can_read_values
 from ..distributions import LogNormal, ZeroInflatedLogNormal
-from .base import DensityTerms, LocationExperts, MultiLocationExperts, linear_locations, new_constant
+from .base import DensityTerms, MultiLocationExperts, OwnConstantsExperts, linear_locations
 from .dominating_measure import POSITIVE_LINE, DominatingMeasure
 from .families import family
 from .predictors import Predictor
@@ -20,7 +20,7 @@ _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 @family("log_normal")
-class LogNormalExperts(LocationExperts):
+class LogNormalExperts(OwnConstantsExperts):
     r"""Log-normal experts, :math:`\log y \sim N(\eta_j(x), s_j^2)`; a response of zero has density zero.
 
     Args:
@@ -43,18 +43,7 @@ class LogNormalExperts(LocationExperts):
     dominating_measure = POSITIVE_LINE
     constant_names = ("log_std",)
     floor_name = "log_std"
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        *,
-        batch_shape: tuple[int, ...] | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__(predictor)
-        k = self.num_experts
-        self.log_std = new_constant(predictor, k, batch_shape=batch_shape, dtype=dtype, device=device)
+    log_std: nn.Parameter
 
     def forward(self, x: Tensor) -> LogNormal:
         """Log-normal distributions of batch shape ``(*batch, n, k)``."""
@@ -114,6 +103,7 @@ class ZeroInflatedLogNormalExperts(MultiLocationExperts):
     dominating_measure = DominatingMeasure(interval=(0.0, math.inf), values=(0.0,))
     constant_names = ("log_std",)
     floor_name = "log_std"
+    log_std: nn.Parameter
 
     def __init__(
         self,
@@ -124,8 +114,7 @@ class ZeroInflatedLogNormalExperts(MultiLocationExperts):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(predictor, num_locations=2)
-        k = self.num_experts
-        self.log_std = new_constant(predictor, k, batch_shape=batch_shape, dtype=dtype, device=device)
+        self._make_constants(batch_shape=batch_shape, dtype=dtype, device=device)
 
     @property
     def location_names(self) -> tuple[str, ...]:

@@ -3,19 +3,19 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..distributions import PerComponentDistribution
 from ..parameters import ParameterRecord
 from .base import Experts
 from .dominating_measure import DominatingMeasure
+from .several_families import SeveralFamilies
 
-__all__ = ["MixedExperts", "check_known_columns"]
+__all__ = ["MixedExperts"]
 
 
-class MixedExperts(Experts):
+class MixedExperts(SeveralFamilies):
     r"""Families of experts side by side, so that the gate selects the family: :math:`p(y \mid x) = \sum_j w_j(x) f_j`.
 
     All densities must be taken with respect to one measure: counts with counts, continuous distributions with
@@ -44,21 +44,14 @@ class MixedExperts(Experts):
     """
 
     def __init__(self, families: Sequence[Experts]) -> None:
-        super().__init__()
-        if not len(families):
-            raise ValueError("families must hold at least one family of experts, got none")
-        for family in families:
-            if not isinstance(family, Experts):
-                raise TypeError(f"families must hold mixkit.experts.Experts, got {type(family).__name__}")
+        super().__init__(families)
         _check_measures(families)
-        check_known_columns(families)
-        self.families = nn.ModuleList(families)
         self.num_experts = sum(family.num_experts for family in families)
 
     @property
     def dominating_measure(self) -> DominatingMeasure:  # type: ignore[override]
         """The measures of all families together; of their intervals the hull."""
-        parts = [_declared(family) for family in self.families]  # type: ignore[arg-type]
+        parts = [_declared(family) for family in self._parts()]
         intervals = [part.interval for part in parts if part.interval is not None]
         ends = [min(low for low, _ in intervals), max(high for _, high in intervals)] if intervals else []
         values = tuple(dict.fromkeys(value for part in parts for value in part.values))
@@ -67,43 +60,30 @@ class MixedExperts(Experts):
 
     def forward(self, x: Tensor) -> PerComponentDistribution:
         """The distributions of all families, batch shape ``(*batch, n, k)``."""
-        covariates = x[..., : x.shape[-1] - len(self.known_columns)]
-        laws = [family(x if family.known_columns else covariates) for family in self.families]
+        laws = [family(rows) for family, rows in zip(self._parts(), self._rows(x), strict=True)]
         return PerComponentDistribution(laws, validate_args=False)
 
     def adapt_record(self, record: ParameterRecord) -> ParameterRecord:
         """A record, its experts numbered among those of all families; generic ones keep their whole name."""
         family = record.family or ""
         before = 0
-        for index, own in enumerate(self.families):
+        for index, own in enumerate(self._parts()):
             if family == f"families.{index}":
                 break
-            before += int(own.num_experts)  # type: ignore[arg-type]
+            before += own.num_experts
         block = record.name if record.is_generic else record.block
         return replace(record, first_expert=record.first_expert + before, block=block, is_part=len(self.families) > 1)
 
-    @property
-    def has_offset(self) -> bool:
-        """Whether x has a column that is an offset of some family."""
-        return any(family.has_offset for family in self.families)
-
-    @property
-    def known_columns(self) -> tuple[str, ...]:
-        """The known columns of the families that have some; the others do not see them."""
-        known: list[Any] = [family.known_columns for family in self.families]
-        return next((columns for columns in known if columns), ())
-
     def check_response(self, y: Tensor) -> Tensor:
         """Return ``y`` if every family takes it."""
-        for family in self.families:
-            family.check_response(y)  # type: ignore[operator]
+        for family in self._parts():
+            family.check_response(y)
         return super().check_response(y)
 
     def check_rows(self, x: Tensor, y: Tensor) -> Tensor:
         """Return ``y`` if every family takes it at ``x``."""
-        covariates = x[..., : x.shape[-1] - len(self.known_columns)]
-        for family in self.families:
-            family.check_rows(x if family.known_columns else covariates, y)  # type: ignore[operator]
+        for family, rows in zip(self._parts(), self._rows(x), strict=True):
+            family.check_rows(rows, y)
         return super().check_rows(x, y)
 
     def extra_repr(self) -> str:
@@ -122,13 +102,6 @@ def _check_measures(families: Sequence[Experts]) -> None:
                 f"{type(one).__name__} and {type(other).__name__}, of which one has a mass at {value:g} and the other "
                 "a density there"
             )
-
-
-def check_known_columns(families: Sequence[Experts]) -> None:
-    """Refuse families that take the last columns of x for different things."""
-    known = list(dict.fromkeys(family.known_columns for family in families if family.known_columns))
-    if len(known) > 1:
-        raise ValueError(f"families must know the same columns of x, got {known[0]} and {known[1]}")
 
 
 def _declared(family: Experts) -> DominatingMeasure:

@@ -67,7 +67,7 @@ class MultivariateGaussianExperts(Experts):
         Of its own options ``response_dim`` is the dimension p, ``covariance`` one of the names of
         :func:`~mixkit.experts.covariance_by_name`, "VVV" if it is left out: each expert's own, and full.
         """
-        size, name = options.pop("response_dim"), options.pop("covariance", "VVV")
+        size, name = options.pop("response_dim", None), options.pop("covariance", "VVV")
         predictor, own = linear_locations(num_features, num_experts, size, options)
         covariance = covariance_by_name(name, num_experts, size, batch_shape=predictor.batch_shape)
         return cls(predictor, covariance, **own)

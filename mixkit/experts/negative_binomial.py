@@ -126,9 +126,11 @@ def _excess(eta: Tensor, log_dispersion: Tensor, mean: Tensor, share: Tensor) ->
     return torch.where(small, near, far)
 
 
-def _law(eta: Tensor, *constants: Tensor) -> NegativeBinomial:
+def _distribution(eta: Tensor, *constants: Tensor) -> NegativeBinomial:
     return NegativeBinomial(eta, constants[0], validate_args=False)
 
 
-NEGATIVE_BINOMIAL = CountFamily("negative binomial", ("log_dispersion",), _law, negative_binomial_log_prob, _terms)
+NEGATIVE_BINOMIAL = CountFamily(
+    "negative binomial", ("log_dispersion",), _distribution, negative_binomial_log_prob, _terms
+)
 """Negative binomial counts, for experts that treat zeros apart."""

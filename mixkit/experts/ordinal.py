@@ -10,7 +10,7 @@ from torch.nn.functional import softplus
 from .._validation import can_read_values, check_integer
 from ..distributions import Categorical
 from ..parameters import DefaultPrior, ParameterRecord
-from .base import DensityTerms, LocationExperts, linear_locations, new_constant
+from .base import DensityTerms, LocationExperts
 from .dominating_measure import COUNTS
 from .families import family
 from .predictors import Predictor
@@ -69,16 +69,7 @@ class OrdinalExperts(LocationExperts):
         super().__init__(predictor)
         self.num_levels = check_integer("num_levels", num_levels, low=2)
         self.constant_names = tuple(f"log_gap_{level}" for level in range(1, self.num_levels - 1))
-        for name in self.constant_names:
-            size = self.num_experts
-            constant = new_constant(predictor, size, batch_shape=batch_shape, dtype=dtype, device=device)
-            self.register_parameter(name, constant)
-
-    @classmethod
-    def linear(cls, num_features: int, num_experts: int, **options: Any) -> "OrdinalExperts":
-        """Experts of ``num_levels`` levels, locations linear in the covariates (see :meth:`Experts.linear`)."""
-        predictor, own = linear_locations(num_features, num_experts, None, options)
-        return cls(predictor, **own)
+        self._make_constants(batch_shape=batch_shape, dtype=dtype, device=device)
 
     @classmethod
     def options_of(cls, response: Tensor) -> dict[str, Any]:

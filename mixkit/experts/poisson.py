@@ -34,7 +34,7 @@ class PoissonExperts(LocationExperts):
 
     def forward(self, x: Tensor) -> Poisson:
         """Poisson distributions of batch shape ``(*batch, n, k)``."""
-        return _law(self.predictor(x))
+        return _distribution(self.predictor(x))
 
     def check_response(self, y: Tensor) -> Tensor:
         """Return ``y`` if it holds counts, else raise ``ValueError``."""
@@ -62,9 +62,9 @@ def _terms(y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
     return DensityTerms(poisson_log_prob(y, eta, rate), [y - rate], [[-rate]])
 
 
-def _law(eta: Tensor, *constants: Tensor) -> Poisson:
+def _distribution(eta: Tensor, *constants: Tensor) -> Poisson:
     return Poisson(log_rate=eta, validate_args=False)
 
 
-POISSON = CountFamily("Poisson", (), _law, _log_prob, _terms)
+POISSON = CountFamily("Poisson", (), _distribution, _log_prob, _terms)
 """Poisson counts, for experts that treat zeros apart."""

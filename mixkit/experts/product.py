@@ -12,12 +12,12 @@ from ..parameters import ParameterRecord
 from .base import Experts, linear_locations
 from .binomial import BinomialExperts
 from .families import family
-from .mixed import check_known_columns
+from .several_families import SeveralFamilies
 
 __all__ = ["MultivariateBinaryExperts", "ProductExperts"]
 
 
-class ProductExperts(Experts):
+class ProductExperts(SeveralFamilies):
     r"""A vector of responses, independent given the expert: :math:`f_j(y \mid x) = \prod_i f_{ij}(y_i \mid x)`.
 
     Expert j is expert j of every family. One latent membership explains several outcomes, a measurement and a count for
@@ -45,43 +45,18 @@ class ProductExperts(Experts):
     """
 
     def __init__(self, families: Sequence[Experts] | Mapping[str, Experts]) -> None:
-        super().__init__()
         named = families if isinstance(families, Mapping) else {f"y{i}": part for i, part in enumerate(families)}
-        if not named:
-            raise ValueError("families must hold at least one family of experts, got none")
-        for part in named.values():
-            if not isinstance(part, Experts):
-                raise TypeError(f"families must hold mixkit.experts.Experts, got {type(part).__name__}")
+        super().__init__(named.values())
         sizes = [part.num_experts for part in named.values()]
         if len(set(sizes)) > 1:
             raise ValueError(f"families must have one number of experts, got {sizes}")
-        check_known_columns(list(named.values()))
         self.response_names = tuple(str(name) for name in named)
-        self.families = nn.ModuleList(named.values())
         self.num_experts = sizes[0]
-
-    def _parts(self) -> list[Any]:
-        return list(self.families)
 
     def forward(self, x: Tensor) -> IndependentResponses:
         """Distributions of batch shape ``(*batch, n, k)`` and event shape ``(p,)``."""
         laws = [part(rows) for part, rows in zip(self._parts(), self._rows(x), strict=True)]
         return IndependentResponses(laws, validate_args=False)
-
-    def _rows(self, x: Tensor) -> list[Tensor]:
-        """What each family sees of x."""
-        covariates = x[..., : x.shape[-1] - len(self.known_columns)]
-        return [x if part.known_columns else covariates for part in self._parts()]
-
-    @property
-    def has_offset(self) -> bool:
-        """Whether x has a column that is an offset of some family."""
-        return any(part.has_offset for part in self._parts())
-
-    @property
-    def known_columns(self) -> tuple[str, ...]:
-        """The known columns of the families that have some; the others do not see them."""
-        return next((part.known_columns for part in self._parts() if part.known_columns), ())
 
     def adapt_record(self, record: ParameterRecord) -> ParameterRecord:
         """A record, its block called by the response too."""
@@ -137,7 +112,7 @@ class MultivariateBinaryExperts(ProductExperts):
     @classmethod
     def linear(cls, num_features: int, num_experts: int, **options: Any) -> "MultivariateBinaryExperts":
         """Experts of ``response_dim`` binary responses, log-odds linear in the covariates."""
-        count = check_integer("response_dim", options.pop("response_dim"), low=1)
+        count = check_integer("response_dim", options.pop("response_dim", None), low=1)
         made = [linear_locations(num_features, num_experts, None, options) for _ in range(count)]
         return cls([BinomialExperts(predictor, **own) for predictor, own in made])
 

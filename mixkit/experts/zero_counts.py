@@ -10,13 +10,12 @@ from torch.nn.functional import softplus
 
 from .._validation import can_read_values
 from ..distributions.zero_counts import Hurdle, ZeroInflated, ZeroTruncated, log_of_more_than_zero
-from .base import DensityTerms, LocationExperts, check_counts, new_constant
+from .base import DensityTerms, OwnConstantsExperts, check_counts
 from .count_family import CountFamily
 from .dominating_measure import COUNTS
 from .families import family
 from .negative_binomial import NEGATIVE_BINOMIAL
 from .poisson import POISSON
-from .predictors import Predictor
 
 __all__ = [
     "HurdleNegativeBinomialExperts",
@@ -28,7 +27,7 @@ __all__ = [
 ]
 
 
-class _ChangedCounts(LocationExperts):
+class _ChangedCounts(OwnConstantsExperts):
     """Counts of a family whose zeros are treated apart.
 
     Attributes:
@@ -36,20 +35,6 @@ class _ChangedCounts(LocationExperts):
     """
 
     counts: ClassVar[CountFamily]
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        *,
-        batch_shape: tuple[int, ...] | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__(predictor)
-        k = self.num_experts
-        for name in self.constant_names:
-            constant = new_constant(predictor, k, batch_shape=batch_shape, dtype=dtype, device=device)
-            self.register_parameter(name, constant)
 
     def _constants(self) -> list[Tensor]:
         return [getattr(self, name).unsqueeze(-2) for name in self.constant_names]
@@ -68,7 +53,7 @@ class _TruncatedCounts(_ChangedCounts):
 
     def forward(self, x: Tensor) -> Distribution:
         """Distributions of positive counts, of batch shape ``(*batch, n, k)``."""
-        return ZeroTruncated(self.counts.law(self.predictor(x), *self._constants()), validate_args=False)
+        return ZeroTruncated(self.counts.distribution(self.predictor(x), *self._constants()), validate_args=False)
 
     def check_response(self, y: Tensor) -> Tensor:
         """Return ``y`` if it holds positive counts, else raise ``ValueError``."""
@@ -79,29 +64,27 @@ class _TruncatedCounts(_ChangedCounts):
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise log-probability at log-mean ``eta`` of the counts before truncation, and their constants."""
-        log_zero = self.counts.log_prob(torch.zeros_like(y), eta, *constants)
-        return self.counts.log_prob(y, eta, *constants) - log_of_more_than_zero(log_zero)
+        return _truncated_log_prob(self.counts, y, eta, *constants)
 
     def density_terms(self, y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
         """Log-probability and derivatives, from those of the counts at y and at zero."""
-        at_y, at_zero = (self.counts.terms(value, eta, *constants) for value in (y, torch.zeros_like(y)))
-        return _truncated(at_y, at_zero)
+        return _truncated_terms(self.counts, y, eta, *constants)
 
 
 class _CountsWithZeros(_ChangedCounts):
     """Zeros of log-odds ``zero_logit``, the last constant, and counts."""
 
-    law: ClassVar[Callable[..., Distribution]]
+    distribution: ClassVar[Callable[..., Distribution]]
 
     def forward(self, x: Tensor) -> Distribution:
         """Distributions of counts, of batch shape ``(*batch, n, k)``."""
         *own, logit = self._constants()
-        return type(self).law(self.counts.law(self.predictor(x), *own), logit, validate_args=False)
+        return type(self).distribution(self.counts.distribution(self.predictor(x), *own), logit, validate_args=False)
 
 
 class _InflatedCounts(_CountsWithZeros):
     dominating_measure = COUNTS
-    law = ZeroInflated
+    distribution = ZeroInflated
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise log-probability at log-mean ``eta``, the counts' constants and the log-odds of extra zeros."""
@@ -133,22 +116,19 @@ class _InflatedCounts(_CountsWithZeros):
 
 class _HurdleCounts(_CountsWithZeros):
     dominating_measure = COUNTS
-    law = Hurdle
+    distribution = Hurdle
 
     def log_density(self, y: Tensor, eta: Tensor, *constants: Tensor) -> Tensor:
         """Elementwise log-probability at log-mean ``eta``, the counts' constants and the log-odds of zero."""
         *own, logit = constants
-        counts = torch.where(y == 0, 1.0, y)
-        log_zero = self.counts.log_prob(torch.zeros_like(y), eta, *own)
-        positive = self.counts.log_prob(counts, eta, *own) - log_of_more_than_zero(log_zero)
+        positive = _truncated_log_prob(self.counts, torch.where(y == 0, 1.0, y), eta, *own)
         return torch.where(y == 0, logit, positive) - softplus(logit)
 
     def density_terms(self, y: Tensor, eta: Tensor, *constants: Tensor) -> DensityTerms:
         """Log-probability and derivatives, from those of positive counts."""
         *own, logit = constants
-        counts = torch.where(y == 0, 1.0, y)
-        at_y, at_zero = (self.counts.terms(value, eta, *own) for value in (counts, torch.zeros_like(y)))
-        positive, prior = _truncated(at_y, at_zero), torch.sigmoid(logit)
+        positive = _truncated_terms(self.counts, torch.where(y == 0, 1.0, y), eta, *own)
+        prior = torch.sigmoid(logit)
         is_zero = (y == 0).to(eta.dtype).expand_as(positive.log_prob)
         rest = 1.0 - is_zero
         flat = torch.zeros_like(positive.log_prob)
@@ -162,8 +142,15 @@ class _HurdleCounts(_CountsWithZeros):
         )
 
 
-def _truncated(at_y: DensityTerms, at_zero: DensityTerms) -> DensityTerms:
-    """Terms of counts given that they are positive: those at y less those of ``log(1 - p(0))``."""
+def _truncated_log_prob(counts: CountFamily, y: Tensor, *predictors: Tensor) -> Tensor:
+    """Log-probability of counts given that they are positive."""
+    log_zero = counts.log_prob(torch.zeros_like(y), *predictors)
+    return counts.log_prob(y, *predictors) - log_of_more_than_zero(log_zero)
+
+
+def _truncated_terms(counts: CountFamily, y: Tensor, *predictors: Tensor) -> DensityTerms:
+    """The same with derivatives: those at y less those of ``log(1 - p(0))``."""
+    at_y, at_zero = (counts.terms(value, *predictors) for value in (y, torch.zeros_like(y)))
     least = torch.finfo(at_zero.log_prob.dtype).tiny ** 0.45  # of which the inverse has a square
     log_zero = at_zero.log_prob.clamp(max=-least)
     odds = 1.0 / torch.expm1(-log_zero)
@@ -209,7 +196,7 @@ class ZeroInflatedPoissonExperts(_InflatedCounts):
     """
 
     counts = POISSON
-    constant_names = ("zero_logit",)
+    constant_names = (*POISSON.constant_names, "zero_logit")
 
 
 @family("zero_inflated_negative_binomial")
@@ -229,7 +216,7 @@ class ZeroInflatedNegativeBinomialExperts(_InflatedCounts):
     """
 
     counts = NEGATIVE_BINOMIAL
-    constant_names = ("log_dispersion", "zero_logit")
+    constant_names = (*NEGATIVE_BINOMIAL.constant_names, "zero_logit")
 
 
 @family("hurdle_poisson")
@@ -257,7 +244,7 @@ class HurdlePoissonExperts(_HurdleCounts):
     """
 
     counts = POISSON
-    constant_names = ("zero_logit",)
+    constant_names = (*POISSON.constant_names, "zero_logit")
 
 
 @family("hurdle_negative_binomial")
@@ -273,7 +260,7 @@ class HurdleNegativeBinomialExperts(_HurdleCounts):
     """
 
     counts = NEGATIVE_BINOMIAL
-    constant_names = ("log_dispersion", "zero_logit")
+    constant_names = (*NEGATIVE_BINOMIAL.constant_names, "zero_logit")
 
 
 @family("truncated_poisson")
@@ -297,6 +284,7 @@ class TruncatedPoissonExperts(_TruncatedCounts):
     """
 
     counts = POISSON
+    constant_names = POISSON.constant_names
 
 
 @family("truncated_negative_binomial")
@@ -310,4 +298,4 @@ class TruncatedNegativeBinomialExperts(_TruncatedCounts):
     """
 
     counts = NEGATIVE_BINOMIAL
-    constant_names = ("log_dispersion",)
+    constant_names = NEGATIVE_BINOMIAL.constant_names

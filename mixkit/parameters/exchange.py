@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .collect import module_records
 from .patterned import Patterned
+from .record import Axis
 
 __all__ = ["alike_experts", "distinct_orders", "patterned_parts", "reorder_experts"]
 
@@ -71,8 +73,8 @@ def distinct_orders(model: nn.Module, num_experts: int) -> list[list[int]]:
 def reorder_experts(model: nn.Module, order: Sequence[int]) -> None:
     """Put the experts of an unbatched model in another order, in place; what has no dimension of experts stays.
 
-    A parameter counts experts if its first dimension has as many. Where a pattern does not allow the order, the model
-    is another one afterwards.
+    A parameter counts experts if its first dimension has as many, and its record says that this counts experts or says
+    nothing of it. Where a pattern does not allow the order, the model is another one afterwards.
     """
     rows = torch.as_tensor(order)
     parts = patterned_parts(model)
@@ -83,6 +85,8 @@ def reorder_experts(model: nn.Module, order: Sequence[int]) -> None:
             if part.pattern is not None and part.pattern.num_experts == len(rows):
                 full = getattr(part, name)
                 free.copy_(part.read_coefficients(name, full[rows.to(full.device)]))
+    axes = {record.name: record.axes for record in module_records(model)}
     for name, parameter in model.named_parameters():
-        if name not in names and parameter.ndim and len(parameter) == len(rows):
+        may_count_experts = axes[name][:1] in ((), (Axis.EXPERT,))
+        if name not in names and may_count_experts and parameter.ndim and len(parameter) == len(rows):
             parameter.copy_(parameter[rows.to(parameter.device)].clone())

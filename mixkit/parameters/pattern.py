@@ -221,10 +221,10 @@ class _Names:
 
     @classmethod
     def of(cls, features: int | Sequence[str]) -> "_Names":
-        if isinstance(features, Integral):
+        if isinstance(features, int | Integral):
             d = check_integer("features", features, low=1)
             return cls(d, {INTERCEPT: d})
-        names = [str(name) for name in features]  # type: ignore[union-attr]
+        names = [str(name) for name in features]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"features must be a number or different names, got {names}")
         places: dict[Column, int] = {INTERCEPT: len(names)}

@@ -45,17 +45,6 @@ def slow_model(k: int = 2) -> MixtureOfExperts:
     return MixtureOfExperts(softmax_gate(1, k, dtype=DTYPE, generator=generator), experts)
 
 
-@pytest.fixture(scope="module")
-def tone():
-    return EM(random_state=0, n_init=2).fit(softmax_model(1, 2), *load_tone())
-
-
-@pytest.fixture(scope="module")
-def line():
-    """One expert: least squares."""
-    return MLE(n_init=1, random_state=0).fit(softmax_model(2, 1), *load_ethanol())
-
-
 def least_squares():
     x, y = (part.numpy() for part in load_ethanol())
     design = np.column_stack([x, np.ones(len(y))])

@@ -144,6 +144,19 @@ def test_a_tiny_scale_on_a_handful_of_rows_comes_last_and_is_named(coincidence):
     assert any("chance alone" in remark and f"{kept.llf:.6g}" in remark for remark in both.warnings)
 
 
+def test_an_end_that_is_set_aside_in_one_of_several_data_sets_disturbs_none(coincidence):
+    x, y, resp = coincidence
+    starts = [GivenResponsibilities(resp), GivenResponsibilities(half(x))]
+    other = y[::-1].copy()
+    em = EM(random_state=0, n_moves=0)
+    both = em.fit_many(ten_columns(), np.stack([x, x]), np.stack([y, other]), starts=[starts] * 2)
+    alone = [em.fit_many(ten_columns(), x[None], own[None], starts=[starts]) for own in (y, other)]
+    assert both.llf == pytest.approx([fit.llf[0] for fit in alone], rel=1e-9)
+    single = quiet_fit(ten_columns(), x, y, n_init=2, starts=starts)
+    assert any("set aside" in remark for remark in single.warnings)
+    assert both.llf[0] == pytest.approx(single.llf, rel=1e-9)
+
+
 def half(x):
     above = x[:, 1] > 0.0
     return np.stack([above, ~above]).astype(float)

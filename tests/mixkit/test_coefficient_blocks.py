@@ -5,9 +5,11 @@ import copy
 import pytest
 import torch
 
-from mixkit import constant_gate
+from mixkit import Gate, constant_gate
 from mixkit.experts import GaussianExperts
 from mixkit.experts.predictors import LinearPredictor
+from mixkit.gates.scores import LinearScore, QueryKeyNormScore
+from mixkit.gates.temperatures import InputTemperature
 from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import CoefficientBlock, CoefficientPattern, distinct_orders, reorder_experts
 
@@ -85,6 +87,28 @@ def test_experts_in_another_order_are_the_same_mixture() -> None:
     assert swapped.experts.log_std.tolist() == pytest.approx([0.2, 0.1, 0.3])
     reorder_experts(other, [2, 1, 0])  # the pattern does not allow it
     assert not torch.allclose(other.log_prob(x, y), model.log_prob(x, y))
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        Gate(QueryKeyNormScore(3, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))),
+        Gate(
+            LinearScore(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3)),
+            temperature=InputTemperature(3, dtype=torch.float64),
+        ),
+    ],
+    ids=["queries", "temperature"],
+)
+def test_what_counts_no_experts_keeps_its_order_where_it_has_as_many_rows(gate: Gate) -> None:
+    with torch.no_grad():
+        for parameter in gate.parameters():
+            parameter.add_(torch.linspace(-0.4, 0.5, parameter.numel(), dtype=torch.float64).reshape(parameter.shape))
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    other, order = copy.deepcopy(gate), [2, 0, 1]
+    reorder_experts(other, order)
+    torch.testing.assert_close(other(x), gate(x)[:, order], rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(other(x), gate(x))
 
 
 def test_orders_that_mean_other_models() -> None:

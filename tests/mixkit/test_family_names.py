@@ -39,6 +39,13 @@ def test_every_word_builds_a_family_of_linear_or_constant_locations(name, d):
         assert law.log_prob(law.sample()).isfinite().all()
 
 
+@pytest.mark.parametrize(("name", "options"), OPTIONS.items())
+def test_a_family_says_which_option_it_lacks(name, options):
+    (option,) = options
+    with pytest.raises(TypeError, match=option):
+        family_of(name).linear(2, 3, generator=seeded())
+
+
 def test_the_same_seed_gives_the_same_experts():
     first, second = (family_by_name("gaussian", 2, 3, generator=seeded(4)) for _ in range(2))
     assert torch.equal(first.predictor.slope, second.predictor.slope)

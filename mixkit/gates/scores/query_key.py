@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._validation import at_least_float32, check_integer, check_positive
+from ...parameters import Axis, ParameterRecord
 from .base import ParameterSettings, Score, new_bias, new_parameter
 from .metric import unit_vectors
 
@@ -67,6 +68,11 @@ class QueryKeyNormScore(Score):
             max(1.0, math.log2(max(num_experts**2 - num_experts, 1))) if gain is None else check_positive("gain", gain)
         )
         self.gain = nn.Parameter(torch.full(batch_shape, float(start), dtype=dtype, device=device))
+
+    def parameter_records(self) -> tuple[ParameterRecord, ...]:
+        """The bias; and of the queries that they count no experts, which the keys do."""
+        query = ParameterRecord("query", "query", (Axis.OTHER, Axis.OTHER), is_generic=True)
+        return (*super().parameter_records(), query)
 
     def slope_score(self, x: Tensor) -> Tensor:
         """The gain times the cosines, ``(*batch, n, k)``."""
