@@ -7,17 +7,14 @@ standard errors (.00016235 and .04709) are wrong: those here are of the exact He
 """
 
 import math
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from estimators import fit_formula
-
-DATA = Path(__file__).parents[1] / "reference" / "flexmix"
+from tests.estimators.flexmix_data import flexmix_frame
 
 
 class Row(NamedTuple):
@@ -245,9 +242,7 @@ ROWS = {
 @pytest.fixture(scope="module", params=ROWS)
 def row_and_fit(request):
     row = ROWS[request.param]
-    fit = fit_formula(
-        row.formula, pd.read_csv(DATA / f"{row.data}.csv"), row.num_experts, random_state=0, **row.settings
-    )
+    fit = fit_formula(row.formula, flexmix_frame(row.data), row.num_experts, random_state=0, **row.settings)
     return row, fit
 
 
@@ -287,13 +282,13 @@ def label(name: str, expert: int) -> str:
 
 def test_new_frames_are_encoded_as_those_of_the_fit(row_and_fit):
     row, fit = row_and_fit
-    data = pd.read_csv(DATA / f"{row.data}.csv")
+    data = flexmix_frame(row.data)
     some = data.iloc[[5, 2]]
     np.testing.assert_allclose(fit.predict(some), fit.predict(data)[[5, 2]], rtol=1e-7, atol=1e-9)
 
 
 def test_salmonella_s_standard_errors_are_those_of_the_exact_hessian():
-    data = pd.read_csv(DATA / "salmonellaTA98.csv")
+    data = flexmix_frame("salmonellaTA98")
     fit = fit_formula("y ~ 1", data, 2, family="poisson", common="x + log(x + 10)", random_state=0)
     x, y = (torch.tensor(data[name].to_numpy(), dtype=torch.float64) for name in ("x", "y"))
 
@@ -314,7 +309,7 @@ def test_salmonella_s_standard_errors_are_those_of_the_exact_hessian():
 @pytest.mark.filterwarnings("ignore::estimators.SingularInformationWarning")
 def test_teeth_have_one_expert_and_as_many_as_one_wants():
     """Both experts of the second are those of the first, which is why it has no standard errors."""
-    data = pd.read_csv(DATA / "dmft.csv")
+    data = flexmix_frame("dmft")
     common = "log(Begin + 0.5) + Gender + Ethnic + Treatment"
     one = fit_formula(f"End ~ {common}", data, 1, family="poisson", random_state=0)
     two = fit_formula("End ~ 1", data, 2, family="poisson", common=common, random_state=0)
@@ -327,7 +322,7 @@ def test_teeth_have_one_expert_and_as_many_as_one_wants():
 
 def test_articles_with_covariates_in_the_gate():
     """The example of the README; the maximum is higher than that of the constant gate by more than its parameters."""
-    data = pd.read_csv(DATA / "bioChemists.csv")
+    data = flexmix_frame("bioChemists")
     fit = fit_formula("art ~ fem + mar + ment | ment + phd", data, 2, family="poisson", common="kid5", random_state=0)
     assert fit.converged
     assert fit.formula == "art ~ fem + mar + ment | ment + phd; common: kid5"

@@ -11,6 +11,7 @@ from estimators.objectives.softmax_gate import design
 from estimators.search.starts import GivenResponsibilities
 from mixkit import GaussianExperts, LinearPredictor, MixtureOfExperts, PoissonExperts, constant_gate, softmax_gate
 
+from ..flexmix_data import flexmix_frame
 from ..models import DTYPE, seeded
 from .cases import (
     LABELS,
@@ -25,7 +26,6 @@ from .cases import (
     responses,
     weights,
 )
-from .npreg import load_npreg
 
 
 def constant_model(experts, d):
@@ -38,7 +38,7 @@ class TestAgainstFlexmix:
     """NPreg with groups id2, R 4.2.2, flexmix 2.3-18, standard errors by ``refit``."""
 
     def test_gaussian(self):
-        data = load_npreg()
+        data = flexmix_frame("NPreg")
         x = np.column_stack([data["x"], data["x"] ** 2])
         fit = EM(random_state=0).fit(constant_model(GaussianExperts, 2), x, data["yn"], groups=data["id2"])
         assert fit.converged
@@ -58,9 +58,9 @@ class TestAgainstFlexmix:
                 assert own[1] == pytest.approx(error, rel=1e-2)
 
     def test_counts(self):
-        data = load_npreg()
+        data = flexmix_frame("NPreg")
         fit = EM(random_state=0).fit(
-            constant_model(PoissonExperts, 1), data["x"][:, None], data["yp"], groups=data["id2"]
+            constant_model(PoissonExperts, 1), data[["x"]].to_numpy(), data["yp"], groups=data["id2"]
         )
         assert fit.llf == pytest.approx(-420.081383, abs=1e-5)
         assert fit.df_model == 5

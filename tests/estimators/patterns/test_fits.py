@@ -17,7 +17,8 @@ from mixkit.gates.scores import LinearScore
 from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import CoefficientPattern
 
-from .cases import dmft, frame, regression, settings
+from ..flexmix_data import decayed_teeth, flexmix_frame
+from .cases import regression, settings
 
 
 def crossing(n: int = 300, columns: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,7 +36,7 @@ def values(fit: object) -> dict[str, float]:
 
 @pytest.mark.filterwarnings("ignore:the observed information is singular")  # one expert would do
 def test_dmft_with_all_coefficients_common() -> None:
-    x, y = dmft()
+    x, y = decayed_teeth()
     names = list(x.columns)
     fit = EM(random_state=0, n_init=4).fit(
         regression(PoissonExperts, len(names), CoefficientPattern.of(2, names, common=names)), x, y
@@ -49,7 +50,7 @@ def test_dmft_with_all_coefficients_common() -> None:
 
 
 def test_fabric_faults_with_a_common_slope() -> None:
-    data = frame("fabricfault")
+    data = flexmix_frame("fabricfault")
     x = np.log(data[["Length"]])
     fit = EM(random_state=0, n_init=4).fit(
         regression(PoissonExperts, 1, CoefficientPattern.of(2, 1, common=[0])), x, data["Faults"]
@@ -66,7 +67,7 @@ def test_fabric_faults_with_a_common_slope() -> None:
 
 
 def test_salmonella_with_common_slopes() -> None:
-    data = frame("salmonellaTA98")
+    data = flexmix_frame("salmonellaTA98")
     x = np.column_stack([data["x"], np.log(data["x"] + 10.0)])
     fit = EM(random_state=0, n_init=4).fit(
         regression(PoissonExperts, 2, CoefficientPattern.of(2, 2, common=[0, 1])), x, data["y"]
@@ -87,7 +88,7 @@ def nested() -> CoefficientPattern:
 
 @pytest.mark.parametrize("factor", [1.0, 1e-6, 1e6])
 def test_nested_experts_in_any_units(factor: float) -> None:
-    data = frame("NregFix")
+    data = flexmix_frame("NregFix")
     x = data[["x1", "x2", "w"]] * factor + 1e3 * factor
     fit = EM(random_state=0, n_init=8).fit(regression(GaussianExperts, 3, nested()), x, data["y"])
     found = values(fit)
