@@ -96,6 +96,8 @@ class TestSameModels:
         codes = fit_formula("code ~ w", data.assign(code=data["size"].cat.codes), 1, family="categorical", **QUICK)
         assert found.llf == pytest.approx(codes.llf, abs=1e-8)
         assert found._recipe.values(data.iloc[:4]).tolist() == data["size"].cat.codes[:4].tolist()
+        with pytest.raises(ValueError, match=r"levels of 'size' that the fit has seen, .* got 'huge'"):
+            found._recipe.values(data.assign(size="huge"))
         ordered = fit_formula("size ~ w", data, 1, family="ordinal", **QUICK)
         assert ordered.llf < found.llf
         text = data.assign(size=data["size"].astype(str))
