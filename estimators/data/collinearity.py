@@ -8,11 +8,11 @@ from torch import Tensor
 from mixkit.experts.predictors import ConstantPredictor
 from mixkit.gates.scores import ConstantScore
 from mixkit.mixture import MixtureOfExperts
-from mixkit.parameters import has_form
+from mixkit.parameters import has_form, patterned_parts
 
 from .columns import with_names
 from .dataset import Data
-from .dependent_coefficients import dependent_coefficients, families_of, has_pattern
+from .dependent_coefficients import dependent_coefficients, families_of
 from .spread import is_constant, spread
 from .triangle import COLLINEAR, triangle
 
@@ -40,7 +40,7 @@ def dependent_columns(
     if _reads_nothing(model):
         return torch.zeros(d, dtype=torch.bool, device=data.x.device)
     x = data.x[..., : d - num_known]
-    if has_pattern(model):
+    if patterned_parts(model):
         dependent = dependent_coefficients(model, x)
     else:
         dependent = torch.zeros(d, dtype=torch.bool, device=data.x.device)

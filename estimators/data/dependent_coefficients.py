@@ -8,15 +8,11 @@ from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import CoefficientPattern
 from mixkit.parameters.coefficient_block import CoefficientBlock
 
+from .patterns import pattern_of
 from .spread import spread
 from .triangle import COLLINEAR, triangle
 
-__all__ = ["dependent_coefficients", "families_of", "has_pattern"]
-
-
-def has_pattern(model: MixtureOfExperts) -> bool:
-    """Whether a part of a model has a pattern of coefficients."""
-    return any(isinstance(getattr(part, "pattern", None), CoefficientPattern) for part in model.modules())
+__all__ = ["dependent_coefficients", "families_of"]
 
 
 def families_of(model: MixtureOfExperts) -> list[Experts]:
@@ -51,8 +47,8 @@ def dependent_coefficients(model: MixtureOfExperts, x: Tensor) -> Tensor:
 
 def _pattern(part: object, k: int, d: int) -> CoefficientPattern:
     """That of a part, or one that says what a part without one reads."""
-    pattern = getattr(part, "pattern", None)
-    if isinstance(pattern, CoefficientPattern):
+    pattern = pattern_of(part)
+    if pattern is not None:
         return pattern
     has_slopes = any(getattr(part, name, None) is not None for name in ("weight", "slope"))
     return CoefficientPattern.of(k, d, columns=None if has_slopes else ())
