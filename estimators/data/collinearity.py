@@ -12,7 +12,8 @@ from mixkit.parameters import has_form, patterned_parts
 
 from .columns import with_names
 from .dataset import Data
-from .dependent_coefficients import dependent_coefficients, families_of
+from .dependent_coefficients import dependent_coefficients
+from .patterns import families_of
 from .spread import is_constant, spread
 from .triangle import COLLINEAR, triangle
 

@@ -3,21 +3,15 @@
 import torch
 from torch import Tensor
 
-from mixkit.experts import Experts
 from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import CoefficientPattern
 from mixkit.parameters.coefficient_block import CoefficientBlock
 
-from .patterns import pattern_of
+from .patterns import families_of, pattern_or_own
 from .spread import spread
 from .triangle import COLLINEAR, triangle
 
-__all__ = ["dependent_coefficients", "families_of"]
-
-
-def families_of(model: MixtureOfExperts) -> list[Experts]:
-    """The families of experts of a model, side by side or of one response each, in order; one if they are no more."""
-    return list(getattr(model.experts, "families", [model.experts]))
+__all__ = ["dependent_coefficients"]
 
 
 def dependent_coefficients(model: MixtureOfExperts, x: Tensor) -> Tensor:
@@ -35,23 +29,14 @@ def dependent_coefficients(model: MixtureOfExperts, x: Tensor) -> Tensor:
     k, d = model.num_experts, x.shape[-1]
     families = families_of(model)
     found = torch.zeros((1 + len(families), k, d), dtype=torch.bool, device=x.device)
-    gate = _pattern(model.gate.score, k, d)
+    gate = pattern_or_own(model.gate.score, k, d)
     for rows in x:
         moved = _columns(rows)
         found[0] |= _dependent(gate, moved, is_relative=model.gate.shift_invariant)
         for place, family in enumerate(families):
-            own = _pattern(getattr(family, "predictor", None), family.num_experts, d)
+            own = pattern_or_own(getattr(family, "predictor", None), family.num_experts, d)
             found[1 + place, : family.num_experts] |= _dependent(own, moved, is_relative=False)
     return found
-
-
-def _pattern(part: object, k: int, d: int) -> CoefficientPattern:
-    """That of a part, or one that says what a part without one reads."""
-    pattern = pattern_of(part)
-    if pattern is not None:
-        return pattern
-    has_slopes = any(getattr(part, name, None) is not None for name in ("weight", "slope"))
-    return CoefficientPattern.of(k, d, columns=None if has_slopes else ())
 
 
 def _columns(x: Tensor) -> Tensor:
