@@ -88,7 +88,7 @@ def _of_known(small: FitResult, large: FitResult) -> str | None:
 
 def _of_held(small: FitResult, large: FitResult) -> str | None:
     own, other = _held(small), _held(large)
-    for key in own.keys() | other.keys():
+    for key in own | other:
         value = other.get(key, 0.0)
         if value is not None and own.get(key, 0.0) != value:
             return f"a coefficient of {key[-1]} is held at {value:g} in the larger, and not in the smaller"
