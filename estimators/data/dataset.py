@@ -13,6 +13,7 @@ from mixkit.parameters import CoefficientPattern, has_form
 from mixkit.parameters.coefficient_block import FIXED
 
 from .columns import column_names
+from .patterns import pattern_of
 from .tensors import numeric_tensor
 from .units import WEIGHTS_OF, Units, group_labels
 
@@ -160,7 +161,7 @@ def gate_columns(model: MixtureOfExperts, d: int) -> list[int]:
         return list(seen)
     if has_form(gate.score, ConstantScore):
         return []
-    pattern = getattr(gate.score, "pattern", None)
+    pattern = pattern_of(gate.score)
     return list(seen) if pattern is None else [column for column in seen if _is_read(pattern, column)]
 
 

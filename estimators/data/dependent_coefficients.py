@@ -1,30 +1,17 @@
 """Coefficients of a pattern that the others determine: of what each part of a model reads, and no more."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from mixkit.experts import Experts
 from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import CoefficientPattern
+from mixkit.parameters.coefficient_block import CoefficientBlock
 
-from .triangle import triangle
+from .patterns import families_of, pattern_or_own
+from .spread import spread
+from .triangle import COLLINEAR, triangle
 
-__all__ = ["dependent_coefficients", "families_of", "has_pattern"]
-
-_COLLINEAR = 1e-9  # as of columns: what is left of a column of length one outside the others' span
-_CONSTANT = 1e-13
-
-
-def has_pattern(model: MixtureOfExperts) -> bool:
-    """Whether a part of a model has a pattern of coefficients."""
-    return any(isinstance(getattr(part, "pattern", None), CoefficientPattern) for part in model.modules())
-
-
-def families_of(model: MixtureOfExperts) -> list[Experts]:
-    """The families of experts of a model, side by side or of one response each, in order; one if they are no more."""
-    return list(getattr(model.experts, "families", [model.experts]))
+__all__ = ["dependent_coefficients"]
 
 
 def dependent_coefficients(model: MixtureOfExperts, x: Tensor) -> Tensor:
@@ -42,72 +29,50 @@ def dependent_coefficients(model: MixtureOfExperts, x: Tensor) -> Tensor:
     k, d = model.num_experts, x.shape[-1]
     families = families_of(model)
     found = torch.zeros((1 + len(families), k, d), dtype=torch.bool, device=x.device)
-    gate = _pattern(model.gate.score, k, d)
+    gate = pattern_or_own(model.gate.score, k, d)
     for rows in x:
-        moved, lost = _columns(rows)
-        found[0] |= _dependent(gate, moved, lost, is_relative=model.gate.shift_invariant)
+        moved = _columns(rows)
+        found[0] |= _dependent(gate, moved, is_relative=model.gate.shift_invariant)
         for place, family in enumerate(families):
-            own = _pattern(getattr(family, "predictor", None), family.num_experts, d)
-            found[1 + place, : family.num_experts] |= _dependent(own, moved, lost, is_relative=False)
+            own = pattern_or_own(getattr(family, "predictor", None), family.num_experts, d)
+            found[1 + place, : family.num_experts] |= _dependent(own, moved, is_relative=False)
     return found
 
 
-def _pattern(part: object, k: int, d: int) -> CoefficientPattern:
-    """That of a part, or one that says what a part without one reads."""
-    pattern = getattr(part, "pattern", None)
-    if isinstance(pattern, CoefficientPattern):
-        return pattern
-    has_slopes = any(getattr(part, name, None) is not None for name in ("weight", "slope"))
-    return CoefficientPattern.of(k, d, columns=None if has_slopes else ())
-
-
-def _columns(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The triangular factor ``(D, D)`` of a column of ones and the covariates in their own units, centered and not.
+def _columns(x: Tensor) -> Tensor:
+    """Of a column of ones and the covariates ``(n, d)``, what determines their inner products.
 
     Returns:
-        Factors ``(d + 1, 2 d + 1)`` of ones, centered covariates, and covariates; and the columns that are constant.
+        Factors ``(d + 1, 2 d + 1)`` of ones, centered covariates over their standard deviations, and covariates over
+        their largest absolute values.
     """
-    std, mean = torch.std_mean(x, 0, correction=0)
-    highest, lowest = x.amax(0), x.amin(0)
-    size = torch.maximum(highest, -lowest)
-    constant = std <= _CONSTANT * size
-    factor = torch.where(constant, 0.0, 1.0 / torch.where(constant, 1.0, std))
-    upper = triangle(torch.cat([x.new_ones((len(x), 1)), x], -1), torch.cat([mean[:1] * 0, mean]), _with_one(factor))
+    mean, std, constant, factor = spread(x)
+    size = torch.maximum(x.amax(0), -x.amin(0))
+    ones = x.new_ones((len(x), 1))
+    upper = triangle(torch.cat([ones, x], -1), torch.cat([mean.new_zeros(1), mean]), torch.cat([ones[0], factor]))
     upper = torch.nn.functional.pad(upper, (0, 0, 0, max(0, x.shape[-1] + 1 - len(upper))))
     centered = upper[:, 1:]
     unit = torch.where(size > 0, size, 1.0)
     raw = centered * torch.where(constant, 0.0, std / unit) + upper[:, :1] * (mean / unit)
-    return torch.cat([upper[:, :1], centered, raw], -1), constant
+    return torch.cat([upper[:, :1], centered, raw], -1)
 
 
-def _with_one(factor: Tensor) -> Tensor:
-    return torch.cat([torch.ones_like(factor[:1]), factor])
-
-
-def _dependent(pattern: CoefficientPattern, columns: Tensor, constant: Tensor, *, is_relative: bool) -> Tensor:
-    """Which coefficients ``(k, d)`` are dependent."""
-    slopes, d = pattern.slopes, pattern.num_features
-    intercepts = pattern.intercepts
-    pins = (intercepts.pinned() & is_relative, slopes.pinned() & is_relative)
-    blocks, numbers = [], []
-    for j in range(pattern.num_experts):
-        row = []
-        for number in range(intercepts.num_free):
-            if not pins[0][number]:
-                row.append(columns[:, :1] * float(j in intercepts.experts[number]))
-        for number in _by_column(slopes.columns):
-            if not pins[1][number]:
-                column = slopes.columns[number]
-                place = 1 + column if pattern.can_shift[column] else 1 + d + column
-                row.append(columns[:, place : place + 1] * float(j in slopes.experts[number]))
-        blocks.append(torch.cat(row, -1) if row else columns[:, :0])
-    numbers = [number for number in _by_column(slopes.columns) if not pins[1][number]]
-    stacked = torch.cat(blocks)
+def _dependent(pattern: CoefficientPattern, columns: Tensor, *, is_relative: bool) -> Tensor:
+    """Which coefficients ``(k, d)`` are dependent, of ``columns`` as :func:`_columns` gives them."""
+    slopes, intercepts, d = pattern.slopes, pattern.intercepts, pattern.num_features
+    levels = _counted(intercepts, is_relative)
+    numbers = sorted(_counted(slopes, is_relative), key=lambda number: slopes.columns[number])
+    places = [1 + (0 if pattern.can_shift[column] else d) + column for column in slopes.columns]
+    read = [(0, intercepts.experts[number]) for number in levels]
+    read += [(places[number], slopes.experts[number]) for number in numbers]
+    at = [place for place, _ in read]
+    has = columns.new_tensor([[float(j in experts) for _, experts in read] for j in range(pattern.num_experts)])
+    stacked = (columns[:, at] * has[:, None]).flatten(0, 1)
     length = stacked.norm(dim=0)
     upper = torch.linalg.qr(stacked / torch.where(length > 0, length, 1.0), mode="r").R
     diagonal = torch.zeros(stacked.shape[-1], dtype=stacked.dtype, device=stacked.device)
     diagonal[: min(upper.shape)] = upper.diagonal().abs()
-    lost = diagonal[len(diagonal) - len(numbers) :] <= _COLLINEAR
+    lost = diagonal[len(diagonal) - len(numbers) :] <= COLLINEAR
     found = torch.zeros((pattern.num_experts, d), dtype=torch.bool, device=columns.device)
     for number, is_lost in zip(numbers, lost.tolist(), strict=True):
         if is_lost:
@@ -115,6 +80,6 @@ def _dependent(pattern: CoefficientPattern, columns: Tensor, constant: Tensor, *
     return found
 
 
-def _by_column(columns: Sequence[int]) -> list[int]:
-    """Numbers of free slopes, those of earlier columns first."""
-    return sorted(range(len(columns)), key=lambda number: columns[number])
+def _counted(block: CoefficientBlock, is_relative: bool) -> list[int]:
+    """Numbers of a block's free coefficients, without references that cancel."""
+    return [number for number, is_pinned in enumerate(block.pinned().tolist()) if not (is_pinned and is_relative)]

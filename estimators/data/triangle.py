@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-__all__ = ["triangle"]
+__all__ = ["COLLINEAR", "triangle"]
 
+COLLINEAR = 1e-9  # a column of length one of which no more than this is outside the span of others is their combination
 _ROWS_AT_ONCE = 2**16
 
 

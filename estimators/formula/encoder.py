@@ -12,7 +12,7 @@ import numpy as np
 from .expressions import check_expressions, names_in
 from .extras import formulaic_package, frame_packages
 
-__all__ = ["Encoder", "Terms", "read_terms"]
+__all__ = ["Encoder", "Terms", "check_seen", "plain_level", "read_terms"]
 
 _COLORS = re.compile(r"\x1b\[[0-9;]*m|⧛(\[[0-9;]*m)?|⧚")
 
@@ -124,7 +124,7 @@ class Encoder:
         matrix = _materialized(terms.argument, spec, _without_unused_levels(frame))
         found = matrix.model_spec
         kinds = {name: state["categories"] for name, (_, state) in found.encoder_state.items() if "categories" in state}
-        categories = {name: [_plain(level) for level in levels] for name, levels in kinds.items()}
+        categories = {name: [plain_level(level) for level in levels] for name, levels in kinds.items()}
         made = {_word(part.term): tuple(part.columns) for part in found.structure}
         encoder = cls(terms, tuple(matrix.columns), categories, dict(found.transform_state))
         return encoder, _checked(terms.argument, matrix), made
@@ -157,7 +157,7 @@ class Encoder:
         for name, levels in self.categories.items():
             own = next((v for v in self.terms.variables if name in (v, f"`{v}`") or name.startswith(f"C({v}")), None)
             if own is not None:
-                _check_seen(frame[own], levels, own)
+                check_seen(frame[own], levels, own)
         matrix = _materialized(self.terms.argument, self._spec, frame)
         if tuple(matrix.columns) != self.columns:
             raise ValueError(
@@ -173,11 +173,13 @@ def _without_unused_levels(frame: Any) -> Any:
     return frame.assign(**{name: column.cat.remove_unused_categories() for name, column in kinds.items()})
 
 
-def _plain(level: Any) -> Any:
+def plain_level(level: Any) -> Any:
+    """A level of a factor as Python has it, not as a scalar of NumPy."""
     return level.item() if isinstance(level, np.generic) else level
 
 
-def _check_seen(column: Any, levels: Sequence[Any], name: str) -> None:
+def check_seen(column: Any, levels: Sequence[Any], name: str) -> None:
+    """Raise ``ValueError`` if a column has a level that is not among those of the fit."""
     unseen = [level for level in column.unique() if level not in levels]
     if unseen:
         raise ValueError(f"data must have levels of {name!r} that the fit has seen, {levels}, got {unseen[0]!r}")

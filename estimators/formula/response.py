@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .encoder import Encoder, read_terms
+from .encoder import Encoder, check_seen, plain_level, read_terms
 from .extras import frame_packages
 from .words import has_arithmetic
 
@@ -83,12 +83,9 @@ class Response:
         if self.encoder is not None:
             _check_numeric(self.words, frame)
             return _squeezed(self.encoder.encoded(_plain(self.words, frame)))
-        column, classes = frame[self.words.strip("`")], self.classes or []
-        unknown = [label for label in column.unique() if label not in classes]
-        if unknown:
-            raise ValueError(
-                f"data must have classes of {self.words!r} that the fit has seen, {classes}, got {unknown[0]!r}"
-            )
+        name, classes = self.words.strip("`"), self.classes or []
+        column = frame[name]
+        check_seen(column, classes, name)
         places = {label: float(place) for place, label in enumerate(classes)}
         return np.array([places[label] for label in column])
 
@@ -112,7 +109,7 @@ def _levels(column: Any) -> list[Any]:
     if hasattr(column, "cat"):
         return [label for label in column.cat.categories if (column == label).any()]
     levels: Sequence[Any] = sorted(column.unique())
-    return [label.item() if isinstance(label, np.generic) else label for label in levels]
+    return [plain_level(label) for label in levels]
 
 
 def _check_numeric(words: str, frame: Any) -> None:

@@ -105,17 +105,12 @@ def compare(*fits: FitResult, **named: FitResult) -> Comparison:
         ValueError: for fewer than two, or fits of different observations or weights.
 
     Example:
-        >>> import torch
-        >>> from estimators import MLE
-        >>> from mixkit import MixtureOfExperts, constant_gate, linear_gaussian_experts, softmax_gate
+        >>> from estimators import fit_formula
         >>> from mixkit.datasets import load_tone
-        >>> g = torch.Generator().manual_seed(0)
-        >>> experts = linear_gaussian_experts(1, 2, generator=g)
-        >>> fits = [
-        ...     MLE(random_state=0).fit(MixtureOfExperts(gate, experts), *load_tone())
-        ...     for gate in (constant_gate(2), softmax_gate(1, 2, generator=g))
-        ... ]
-        >>> compare(constant=fits[0], softmax=fits[1])
+        >>> stretch, tuned = load_tone()
+        >>> data = {"stretch": stretch[:, 0].numpy(), "tuned": tuned.numpy()}
+        >>> formulas = {"constant": "tuned ~ stretch", "softmax": "tuned ~ stretch | stretch"}
+        >>> compare(**{name: fit_formula(formula, data, 2, random_state=0) for name, formula in formulas.items()})
                   k      llf   df      AIC      BIC      ICL     LR  LR df    P>LR
         constant  2  141.198  7.0  -268.40  -247.32  -182.10
         softmax   2  142.848  8.0  -269.70  -245.61  -185.89  3.299      1  0.0693

@@ -11,6 +11,7 @@ from mixkit.experts import Experts, MixedExperts, MultivariateGaussianExperts
 from mixkit.experts.predictors import ConstantPredictor, LinearPredictor
 from mixkit.parameters import has_form
 
+from ..data.patterns import pattern_of
 from ..optimizers.linalg import solve_ascent
 from .floors import location_variance
 
@@ -69,7 +70,7 @@ def _mixed(experts: Experts, x: Tensor, y: Tensor, resp: Tensor, variance_floor:
 def _multivariate_gaussian(experts: Experts, x: Tensor, y: Tensor, resp: Tensor, variance_floor: Tensor) -> bool:
     predictor: Any = experts.predictor
     is_linear = has_form(predictor, LinearPredictor)
-    if getattr(predictor, "pattern", None) is not None:
+    if pattern_of(predictor) is not None:
         return False
     if not is_linear and not has_form(predictor, ConstantPredictor):
         return False

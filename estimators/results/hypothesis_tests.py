@@ -21,16 +21,14 @@ class HypothesisTests(LikelihoodInference):
     """The part of a result that tests its parameters by their standard errors.
 
     Example:
-        >>> import torch
-        >>> from estimators import EM
-        >>> from mixkit import MixtureOfExperts, linear_gaussian_experts, softmax_gate
+        >>> from estimators import fit_formula
         >>> from mixkit.datasets import load_tone
-        >>> g = torch.Generator().manual_seed(0)
-        >>> model = MixtureOfExperts(softmax_gate(1, 2, generator=g), linear_gaussian_experts(1, 2, generator=g))
-        >>> fit = EM(random_state=0).fit(model, *load_tone())
-        >>> bool(fit.pvalues["slope[0,x0]"] < 1e-3)
+        >>> stretch, tuned = load_tone()
+        >>> data = {"stretch": stretch[:, 0].numpy(), "tuned": tuned.numpy()}
+        >>> fit = fit_formula("tuned ~ stretch | stretch", data, 2, random_state=0)
+        >>> bool(fit.pvalues["slope[0,stretch]"] < 1e-3)
         True
-        >>> fit.wald_test("slope[0,x0] = slope[1,x0]").df
+        >>> fit.wald_test("slope[0,stretch] = slope[1,stretch]").df
         1
     """
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 from mixkit.mixture import MixtureOfExperts
 
 from ..storage.archive import read_archive, write_archive
-from ..storage.codec import NotStorableError, encode
+from ..storage.codec import NotStorableError
 from .maximum import COVARIANCES, Maximum
 
 __all__ = ["Saved"]
@@ -40,9 +40,10 @@ class Saved:
             "_maximum": _without_data(self._maximum),
             "_effective_df": self.effective_df,
         }
-        if not _is_storable(self.model):
-            values["model"] = dict(self.model.state_dict())
-        write_archive(path, _KIND, values)
+        try:
+            write_archive(path, _KIND, values)
+        except NotStorableError:
+            write_archive(path, _KIND, values | {"model": dict(self.model.state_dict())})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, model: MixtureOfExperts | None = None) -> Self:
@@ -76,14 +77,6 @@ def _without_data(maximum: Maximum | None) -> Maximum | None:
         except ValueError:  # the data are gone
             continue
     return replace(maximum, _objective=None, _covariances=known)
-
-
-def _is_storable(model: MixtureOfExperts) -> bool:
-    try:
-        encode(model, {})
-    except NotStorableError:
-        return False
-    return True
 
 
 def _with_parameters(model: MixtureOfExperts | None, parameters: Any) -> MixtureOfExperts:

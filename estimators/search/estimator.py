@@ -1,6 +1,7 @@
 """What EM and MLE share: checked data, starts, the climb, the choice of the best end, the result."""
 
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,8 +12,8 @@ from tqdm.auto import tqdm
 
 from mixkit.mixture import MixtureOfExperts
 
-from ..data.collinearity import collinearity_remark, constant_remark, dependent_columns
-from ..data.columns import column_names, with_names
+from ..data.collinearity import CollinearityWarning, dependence_remark, dependent_columns
+from ..data.columns import column_names
 from ..data.dataset import Data, as_data
 from ..data.units import taken_group_column
 from ..objectives.autograd import AutogradObjective
@@ -98,8 +99,7 @@ class Estimator(SearchSettings, ABC):
         """Fit one data set that has been checked; ``names (d,)`` of its columns, if they have any."""
         started = time.perf_counter() if started is None else started
         settings, data, rows = self._on_fitted_rows(whole)
-        is_fixed = fixes_columns(model)
-        pinned = self._dependent(model, data, names, stacklevel=5)
+        pinned, remark = self._dependent(model, data, names, stacklevel=4)
         objective, optima = settings._search(model, data, pinned)
         seconds = time.perf_counter() - started
         result = build_result(
@@ -108,10 +108,7 @@ class Estimator(SearchSettings, ABC):
         result._fitted_rows, result._num_given = rows, whole.x.shape[1]
         result.warnings += [optima.set_aside] if optima.set_aside else []
         result.warnings += spurious_remarks(objective, optima.ascent.theta)
-        remark = collinearity_remark(pinned, is_fixed=is_fixed)
-        if not remark and any(holds_slopes(self.penalty, model)):
-            remark = constant_remark(data, model.num_known)
-        result.warnings += [with_names(remark, names) if names else remark] if remark else []
+        result.warnings += [remark] if remark else []
         return result
 
     def fit_many(
@@ -154,29 +151,28 @@ class Estimator(SearchSettings, ABC):
         if rows is not None:
             twin, data = self._with_starts_on(rows, n), data.take(rows)
             own = None if starts is None else [[start.at(rows, n) for start in some] for some in starts]
-        pinned = self._dependent(model, data, stacklevel=4)
+        pinned, _ = self._dependent(model, data, stacklevel=3)
         objective, optima = twin._search(model, data, pinned, own)
         return build_batch(model, objective, optima.ascent)
 
     def _best_optima(self, model: MixtureOfExperts, data: Data) -> tuple[Objective, Ascent]:
         """The log-likelihood of ``r`` checked data sets, and the best end on each, ``theta (r, 1, P)``."""
-        pinned = self._dependent(model, data, stacklevel=4)
+        pinned, _ = self._dependent(model, data, stacklevel=3)
         objective, optima = self._search(model, data, pinned)
         return objective, optima.ascent
 
     def _dependent(
         self, model: MixtureOfExperts, data: Data, names: Sequence[str] | None = None, *, stacklevel: int
-    ) -> Tensor:
-        """Columns, or coefficients of columns, that neither the data nor the penalty determine; warns of them."""
-        return dependent_columns(
-            data,
-            model=model,
-            num_known=model.num_known,
-            names=names,
-            is_fixed=fixes_columns(model),
-            is_held=holds_slopes(self.penalty, model),
-            stacklevel=stacklevel,
+    ) -> tuple[Tensor, str]:
+        """Columns, or coefficients of columns, that neither the data nor the penalty determine; and the warning."""
+        num_known, is_held = model.num_known, holds_slopes(self.penalty, model)
+        dependent = dependent_columns(data, model=model, num_known=num_known, is_held=is_held)
+        remark = dependence_remark(
+            dependent, data, num_known=num_known, names=names, is_fixed=fixes_columns(model), is_held=is_held
         )
+        if remark:
+            warnings.warn(remark, CollinearityWarning, stacklevel=stacklevel)
+        return dependent, remark
 
     def _search(
         self, model: MixtureOfExperts, data: Data, pinned: Tensor, own: Sequence[Sequence[Start]] | None = None

@@ -15,6 +15,7 @@ from mixkit.experts.predictors import LinearPredictor
 from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import CoefficientBlock, CoefficientPattern, patterned_parts
 
+from ..data.patterns import pattern_of
 from .response_units import ResponseUnits
 
 __all__ = ["absorbed_shift", "kept_by_patterns", "restore_patterned", "shared_response", "shared_scale", "with_units"]
@@ -49,13 +50,13 @@ def shared_response(model: MixtureOfExperts, response: ResponseUnits) -> Respons
 
     An intercept that is known allows no shift, and values of coordinates that have scales of their own no change.
     """
-    pattern = getattr(getattr(model.experts, "predictor", None), "pattern", None)
-    if not isinstance(pattern, CoefficientPattern):
+    pattern = pattern_of(getattr(model.experts, "predictor", None))
+    if pattern is None:
         return response
     is_moved = bool((response.mean != 0).any())
     if is_moved and any(entry < 0 for row in pattern.intercepts.index for entry in row):
         return None
-    if not (pattern.slopes.has_values or pattern.intercepts.has_values):
+    if not _has_values(pattern):
         return response
     if response.scale.ndim > 1 and bool((response.scale != 1).any()):
         return None
@@ -67,7 +68,7 @@ def with_units(model: MixtureOfExperts, scale: Tensor, response_scale: Tensor) -
 
     It is the model itself where there are none.
     """
-    parts = [(n, p) for n, p in patterned_parts(model) if p.pattern is not None and _has_values(p.pattern)]
+    parts = [(name, part) for name, part in patterned_parts(model) if _has_values(part.pattern)]
     if not parts:
         return model
     twin = copy.deepcopy(model)
@@ -81,8 +82,8 @@ def with_units(model: MixtureOfExperts, scale: Tensor, response_scale: Tensor) -
     return twin
 
 
-def _has_values(pattern: CoefficientPattern) -> bool:
-    return pattern.slopes.has_values or pattern.intercepts.has_values
+def _has_values(pattern: CoefficientPattern | None) -> bool:
+    return pattern is not None and (pattern.slopes.has_values or pattern.intercepts.has_values)
 
 
 def restore_patterned(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mixkit.mixture import MixtureOfExperts
 
-from ..data.collinearity import dependent_columns
+from ..data.collinearity import CollinearityWarning, dependence_remark, dependent_columns
 from ..data.columns import column_names, ordered_covariates
 from ..data.dataset import Data
 from ..objectives.autograd import AutogradObjective
@@ -150,9 +150,12 @@ class Stream:
 
     def _dependent(self, data: Data) -> Tensor:
         """Columns that are constant or combinations of others; warns of them."""
-        return dependent_columns(
-            data, model=self.model, num_known=self.model.num_known, is_fixed=LinearObjective.supports(self.model)
-        )
+        num_known = self.model.num_known
+        dependent = dependent_columns(data, model=self.model, num_known=num_known)
+        remark = dependence_remark(dependent, data, num_known=num_known, is_fixed=LinearObjective.supports(self.model))
+        if remark:
+            warnings.warn(remark, CollinearityWarning, stacklevel=2)
+        return dependent
 
     def _started(self, data: Data) -> Recursion:
         fit, settings = self._fit_start(data), self.settings

@@ -133,11 +133,8 @@ def test_data_sets_fitted_together_have_coordinates_of_their_own():
     np.testing.assert_allclose(together.llf, alone, atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:columns", "ignore:the observed information is singular")
-@pytest.mark.parametrize("constant", [0.1, 1990.1])
-def test_a_constant_covariate_has_no_coefficient_of_rounding(constant):
-    """Its mean differs from it by rounding, for which a column of 1e-17 would get any coefficient."""
-    rng = np.random.default_rng(0)
+def crossing_beside_zeros(rng):
+    """Two lines that cross, a second column of zeros, and a smooth model of both."""
     x = np.column_stack([rng.normal(size=150), np.zeros(150)])
     y = np.where(rng.random(150) < 1 / (1 + np.exp(-2 * x[:, 0])), 1 + 2 * x[:, 0], 4 - x[:, 0])
     y += 0.4 * rng.normal(size=150)
@@ -145,6 +142,14 @@ def test_a_constant_covariate_has_no_coefficient_of_rounding(constant):
         gate_of(lambda d, _, **s: LinearScore(d, 2, **s), normalizer=NormalizedSigmoid()),
         linear_gaussian_experts(2, 2, generator=seeded(2), **DOUBLE),
     )
+    return model, x, y
+
+
+@pytest.mark.filterwarnings("ignore:columns", "ignore:the observed information is singular")
+@pytest.mark.parametrize("constant", [0.1, 1990.1])
+def test_a_constant_covariate_has_no_coefficient_of_rounding(constant):
+    """Its mean differs from it by rounding, for which a column of 1e-17 would get any coefficient."""
+    model, x, y = crossing_beside_zeros(np.random.default_rng(0))
     plain, shifted = (
         EM(n_init=2, n_moves=0, random_state=0).fit(model, x + np.array([0.0, level]), y) for level in (0.0, constant)
     )
@@ -157,16 +162,10 @@ def test_a_constant_covariate_has_no_coefficient_of_rounding(constant):
 def test_a_covariate_that_varies_by_rounding_has_no_coefficient_of_rounding():
     """0.1 and 0.3 - 0.2 differ by 3e-17; they are one number to a fit."""
     rng = np.random.default_rng(0)
-    x = np.column_stack([rng.normal(size=150), np.zeros(150)])
-    y = np.where(rng.random(150) < 1 / (1 + np.exp(-2 * x[:, 0])), 1 + 2 * x[:, 0], 4 - x[:, 0])
-    y += 0.4 * rng.normal(size=150)
-    model = MixtureOfExperts(
-        gate_of(lambda d, _, **s: LinearScore(d, 2, **s), normalizer=NormalizedSigmoid()),
-        linear_gaussian_experts(2, 2, generator=seeded(2), **DOUBLE),
-    )
+    model, x, y = crossing_beside_zeros(rng)
     nearly = x.copy()
     nearly[:, 1] = np.where(rng.random(150) < 0.5, 0.1, 0.3 - 0.2)
     plain, rounded = (EM(n_init=10, n_moves=0, random_state=0).fit(model, data, y) for data in (x, nearly))
     assert rounded.llf == pytest.approx(plain.llf, abs=1e-6)
-    law = rounded.model.log_prob(torch.as_tensor(nearly), torch.as_tensor(y))
-    assert law.sum().item() == pytest.approx(rounded.llf, abs=1e-6)
+    log_prob = rounded.model.log_prob(torch.as_tensor(nearly), torch.as_tensor(y))
+    assert log_prob.sum().item() == pytest.approx(rounded.llf, abs=1e-6)

@@ -1,8 +1,6 @@
 """Every family: its objective against the model's own log-density, one expert against SciPy, R's mixtures."""
 
-import csv
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,21 +15,15 @@ from estimators.objectives.softmax_gate.objective import LinearObjective
 from mixkit import BinomialExperts, ConstantPredictor, LinearPredictor, MixtureOfExperts, constant_gate, softmax_gate
 from mixkit.experts import MixedExperts, PointMassExperts, family_by_name
 
+from .flexmix_data import decayed_teeth, flexmix_frame
+from .flexmix_fits import ROWS
 from .models import DTYPE, seeded
 
-FLEXMIX = Path(__file__).parent / "reference" / "flexmix"
 D = 2
 
 
 def numbers(*values):
     return torch.tensor(values, dtype=DTYPE)
-
-
-def frame(name):
-    """Columns of a file by their names."""
-    with open(FLEXMIX / f"{name}.csv") as lines:
-        rows = list(csv.DictReader(lines))
-    return {key: np.array([row[key] for row in rows]) for key in rows[0]}
 
 
 def trials_model(k=3, offset=False):
@@ -272,10 +264,10 @@ def test_one_expert_is_the_regression_by_scipy(name):
 
 def tribolium():
     """Beetles that remain, of a total, by species: dummies of the second and third in order of appearance."""
-    rows = frame("tribolium")
+    rows = flexmix_frame("tribolium")
     species = rows["Species"]
     x = np.column_stack([species == "Confusum", species == "Madens", rows["Total"].astype(float)]).astype(float)
-    return torch.as_tensor(x), torch.as_tensor(rows["Remaining"].astype(float))
+    return torch.as_tensor(x), torch.as_tensor(rows["Remaining"].to_numpy(float))
 
 
 def test_remaining_beetles_have_the_mixture_of_flexmix():
@@ -284,11 +276,12 @@ def test_remaining_beetles_have_the_mixture_of_flexmix():
     experts = BinomialExperts(ConstantPredictor(2, dtype=DTYPE, generator=generator), trials=None)
     model = MixtureOfExperts(softmax_gate(2, 2, dtype=DTYPE, generator=generator), experts)
     fit = EM(random_state=0).fit(model, x, y)
-    assert fit.llf == pytest.approx(-82.725027, abs=1e-5)
+    assert fit.llf == pytest.approx(ROWS["tribolium"].llf, abs=1e-5)
     ours = dict(zip(fit.param_names, zip(fit.params, fit.bse, strict=True), strict=True))
     first, second = sorted((ours["intercept[0]"], ours["intercept[1]"]))
-    assert first == pytest.approx((-0.93453, 0.09948), rel=0.01)
-    assert second == pytest.approx((0.09124, 0.08312), rel=0.01)
+    published = [own["intercept"] for own in ROWS["tribolium"].experts]
+    assert first == pytest.approx(published[0], rel=0.01)
+    assert second == pytest.approx(published[1], rel=0.01)
     sign = 1.0 if ours["intercept[0]"] == second else -1.0  # their reference is the first expert, ours the last
     theirs = {
         "gate_bias[0]": (1.9736, 1.0932),
@@ -300,19 +293,10 @@ def test_remaining_beetles_have_the_mixture_of_flexmix():
     assert fit.predict(x) == pytest.approx(fit.model(x).mean.detach().numpy())
 
 
-def dmft():
-    """Decayed teeth at the end of a trial; log(Begin + 1/2) and dummies in the order of R's factor levels."""
-    rows = frame("dmft")
-    columns = [np.log(rows["Begin"].astype(float) + 0.5)]
-    for name in ("Gender", "Ethnic", "Treatment"):
-        columns += [rows[name] == level for level in sorted(set(rows[name]))[1:]]
-    return torch.as_tensor(np.column_stack(columns).astype(float)), torch.as_tensor(rows["End"].astype(float))
-
-
 @pytest.mark.parametrize("is_one_family", [False, True])
 def test_zeros_among_teeth_are_those_of_flexmix(is_one_family):
     """A point mass beside one Poisson expert, and one zero-inflated expert: the same model twice."""
-    x, y = dmft()
+    x, y = (torch.as_tensor(part.to_numpy(float)) for part in decayed_teeth())
     settings = {"dtype": DTYPE, "generator": seeded(0)}
     if is_one_family:
         experts = family_by_name("zero_inflated_poisson", x.shape[1], 1, **settings)
@@ -321,8 +305,8 @@ def test_zeros_among_teeth_are_those_of_flexmix(is_one_family):
         experts = MixedExperts([PointMassExperts(0.0, dtype=DTYPE), poisson])
     model = MixtureOfExperts(constant_gate(experts.num_experts, dtype=DTYPE), experts)
     fit = EM(random_state=0, n_init=3).fit(model, x, y)
-    assert fit.llf == pytest.approx(-1232.015376, abs=1e-5)
+    assert fit.llf == pytest.approx(ROWS["dmft, zeros"].llf, abs=1e-5)
     ours = dict(zip(fit.param_names, zip(fit.params, fit.bse, strict=True), strict=True))
     slope, logit = ("slope[0,x0]", "zero_logit[0]") if is_one_family else ("slope[1,x0]", "gate_bias[0]")
-    assert ours[slope] == pytest.approx((0.73031, 0.04024), rel=0.01)
+    assert ours[slope] == pytest.approx(ROWS["dmft, zeros"].experts[0]["slope,log(Begin + 0.5)"], rel=0.01)
     assert special.expit(ours[logit][0]) == pytest.approx(0.04529, rel=1e-3)

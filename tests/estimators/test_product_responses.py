@@ -1,8 +1,5 @@
 """Fits of several responses at once."""
 
-import csv
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,6 +11,7 @@ from estimators.objectives.multi_location.objective import MultiLinearObjective
 from mixkit import MixtureOfExperts, constant_gate, softmax_gate
 from mixkit.experts import ProductExperts, family_by_name
 
+from .flexmix_data import flexmix_frame
 from .models import DTYPE, seeded
 
 WORDS = {"gaussian": {}, "poisson": {}, "gamma": {}, "zero_inflated_log_normal": {}}
@@ -83,9 +81,7 @@ def test_one_expert_is_one_fit_for_each_response():
 
 def test_a_measurement_and_a_count_tell_classes_better_than_either():
     """The artificial data of flexmix: yn is Gaussian and quadratic in x, yp Poisson; one class behind both."""
-    with open(Path(__file__).parent / "reference" / "flexmix" / "NPreg.csv") as lines:
-        rows = list(csv.DictReader(lines))
-    x, yn, yp, label = (np.array([float(row[name]) for row in rows]) for name in ("x", "yn", "yp", "class"))
+    x, yn, yp, label = flexmix_frame("NPreg")[["x", "yn", "yp", "class"]].to_numpy(float).T
     design, y = torch.as_tensor(np.column_stack([x, x**2])), torch.as_tensor(np.column_stack([yn, yp]))
     experts = product(2, words={"gaussian": {}, "poisson": {}})
     fit = EM(random_state=0).fit(MixtureOfExperts(constant_gate(2, dtype=DTYPE), experts), design, y)

@@ -12,7 +12,8 @@ from mixkit.experts.base import DensityTerms
 from mixkit.experts.predictors import LinearPredictor
 from mixkit.parameters import ParameterRecord, has_form
 
-from ..softmax_gate.blocks import FIXED, PREDICTOR_NAMES, CoefficientRows, named_coefficients, pattern_of
+from ...data.patterns import pattern_of
+from ..softmax_gate.blocks import FIXED, PREDICTOR_NAMES, CoefficientRows, named_coefficients
 from ..softmax_gate.objective import is_linear_predictor
 
 __all__ = ["Block", "blocks_of", "joined"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from mixkit.parameters import CoefficientPattern
+from ...data.patterns import pattern_of
 
 __all__ = [
     "FIXED",
@@ -21,7 +21,6 @@ __all__ = [
     "known_part",
     "named_coefficients",
     "numbered",
-    "pattern_of",
     "pinned_rows",
     "relative_rows",
 ]
@@ -29,12 +28,6 @@ __all__ = [
 FIXED = -1
 SCORE_NAMES = ("weight", "bias")
 PREDICTOR_NAMES = ("slope", "intercept")
-
-
-def pattern_of(part: nn.Module) -> CoefficientPattern | None:
-    """The pattern of a score or a predictor; None if it has none."""
-    found = getattr(part, "pattern", None)
-    return found if isinstance(found, CoefficientPattern) else None
 
 
 @dataclass(frozen=True)

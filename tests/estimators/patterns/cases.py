@@ -1,10 +1,7 @@
 """Models with patterns of coefficients, and data for them."""
 
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -33,8 +30,6 @@ from mixkit.gates.normalizers import Normalizer
 from mixkit.gates.scores import LinearScore
 from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import CoefficientPattern
-
-HERE = Path(__file__).parent
 
 N, D, K = 60, 3, 3
 
@@ -112,19 +107,6 @@ def built(family: Family, pattern: str, gate: str, normalizer: Normalizer | None
         for parameter in model.parameters():
             parameter.mul_(0.05)
     return model
-
-
-def frame(name: str) -> pd.DataFrame:
-    """Data of flexmix, which ``cases.py`` is next to: dmft, fabricfault, salmonellaTA98, NregFix."""
-    return pd.read_csv(HERE / f"{name}.csv")
-
-
-def dmft() -> tuple[pd.DataFrame, pd.Series]:
-    """Caries of children: dummies of the categories, and the count of teeth at the end."""
-    data = frame("dmft")
-    x = pd.DataFrame({"log(Begin + 0.5)": np.log(data["Begin"] + 0.5)})
-    dummies = pd.get_dummies(data[["Gender", "Ethnic", "Treatment"]], drop_first=True).astype(float)
-    return pd.concat([x, dummies], axis=1), data["End"]
 
 
 def regression(family: type, num_features: int, pattern: CoefficientPattern, **options: object) -> MixtureOfExperts:

@@ -25,7 +25,8 @@ from mixkit.gates.scores import LinearScore
 from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import CoefficientPattern, alike_experts, distinct_orders, reorder_experts
 
-from .cases import frame, regression, settings
+from ..flexmix_data import flexmix_frame
+from .cases import regression, settings
 from .test_fits import crossing, nested, values
 
 
@@ -43,7 +44,7 @@ def fit() -> FitResult:
 
 @pytest.fixture(scope="module")
 def nested_fit() -> FitResult:
-    data = frame("NregFix")
+    data = flexmix_frame("NregFix")
     return EM(random_state=0, n_init=8).fit(
         regression(GaussianExperts, 3, nested()), data[["x1", "x2", "w"]], data["y"]
     )
@@ -155,13 +156,13 @@ def test_experts_are_exchanged_where_the_pattern_leaves_them_alike(nested_fit: F
     moved = objective.read(other)[0]
     assert float((moved - theta).abs().max()) > 0.1
     torch.testing.assert_close(align_experts(objective, moved, theta, model)[0], theta, rtol=1e-9, atol=1e-9)
-    data = frame("NregFix")
+    data = flexmix_frame("NregFix")
     x, y = (torch.tensor(data[names].to_numpy()) for names in (["x1", "x2", "w"], "y"))
     torch.testing.assert_close(other.log_prob(x, y), model.log_prob(x, y), rtol=1e-10, atol=1e-10)
 
 
 def test_a_posterior_names_alike_experts_alone(nested_fit: FitResult) -> None:
-    data = frame("NregFix")
+    data = flexmix_frame("NregFix")
     x, y = (torch.tensor(data[names].to_numpy()) for names in (["x1", "x2", "w"], "y"))
     bayes = BayesianMixtureOfExperts(nested_fit.model, x, y)
     mode = laplace(bayes, start=nested_fit.model)

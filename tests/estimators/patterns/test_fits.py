@@ -17,7 +17,9 @@ from mixkit.gates.scores import LinearScore
 from mixkit.mixture import MixtureOfExperts
 from mixkit.parameters import CoefficientPattern
 
-from .cases import dmft, frame, regression, settings
+from ..flexmix_data import decayed_teeth, flexmix_frame
+from ..flexmix_fits import ROWS
+from .cases import regression, settings
 
 
 def crossing(n: int = 300, columns: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,7 +37,7 @@ def values(fit: object) -> dict[str, float]:
 
 @pytest.mark.filterwarnings("ignore:the observed information is singular")  # one expert would do
 def test_dmft_with_all_coefficients_common() -> None:
-    x, y = dmft()
+    x, y = decayed_teeth()
     names = list(x.columns)
     fit = EM(random_state=0, n_init=4).fit(
         regression(PoissonExperts, len(names), CoefficientPattern.of(2, names, common=names)), x, y
@@ -49,34 +51,40 @@ def test_dmft_with_all_coefficients_common() -> None:
 
 
 def test_fabric_faults_with_a_common_slope() -> None:
-    data = frame("fabricfault")
+    data, row = flexmix_frame("fabricfault"), ROWS["fabric faults"]
     x = np.log(data[["Length"]])
     fit = EM(random_state=0, n_init=4).fit(
         regression(PoissonExperts, 1, CoefficientPattern.of(2, 1, common=[0])), x, data["Faults"]
     )
-    assert fit.llf == pytest.approx(-86.331087, abs=1e-3)
+    assert fit.llf == pytest.approx(row.llf, abs=1e-3)
     assert fit.df_model == 4
     errors = dict(zip(fit.param_names, fit.bse, strict=True))
-    assert values(fit)["slope[common,Length]"] == pytest.approx(0.79916, abs=1e-3)
-    assert errors["slope[common,Length]"] == pytest.approx(0.23492, rel=1e-2)
+    slope, slope_error = row.shared["slope[common,log(Length)]"]
+    assert values(fit)["slope[common,Length]"] == pytest.approx(slope, abs=1e-3)
+    assert errors["slope[common,Length]"] == pytest.approx(slope_error, rel=1e-2)
+    levels, level_errors = zip(*(own["intercept"] for own in row.experts), strict=True)
     assert sorted(v for name, v in values(fit).items() if "intercept" in name) == pytest.approx(
-        [-3.12820, -2.36228], abs=1e-3
+        sorted(levels), abs=1e-3
     )
-    assert sorted(e for name, e in errors.items() if "intercept" in name) == pytest.approx([1.5195, 1.5916], rel=1e-2)
+    assert sorted(e for name, e in errors.items() if "intercept" in name) == pytest.approx(
+        sorted(level_errors), rel=1e-2
+    )
 
 
 def test_salmonella_with_common_slopes() -> None:
-    data = frame("salmonellaTA98")
+    data, row = flexmix_frame("salmonellaTA98"), ROWS["salmonella"]
     x = np.column_stack([data["x"], np.log(data["x"] + 10.0)])
     fit = EM(random_state=0, n_init=4).fit(
         regression(PoissonExperts, 2, CoefficientPattern.of(2, 2, common=[0, 1])), x, data["y"]
     )
     found = values(fit)
-    assert fit.llf == pytest.approx(-60.907071, abs=1e-3)
+    assert fit.llf == pytest.approx(row.llf, abs=1e-3)
     assert fit.df_model == 5
-    assert found["slope[common,x0]"] == pytest.approx(-0.00125992, rel=1e-3)
-    assert found["slope[common,x1]"] == pytest.approx(0.36395, abs=1e-3)
-    assert sorted([found["intercept[0]"], found["intercept[1]"]]) == pytest.approx([1.90966, 2.47697], abs=1e-3)
+    assert found["slope[common,x0]"] == pytest.approx(row.shared["slope[common,x]"][0], rel=1e-3)
+    assert found["slope[common,x1]"] == pytest.approx(row.shared["slope[common,log(x + 10)]"][0], abs=1e-3)
+    assert sorted([found["intercept[0]"], found["intercept[1]"]]) == pytest.approx(
+        sorted(own["intercept"][0] for own in row.experts), abs=1e-3
+    )
 
 
 def nested() -> CoefficientPattern:
@@ -87,7 +95,7 @@ def nested() -> CoefficientPattern:
 
 @pytest.mark.parametrize("factor", [1.0, 1e-6, 1e6])
 def test_nested_experts_in_any_units(factor: float) -> None:
-    data = frame("NregFix")
+    data = flexmix_frame("NregFix")
     x = data[["x1", "x2", "w"]] * factor + 1e3 * factor
     fit = EM(random_state=0, n_init=8).fit(regression(GaussianExperts, 3, nested()), x, data["y"])
     found = values(fit)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from estimators import EM, compare
+from estimators import EM, compare, fit_formula
 from estimators.inference import likelihood_ratio_test
 from estimators.penalties import Ridge
 from mixkit import MixtureOfExperts, constant_gate, laplace_gate, linear_gaussian_experts, sigmoid_gate
@@ -126,3 +126,58 @@ def test_bad_input(full):
         compare(full)
     with pytest.raises(ValueError, match=re.escape("same observations, got different values of y")):
         compare(full, fit(softmax_model(1, 2), X, Y + 1.0))
+
+
+def counts():
+    rng = np.random.default_rng(0)
+    x, w, hours = rng.normal(size=100), rng.normal(size=100), rng.uniform(1.0, 3.0, 100)
+    count = rng.poisson(np.exp(0.5 + 0.5 * x) * hours)
+    return {"x": x, "w": w, "hours": hours, "count": count, "y": x + rng.normal(size=100)}
+
+
+def by_formula(formula, **settings):
+    return fit_formula(formula, counts(), 1, **QUICK, **settings)
+
+
+OFFSET = {"family": "poisson", "offset": "log(hours)"}
+PAIR = {"y": "gaussian", "count": "poisson"}
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "reason"),
+    [
+        (("count ~ x", {"family": "poisson"}), ("count ~ x + w", OFFSET), "known columns differ, [] and ['offset']"),
+        (
+            ("count ~ x", OFFSET),
+            ("count ~ x + w", OFFSET | {"offset": "hours"}),
+            "known columns offset differ in value",
+        ),
+        (
+            ("y ~ x", {"fixed": {(0, "x"): 0.3}}),
+            ("y ~ x + w", {"fixed": {(0, "x"): 0.9}}),
+            "a coefficient of x is held at 0.9 in the larger, and not in the smaller",
+        ),
+        (
+            ("y ~ w", {"fixed": {(0, "w"): 0.3}}),
+            ("y ~ x", {}),
+            "a coefficient of w is held at 0 in the larger, and not in the smaller",
+        ),
+        (
+            ("y + count ~ x", {"family": PAIR}),
+            ("y + count ~ x", {"family": PAIR | {"count": "zero_inflated_poisson"}}),
+            "families differ, GaussianExperts, PoissonExperts and GaussianExperts, ZeroInflatedPoissonExperts",
+        ),
+    ],
+)
+def test_models_of_one_name_for_each_parameter_need_not_be_nested(small, large, reason):
+    first, second = (by_formula(formula, **settings) for formula, settings in (small, large))
+    found = compare(first, second)
+    assert found.tests == (None, None)
+    assert found.notes == (f"No test of 2 against 1: {reason}.",)
+
+
+def test_what_is_known_in_both_is_no_obstacle():
+    held = {"fixed": {(0, "x"): 0.3}} | OFFSET
+    first, second = (by_formula(formula, **held) for formula in ("count ~ x", "count ~ x + w"))
+    assert compare(first, second).tests[1].df == 1
+    assert compare(by_formula("count ~ x", **held), by_formula("count ~ x", **OFFSET)).tests[1].df == 1
